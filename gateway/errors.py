@@ -1,0 +1,213 @@
+"""Every error that the gateway raises on purpose, drawn once.
+
+    GatewayError                     an answer to the client: status, type, code
+    ├── ClientFault                  the request cannot be served as it is
+    │   ├── MissingKey               401 missing_api_key
+    │   ├── InvalidKey               401 invalid_api_key
+    │   ├── InsufficientScope        403 insufficient_scope
+    │   ├── ModelNotAccessible       403 model_not_accessible
+    │   ├── NoModelGranted           403 no_model_granted
+    │   ├── ModelNotFound            404 model_not_found
+    │   ├── RouteNotFound            404 not_found
+    │   ├── MethodNotAllowed         405 method_not_allowed
+    │   ├── ClientTooSlow            408 request_timeout
+    │   ├── BodyTooLarge             413 request_too_large
+    │   ├── HeadTooLarge             431 headers_too_large
+    │   ├── InvalidHttp              400 invalid_http
+    │   ├── InvalidJson              400 invalid_json
+    │   └── FieldNotAllowed          400 field_not_allowed
+    ├── UpstreamFault                no endpoint gave an answer
+    │   ├── UpstreamRateLimited      429 upstream_rate_limited
+    │   ├── UpstreamCredentialsRejected  502 upstream_credentials_rejected
+    │   ├── UpstreamFailed           502 upstream_error
+    │   ├── UpstreamTimedOut         504 upstream_timeout
+    │   └── StreamIncomplete         in-band only: stream_incomplete
+    └── GatewayFault                 it is us
+        ├── Overloaded               503 overloaded
+        ├── ShuttingDown             503 shutting_down
+        ├── FeatureDisabled          503, with a body of its own
+        └── InternalError            500 internal_error
+
+    TransportError                   one attempt against one endpoint failed; never leaves the relay
+    ├── ConnectFailed                refused, no such host, TLS refused
+    ├── ConnectTimedOut
+    ├── FirstByteTimedOut            no first event (or no whole answer) in time
+    ├── ConnectionCut                reset or closed before the answer's end
+    ├── IdleTimedOut                 a live stream fell silent
+    └── InvalidResponse              not HTTP, or past the bounds
+
+    ConfigError                      gateway.yaml cannot be used; holds every problem found
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+NO_RETRY = ("x-should-retry", "false")
+
+
+class GatewayError(Exception):
+    """An error that becomes an answer in the OpenAI shape `{"error": {"message", "type", "param", "code"}}`."""
+
+    status: int = 500
+    type: str = "server_error"
+    code: str = "internal_error"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __init__(
+        self, message: str, *, param: str | None = None, headers: tuple[tuple[str, str], ...] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if headers is not None:
+            self.headers = headers
+
+
+class ClientFault(GatewayError):
+    type = "invalid_request_error"
+
+
+class MissingKey(ClientFault):
+    status, code = 401, "missing_api_key"
+    headers = (("www-authenticate", "Bearer"),)
+
+
+class InvalidKey(ClientFault):
+    status, code = 401, "invalid_api_key"
+    headers = (("www-authenticate", "Bearer"),)
+
+
+class InsufficientScope(ClientFault):
+    status, type, code = 403, "permission_error", "insufficient_scope"
+
+
+class ModelNotAccessible(ClientFault):
+    status, type, code = 403, "permission_error", "model_not_accessible"
+
+
+class NoModelGranted(ClientFault):
+    status, type, code = 403, "permission_error", "no_model_granted"
+
+
+class ModelNotFound(ClientFault):
+    status, code = 404, "model_not_found"
+
+
+class RouteNotFound(ClientFault):
+    status, code = 404, "not_found"
+
+
+class MethodNotAllowed(ClientFault):
+    status, code = 405, "method_not_allowed"
+
+
+class ClientTooSlow(ClientFault):
+    status, code = 408, "request_timeout"
+
+
+class BodyTooLarge(ClientFault):
+    status, code = 413, "request_too_large"
+
+
+class HeadTooLarge(ClientFault):
+    status, code = 431, "headers_too_large"
+
+
+class InvalidHttp(ClientFault):
+    status, code = 400, "invalid_http"
+
+
+class InvalidJson(ClientFault):
+    status, code = 400, "invalid_json"
+
+
+class FieldNotAllowed(ClientFault):
+    status, code = 400, "field_not_allowed"
+
+
+class UpstreamFault(GatewayError):
+    type = "server_error"
+
+
+class UpstreamRateLimited(UpstreamFault):
+    status, type, code = 429, "rate_limit_error", "upstream_rate_limited"
+
+
+class UpstreamCredentialsRejected(UpstreamFault):
+    status, code = 502, "upstream_credentials_rejected"
+    headers = (NO_RETRY,)
+
+
+class UpstreamFailed(UpstreamFault):
+    status, code = 502, "upstream_error"
+
+
+class UpstreamTimedOut(UpstreamFault):
+    status, code = 504, "upstream_timeout"
+    headers = (NO_RETRY,)
+
+
+class StreamIncomplete(UpstreamFault):
+    status, code = 502, "stream_incomplete"
+
+
+class GatewayFault(GatewayError):
+    type = "server_error"
+
+
+class Overloaded(GatewayFault):
+    status, code = 503, "overloaded"
+    headers = (("retry-after", "1"),)
+
+
+class ShuttingDown(GatewayFault):
+    status, code = 503, "shutting_down"
+    headers = (("retry-after", "1"), ("connection", "close"))
+
+
+class FeatureDisabled(GatewayFault):
+    """Answered with the body `{"error":"feature_disabled"}`, which panels look for."""
+
+    status, code = 503, "feature_disabled"
+    headers = (NO_RETRY,)
+
+
+class InternalError(GatewayFault):
+    status, code = 500, "internal_error"
+
+
+class TransportError(Exception):
+    """One attempt failed. The text is for operators (log, admin routes), never for clients."""
+
+
+class ConnectFailed(TransportError):
+    pass
+
+
+class ConnectTimedOut(TransportError):
+    pass
+
+
+class FirstByteTimedOut(TransportError):
+    pass
+
+
+class ConnectionCut(TransportError):
+    pass
+
+
+class IdleTimedOut(TransportError):
+    pass
+
+
+class InvalidResponse(TransportError):
+    pass
+
+
+class ConfigError(Exception):
+    """`problems` are lines of the form `FILE:LINE: path.to.key: what is wrong`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)

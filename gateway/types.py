@@ -1,0 +1,152 @@
+"""The values that everything else speaks in: frozen, hashable where it matters, without behaviour of their own.
+
+Shapes follow the YAML of the configuration; ids keep their type (number or string) and compare as strings through `id_text`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Id = int | str
+Rotation = Literal["round_robin", "weighted", "least_busy"]
+Period = Literal["minute", "hour", "day", "month"]
+AuthHeader = Literal["authorization", "api-key", "x-api-key"]
+Source = Literal["user", "organisation", "plan", "global"]
+Scope = Literal["ai:use", "ai:manage", "usage:read", "act:as"]
+
+SCOPES: tuple[Scope, ...] = ("ai:use", "ai:manage", "usage:read", "act:as")
+
+
+def id_text(value: Id) -> str:
+    """The form in which ids are compared and used as dictionary keys."""
+    return value if isinstance(value, str) else str(value)
+
+
+class Secret:
+    """A credential that cannot be printed by accident: `str`, `repr` and formatting all give `***`.
+
+    `reveal()` is the only way to the text, so a search for it finds every place that uses one.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __str__(self) -> str:
+        return "***"
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Time-outs towards one endpoint, in seconds. See the contract, §5, for what each one spans."""
+
+    connect: float = 5
+    first_byte: float = 120
+    idle: float = 60
+    total: float = 600
+
+
+class Price(msgspec.Struct, frozen=True):
+    """Currency units per million tokens."""
+
+    input: float = 0
+    output: float = 0
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a caller may use; `None` is no limit. `requests`, `tokens` and `cost` count per calendar `period` in UTC."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+    requests: int | None = None
+    tokens: int | None = None
+    cost: float | None = None
+    period: Period = "month"
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One upstream of a model."""
+
+    id: Id
+    url: str  # base URL, no trailing slash; `/chat/completions` is appended to its path
+    api_key: Secret | None = None
+    weight: int = 1
+    priority: int = 0
+    headers: dict[str, Secret] = {}
+    query: dict[str, Secret] = {}
+    auth_header: AuthHeader = "authorization"
+    provider_model: str | None = None
+    max_in_flight: int | None = None
+    stream_usage: bool = True
+    timeouts: Timeouts = Timeouts()
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A record of the registry."""
+
+    id: Id
+    name: str
+    aliases: tuple[str, ...] = ()
+    provider_model: str = ""  # filled with `name` by whoever reads the record
+    tags: tuple[str, ...] = ()
+    is_global: bool = False
+    limits: Limits | None = None
+    fallbacks: tuple[str, ...] = ()  # ids (as text) of other models
+    price: Price | None = None
+    rotation: Rotation = "round_robin"
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """A link from its owner (a user, an organisation or a plan) to a model."""
+
+    id: Id
+    model: str  # the model's id as text
+    limits: Limits | None = None
+
+
+class Organisation(msgspec.Struct, frozen=True):
+    id: Id
+    name: str | None = None
+    grants: tuple[Grant, ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    id: Id
+    name: str | None = None
+    grants: tuple[Grant, ...] = ()
+
+
+class User(msgspec.Struct, frozen=True):
+    id: Id
+    tier: str
+    name: str | None = None
+    organisations: tuple[str, ...] = ()  # ids as text, in order
+    plans: tuple[str, ...] = ()
+    grants: tuple[Grant, ...] = ()
+
+
+class ApiKey(msgspec.Struct, frozen=True):
+    """A key's record; the key itself is not in it, only its SHA-256 in lower-case hex."""
+
+    id: Id
+    user: Id
+    sha256: str
+    scopes: frozenset[str] = frozenset(("ai:use",))
+    expires: datetime | None = None  # with a time zone
+    limits: Limits | None = None
