@@ -1,42 +1,42 @@
 """Every error that the gateway raises on purpose, drawn once.
 
-    GatewayError                     an answer to the client: status, type, code
-    ├── ClientFault                  the request cannot be served as it is
-    │   ├── MissingKey               401 missing_api_key
-    │   ├── InvalidKey               401 invalid_api_key
-    │   ├── InsufficientScope        403 insufficient_scope
-    │   ├── ModelNotAccessible       403 model_not_accessible
-    │   ├── NoModelGranted           403 no_model_granted
-    │   ├── ModelNotFound            404 model_not_found
-    │   ├── RouteNotFound            404 not_found
-    │   ├── MethodNotAllowed         405 method_not_allowed
-    │   ├── ClientTooSlow            408 request_timeout
-    │   ├── BodyTooLarge             413 request_too_large
-    │   ├── HeadTooLarge             431 headers_too_large
-    │   ├── InvalidHttp              400 invalid_http
-    │   ├── InvalidJson              400 invalid_json
-    │   └── FieldNotAllowed          400 field_not_allowed
-    ├── UpstreamFault                no endpoint gave an answer
-    │   ├── UpstreamRateLimited      429 upstream_rate_limited
-    │   ├── UpstreamCredentialsRejected  502 upstream_credentials_rejected
-    │   ├── UpstreamFailed           502 upstream_error
-    │   ├── UpstreamTimedOut         504 upstream_timeout
-    │   └── StreamIncomplete         in-band only: stream_incomplete
-    └── GatewayFault                 it is us
-        ├── Overloaded               503 overloaded
-        ├── ShuttingDown             503 shutting_down
-        ├── FeatureDisabled          503, with a body of its own
-        └── InternalError            500 internal_error
+GatewayError                     an answer to the client: status, type, code
+├── ClientFault                  the request cannot be served as it is
+│   ├── MissingKey               401 missing_api_key
+│   ├── InvalidKey               401 invalid_api_key
+│   ├── InsufficientScope        403 insufficient_scope
+│   ├── ModelNotAccessible       403 model_not_accessible
+│   ├── NoModelGranted           403 no_model_granted
+│   ├── ModelNotFound            404 model_not_found
+│   ├── RouteNotFound            404 not_found
+│   ├── MethodNotAllowed         405 method_not_allowed
+│   ├── ClientTooSlow            408 request_timeout
+│   ├── BodyTooLarge             413 request_too_large
+│   ├── HeadTooLarge             431 headers_too_large
+│   ├── InvalidHttp              400 invalid_http
+│   ├── InvalidJson              400 invalid_json
+│   └── FieldNotAllowed          400 field_not_allowed
+├── UpstreamFault                no endpoint gave an answer
+│   ├── UpstreamRateLimited      429 upstream_rate_limited
+│   ├── UpstreamCredentialsRejected  502 upstream_credentials_rejected
+│   ├── UpstreamFailed           502 upstream_error
+│   ├── UpstreamTimedOut         504 upstream_timeout
+│   └── StreamIncomplete         in-band only: stream_incomplete
+└── GatewayFault                 it is us
+    ├── Overloaded               503 overloaded
+    ├── ShuttingDown             503 shutting_down
+    ├── FeatureDisabled          503, with a body of its own
+    └── InternalError            500 internal_error
 
-    TransportError                   one attempt against one endpoint failed; never leaves the relay
-    ├── ConnectFailed                refused, no such host, TLS refused
-    ├── ConnectTimedOut
-    ├── FirstByteTimedOut            no first event (or no whole answer) in time
-    ├── ConnectionCut                reset or closed before the answer's end
-    ├── IdleTimedOut                 a live stream fell silent
-    └── InvalidResponse              not HTTP, or past the bounds
+TransportError                   one attempt against one endpoint failed; never leaves the relay
+├── ConnectFailed                refused, no such host, TLS refused
+├── ConnectTimedOut
+├── FirstByteTimedOut            no first event (or no whole answer) in time
+├── ConnectionCut                reset or closed before the answer's end
+├── IdleTimedOut                 a live stream fell silent
+└── InvalidResponse              not HTTP, or past the bounds
 
-    ConfigError                      gateway.yaml cannot be used; holds every problem found
+ConfigError                      gateway.yaml cannot be used; holds every problem found
 """
 
 from __future__ import annotations
@@ -164,6 +164,9 @@ class Overloaded(GatewayFault):
 class ShuttingDown(GatewayFault):
     status, code = 503, "shutting_down"
     headers = (("retry-after", "1"), ("connection", "close"))
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is shutting down; ask again, another one will answer.")
 
 
 class FeatureDisabled(GatewayFault):

@@ -1,6 +1,6 @@
 """The values that everything else speaks in: frozen, hashable where it matters, without behaviour of their own.
 
-Shapes follow the YAML of the configuration; ids keep their type (number or string) and compare as strings through `id_text`.
+Shapes follow the YAML of the configuration; ids keep their type (number or string) and compare through `id_text`.
 """
 
 from __future__ import annotations
@@ -150,3 +150,29 @@ class ApiKey(msgspec.Struct, frozen=True):
     scopes: frozenset[str] = frozenset(("ai:use",))
     expires: datetime | None = None  # with a time zone
     limits: Limits | None = None
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks: the user (the one acted for, under `act:as`), what they belong to, and the key that was shown."""
+
+    user: User
+    key: ApiKey
+    organisations: tuple[Organisation, ...] = ()
+    plans: tuple[Plan, ...] = ()
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.key.scopes
+
+
+class Access(msgspec.Struct, frozen=True):
+    """The outcome of a resolution: the model and the first source that grants it. A global model has no `grant`."""
+
+    model: Model
+    source: Source
+    owner: Id | None = None
+    grant: Grant | None = None
+
+    @property
+    def limits(self) -> Limits | None:
+        """The winning grant's limits; the model's own where the grant has none."""
+        return self.grant.limits if self.grant is not None and self.grant.limits is not None else self.model.limits

@@ -1,0 +1,133 @@
+"""Calls: one for each request, from its first byte to its access line, and the register of those in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from time import perf_counter
+from typing import Literal
+
+from gateway.errors import Overloaded, ShuttingDown
+from gateway.types import Access, Caller, Endpoint
+
+Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]
+
+
+class Call:
+    """What is known of one request; filled in as it goes its way, read by the access line.
+
+    Times are those of `time.perf_counter`: the event loop's own clock may tick in whole milliseconds.
+    """
+
+    __slots__ = (
+        "access",
+        "attempts",
+        "began",
+        "caller",
+        "client_request_id",
+        "endpoint",
+        "first_byte",
+        "interrupted",
+        "method",
+        "outcome",
+        "path",
+        "peer",
+        "request_id",
+        "requested_model",
+        "served_model",
+        "status",
+        "streamed",
+        "task",
+        "upstream_seconds",
+    )
+
+    def __init__(self, method: str, path: str, peer: str, client_request_id: str | None) -> None:
+        self.request_id = os.urandom(16).hex()
+        self.client_request_id = client_request_id
+        self.method = method
+        self.path = path
+        self.peer = peer
+        self.began = perf_counter()
+        self.task: asyncio.Task[object] | None = None
+        self.interrupted = False
+        self.caller: Caller | None = None
+        self.access: Access | None = None
+        self.requested_model: str | None = None  # as the client named it
+        self.served_model: str | None = None  # the public name of the one that answers
+        self.endpoint: Endpoint | None = None
+        self.attempts = 0
+        self.streamed = False
+        self.status = 0
+        self.outcome: Outcome | None = None  # None for calls that went to no upstream
+        self.first_byte: float | None = None
+        self.upstream_seconds = 0.0
+
+    def interrupt(self) -> None:
+        """Ends the call for a reason of our own (the drain's time is up); its task sees a cancellation and asks why."""
+        if self.task is not None and not self.task.done():
+            self.interrupted = True
+            self.task.cancel()
+
+    def was_interrupted(self) -> bool:
+        """To be asked while handling a CancelledError. True where `interrupt` caused it, and then it is over with."""
+        if not self.interrupted or self.task is None:
+            return False
+        self.task.uncancel()
+        self.interrupted = False
+        return True
+
+    def __repr__(self) -> str:
+        end = self.outcome or "under way"
+        return f"<Call {self.request_id} {self.method} {self.path}, {self.attempts} attempts, {end}>"
+
+
+class Calls:
+    """The calls in flight: bounded, refused while draining, and counted down to the last one for a clean stop."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.draining = False
+        self._running: set[Call] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def enter(self, call: Call) -> None:
+        """Takes the call in. Raises ShuttingDown or Overloaded."""
+        if self.draining:
+            raise ShuttingDown
+        if len(self._running) >= self.most:
+            raise Overloaded("The gateway has too many requests in flight; ask again in a moment.")
+        call.task = asyncio.current_task()
+        self._running.add(call)
+        self._idle.clear()
+
+    def leave(self, call: Call) -> None:
+        self._running.discard(call)
+        call.task = None
+        if not self._running:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Refuses new calls, gives those in flight `seconds`, then interrupts the rest. Returns how many those were."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            left = self.interrupt_all()
+            await self._idle.wait()
+            return left
+        return 0
+
+    def interrupt_all(self) -> int:
+        """Interrupts every call in flight. Returns how many there were."""
+        left = list(self._running)
+        for call in left:
+            call.interrupt()
+        return len(left)
+
+    def __repr__(self) -> str:
+        return f"<Calls: {len(self._running)} of {self.most} in flight{', draining' if self.draining else ''}>"

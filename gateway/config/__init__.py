@@ -1,0 +1,105 @@
+"""gateway.yaml → frozen `Settings`; the only reader of the environment.
+
+    text ── nodes ──→ tree with lines ── readers (types of shapes, settings; checks) ──→ GatewayFile
+         ── crossrefs ──→ no problem left ── records ──→ Settings of gateway.types
+
+Every problem of a file is gathered in `problems.Problems` and raised at once as `gateway.errors.ConfigError`.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from gateway.config.crossrefs import check
+from gateway.config.environment import read_proxy
+from gateway.config.expand import Expander
+from gateway.config.jsonschema import settings_schema
+from gateway.config.keyline import key_yaml_line
+from gateway.config.nodes import YamlFault, compose
+from gateway.config.problems import Problems
+from gateway.config.readers import Walk, read_file
+from gateway.config.records import Records, grant_id
+from gateway.config.settings import (
+    ChatSettings,
+    ClientTimeouts,
+    ProxySettings,
+    RoutingSettings,
+    ServerSettings,
+    Settings,
+    StoreSettings,
+    StudioSettings,
+    UsageSettings,
+)
+from gateway.config.shapes import GatewayFile
+from gateway.errors import ConfigError
+
+__all__ = [
+    "ChatSettings",
+    "ClientTimeouts",
+    "ProxySettings",
+    "RoutingSettings",
+    "ServerSettings",
+    "Settings",
+    "StoreSettings",
+    "StudioSettings",
+    "UsageSettings",
+    "grant_id",
+    "key_yaml_line",
+    "load_settings",
+    "parse_settings",
+    "settings_schema",
+]
+
+
+def load_settings(path: str | Path, environ: Mapping[str, str]) -> Settings:
+    """Reads, expands and validates the file at `path`; relative paths in it are relative to its directory.
+
+    Raises `ConfigError` with every problem at once, a file that cannot be read among them.
+    """
+    return parse_settings(_read_text(Path(path), str(path)), str(path), environ, Path(path).absolute().parent)
+
+
+def parse_settings(text: str, filename: str, environ: Mapping[str, str], base_dir: Path) -> Settings:
+    """The same for text at hand: `filename` is what problems name, `base_dir` what relative paths start from."""
+    problems = Problems(filename)
+    with _collector_at_rest():
+        file = _read_shape(text, problems, Expander(environ, base_dir))
+        models = check(file, problems)
+        proxy = read_proxy(environ, problems)
+        problems.raise_if_any()
+        return Records(file, models, base_dir).settings(proxy, filename)
+
+
+def _read_shape(text: str, problems: Problems, expander: Expander) -> GatewayFile:
+    try:
+        root = compose(text)
+    except YamlFault as fault:
+        problems.add_syntax(fault.line, fault.reason)
+        root = None
+    return read_file(root, Walk(problems, expander))
+
+
+def _read_text(path: Path, filename: str) -> str:
+    try:
+        data = path.read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise ConfigError([f"{filename}:1: cannot be read: {error.strerror or 'not a usable name'}"]) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError([f"{filename}:{line}: YAML: not UTF-8 text"]) from None
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Pauses the cyclic garbage collector: scanning a growing tree of nodes again and again takes most of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,198 @@
+"""Checks of single values beyond their type. Each takes the text and gives it back, normalised, or raises `Refused`.
+
+No reason quotes the value where it can hold a credential (URLs, headers, keys).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from gateway.config.problems import Refused, shown
+
+MIN_KEY_CHARACTERS = 24
+
+HASH_PATTERN = r"^sha256:[0-9a-fA-F]{64}$"
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_HOST = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._-]*[0-9A-Za-z.])?")
+
+# Hop-by-hop headers, and those that the gateway must set itself for a request to be framed and read rightly.
+_RESERVED_HEADERS = frozenset(
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "content-length",
+        "content-type",
+        "accept-encoding",
+        "expect",
+    )
+)
+
+
+def not_empty(text: str) -> str:
+    if not text:
+        raise Refused("must not be empty")
+    return text
+
+
+def label(text: str) -> str:
+    """A name or an id: it shows up in headers, URLs and logs."""
+    if not_empty(text) != text.strip():
+        raise Refused("must not begin or end with a space")
+    return text
+
+
+def header_name(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise Refused("not a valid header name")
+    if text.lower() in _RESERVED_HEADERS:
+        raise Refused("a header that the gateway sets itself")
+    return text
+
+
+def header_value(text: str) -> str:
+    if not _HEADER_VALUE.fullmatch(not_empty(text)):
+        raise Refused("not a valid header value (printable ASCII, no space at either end)")
+    return text
+
+
+def credential(text: str) -> str:
+    if text[:7].lower() == "bearer ":
+        raise Refused("give the bare key: `Bearer` is added where it is needed")
+    if not _VISIBLE.fullmatch(not_empty(text)):
+        raise Refused("must be printable ASCII without spaces")
+    return text
+
+
+def plain_key(text: str) -> str:
+    if len(text) < MIN_KEY_CHARACTERS:
+        raise Refused(f"must be at least {MIN_KEY_CHARACTERS} characters")
+    return credential(text)
+
+
+def key_hash(text: str) -> str:
+    """Gives the bare digest in lower case."""
+    if not re.fullmatch(HASH_PATTERN, text):
+        raise Refused("must be `sha256:` and 64 hexadecimal digits")
+    return text.removeprefix("sha256:").lower()
+
+
+def endpoint_url(text: str) -> str:
+    """An http(s) base URL without a slash at its end; `/v1` where it has no path."""
+    parts = _split_web_url(text)
+    if parts.query or "?" in text:
+        raise Refused("must not have a query; put it under `query`")
+    path = parts.path.rstrip("/")
+    if path.endswith("/chat/completions"):
+        raise Refused("must be the base URL, without `/chat/completions`")
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path or '/v1'}"
+
+
+def _split_web_url(text: str) -> SplitResult:
+    parts = _split_url(text)
+    if parts.scheme.lower() not in ("http", "https"):
+        raise Refused("must begin with http:// or https://")
+    if "@" in parts.netloc:
+        raise Refused("must not hold a user or password; use `api_key` or `headers`")
+    if not _has_valid_host(parts):
+        raise Refused("must have a valid host (and a port from 1 to 65535 if any)")
+    if "#" in text:
+        raise Refused("must not have a fragment (`#…`)")
+    return parts
+
+
+def _split_url(text: str) -> SplitResult:
+    if not _VISIBLE.fullmatch(not_empty(text)):  # before urlsplit, which silently drops tabs and line ends
+        raise Refused("must be printable ASCII without spaces (a host in its xn-- form, a path percent-encoded)")
+    try:
+        return urlsplit(text)
+    except ValueError:
+        raise Refused("not a valid URL") from None
+
+
+def _has_valid_host(parts: SplitResult) -> bool:
+    try:
+        port, host = parts.port, parts.hostname or ""
+    except ValueError:
+        return False
+    return port != 0 and not parts.netloc.endswith(":") and (_is_ipv6(host) or _HOST.fullmatch(host) is not None)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return isinstance(ipaddress.ip_address(host), ipaddress.IPv6Address)
+    except ValueError:
+        return False
+
+
+def cors_origin(text: str) -> str:
+    """`*`, or a scheme and host as a browser sends it in `Origin`."""
+    if text == "*":
+        return text
+    parts = _split_web_url(text)
+    if parts.path not in ("", "/") or "?" in text:
+        raise Refused("must be `*` or an origin such as https://app.example.com, without a path")
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}"
+
+
+def network(text: str) -> str:
+    """An address range in CIDR form; a single address is a range of one."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise Refused(f"not an address range such as 10.0.0.0/8{_network_advice(text)}") from None
+
+
+def _network_advice(text: str) -> str:
+    try:
+        return f" (did you mean {shown(str(ipaddress.ip_network(text, strict=False)))}?)"
+    except ValueError:
+        return ""
+
+
+def redis_url(text: str) -> str:
+    return _url_of_scheme(text, ("redis", "rediss", "unix"))
+
+
+def database_url(text: str) -> str:
+    """A database in SQLAlchemy's form; a driver may be named, as in `postgresql+psycopg://`."""
+    _url_of_scheme(text, ("sqlite", "postgresql", "mysql", "mariadb"))
+    scheme, _, rest = text.partition("://")
+    if scheme.startswith("sqlite") and not _names_a_file(rest):
+        raise Refused("must name a file: sqlite:///relative/path or sqlite:////absolute/path")
+    return text
+
+
+def _names_a_file(rest: str) -> bool:
+    path = rest.partition("?")[0]
+    return path.startswith("/") and path.strip("/") != "" and path != "/:memory:" and not path.endswith("/")
+
+
+def _url_of_scheme(text: str, schemes: tuple[str, ...]) -> str:
+    scheme, separator, _ = text.partition("://")
+    if not separator or scheme.partition("+")[0] not in schemes:
+        raise Refused(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    _split_url(text.replace(" ", "%20"))  # a path on disk may hold spaces
+    return text
+
+
+def proxy_url(text: str) -> str:
+    """`http://[user:password@]host:port`, for CONNECT."""
+    parts = _split_url(text)
+    if parts.scheme.lower() != "http":
+        raise Refused("only proxies of the form http://host:port are understood")
+    if not _has_valid_host(parts):
+        raise Refused("must have a valid host (and a port from 1 to 65535 if any)")
+    return text

@@ -1,0 +1,214 @@
+"""Checks across records: ids that are used twice, names that lead nowhere, settings that contradict each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+
+from gateway.config.problems import Place, Problems, shown
+from gateway.config.shapes import (
+    EndpointShape,
+    GatewayFile,
+    GrantShape,
+    KeyShape,
+    ModelShape,
+    OrganisationShape,
+    Owner,
+    PlanShape,
+    Record,
+    lists_of_records,
+    owners,
+)
+from gateway.types import Id, id_text
+
+# A record or value whose own reading failed carries an empty text here; it has been told, and is passed over.
+
+
+def check(file: GatewayFile, problems: Problems) -> dict[str, ModelShape]:
+    """Notes every problem between records; gives the models by each text that stands for one: id, name, alias."""
+    models = _models_by_name(file.models, problems)
+    _check_unique_ids(file, problems)
+    _check_models(file.models, models, problems)
+    _check_grants(file, models, problems)
+    _check_users(file, problems)
+    _check_keys(file.keys, problems)
+    _check_tiers(file, problems)
+    _check_store(file, problems)
+    return models
+
+
+def key_digest(key: KeyShape) -> str:
+    """The key's SHA-256 in lower-case hex, whichever way it was given; empty where it was not."""
+    if key.hash:
+        return key.hash
+    plain = key.key.reveal() if key.key else ""
+    return hashlib.sha256(plain.encode()).hexdigest() if plain else ""
+
+
+def _models_by_name(models: Iterable[ModelShape], problems: Problems) -> dict[str, ModelShape]:
+    found: dict[str, ModelShape] = {}
+    first: dict[str, Place] = {}
+    for model in models:
+        for place, name in _claims(model):
+            if name in first:
+                told = f"{shown(name)} is taken by {first[name]} (line {first[name].line}) already"
+                problems.add_at(place, told)
+            else:
+                found[name], first[name] = model, place
+    return found
+
+
+def _claims(model: ModelShape) -> Iterator[tuple[Place, str]]:
+    """Every text that shall stand for `model`, with where it is written. A name that equals its own id counts once."""
+    identity = id_text(model.id)
+    named = [(("id",), identity)] + ([(("name",), model.name)] if model.name != identity else [])
+    for where, name in [*named, *((("aliases", index), alias) for index, alias in enumerate(model.aliases))]:
+        if name:
+            yield model.place.inside(*where), name
+
+
+def _check_unique_ids(file: GatewayFile, problems: Problems) -> None:
+    for kind, records in lists_of_records(file):
+        if kind != "model":  # their ids share one space with names and aliases
+            _check_unique(records, problems)
+    for model in file.models:
+        _check_unique(model.endpoints, problems)
+
+
+def _check_unique(records: Iterable[Record | EndpointShape | GrantShape], problems: Problems) -> None:
+    first: dict[str, Place] = {}
+    for record in records:
+        if record.id is None or record.id == "":
+            continue
+        holder = first.setdefault(id_text(record.id), record.place)
+        if holder is not record.place:
+            told = f"{shown(id_text(record.id))} is already the id of {holder} (line {holder.line})"
+            problems.add_at(record.place.inside("id"), told)
+
+
+def _check_models(models: Iterable[ModelShape], by_name: Mapping[str, ModelShape], problems: Problems) -> None:
+    for model in models:
+        _check_fallbacks(model, by_name, problems)
+        for endpoint in model.endpoints:
+            _check_headers(endpoint, problems)
+
+
+def _check_fallbacks(model: ModelShape, by_name: Mapping[str, ModelShape], problems: Problems) -> None:
+    seen: set[int] = set()
+    for index, name in enumerate(model.fallbacks):
+        place = model.place.inside("fallbacks", index)
+        fallback = _known_model(name, by_name, place, problems)
+        if fallback is None:
+            continue
+        if fallback is model:
+            problems.add_at(place, "a model cannot be its own fallback")
+        elif id(fallback) in seen:
+            problems.add_at(place, _listed_already(id_text(name)))
+        seen.add(id(fallback))
+
+
+def _listed_already(text: str) -> str:
+    return f"{shown(text)} is in this list already"
+
+
+def _known_model(name: Id, by_name: Mapping[str, ModelShape], place: Place, problems: Problems) -> ModelShape | None:
+    text = id_text(name)
+    model = by_name.get(text)
+    if model is None and text:
+        problems.add_at(place, f"no model has the id, name or alias {shown(text)}{problems.suggestion(text, by_name)}")
+    return model
+
+
+def _check_headers(endpoint: EndpointShape, problems: Problems) -> None:
+    first: dict[str, str] = {}
+    for name in endpoint.headers:
+        place = endpoint.place.inside("headers", name)
+        if first.setdefault(name.lower(), name) != name:
+            problems.add_at(place, f"the same header as {shown(first[name.lower()])}")
+        if endpoint.api_key is not None and name.lower() == endpoint.auth_header:
+            problems.add_at(place, "`api_key` is sent in this header already; give one of the two")
+
+
+def _check_grants(file: GatewayFile, models: Mapping[str, ModelShape], problems: Problems) -> None:
+    for _, owner in owners(file):
+        if owner.grants:
+            _check_unique(owner.grants, problems)
+            _check_granted_models(owner, models, problems)
+
+
+def _check_granted_models(owner: Owner, models: Mapping[str, ModelShape], problems: Problems) -> None:
+    first: dict[int, GrantShape] = {}
+    for grant in owner.grants:
+        model = models.get(id_text(grant.model))
+        if model is None:
+            _known_model(grant.model, models, grant.place.inside("model"), problems)
+            continue
+        holder = first.setdefault(id(model), grant)
+        if holder is not grant:
+            told = f"{shown(id_text(grant.model))} is already granted by {holder.place} (line {holder.place.line})"
+            problems.add_at(grant.place.inside("model"), told)
+
+
+def _check_users(file: GatewayFile, problems: Problems) -> None:
+    organisations, plans = _Known("organisation", file.organisations), _Known("plan", file.plans)
+    for user in file.users:
+        if user.tier and user.tier not in file.tiers:
+            _tell_unknown_tier(user.tier, user.place.inside("tier"), file, problems)
+        _check_memberships(user.organisations, organisations, user.place.inside("organisations"), problems)
+        _check_memberships(user.plans, plans, user.place.inside("plans"), problems)
+
+
+def _tell_unknown_tier(tier: str, place: Place, file: GatewayFile, problems: Problems) -> None:
+    problems.add_at(place, f"no such tier: {shown(tier)}{problems.suggestion(tier, file.tiers)}")
+
+
+class _Known:
+    """The organisations or plans that users may name."""
+
+    def __init__(self, kind: str, records: Iterable[OrganisationShape | PlanShape]) -> None:
+        self.kind = kind
+        self.ids = {id_text(record.id): record.name for record in records}
+        self._by_name = {name: identity for identity, name in self.ids.items()}
+
+    def hint(self, text: str, problems: Problems) -> str:
+        """People write the name where the id is wanted."""
+        named = self._by_name.get(text)
+        return f" (did you mean its id, {shown(named)}?)" if named else problems.suggestion(text, self.ids)
+
+
+def _check_memberships(members: Iterable[Id], known: _Known, place: Place, problems: Problems) -> None:
+    seen: set[str] = set()
+    for index, member in enumerate(members):
+        text = id_text(member)
+        if text and text not in known.ids:
+            told = f"no {known.kind} has the id {shown(text)}{known.hint(text, problems)}"
+            problems.add_at(place.inside(index), told)
+        elif text in seen:
+            problems.add_at(place.inside(index), _listed_already(text))
+        seen.add(text)
+
+
+def _check_keys(keys: Iterable[KeyShape], problems: Problems) -> None:
+    first: dict[str, Place] = {}
+    for key in keys:
+        if (key.hash is None) == (key.key is None):
+            problems.add_at(key.place, "needs either `hash` or `key`" + (", not both" if key.hash is not None else ""))
+        digest = key_digest(key)
+        holder = first.setdefault(digest, key.place) if digest else key.place
+        if holder is not key.place:
+            problems.add_at(key.place, f"the same key as {holder} (line {holder.line})")
+
+
+def _check_tiers(file: GatewayFile, problems: Problems) -> None:
+    seen: set[str] = set()
+    for index, tier in enumerate(file.tiers):
+        if tier and tier in seen:
+            problems.add_at(file.place.inside("tiers", index), _listed_already(tier))
+        seen.add(tier)
+    if file.studio.tier and file.studio.tier not in seen:
+        _tell_unknown_tier(file.studio.tier, file.place.inside("studio", "tier"), file, problems)
+
+
+def _check_store(file: GatewayFile, problems: Problems) -> None:
+    if file.server.workers > 1 and file.store.kind == "embedded":
+        problems.add_at(file.place.inside("server", "workers"), "more than one worker needs `store.kind: redis`")

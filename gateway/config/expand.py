@@ -1,0 +1,75 @@
+"""`${VAR}`, `${VAR:-default}` and `${file:PATH}` inside text; `$${` stands for a literal `${`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.config.problems import Refused, shown
+
+_MAX_FILE_BYTES = 1 << 20
+
+# `$${` first, so that it is not read as a `$` and an opening.
+_OPENING = re.compile(r"\$\$\{|\$\{(?P<inner>[^{}]*)\}|\$\{")
+_VARIABLE = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<has_default>:-(?P<default>.*))?", re.DOTALL)
+_FILE_PREFIX = "file:"
+
+
+class Expander:
+    """Expands references in the values of one file, in one environment."""
+
+    def __init__(self, environ: Mapping[str, str], base_dir: Path) -> None:
+        self._environ = environ
+        self._base_dir = base_dir
+
+    def expand(self, text: str) -> str:
+        """Raises `Refused`, naming the variable or file that is missing; never with a value in its text."""
+        return _OPENING.sub(self._replacement, text)
+
+    def _replacement(self, match: re.Match[str]) -> str:
+        if match[0] == "$${":
+            return "${"
+        inner = match["inner"]
+        if inner is None:
+            raise Refused("a `${` that is not closed, or has braces inside (write `$${` for a literal one)")
+        if inner.startswith(_FILE_PREFIX):
+            return self._file_text(inner.removeprefix(_FILE_PREFIX))
+        return self._variable(inner)
+
+    def _variable(self, inner: str) -> str:
+        reference = _VARIABLE.fullmatch(inner)
+        if reference is None:
+            raise Refused(
+                "a `${…}` that is neither ${NAME}, ${NAME:-default} nor ${file:PATH} (`$${` is a literal `${`)"
+            )
+        value = self._environ.get(reference["name"])
+        if reference["has_default"]:
+            return value or reference["default"]  # as in a shell, an empty variable takes the default too
+        if value is None:
+            raise Refused(f"the environment variable {reference['name']} is not set")
+        return value
+
+    def _file_text(self, name: str) -> str:
+        try:
+            data = self._read(self._base_dir / name)
+            return data.decode().rstrip("\r\n")
+        except OSError as error:
+            raise Refused(f"the file {shown(name)} cannot be read: {error.strerror or 'not a usable name'}") from None
+        except ValueError:  # a NUL in the name, or bytes that are not UTF-8
+            raise Refused(f"the file {shown(name)} cannot be read as UTF-8 text") from None
+
+    @staticmethod
+    def _read(path: Path) -> bytes:
+        if path.exists() and not path.is_file():  # a pipe or a device might never end
+            raise OSError(0, "not a regular file")
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            raise OSError(0, f"larger than {_MAX_FILE_BYTES:,} bytes")
+        return data
+
+
+def has_reference(text: str) -> bool:
+    """Whether `text` holds a `${…}` that takes its value from elsewhere (an escaped `$${` does not)."""
+    return "${" in text.replace("$${", "")

@@ -1,0 +1,135 @@
+"""The JSON Schema of gateway.yaml for editors, made from the same types that the validator reads by."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import inspect as types
+
+from gateway.config.shapes import FILE_TYPE
+from gateway.types import Secret
+
+Schema = dict[str, Any]
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_REFERENCE = "reference"
+_REFERENCE_SCHEMA: Schema = {
+    "description": "A value from elsewhere: ${VAR}, ${VAR:-default} or ${file:PATH}.",
+    "type": "string",
+    "pattern": r"\$\{",
+}
+_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+
+
+def settings_schema() -> dict[str, object]:
+    """JSON Schema (draft 2020-12) of gateway.yaml: a description for each key, enums, defaults and ranges."""
+    definitions: dict[str, Schema] = {_REFERENCE: _REFERENCE_SCHEMA}
+    root = _record(FILE_TYPE, definitions)
+    return {"$schema": _DIALECT, "title": "gateway.yaml", **root, "$defs": dict(sorted(definitions.items()))}
+
+
+def _record(struct: types.Type, definitions: dict[str, Schema]) -> Schema:
+    assert isinstance(struct, types.StructType)  # noqa: S101 - narrows the type; a shape is a struct by construction
+    fields = [field for field in struct.fields if field.name != "place"]
+    schema: Schema = {"type": "object", "additionalProperties": False}
+    if required := [field.encode_name for field in fields if field.required]:
+        schema["required"] = required
+    schema["properties"] = {field.encode_name: _property(field, definitions) for field in fields}
+    return schema | getattr(struct.cls, "schema_extra", {})
+
+
+def _property(field: types.Field, definitions: dict[str, Schema]) -> Schema:
+    schema = _schema(field.type, definitions)
+    if field.required:
+        return schema
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    if isinstance(default, msgspec.Struct):
+        return _nullable(schema)  # its own keys tell their defaults
+    written = default.reveal() if isinstance(default, Secret) else msgspec.to_builtins(default)
+    may_be_left_empty = isinstance(written, list | tuple | dict)
+    return (_nullable(schema) if may_be_left_empty else schema) | {"default": written}
+
+
+def _nullable(schema: Schema) -> Schema:
+    """Descriptions stay outside, where editors look for them."""
+    inner = {key: value for key, value in schema.items() if key != "description"}
+    outer = {key: value for key, value in schema.items() if key == "description"}
+    if set(inner) == {"anyOf"}:
+        return outer | {"anyOf": [*inner["anyOf"], {"type": "null"}]}
+    return outer | {"anyOf": [inner, {"type": "null"}]}
+
+
+def _schema(wanted: types.Type, definitions: dict[str, Schema]) -> Schema:
+    if isinstance(wanted, types.Metadata):
+        return _annotated(wanted, definitions)
+    if isinstance(wanted, types.UnionType):
+        return _union(wanted, definitions)
+    if isinstance(wanted, types.StructType):
+        return _defined(wanted, definitions)
+    if isinstance(wanted, types.VarTupleType):
+        least = {"minItems": wanted.min_length} if wanted.min_length else {}
+        return {"type": "array", "items": _schema(wanted.item_type, definitions)} | least
+    if isinstance(wanted, types.DictType):
+        return {"type": "object", "additionalProperties": _schema(wanted.value_type, definitions)}
+    return _scalar(wanted)
+
+
+def _annotated(wanted: types.Metadata, definitions: dict[str, Schema]) -> Schema:
+    extra = dict(wanted.extra_json_schema or {})
+    outer = {"description": extra.pop("description")} if "description" in extra else {}
+    inner = _schema(wanted.type, definitions)
+    return outer | (_constrained(inner, extra) if extra else inner)
+
+
+def _constrained(schema: Schema, extra: Schema) -> Schema:
+    """Constraints bind the written text, not a `${…}` in its place; null stays allowed where it was."""
+    nulls = [option for option in schema.get("anyOf", []) if option == {"type": "null"}]
+    return {"anyOf": [{"type": "string"} | extra, _reference(), *nulls]}
+
+
+def _union(wanted: types.UnionType, definitions: dict[str, Schema]) -> Schema:
+    members = [member for member in wanted.types if not isinstance(member, types.NoneType)]
+    if len(members) == 2:
+        schema: Schema = {"type": ["integer", "string"]}
+    else:
+        schema = _schema(members[0], definitions)
+    return _nullable(schema) if len(members) < len(wanted.types) else schema
+
+
+def _defined(wanted: types.StructType, definitions: dict[str, Schema]) -> Schema:
+    name = wanted.cls.__name__.removesuffix("Shape").removesuffix("Settings")
+    if name not in definitions:
+        definitions[name] = {}  # holds the name while its own fields are walked
+        definitions[name] = _record(wanted, definitions)
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _scalar(wanted: types.Type) -> Schema:
+    if isinstance(wanted, types.StrType):
+        return {"type": "string"} | ({"minLength": wanted.min_length} if wanted.min_length else {})
+    if isinstance(wanted, types.CustomType):
+        return {"type": "string"}
+    return {"anyOf": [_typed(wanted), _reference()]}
+
+
+def _typed(wanted: types.Type) -> Schema:
+    if isinstance(wanted, types.LiteralType):
+        return {"enum": list(wanted.values)}
+    if isinstance(wanted, types.BoolType):
+        return {"type": "boolean"}
+    if isinstance(wanted, types.IntType | types.FloatType):
+        return _number(wanted)
+    if isinstance(wanted, types.DateTimeType):
+        return {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}([Tt ].+)?$"}
+    raise TypeError(f"no schema for {wanted}")
+
+
+def _number(wanted: types.IntType | types.FloatType) -> Schema:
+    schema: Schema = {"type": "integer" if isinstance(wanted, types.IntType) else "number"}
+    given = {keyword: getattr(wanted, bound) for bound, keyword in _BOUNDS.items()}
+    return schema | {keyword: bound for keyword, bound in given.items() if bound is not None}
+
+
+def _reference() -> Schema:
+    return {"$ref": f"#/$defs/{_REFERENCE}"}

@@ -1,0 +1,208 @@
+"""YAML text → a tree of nodes that know their lines, with aliases bounded and merge keys (`<<`) resolved.
+
+What a plain scalar means is decided later by the type that is wanted at its place, so the nodes only tell plain from
+quoted. That keeps `no` in a country list from turning into a boolean unseen, and is faster than YAML's own resolver.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from gateway.config.problems import line_of
+
+if TYPE_CHECKING:
+    from yaml.composer import Composer as _Parser
+elif yaml.__with_libyaml__:
+    from yaml.cyaml import CParser as _Parser
+else:
+    from yaml.composer import Composer
+    from yaml.parser import Parser
+    from yaml.reader import Reader
+    from yaml.scanner import Scanner
+
+    class _Parser(Reader, Scanner, Parser, Composer):
+        """The same in Python, for machines where PyYAML was built without libyaml."""
+
+        def __init__(self, text: str) -> None:
+            Reader.__init__(self, text)
+            Scanner.__init__(self)
+            Parser.__init__(self)
+            Composer.__init__(self)
+
+
+PLAIN = "plain"
+QUOTED = "quoted"
+COLLECTION = "collection"
+
+MAX_DEPTH = 50
+MAX_ALIASED_VALUES = 1_000_000
+
+_MERGE = "<<"
+_QUOTED_WORD = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+class YamlFault(Exception):
+    """The text is not usable YAML. `line` counts from 1; the text never quotes values from the file."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+        self.reason = reason
+
+
+class _Loader(_Parser):
+    """Composes nodes; tags say only how a value was written, and depth is bounded while it is built."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)  # type: ignore[call-arg]  # the stub knows the Python composer's constructor only
+        self._depth = 0
+
+    def resolve(self, kind: type[Node], value: object, implicit: tuple[bool, bool]) -> str:
+        if kind is not ScalarNode:
+            return COLLECTION
+        return PLAIN if implicit[0] else QUOTED
+
+    def descend_resolver(self, node: Node | None, index: object) -> None:
+        self._depth += 1
+        if node is not None and self._depth > MAX_DEPTH:
+            raise YamlFault(line_of(node), f"nested more than {MAX_DEPTH} levels deep")
+
+    def ascend_resolver(self) -> None:
+        self._depth -= 1
+
+
+def compose(text: str) -> Node | None:
+    """The document's root, or `None` for an empty one.
+
+    Raises `YamlFault` for syntax errors, several documents, nesting beyond `MAX_DEPTH`, aliases that contain themselves
+    or stand for more than `MAX_ALIASED_VALUES` values, and `<<` of something else than mappings.
+    """
+    root = _compose(text)
+    if root is not None and ("&" in text or _MERGE in text):
+        _bound_aliases(root)
+        _resolve_merges(root, set())
+    return root
+
+
+def _compose(text: str) -> Node | None:
+    try:
+        text.encode()
+        return _Loader(text).get_single_node()
+    except UnicodeEncodeError as error:
+        raise YamlFault(_line_at(text, error.start), "a character that UTF-8 does not have") from None
+    except yaml.reader.ReaderError as error:
+        raise YamlFault(_unreadable_line(text, error), "control characters are not allowed") from None
+    except yaml.MarkedYAMLError as error:
+        raise _syntax_fault(text, error) from None
+
+
+def _line_at(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _unreadable_line(text: str, error: yaml.reader.ReaderError) -> int:
+    if yaml.__with_libyaml__:  # it counts bytes
+        return text.encode().count(b"\n", 0, error.position) + 1
+    return _line_at(text, error.position)
+
+
+def _syntax_fault(text: str, error: yaml.MarkedYAMLError) -> YamlFault:
+    mark = error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    reason = _QUOTED_WORD.sub("…", error.problem or error.context or "cannot be read").splitlines()[0]
+    context = f" ({_QUOTED_WORD.sub('…', error.context)})" if error.context and error.problem else ""
+    return YamlFault(line, reason + context + _expansion_hint(text, line))
+
+
+def _expansion_hint(text: str, line: int) -> str:
+    lines = text.split("\n")
+    unquoted = line <= len(lines) and re.search(r"[{,\[].*[:,\[]\s*\$\{", lines[line - 1])
+    return "; inside {…} and […] a ${…} needs quotes around it" if unquoted else ""
+
+
+class _Extent(NamedTuple):
+    """What a node stands for once aliases are written out: how many values, how deep."""
+
+    values: int
+    height: int
+
+
+def _bound_aliases(root: Node) -> None:
+    known: dict[int, _Extent | None] = {}
+    written = _extent(root, known).values
+    if written - len(known) > MAX_ALIASED_VALUES:
+        raise YamlFault(line_of(root), f"aliases stand for more than {MAX_ALIASED_VALUES:,} values")
+
+
+def _extent(node: Node, known: dict[int, _Extent | None]) -> _Extent:
+    """Recursion is as deep as the text is nested: an alias comes after its anchor, which is then known."""
+    if id(node) in known:
+        return _known_extent(node, known)
+    known[id(node)] = None
+    values, height = 1, 0
+    for child in _children(node):
+        below = _extent(child, known)
+        values, height = values + below.values, max(height, below.height + 1)
+    if height > MAX_DEPTH:
+        raise YamlFault(line_of(node), f"nested more than {MAX_DEPTH} levels deep by its aliases")
+    extent = known[id(node)] = _Extent(values, height)
+    return extent
+
+
+def _known_extent(node: Node, known: dict[int, _Extent | None]) -> _Extent:
+    extent = known[id(node)]
+    if extent is None:
+        raise YamlFault(line_of(node), "an anchor that contains itself")
+    return extent
+
+
+def _children(node: Node) -> Iterator[Node]:
+    if isinstance(node, MappingNode):
+        for pair in node.value:
+            yield from pair
+    elif isinstance(node, SequenceNode):
+        yield from node.value
+
+
+def _resolve_merges(node: Node, done: set[int]) -> None:
+    """Children first, so that what is merged in has had its own merges resolved."""
+    if id(node) in done:
+        return
+    done.add(id(node))
+    for child in _children(node):
+        _resolve_merges(child, done)
+    if isinstance(node, MappingNode) and any(_is_merge(key) for key, _ in node.value):
+        node.value = _merged(node)
+
+
+def _is_merge(key: Node) -> bool:
+    return key.tag == PLAIN and key.value == _MERGE
+
+
+def _merged(node: MappingNode) -> list[tuple[Node, Node]]:
+    """The mapping's own pairs, then those of its merges whose keys are not there yet."""
+    pairs = [pair for pair in node.value if not _is_merge(pair[0])]
+    given = {_key_identity(key) for key, _ in pairs}
+    for key, value in node.value:
+        if _is_merge(key):
+            for source in _merge_sources(value):
+                fresh = [pair for pair in source.value if _key_identity(pair[0]) not in given]
+                pairs += fresh
+                given.update(_key_identity(key) for key, _ in fresh)
+    return pairs
+
+
+def _key_identity(key: Node) -> object:
+    return key.value if isinstance(key, ScalarNode) else id(key)
+
+
+def _merge_sources(value: Node) -> list[MappingNode]:
+    sources: list[MappingNode] = value.value if isinstance(value, SequenceNode) else [value]
+    if not all(isinstance(source, MappingNode) for source in sources):
+        raise YamlFault(line_of(value), "`<<` takes a mapping or a list of mappings")
+    return sources

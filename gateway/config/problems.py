@@ -1,0 +1,134 @@
+"""What is wrong with a configuration, gathered in one place and told in one form: `FILE:LINE: path.to.key: reason`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator
+from typing import TypeAlias
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from gateway.errors import ConfigError
+
+# A linked list from a value up to the top: made for every value that is read, but turned into text only for a problem.
+Path: TypeAlias = "tuple[Path, str | int] | None"
+
+_SHOWN_CHARACTERS = 60
+_LONGEST_SUGGESTED = 64
+# difflib compares with every candidate: these keep a file with a thousand slips from taking minutes.
+_MOST_CANDIDATES = 2_000
+_MOST_SUGGESTIONS = 200
+
+
+class Refused(ValueError):
+    """A single value cannot be used; its text is the reason, and never holds the value where that may be secret."""
+
+
+def shown(text: str) -> str:
+    """`text` in quotes for a message: shortened, with control characters escaped, so that it stays on its line."""
+    cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+    return repr(cut)
+
+
+def line_of(node: Node) -> int:
+    """The line of the file on which `node` begins, counted from 1."""
+    line: int = node.start_mark.line + 1
+    return line
+
+
+def path_text(path: Path) -> str:
+    """`models[0].endpoints[1].url`, or `(top level)` for the document itself."""
+    text = "".join(_steps(path))
+    return text.removeprefix(".") or "(top level)"
+
+
+def _steps(path: Path) -> Iterator[str]:
+    parts = []
+    while path is not None:
+        path, part = path
+        parts.append(part)
+    for part in reversed(parts):
+        yield f"[{part}]" if isinstance(part, int) else f".{_key_text(part)}"
+
+
+def _key_text(key: str) -> str:
+    usual = key.isprintable() and 0 < len(key) <= _SHOWN_CHARACTERS
+    return key if usual else shown(key)
+
+
+class Place:
+    """Where a record stands in the file: enough to name the line of anything inside it once that is needed."""
+
+    __slots__ = ("node", "path")
+
+    def __init__(self, node: Node, path: Path) -> None:
+        self.node = node
+        self.path = path
+
+    @property
+    def line(self) -> int:
+        return line_of(self.node)
+
+    def inside(self, *parts: str | int) -> Place:
+        """The place of a value below this one, or of the nearest thing above it that is in the file."""
+        node, path = self.node, self.path
+        for part in parts:
+            node, path = _child(node, part), (path, part)
+        return Place(node, path)
+
+    def __str__(self) -> str:
+        return path_text(self.path)
+
+
+def _child(node: Node, part: str | int) -> Node:
+    if isinstance(node, MappingNode):
+        return next((value for key, value in node.value if key.value == part), node)
+    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+        found: Node = node.value[part]
+        return found
+    return node
+
+
+# For records that no file defines: the defaults of sections that are not written out.
+NOWHERE = Place(ScalarNode("", ""), None)
+
+
+class Problems:
+    """Collects problems; `raise_if_any` tells all of them at once, in the order of the file."""
+
+    def __init__(self, filename: str) -> None:
+        self._filename = filename
+        self._found: list[tuple[int, str]] = []
+        self._suggested = 0
+
+    def add(self, line: int, path: Path, reason: str) -> None:
+        self._found.append((line, f"{self._filename}:{line}: {path_text(path)}: {reason}"))
+
+    def add_at(self, place: Place, reason: str) -> None:
+        self.add(place.line, place.path, reason)
+
+    def add_syntax(self, line: int, reason: str) -> None:
+        """The text itself cannot be read, so there is no key to name."""
+        self._found.append((line, f"{self._filename}:{line}: YAML: {reason}"))
+
+    def add_environment(self, variable: str, reason: str) -> None:
+        """A variable of the process, not of the file, is at fault; it has no line."""
+        self._found.append((0, f"environment: {variable}: {reason}"))
+
+    def suggestion(self, word: str, candidates: Collection[str]) -> str:
+        """` (did you mean 'x'?)` for the nearest of `candidates`, or nothing where none is near."""
+        self._suggested += 1
+        if self._suggested > _MOST_SUGGESTIONS or len(word) > _LONGEST_SUGGESTED or len(candidates) > _MOST_CANDIDATES:
+            return ""
+        return _nearest(word, candidates)
+
+    def raise_if_any(self) -> None:
+        """Raises `ConfigError` with every problem found so far."""
+        if self._found:
+            raise ConfigError([text for _, text in sorted(self._found, key=lambda found: found[0])])
+
+
+def _nearest(word: str, candidates: Collection[str]) -> str:
+    by_folded = {candidate.casefold(): candidate for candidate in candidates}
+    near = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return f" (did you mean {shown(by_folded[near[0]])}?)" if near else ""

@@ -1,0 +1,390 @@
+"""Nodes → typed values, driven by the types of `shapes`.
+
+A reader always gives a value of its type. Where it finds a problem it notes it and gives a stand-in, so that the walk
+goes on and the checks after it still find every further problem; since a problem was noted, no stand-in ever gets out.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from msgspec import inspect as types
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from gateway.config import scalars
+from gateway.config.expand import Expander, has_reference
+from gateway.config.nodes import COLLECTION, PLAIN, QUOTED
+from gateway.config.problems import Path, Place, Problems, Refused, line_of
+from gateway.config.scalars import Scalar
+from gateway.config.shapes import FILE_TYPE, GatewayFile
+from gateway.types import Secret
+
+Check = Callable[[str], str]
+
+_TAGS = "tag:yaml.org,2002:"
+_UNTYPED_TAGS = frozenset((PLAIN, *(_TAGS + name for name in ("int", "float", "bool", "null", "timestamp"))))
+_COLLECTION_TAGS = frozenset((COLLECTION, _TAGS + "map", _TAGS + "seq"))
+_LARGEST_ID = 2**63 - 1  # what SQL databases and JSON writers can hold
+
+
+class Walk:
+    """What a walk over one file carries along."""
+
+    __slots__ = ("expander", "problems")
+
+    def __init__(self, problems: Problems, expander: Expander) -> None:
+        self.problems = problems
+        self.expander = expander
+
+    def scalar(self, node: Node, expected: str) -> Scalar:
+        """The scalar at `node` with its references expanded; raises `Refused` where there is none."""
+        if node.__class__ is not ScalarNode:
+            raise Refused(f"expected {expected}, found {_collection_noun(node)}")
+        text: str = node.value
+        if "${" in text:
+            return Scalar(self.expander.expand(text), "reference" if has_reference(text) else "text")
+        if node.tag == QUOTED:
+            return Scalar(text, "text")
+        if node.tag in _UNTYPED_TAGS:
+            return Scalar(text, scalars.plain_kind(text))
+        if node.tag == _TAGS + "str":
+            return Scalar(text, "text")
+        raise Refused("a YAML tag that has no meaning here")
+
+    def is_collection(self, node: Node, path: Path, kind: type[Node], expected: str) -> bool:
+        """Whether `node` is a mapping or list as wanted; notes a problem where not."""
+        if node.__class__ is kind and node.tag in _COLLECTION_TAGS:
+            return True
+        found = "nothing" if is_nothing(node) else _collection_noun(node)
+        self.problems.add(line_of(node), path, f"expected {expected}, found {found}")
+        return False
+
+    def pairs(self, node: Node, path: Path) -> Iterator[tuple[Node, str, Node]]:
+        """A mapping's (key, its text, value); notes keys that are given twice or are no text, and leaves them out."""
+        seen: dict[str, Node] = {}
+        for key, value in node.value:
+            if key.__class__ is not ScalarNode:
+                self.problems.add(line_of(key), path, f"a key must be text, found {_collection_noun(key)}")
+            elif key.value in seen:
+                first = line_of(seen[key.value])
+                self.problems.add(line_of(key), (path, key.value), f"given twice (first on line {first})")
+            else:
+                seen[key.value] = key
+                yield key, key.value, value
+
+
+def _collection_noun(node: Node) -> str:
+    if isinstance(node, ScalarNode):
+        return "a single value"
+    noun = "a mapping" if isinstance(node, MappingNode) else "a list"
+    return noun if node.tag in _COLLECTION_TAGS else f"{noun} with a YAML tag that has no meaning here"
+
+
+def is_nothing(node: Node) -> bool:
+    """`null`, `~`, or nothing at all after the colon."""
+    return node.__class__ is ScalarNode and node.tag in _UNTYPED_TAGS and node.value in scalars.NULL_WORDS
+
+
+class Reader(ABC):
+    """Reads one type. `expected` is its name in messages; `stand_in` a harmless value of it."""
+
+    expected: str = "a value"
+    stand_in: Any = None
+
+    @abstractmethod
+    def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        """The value at `node`, or the stand-in once the problem has been noted."""
+
+
+class ScalarReader(Reader):
+    def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        try:
+            return self.value(walk.scalar(node, self.expected), walk.problems)
+        except Refused as refused:
+            walk.problems.add(line_of(node), path, str(refused))
+            return self.stand_in
+
+    @abstractmethod
+    def value(self, scalar: Scalar, problems: Problems) -> Any:
+        """Raises `Refused` with the reason."""
+
+
+class TextReader(ScalarReader):
+    expected = "text"
+    stand_in: Any = ""
+
+    def __init__(self, check: Check | None, *, secret: bool, min_length: int) -> None:
+        self._check = check
+        self._secret = secret
+        self._min_length = min_length
+
+    def value(self, scalar: Scalar, problems: Problems) -> Any:
+        text = scalar.text
+        if scalar.kind not in ("text", "reference"):
+            raise scalars.wrong_type(self.expected, scalar, secret=self._secret)
+        if not self._secret and not text.isprintable():
+            raise Refused("must not hold control characters")
+        if len(text) < self._min_length:
+            raise Refused("must not be empty")
+        return self._check(text) if self._check else text
+
+
+class SecretReader(TextReader):
+    stand_in = Secret("")
+
+    def __init__(self, check: Check | None) -> None:
+        super().__init__(check, secret=True, min_length=0)
+
+    def value(self, scalar: Scalar, problems: Problems) -> Secret:
+        return Secret(super().value(scalar, problems))
+
+
+class IdReader(ScalarReader):
+    """A number or text, whose type is kept. The stand-in is the empty text, which no id can be."""
+
+    expected = "an id (a whole number or text)"
+    stand_in = ""
+
+    def value(self, scalar: Scalar, problems: Problems) -> int | str:
+        if scalar.kind == "whole number":
+            return self._number(scalar)
+        if scalar.kind not in ("text", "reference"):
+            raise scalars.wrong_type(self.expected, scalar, secret=False)
+        if not scalar.text.isprintable() or scalar.text != scalar.text.strip() or not scalar.text:
+            raise Refused("an id must be printable, not empty, and without spaces at its ends")
+        return scalar.text
+
+    def _number(self, scalar: Scalar) -> int:
+        value = scalars.whole_number(scalar.text)
+        if value is None or abs(value) > _LARGEST_ID:
+            raise Refused("too large for a number; put it in quotes")
+        return value
+
+
+_BOUNDS: Final = (
+    ("ge", operator.ge, "at least"),
+    ("gt", operator.gt, "above"),
+    ("le", operator.le, "at most"),
+    ("lt", operator.lt, "below"),
+)
+
+
+class NumberReader(ScalarReader):
+    def __init__(self, wanted: types.IntType | types.FloatType) -> None:
+        whole = isinstance(wanted, types.IntType)
+        self.expected = "a whole number" if whole else "a number"
+        self.stand_in = 1
+        self._parse: Callable[[str], float | None] = scalars.whole_number if whole else scalars.number
+        self._kinds = ("whole number", "reference") if whole else ("whole number", "number", "reference")
+        given = [(getattr(wanted, name), holds, words) for name, holds, words in _BOUNDS]
+        self._bounds = [(bound, holds, words) for bound, holds, words in given if bound is not None]
+
+    def value(self, scalar: Scalar, problems: Problems) -> float:
+        value = self._parse(scalar.text.strip()) if scalar.kind in self._kinds else None
+        if value is None:
+            raise scalars.wrong_type(self.expected, scalar, secret=False)
+        if not all(holds(value, bound) for bound, holds, _ in self._bounds):
+            found = "" if scalar.kind == "reference" else f", found {scalar.text}"
+            raise Refused(f"must be {self._range()}{found}")
+        return value
+
+    def _range(self) -> str:
+        return " and ".join(
+            f"{words} {bound:g}" if bound < 1e6 else f"{words} {bound:,.0f}" for bound, _, words in self._bounds
+        )
+
+
+class TruthReader(ScalarReader):
+    expected = "true or false"
+    stand_in = False
+
+    def value(self, scalar: Scalar, problems: Problems) -> bool:
+        value = scalars.truth(scalar.text) if scalar.kind in ("boolean", "reference") else None
+        if value is None:
+            raise scalars.wrong_type(self.expected, scalar, secret=False)
+        return value
+
+
+class ChoiceReader(ScalarReader):
+    def __init__(self, choices: tuple[str, ...]) -> None:
+        self._choices = choices
+        self.expected = f"one of {', '.join(choices)}"
+        self.stand_in = choices[0]
+
+    def value(self, scalar: Scalar, problems: Problems) -> str:
+        if scalar.kind in ("text", "reference") and scalar.text in self._choices:
+            return scalar.text
+        hint = problems.suggestion(scalar.text, self._choices) if scalar.kind == "text" else ""
+        raise Refused(f"{scalars.wrong_type(self.expected, scalar, secret=False)}{hint}")
+
+
+class MomentReader(ScalarReader):
+    expected = "a date or time such as 2027-01-01 or 2027-01-01T00:00:00Z"
+
+    def value(self, scalar: Scalar, problems: Problems) -> Any:
+        moment = scalars.moment(scalar.text) if scalar.kind in ("text", "reference") else None
+        if moment is None:
+            raise scalars.wrong_type(self.expected, scalar, secret=False)
+        return moment
+
+
+class NullableReader(Reader):
+    def __init__(self, inner: Reader) -> None:
+        self._inner = inner
+        self.expected = f"{inner.expected} or null"
+        self.stand_in = inner.stand_in
+
+    def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        return None if is_nothing(node) else self._inner.read(walk, node, path)
+
+
+class ListReader(Reader):
+    expected = "a list"
+    stand_in = ()
+
+    def __init__(self, item: Reader, min_length: int) -> None:
+        self._item = item
+        self._min_length = min_length
+
+    def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        if not walk.is_collection(node, path, SequenceNode, self.expected):
+            return self.stand_in
+        if len(node.value) < self._min_length:
+            walk.problems.add(line_of(node), path, f"must have at least {self._min_length} entry")
+        read = self._item.read
+        return tuple([read(walk, item, (path, index)) for index, item in enumerate(node.value)])
+
+
+class MappingReader(Reader):
+    """Text → values of one type, under keys of the operator's choice."""
+
+    expected = "a mapping"
+
+    def __init__(self, check: Check | None, value: Reader) -> None:
+        self.stand_in = MappingProxyType({})
+        self._check = check
+        self._value = value
+
+    def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        if not walk.is_collection(node, path, MappingNode, self.expected):
+            return self.stand_in
+        return {
+            self._name(walk, key, (path, name)): self._value.read(walk, value, (path, name))
+            for key, name, value in walk.pairs(node, path)
+        }
+
+    def _name(self, walk: Walk, key: Node, path: Path) -> str:
+        name: str = key.value
+        try:
+            if not name.isprintable():
+                raise Refused("must not hold control characters")
+            return self._check(name) if self._check else name
+        except Refused as refused:
+            walk.problems.add(line_of(key), path, str(refused))
+            return name
+
+
+class RecordReader(Reader):
+    """A mapping with known keys → a struct. A section or list that is there but empty counts as not given."""
+
+    expected = "a mapping"
+
+    def __init__(self, struct: types.StructType) -> None:
+        fields = [field for field in struct.fields if field.name != "place"]
+        self._cls = struct.cls
+        self._is_placed = len(fields) < len(struct.fields)
+        self._readers = {field.encode_name: (field.name, reader_of(field.type), not field.required) for field in fields}
+        self._required = {
+            field.name: (field.encode_name, reader_of(field.type).stand_in) for field in fields if field.required
+        }
+
+    @property
+    def stand_in(self) -> Any:  # made anew each time: records are told apart by identity
+        return self._cls(**{name: stand_in for name, (_, stand_in) in self._required.items()})
+
+    def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        if not walk.is_collection(node, path, MappingNode, self.expected):
+            return self.stand_in
+        values = self._values(walk, node, path)
+        for name, (key, stand_in) in self._required.items():
+            if name not in values:
+                walk.problems.add(line_of(node), (path, key), "is missing")
+                values[name] = stand_in
+        if self._is_placed:
+            values["place"] = Place(node, path)
+        return self._cls(**values)
+
+    def _values(self, walk: Walk, node: Node, path: Path) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, name, value in walk.pairs(node, path):
+            known = self._readers.get(name)
+            if known is None:
+                hint = walk.problems.suggestion(name, self._readers)
+                walk.problems.add(line_of(key), (path, name), f"unknown key{hint}")
+                continue
+            attribute, reader, has_default = known
+            if not (has_default and _may_be_left_empty(reader) and is_nothing(value)):
+                values[attribute] = reader.read(walk, value, (path, name))
+        return values
+
+
+def _may_be_left_empty(reader: Reader) -> bool:
+    return isinstance(reader, ListReader | MappingReader | RecordReader)
+
+
+def reader_of(wanted: types.Type, extra: Mapping[str, Any] | None = None) -> Reader:
+    """The reader for a type of `msgspec.inspect`; `extra` is what its annotations say beside the type."""
+    if isinstance(wanted, types.Metadata):
+        return reader_of(wanted.type, {**(extra or {}), **(wanted.extra or {})})
+    if isinstance(wanted, types.UnionType):
+        return _union_reader(wanted, extra)
+    if isinstance(wanted, types.StructType):
+        return RecordReader(wanted)
+    if isinstance(wanted, types.VarTupleType):
+        return ListReader(reader_of(wanted.item_type), wanted.min_length or 0)
+    if isinstance(wanted, types.DictType):
+        return MappingReader(_check_of(wanted.key_type), reader_of(wanted.value_type))
+    return _scalar_reader(wanted, extra or {})
+
+
+def _union_reader(wanted: types.UnionType, extra: Mapping[str, Any] | None) -> Reader:
+    members = [member for member in wanted.types if not isinstance(member, types.NoneType)]
+    inner = IdReader() if len(members) == 2 else reader_of(members[0], extra)
+    return NullableReader(inner) if len(members) < len(wanted.types) else inner
+
+
+def _check_of(wanted: types.Type) -> Check | None:
+    extra = wanted.extra if isinstance(wanted, types.Metadata) else None
+    check: Check | None = (extra or {}).get("check")
+    return check
+
+
+def _scalar_reader(wanted: types.Type, extra: Mapping[str, Any]) -> Reader:
+    if isinstance(wanted, types.StrType):
+        return TextReader(extra.get("check"), secret=extra.get("secret", False), min_length=wanted.min_length or 0)
+    if isinstance(wanted, types.IntType | types.FloatType):
+        return NumberReader(wanted)
+    if isinstance(wanted, types.LiteralType):
+        return ChoiceReader(tuple(str(value) for value in wanted.values))
+    if isinstance(wanted, types.BoolType):
+        return TruthReader()
+    if isinstance(wanted, types.DateTimeType):
+        return MomentReader()
+    if isinstance(wanted, types.CustomType) and wanted.cls is Secret:
+        return SecretReader(extra.get("check"))
+    raise TypeError(f"no reader for {wanted}")  # a mistake in the shapes, found when this module is imported
+
+
+_FILE_READER: Final = reader_of(FILE_TYPE)
+
+
+def read_file(root: Node | None, walk: Walk) -> GatewayFile:
+    """The whole file in its typed shape; an empty one is all defaults."""
+    if root is None or is_nothing(root):
+        return GatewayFile()
+    file: GatewayFile = _FILE_READER.read(walk, root, None)
+    return file

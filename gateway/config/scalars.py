@@ -1,0 +1,103 @@
+"""What a scalar's text means: the few words and number forms of YAML, read by the type that is wanted at its place."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
+
+from gateway.config.problems import Refused, shown
+
+Kind = Literal["text", "whole number", "number", "boolean", "nothing", "reference"]
+
+TRUE_WORDS = frozenset(("true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"))
+FALSE_WORDS = frozenset(("false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"))
+NULL_WORDS = frozenset(("", "~", "null", "Null", "NULL"))
+
+_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*(?:_[0-9]+)*)", re.ASCII)
+_NUMBER = re.compile(
+    r"""[-+]?(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?  # 1.5, 1e3; 007, octal in YAML 1.1
+      | 0[xob][0-9a-fA-F_]+
+      | [-+]?\.(?:inf|Inf|INF) | \.(?:nan|NaN|NAN)""",
+    re.VERBOSE | re.ASCII,
+)
+_FIRST_OF_SPECIAL = frozenset("0123456789+-.~nNtTfFyYoO")
+_MOST_DIGITS = 25  # beyond any range that is asked for; keeps int() from its own limit
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ].+)?", re.ASCII)
+
+
+class Scalar(NamedTuple):
+    """A scalar as it was found. `reference`: it came out of a `${…}`, so it must not be shown and has no type yet."""
+
+    text: str
+    kind: Kind
+
+
+def plain_kind(text: str) -> Kind:
+    """What YAML takes the unquoted `text` for."""
+    if text[:1] not in _FIRST_OF_SPECIAL and text:
+        return "text"
+    if text in NULL_WORDS:
+        return "nothing"
+    if text in TRUE_WORDS or text in FALSE_WORDS:
+        return "boolean"
+    if _WHOLE.fullmatch(text):
+        return "whole number"
+    return "number" if _NUMBER.fullmatch(text) else "text"
+
+
+def whole_number(text: str) -> int | None:
+    """Decimal digits, with `_` between them if you like; `None` for anything else, leading zeros included."""
+    return int(text) if len(text) <= _MOST_DIGITS and _WHOLE.fullmatch(text) else None
+
+
+def number(text: str) -> float | None:
+    """A finite decimal number, `None` for anything else."""
+    if len(text) > 2 * _MOST_DIGITS or not _NUMBER.fullmatch(text):
+        return None
+    try:
+        value = float(text)
+    except ValueError:  # 0x1F, .inf, 1__0
+        return None
+    return value if math.isfinite(value) else None
+
+
+def truth(text: str) -> bool | None:
+    if text in TRUE_WORDS:
+        return True
+    return False if text in FALSE_WORDS else None
+
+
+def moment(text: str) -> datetime | None:
+    """A date (its first moment) or ISO 8601 time, in UTC, which is also what one without a zone is taken for; or `None`."""
+    if not _TIME.fullmatch(text):
+        return None
+    try:
+        value = datetime.fromisoformat(text)
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def wrong_type(expected: str, scalar: Scalar, *, secret: bool) -> Refused:
+    """`expected X, found Y`, showing the text only where it can be no secret."""
+    return Refused(f"expected {expected}, found {_described(scalar, secret=secret)}{_quoting_advice(expected, scalar)}")
+
+
+def _described(scalar: Scalar, *, secret: bool) -> str:
+    if scalar.kind == "nothing":
+        return "nothing"
+    if scalar.kind == "reference":
+        return "something else behind the `${…}`"
+    if secret:
+        return f"a {scalar.kind}" if scalar.kind != "text" else "other text"
+    return f"the {scalar.kind} {shown(scalar.text) if scalar.kind == 'text' else scalar.text[:60]}"
+
+
+def _quoting_advice(expected: str, scalar: Scalar) -> str:
+    if scalar.kind in ("boolean", "number", "whole number") and "text" in expected:
+        return " (put it in quotes if text is meant)"
+    if scalar.kind == "text" and expected in ("a whole number", "a number") and number(scalar.text) is not None:
+        return " (take the quotes away)"
+    return ""

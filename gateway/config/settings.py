@@ -1,0 +1,137 @@
+"""What the rest of the gateway gets from the configuration: frozen values, every default as in the contract, §2.
+
+The sections here are also the shapes of the file: names, types, ranges and descriptions (`Meta`) drive the validator
+and the JSON Schema alike. Records, which are written differently than they are kept, have their file shapes in `shapes`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.config import checks
+from gateway.types import ApiKey, Model, Organisation, Plan, Secret, User
+
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class ClientTimeouts(msgspec.Struct, frozen=True):
+    """The client's side, in seconds."""
+
+    head: Annotated[Seconds, Meta(description="Seconds a client may take to send its request head.")] = 10
+    body: Annotated[Seconds, Meta(description="Seconds a client may take to send its request body.")] = 60
+    write: Annotated[Seconds, Meta(description="Seconds a client may leave our answer unread before it is cut.")] = 60
+    keepalive: Annotated[Seconds, Meta(description="Seconds an idle client connection is kept open.")] = 75
+
+
+class ServerSettings(msgspec.Struct, frozen=True):
+    host: Annotated[Text, Meta(description="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")] = 8080
+    workers: Annotated[Count, Meta(le=1_024, description="Processes; more than one needs store.kind: redis.")] = 1
+    max_body_mb: Annotated[Count, Meta(le=4_096, description="Largest request body, in megabytes; beyond it 413.")] = 32
+    max_in_flight: Annotated[
+        Count, Meta(le=10_000_000, description="Requests at a time; beyond it 503 overloaded.")
+    ] = 10_000
+    timeouts: Annotated[ClientTimeouts, Meta(description="Time-outs of the client's side.")] = ClientTimeouts()
+    stream_heartbeat_seconds: Annotated[
+        float,
+        Meta(
+            ge=0, le=86_400, description="A comment line goes to a waiting stream each such interval; 0 turns it off."
+        ),
+    ] = 15
+    drain_seconds: Annotated[
+        float, Meta(ge=0, le=86_400, description="Seconds that running requests have to end after SIGTERM.")
+    ] = 30
+    private_endpoints: Annotated[
+        tuple[Annotated[str, Meta(extra={"check": checks.network})], ...],
+        Meta(description="Address ranges (CIDR) that endpoint URLs made by admin routes or Redis may point at."),
+    ] = ()
+    metrics_public: Annotated[bool, Meta(description="Whether /metrics is served without a key.")] = False
+    cors_origins: Annotated[
+        tuple[Annotated[str, Meta(extra={"check": checks.cors_origin})], ...],
+        Meta(description="Browser origins that may call the gateway, such as https://app.example.com; or *."),
+    ] = ()
+
+
+class StoreSettings(msgspec.Struct, frozen=True):
+    kind: Annotated[
+        Literal["embedded", "redis"],
+        Meta(description="embedded: one process, SQLite under path. redis: many workers and machines."),
+    ] = "embedded"
+    path: Annotated[Text, Meta(description="Directory of the embedded store, relative to this file.")] = "data"
+    url: Annotated[
+        Secret,
+        Meta(description="Redis, for kind: redis (redis://, rediss:// or unix://).", extra={"check": checks.redis_url}),
+    ] = Secret("redis://127.0.0.1:6379/0")
+    prefix: Annotated[str, Meta(description="What every Redis key of the gateway begins with.")] = "gw:"
+
+
+class UsageSettings(msgspec.Struct, frozen=True):
+    url: Annotated[
+        Secret,
+        Meta(
+            description="Ledger database: sqlite:///PATH, or postgresql:// or mysql:// where machines share it.",
+            extra={"check": checks.database_url},
+        ),
+    ] = Secret("sqlite:///data/usage.db")
+    journal: Annotated[Text, Meta(description="Directory of the journal on local disk, relative to this file.")] = (
+        "data/journal"
+    )
+    retention_days: Annotated[
+        Annotated[Count, Meta(le=100_000)] | None, Meta(description="Days that ledger rows are kept; null keeps them.")
+    ] = None
+
+
+class RoutingSettings(msgspec.Struct, frozen=True):
+    unknown_model: Annotated[
+        Literal["assigned", "reject"],
+        Meta(description="A model nobody knows: serve the caller's assigned one, or reject with 404 model_not_found."),
+    ] = "assigned"
+    refuse_fields: Annotated[
+        tuple[Text, ...],
+        Meta(description="Body fields that would let a caller choose past its grant: 400 field_not_allowed."),
+    ] = ("models",)
+
+
+class ChatSettings(msgspec.Struct, frozen=True):
+    max_tokens: Annotated[Count, Meta(le=10_000_000, description="Longest answer of /api/ai/chat, in tokens.")] = 4_096
+
+
+class StudioSettings(msgspec.Struct, frozen=True):
+    tier: str  # the lowest tier that may use /api/ai/studio
+
+
+class ProxySettings(msgspec.Struct, frozen=True):
+    """From the environment, not from the file: HTTPS_PROXY and NO_PROXY, in either case."""
+
+    https_proxy: Secret | None = None
+    no_proxy: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that has passed every check. Paths are absolute; references are ids as text.
+
+    `lines` maps a record's (kind, id as text) to the line that defines it, for the kinds "model", "user",
+    "organisation", "plan", "key" and "feature".
+    """
+
+    server: ServerSettings
+    features: dict[str, bool]
+    store: StoreSettings
+    usage: UsageSettings
+    routing: RoutingSettings
+    tiers: tuple[str, ...]
+    chat: ChatSettings
+    studio: StudioSettings
+    models: tuple[Model, ...]
+    organisations: tuple[Organisation, ...]
+    plans: tuple[Plan, ...]
+    users: tuple[User, ...]
+    keys: tuple[ApiKey, ...]
+    proxy: ProxySettings
+    source: str
+    lines: dict[tuple[str, str], int]

@@ -1,0 +1,61 @@
+"""Logging by structlog: coloured lines for people, JSON for machines; never a secret, never a raw control character."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from gateway.types import Secret
+
+LogFormat = Literal["console", "json"]
+
+
+def make_logger(
+    log_format: LogFormat, *, level: int = logging.INFO, stream: TextIO | None = None
+) -> FilteringBoundLogger:
+    """A logger that writes to `stream` (default: standard error), one line an event."""
+    out = stream if stream is not None else sys.stderr
+    processors: list[Any] = [structlog.processors.add_log_level]
+    if log_format == "json":
+        processors += [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.ExceptionRenderer(),
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ]
+    else:
+        processors += [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.ExceptionRenderer(),
+            _make_printable,
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=22, sort_keys=False),
+        ]
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(out),
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    return logger.bind()
+
+
+def _to_json(event: EventDict, **_: Any) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def _make_printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escapes control characters, which the console renderer would print as they are (and a terminal would obey)."""
+    # A traceback is ours and needs its lines.
+    return {key: value if key == "exception" else _escaped(value) for key, value in event.items()}
+
+
+def _escaped(value: object) -> object:
+    if isinstance(value, Secret):
+        return str(value)
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+    return value

@@ -1,0 +1,32 @@
+"""The shapes of the OpenAI wire: read and rewrite a request's body, build answers, recognise errors and usage."""
+
+from gateway.openai.body import RequestBody, read_body
+from gateway.openai.shapes import (
+    error_body,
+    error_event,
+    flat_error_body,
+    is_error_payload,
+    is_usage_only,
+    mask,
+    model_entry,
+    models_list,
+    printable,
+)
+from gateway.openai.usage import Usage, may_bear_usage, usage_of
+
+__all__ = [
+    "RequestBody",
+    "Usage",
+    "error_body",
+    "error_event",
+    "flat_error_body",
+    "is_error_payload",
+    "is_usage_only",
+    "mask",
+    "may_bear_usage",
+    "model_entry",
+    "models_list",
+    "printable",
+    "read_body",
+    "usage_of",
+]

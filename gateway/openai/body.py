@@ -1,0 +1,290 @@
+"""A request's body: read with suspicion, rewritten in place.
+
+orjson says whether it is JSON; what goes upstream is never serialised again but edited where it must be, so that every
+other byte stays as the client sent it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+import orjson
+
+from gateway.errors import InvalidJson
+from gateway.openai.shapes import printable
+
+_TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."  # what orjson can write; it reads deeper
+_MAX_EXAMINED = 1 << 20  # bytes up to which a refused body is looked at once more, slowly, on the event loop
+_MAX_KEY_SHOWN = 64
+_LARGE = 1 << 16  # bytes from which on another way of searching pays
+_COLONS_WORTH_FINDING = 1000  # beyond so many, counting beats finding one by one
+
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_KEY = re.compile(rb"[ \t\n\r{,]*+(" + _STRING + rb")[ \t\n\r]*+:[ \t\n\r]*+")
+_PLAIN_STRING_VALUE = re.compile(rb'[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
+_TOKEN = re.compile(_STRING + rb"|[{}:]")
+# For text that may be malformed: an unclosed string reaches to the end, lest a try from each later quote add up.
+_STRING_OR_NUMBER = re.compile(_STRING + rb"?|(-?\d++(?:\.\d++)?(?:[eE][+-]?\d++)?)")
+_PERHAPS_ENORMOUS = re.compile(rb"[eE]\+?\d{2}|\d{300}")
+_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_USAGE_OPTION = b'"include_usage":true'
+_STREAM_OPTIONS = b"{" + _USAGE_OPTION + b"}"
+
+# What comes into the body; None stands for the model's name, known only when a rewritten body is asked for.
+_Text = tuple[bytes | None, ...]
+# Start and end of what goes, and what comes there. No two edits of a body have the same place.
+_Edit = tuple[int, int, _Text]
+
+
+class _Member(NamedTuple):
+    """Offsets of one member of an object: its key's opening quote, its value, its value's end."""
+
+    start: int
+    value: int
+    end: int
+
+
+class RequestBody:
+    """A valid JSON object: its bytes (`raw`) and values (`fields`, to read only: numbers may have lost precision)."""
+
+    __slots__ = ("_members", "_pieces", "fields", "raw")
+
+    def __init__(self, raw: bytes, fields: dict[str, Any]) -> None:
+        self.raw = raw
+        self.fields = fields
+        self._members: dict[str, _Member] | None = None
+        self._pieces: dict[bool, list[bytes | memoryview | None]] = {}
+
+    def __repr__(self) -> str:
+        return f"<RequestBody bytes={len(self.raw)} members={len(self.fields)}>"
+
+    def rewritten(self, model: str, *, include_usage: bool = False) -> bytes:
+        """`raw` for the provider's `model`: with that name, without `modelId`, and with
+        `stream_options.include_usage` set if asked for (unless `stream_options` is neither an object nor null).
+
+        Every byte outside these members stays. Where the edits stand is found once, whatever the number of calls.
+        """
+        if self.fields.get("model") == model and not include_usage and "modelId" not in self.fields:
+            return self.raw
+        pieces = self._pieces.get(include_usage)
+        if pieces is None:
+            pieces = self._pieces[include_usage] = _spliced(self.raw, self._edits(include_usage))
+        name = orjson.dumps(model)
+        return b"".join([name if piece is None else piece for piece in pieces])
+
+    def _edits(self, include_usage: bool) -> list[_Edit]:
+        edits: list[_Edit] = []
+        added: list[_Text] = []
+        if "model" in self.fields:
+            edits.append(self._model_edit())
+        else:
+            added.append((b'"model":', None))
+        if "modelId" in self.fields:
+            edits.append(self._removal("modelId"))
+        if include_usage and "stream_options" not in self.fields:
+            added.append((b'"stream_options":', _STREAM_OPTIONS))
+        elif include_usage:
+            edits += self._stream_options_edits()
+        if added:
+            edits.append(_addition(self.raw, added, followed=bool(self.fields.keys() - {"modelId"})))
+        return edits
+
+    def _model_edit(self) -> _Edit:
+        span = _lone_model_value(self.raw)
+        if span is None:
+            member = self._located()["model"]
+            span = member.value, member.end
+        return *span, (None,)
+
+    def _removal(self, key: str) -> _Edit:
+        """Takes the comma behind the member along, or, where it is the last, the one before it."""
+        member = self._located()[key]
+        members = list(self._located().values())
+        place = members.index(member)
+        if place + 1 < len(members):
+            return member.start, members[place + 1].start, ()
+        return members[place - 1].end if place else member.start, member.end, ()
+
+    def _stream_options_edits(self) -> list[_Edit]:
+        options, member = self.fields["stream_options"], self._located()["stream_options"]
+        if options is None:
+            return [(member.value, member.end, (_STREAM_OPTIONS,))]
+        if not isinstance(options, dict) or options.get("include_usage") is True:
+            return []
+        value = self.raw[member.value : member.end]
+        if "include_usage" not in options:
+            start, end, text = _addition(value, [(_USAGE_OPTION,)], followed=bool(options))
+        else:
+            _, start, end = _locate_members(value)["include_usage"]
+            text = (b"true",)
+        return [(member.value + start, member.value + end, text)]
+
+    def _located(self) -> dict[str, _Member]:
+        if self._members is None:
+            self._members = _locate_members(self.raw)
+        return self._members
+
+
+def read_body(raw: bytes) -> RequestBody:
+    """Read a request's body, which must be a JSON object.
+
+    Raises InvalidJson, with the position where one is known: not JSON or not UTF-8 (nor can half a surrogate pair be
+    escaped), not an object, a key given twice at any depth, nested more than 254 levels deep. Of the body itself the
+    message holds at most a key's name. `fields` has 1e308 for a number beyond a double's range, such as 1e400.
+    """
+    fields = _parse(raw)
+    if not isinstance(fields, dict):
+        raise InvalidJson(f"The request body must be a JSON object, not {_kind(fields)}.")
+    try:
+        written = orjson.dumps(fields)
+    except TypeError:  # values that orjson has made itself can be refused for their depth only
+        raise InvalidJson(_TOO_DEEP) from None
+    # A key given twice loses a pair on the way into a dict, and so the colon between its key and value.
+    if _count_colons(raw) + _count_escaped_colons(raw) != _count_colons(written):
+        raise InvalidJson(_repetition(raw))
+    return RequestBody(raw, fields)
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        parsed = _parse_enormous_numbers(raw)
+        if parsed is None:
+            raise InvalidJson(_malformation(raw, error)) from None  # the cause would hold the whole body
+        return parsed
+
+
+def _parse_enormous_numbers(raw: bytes) -> Any:
+    """What orjson refuses only for numbers beyond a double (`1e400`), these read as 1e308; None for all else."""
+    if len(raw) > _MAX_EXAMINED or not _PERHAPS_ENORMOUS.search(raw):
+        return None
+    try:
+        return orjson.loads(_STRING_OR_NUMBER.sub(_tamed, raw))
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _tamed(match: re.Match[bytes]) -> bytes:
+    number = match[1]
+    if number is None or float(number) not in (float("inf"), float("-inf")):
+        return match[0]
+    return b"1e308"
+
+
+def _malformation(raw: bytes, error: orjson.JSONDecodeError) -> str:
+    if not raw.strip(b" \t\n\r"):
+        return "The request body is empty; a JSON object is expected."
+    try:
+        raw.decode()
+    except UnicodeDecodeError as undecodable:
+        return f"The request body is not valid UTF-8 (byte {undecodable.start})."
+    if re.search("depth|recursion", error.msg, re.IGNORECASE):
+        return _TOO_DEEP
+    return f"The request body is not valid JSON: {error.msg} (line {error.lineno}, column {error.colno})."
+
+
+def _kind(value: object) -> str:
+    names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _count_colons(text: bytes) -> int:
+    """`text.count(b":")`; where colons are few, as in megabytes of base64, far faster by `find`, which uses memchr."""
+    if len(text) < _LARGE:
+        return text.count(b":")
+    found, at = 0, text.find(b":")
+    while at >= 0:
+        found += 1
+        if found == _COLONS_WORTH_FINDING:
+            return found + text.count(b":", at + 1)
+        at = text.find(b":", at + 1)
+    return found
+
+
+def _count_escaped_colons(raw: bytes) -> int:
+    """How many colons valid JSON spells as an escape."""
+    if b"\\" not in raw or b"\\u003" not in raw:
+        return 0
+    unescaped = raw.replace(b"\\\\", b"")  # the first of each pair escapes the second, so neither escapes a `u`
+    return unescaped.count(b"\\u003a") + unescaped.count(b"\\u003A")
+
+
+def _repetition(raw: bytes) -> str:
+    """Says which key is given twice; the body is known to hold one."""
+    found = _find_repeated_key(raw) if len(raw) <= _MAX_EXAMINED else None
+    if found is None:
+        return "A key is given twice in the request body."
+    key, at = found
+    line_start = raw.rfind(b"\n", 0, at) + 1
+    line, column = raw.count(b"\n", 0, at) + 1, len(raw[line_start:at].decode()) + 1
+    return f'The key "{printable(key, _MAX_KEY_SHOWN)}" is given twice (line {line}, column {column}).'
+
+
+def _find_repeated_key(raw: bytes) -> tuple[str, int] | None:
+    """The first key of valid JSON that its object holds already, and where it stands."""
+    open_objects: list[set[str]] = []
+    string: re.Match[bytes] | None = None
+    for token in _TOKEN.finditer(raw):
+        match token[0]:
+            case b"{":
+                open_objects.append(set())
+            case b"}":
+                open_objects.pop()
+            case b":" if string is not None:
+                key: str = orjson.loads(string[0])
+                if key in open_objects[-1]:
+                    return key, string.start()
+                open_objects[-1].add(key)
+            case _:
+                string = token
+    return None
+
+
+def _locate_members(raw: bytes) -> dict[str, _Member]:
+    """The members of a valid JSON object, in order."""
+    members, at = {}, 0
+    for key, value in _members_decoder.decode(raw).items():
+        name = _KEY.match(raw, at)
+        assert name is not None  # noqa: S101 - the decoder has just read it
+        at = name.end() + memoryview(value).nbytes
+        members[key] = _Member(name.start(1), name.end(), at)
+    return members
+
+
+def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
+    """Where the value of the top-level `model`, known to be there, stands; None where that takes a closer look.
+
+    An object's own key that is spelled without escapes stands in `raw` as `"model"`. Where these bytes occur only
+    once, and no escape can spell a letter of it, they are that key. In a large body the members are as soon located.
+    """
+    key = b'"model"'
+    at = raw.find(key) if len(raw) < _LARGE else -1
+    if at < 0 or raw.find(key, at + len(key)) >= 0 or (b"\\" in raw and b"\\u006" in raw):
+        return None
+    value = _PLAIN_STRING_VALUE.match(raw, at + len(key))
+    return value.span(1) if value else None
+
+
+def _addition(json_object: bytes, members: list[_Text], *, followed: bool) -> _Edit:
+    """Puts members at the front of an object; `followed` says whether others come after them."""
+    text: list[bytes | None] = []
+    for member in members:
+        text += [b",", *member] if text else member
+    place = json_object.index(b"{") + 1
+    return place, place, (*text, b",") if followed else tuple(text)
+
+
+def _spliced(raw: bytes, edits: Iterable[_Edit]) -> list[bytes | memoryview | None]:
+    """The pieces of the edited body; views, not copies, of what stays."""
+    view, at = memoryview(raw), 0
+    pieces: list[bytes | memoryview | None] = []
+    for start, end, text in sorted(edits):
+        pieces += (view[at:start], *text)
+        at = end
+    pieces.append(view[at:])
+    return pieces

@@ -1,0 +1,32 @@
+"""The few members of an upstream's JSON that the gateway looks at; all others are skipped without being decoded."""
+
+from __future__ import annotations
+
+import msgspec
+
+_NULL = msgspec.Raw(b"null")
+
+
+class TopMembers(msgspec.Struct, frozen=True):
+    """Members of an object as raw JSON; `null` where there is none."""
+
+    choices: msgspec.Raw = _NULL
+    error: msgspec.Raw = _NULL
+    response: msgspec.Raw = _NULL
+    type: msgspec.Raw = _NULL
+    usage: msgspec.Raw = _NULL
+
+
+_decoder = msgspec.json.Decoder(TopMembers)
+
+
+def top_members(payload: bytes) -> TopMembers | None:
+    """None where the payload is not a JSON object (`[DONE]`, say)."""
+    try:
+        return _decoder.decode(payload)
+    except msgspec.MsgspecError:
+        return None
+
+
+def is_null(value: msgspec.Raw) -> bool:
+    return bytes(value) == b"null"

@@ -1,0 +1,126 @@
+"""Answers and events in the shapes that the `openai` libraries and the panel read, and the ones that they send."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import orjson
+
+from gateway.errors import FeatureDisabled, GatewayError
+from gateway.openai.payload import is_null, top_members
+from gateway.openai.usage import may_bear_usage
+
+_ERROR_NAMES = (b"error", b"response.failed")
+_ERROR_TYPES = (b'"error"', b'"response.failed"')
+_SHORTEST_MASKED = 8
+_FEATURE_DISABLED = b'{"error":"feature_disabled"}'
+
+
+def error_body(error: GatewayError) -> bytes:
+    """`{"error":{"message","type","param","code"}}`; for FeatureDisabled the body that panels look for."""
+    return _FEATURE_DISABLED if isinstance(error, FeatureDisabled) else _error_object(error)
+
+
+def flat_error_body(code: str, message: str) -> bytes:
+    """The shape of panel, admin and usage routes: `{"error": CODE, "message": …}`."""
+    return orjson.dumps({"error": code, "message": _encodable(message)})
+
+
+def error_event(error: GatewayError, *, named: bool) -> bytes:
+    """The error as an event of a stream; `named` adds `event: error`, which the responses route's readers expect."""
+    return (b"event: error\n" if named else b"") + b"data: " + _error_object(error) + b"\n\n"
+
+
+def is_error_payload(payload: bytes, name: bytes | None) -> bool:
+    """Whether an event with this data and name says that the upstream failed."""
+    if name in _ERROR_NAMES:
+        return True
+    top = top_members(payload)
+    return top is not None and (not is_null(top.error) or bytes(top.type) in _ERROR_TYPES)
+
+
+def is_usage_only(event: bytes) -> bool:
+    """Whether an event's data is an object with empty `choices` and a `usage` that is not null."""
+    if not may_bear_usage(event):
+        return False
+    top = top_members(_json_of(event))
+    return top is not None and bytes(top.choices).translate(None, b" \t\r\n") == b"[]" and not is_null(top.usage)
+
+
+def model_entry(name: str) -> bytes:
+    """The body of `GET models/{id}`."""
+    return orjson.dumps(_model(name))
+
+
+def models_list(names: Iterable[str]) -> bytes:
+    """The body of `GET models`."""
+    return orjson.dumps({"object": "list", "data": [_model(name) for name in names]})
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """`text` fit for a header's value or a log line, at most `limit` (≥ 3) characters long.
+
+    Printable ASCII stays, all else is percent-encoded as UTF-8; what is too long ends with `...`, never in mid-escape.
+    """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text
+    shown, length = [], 0
+    for character in text[: limit + 1]:
+        shown.append(character if " " <= character <= "~" else _percent_encoded(character))
+        length += len(shown[-1])
+    if length <= limit:
+        return "".join(shown)
+    while length > limit - 3:
+        length -= len(shown.pop())
+    return "".join(shown) + "..."
+
+
+def mask(body: bytes, secret: str) -> bytes:
+    """`body` with `***` for each `secret` in it, as it is or as JSON may spell it.
+
+    Secrets of fewer than 8 characters are let be: they would rather match by chance.
+    """
+    if len(secret) < _SHORTEST_MASKED:
+        return body
+    return re.sub(b"".join([_any_spelling(character) for character in secret]), b"***", body)
+
+
+def _any_spelling(character: str) -> bytes:
+    """A pattern for the ways in which JSON may write a character. Nobody escapes ASCII's letters and digits."""
+    plain, units = character.encode("utf-8", "surrogatepass"), character.encode("utf-16-be", "surrogatepass")
+    if plain.isalnum():
+        return plain
+    escape = b"".join(rb"\\u%02x%02x" % pair for pair in zip(units[::2], units[1::2], strict=True))
+    return rb"(?:\\?%b|(?i:%b))" % (re.escape(plain), escape)
+
+
+def _error_object(error: GatewayError) -> bytes:
+    return orjson.dumps(
+        {
+            "error": {
+                "message": _encodable(error.message),
+                "type": error.type,
+                "param": error.param and _encodable(error.param),
+                "code": error.code,
+            }
+        }
+    )
+
+
+def _encodable(text: str) -> str:
+    """`text` without lone surrogates: a path or a header may have brought them, and UTF-8 has no form for them."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _model(name: str) -> dict[str, str | int]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "gateway"}
+
+
+def _json_of(event: bytes) -> bytes:
+    """The JSON in an event's data lines; JSON may begin with blanks, so the one after the colon may stay."""
+    return b"\n".join([line[5:] for line in event.splitlines() if line.startswith(b"data:")])
+
+
+def _percent_encoded(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

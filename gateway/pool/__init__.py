@@ -1,0 +1,28 @@
+"""One model's endpoints: whose turn it is, who rests and for how long (contract, §5).
+
+    pool.py       Pool and Lease: take an endpoint, say how it went, give it back
+    rotation.py   whose turn it is among those that are free
+    state.py      what is remembered of an endpoint, and the frozen shapes shown to others
+    headers.py    how long an upstream asks to be left alone
+    verdict.py    from what stood in the way of a request to its error
+
+Everything here decides and nothing waits: `now` is handed in (seconds of one monotonic clock), randomness too.
+"""
+
+from gateway.pool.headers import LONGEST_WAIT_SECONDS, retry_after_seconds
+from gateway.pool.pool import Lease, Pool
+from gateway.pool.state import Blocked, Cause, Cooldown, EndpointState, Obstacle
+from gateway.pool.verdict import no_answer
+
+__all__ = [
+    "LONGEST_WAIT_SECONDS",
+    "Blocked",
+    "Cause",
+    "Cooldown",
+    "EndpointState",
+    "Lease",
+    "Obstacle",
+    "Pool",
+    "no_answer",
+    "retry_after_seconds",
+]

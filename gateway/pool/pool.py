@@ -1,0 +1,276 @@
+"""A model's endpoints: take one, say how it went, give it back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Container
+from math import inf
+from random import Random
+
+from gateway.pool.headers import LONGEST_WAIT_SECONDS
+from gateway.pool.rotation import Tier
+from gateway.pool.state import Blocked, Cause, Cooldown, EndpointState, Obstacle, Slot, same_credential
+from gateway.types import Endpoint, Model, id_text
+
+FAILURES_IN_A_ROW = 3
+FAILURE_COOLDOWNS_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
+JITTER = 0.1  # lengthens a cooldown for failures by up to this share, so that workers do not probe in step
+RATE_LIMIT_COOLDOWN_SECONDS = 5.0  # where the upstream does not say how long
+CREDENTIALS_COOLDOWN_SECONDS = 60.0
+
+_FAILURES = frozenset((Cause.BROKEN, Cause.TIMED_OUT))
+
+
+class Lease:
+    """One request's hold on an endpoint. Whoever holds it releases it; for a stream that is at the stream's end.
+
+    A request that is cancelled is released without a verdict, which says nothing against the endpoint.
+    Verdicts may come late (after a reload, after the release, under a longer cooldown): then they do no harm.
+    """
+
+    __slots__ = ("_epoch", "_health", "_is_held", "_is_undecided_probe", "_pool", "endpoint", "is_probe")
+
+    def __init__(self, pool: Pool, slot: Slot) -> None:
+        health = slot.health
+        self.endpoint: Endpoint = slot.endpoint
+        self.is_probe: bool = health.on_probation
+        self._pool = pool
+        self._health = health
+        self._epoch = health.epoch
+        self._is_held = True
+        self._is_undecided_probe = health.on_probation
+        health.in_flight += 1
+        if health.on_probation:
+            health.probes += 1
+
+    def succeeded(self, now: float) -> None:
+        """The endpoint is alive: a first event, a whole answer, or a 4xx to be relayed. The in-flight slot stays held.
+
+        No success shortens a cooldown, and one of a request from before a cooldown for failures ends neither its
+        probation nor its doubling: that takes a request from after it.
+        """
+        health = self._health
+        if self._epoch == health.epoch:
+            self._end_probe()
+            health.succeed()
+        else:
+            health.failures = 0
+
+    def failed(self, cause: Cause, now: float, *, retry_after_seconds: float | None = None) -> Cooldown | None:
+        """This attempt failed. The cooldown that begins by it, or whose end moves out; None where none does.
+
+        `retry_after_seconds` counts for RATE_LIMITED alone: None is the default of 5 s; 0 cools for no time at all
+        and is told nevertheless, with `wait_ms` 0.
+        """
+        self._end_probe()
+        return self._pool.judge(self, cause, now, retry_after_seconds)
+
+    def obstacle(self, cause: Cause) -> Obstacle:
+        """This failed attempt, for `no_answer`. To be asked for after `failed`."""
+        return Obstacle(cause, self._health.until, attempted=True)
+
+    def release(self) -> None:
+        """Gives back the in-flight slot, and the probe where nothing was said about it. A second call does nothing."""
+        if self._is_held:
+            self._is_held = False
+            self._health.in_flight -= 1
+            self._end_probe()
+
+    def concerns(self, slot: Slot) -> bool:
+        """Whether the slot is still about the endpoint that was leased: a reload may have put another in its place."""
+        return slot.health is self._health
+
+    def is_outdated(self) -> bool:
+        """Whether the endpoint has been cooled for failures, or reset, since this request began."""
+        return self._epoch != self._health.epoch
+
+    def _end_probe(self) -> None:
+        if self._is_undecided_probe:
+            self._is_undecided_probe = False
+            if self._epoch == self._health.epoch:
+                self._health.probes -= 1
+
+    def __repr__(self) -> str:
+        kind = "probe" if self.is_probe else "request"
+        state = "held" if self._is_held else "released"
+        return f"<lease of endpoint {id_text(self.endpoint.id)} for a {kind}, {state}>"
+
+
+class Pool:
+    """The endpoints of one model. Every `now` is in seconds of one monotonic clock."""
+
+    def __init__(self, model: Model, random: Random) -> None:
+        self.model = model
+        self._random = random
+        self._tiers = _tiers(model)
+        self._slots = {slot.id: slot for tier in self._tiers for slot in tier.slots}
+        self._successor: Pool | None = None
+
+    def take(self, now: float, tried: Container[str] = ()) -> Lease | None:
+        """An endpoint of the lowest priority that has a free one, by rotation; None where there is none.
+
+        `tried`: ids (as text) of endpoints to leave out.
+        """
+        for tier in self._tiers:
+            free = [slot for slot in tier.slots if slot.is_free(now) and slot.id not in tried]
+            if free:
+                return Lease(self, tier.rotation.choose(free))
+        return self._take_beside_a_probe(now, tried)
+
+    def _take_beside_a_probe(self, now: float, tried: Container[str]) -> Lease | None:
+        # One probe at a time spares an endpoint that has failed, but where it is all that is left, a second request on
+        # it has better chances than the error it would get otherwise: availability first.
+        for tier in self._tiers:
+            possible = [slot for slot in tier.slots if slot.is_possible(now) and slot.id not in tried]
+            if possible:
+                return Lease(self, tier.rotation.choose(possible))
+        return None
+
+    def blocked(self, now: float, tried: Container[str] = ()) -> list[Obstacle]:
+        """What keeps each endpoint that is not in `tried` from being taken now. Those that can be are not in it."""
+        obstacles = []
+        for slot in self._slots.values():
+            if slot.id in tried:
+                continue
+            if slot.health.is_cooling(now):
+                obstacles.append(Obstacle(slot.health.cause, slot.health.until, attempted=False))
+            elif slot.is_full():
+                obstacles.append(Obstacle(Blocked.FULL, now, attempted=False))
+        return obstacles
+
+    def cool(self, endpoint_id: str, cause: Cause, until: float, now: float) -> bool:
+        """A cooldown that another worker began. True where it changes anything here.
+
+        The last endpoint of this pool that is not cooling is spared here as well: two workers may each have cooled
+        another endpoint at the same time, and together they would have cooled them all.
+        """
+        slot = self._slots.get(endpoint_id)
+        end = min(until, now + LONGEST_WAIT_SECONDS)
+        if slot is None or not end > max(now, slot.health.until):
+            return False
+        is_known_to_fail = slot.health.on_probation and slot.health.is_cooling(now)
+        if cause in _FAILURES and not is_known_to_fail:
+            if self._is_last_to_stand(slot, now):
+                return False
+            slot.health.begin_probation()
+        return slot.health.rest(cause, end)
+
+    def reset(self, endpoint_id: str) -> bool:
+        """Ends a cooldown at an admin's word and forgets the failures behind it. False where the id is unknown."""
+        slot = self._slots.get(endpoint_id)
+        if slot is None:
+            return False
+        slot.health.forget()
+        return True
+
+    def adopt(self, other: Pool) -> None:
+        """Takes over, after a reload, what `other` knows of endpoints with the same id and the same base URL.
+
+        Their health is shared from here on, so requests still in flight on `other` count here as well.
+        """
+        other._successor = self
+        for slot in self._slots.values():
+            theirs = other._slots.get(slot.id)
+            if theirs is not None and theirs.endpoint.url == slot.endpoint.url:
+                _inherit(slot, theirs)
+        if self._layout() == other._layout():
+            self._go_on_from(other)
+
+    def snapshot(self, now: float) -> list[EndpointState]:
+        """Every endpoint by priority, as admin routes and logs show it."""
+        return [slot.snapshot(now) for slot in self._slots.values()]
+
+    def order(self, now: float) -> list[str]:
+        """The ids of the endpoints that one request would try now, in turn, if each of them failed. Changes nothing."""
+        rehearsal = Pool(self.model, self._random)
+        rehearsal._go_on_from(self)
+        for slot in rehearsal._slots.values():
+            slot.health = copy.copy(self._slots[slot.id].health)
+        tried: list[str] = []
+        while (lease := rehearsal.take(now, tried)) is not None:
+            tried.append(id_text(lease.endpoint.id))
+        return tried
+
+    def judge(self, lease: Lease, cause: Cause, now: float, retry_after_seconds: float | None) -> Cooldown | None:
+        """What follows from a lease's failure; for `Lease.failed`. Endpoints that a reload has replaced are let be."""
+        pool = self._latest()
+        slot = pool._slots.get(id_text(lease.endpoint.id))
+        if slot is None or not lease.concerns(slot):
+            return None
+        if cause is Cause.RATE_LIMITED:
+            return pool._rest(slot, cause, now, _asked_for(retry_after_seconds))
+        if cause is Cause.CREDENTIALS:
+            is_replaced = not same_credential(lease.endpoint, slot.endpoint)
+            return None if is_replaced else pool._rest(slot, cause, now, CREDENTIALS_COOLDOWN_SECONDS)
+        return None if lease.is_outdated() else pool._count_failure(slot, cause, now)
+
+    def _count_failure(self, slot: Slot, cause: Cause, now: float) -> Cooldown | None:
+        health = slot.health
+        health.failures += 1
+        is_enough = health.on_probation or health.failures >= FAILURES_IN_A_ROW
+        # One upstream's hiccup must not become our outage: with nothing else standing it goes on, and its count stays.
+        if not is_enough or self._is_last_to_stand(slot, now):
+            return None
+        health.begin_probation()
+        return self._rest(slot, cause, now, self._failure_cooldown_seconds(health.cooldowns))
+
+    def _failure_cooldown_seconds(self, cooldowns: int) -> float:
+        step = min(cooldowns, len(FAILURE_COOLDOWNS_SECONDS)) - 1
+        return FAILURE_COOLDOWNS_SECONDS[step] * (1 + JITTER * self._random.random())
+
+    def _rest(self, slot: Slot, cause: Cause, now: float, seconds: float) -> Cooldown | None:
+        until = now + seconds
+        if not slot.health.rest(cause, until):
+            return None
+        return Cooldown(
+            model_id=self.model.id,
+            model_name=self.model.name,
+            endpoint_id=slot.endpoint.id,
+            endpoint_url=slot.url,
+            cause=cause,
+            wait_ms=round(seconds * 1000),
+            until=until,
+        )
+
+    def _is_last_to_stand(self, slot: Slot, now: float) -> bool:
+        return all(other is slot or other.health.is_cooling(now) for other in self._slots.values())
+
+    def _latest(self) -> Pool:
+        pool = self
+        while pool._successor is not None:
+            pool = pool._successor
+        return pool
+
+    def _layout(self) -> list[tuple[object, ...]]:
+        return [(self.model.rotation, slot.id, slot.endpoint.priority, slot.weight) for slot in self._slots.values()]
+
+    def _go_on_from(self, other: Pool) -> None:
+        for mine, theirs in zip(self._tiers, other._tiers, strict=True):
+            mine.go_on_from(theirs)
+
+    def __repr__(self) -> str:
+        endpoints = ", ".join(repr(slot) for slot in self._slots.values()) or "no endpoints"
+        return f"<pool of model {self.model.name} by {self.model.rotation}: {endpoints}>"
+
+
+def _tiers(model: Model) -> tuple[Tier, ...]:
+    priorities = sorted({endpoint.priority for endpoint in model.endpoints})
+    return tuple(_tier(model, priority) for priority in priorities)
+
+
+def _tier(model: Model, priority: int) -> Tier:
+    endpoints = [endpoint for endpoint in model.endpoints if endpoint.priority == priority]
+    return Tier([Slot(endpoint, position) for position, endpoint in enumerate(endpoints)], model.rotation)
+
+
+def _inherit(slot: Slot, predecessor: Slot) -> None:
+    slot.health = predecessor.health
+    # A corrected credential deserves its chance at once, not after what is left of the old one's minute.
+    if slot.health.cause is Cause.CREDENTIALS and not same_credential(slot.endpoint, predecessor.endpoint):
+        slot.health.until = -inf
+
+
+def _asked_for(retry_after_seconds: float | None) -> float:
+    if retry_after_seconds is None:
+        return RATE_LIMIT_COOLDOWN_SECONDS
+    return min(max(retry_after_seconds, 0.0), LONGEST_WAIT_SECONDS)

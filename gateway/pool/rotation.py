@@ -1,0 +1,90 @@
+"""Whose turn it is among the endpoints of one priority that are free. Every rotation gets them in the file's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+
+from gateway.pool.state import Slot
+from gateway.types import Rotation
+
+
+class RoundRobin:
+    """Strictly in turn. The place of the last one taken is kept, not an index into those that happened to be free,
+    so that nobody is passed over or served twice when endpoints come and go."""
+
+    __slots__ = ("last",)
+
+    def __init__(self) -> None:
+        self.last = -1
+
+    def choose(self, free: Sequence[Slot]) -> Slot:
+        """One of `free` (at least one, by ascending position), and the rotation moves on."""
+        for slot in free:
+            if slot.position > self.last:
+                break
+        else:
+            slot = free[0]
+        self.last = slot.position
+        return slot
+
+
+class Weighted(RoundRobin):
+    """Smooth weighted round robin: everyone earns their weight each round, and the richest pays for the round.
+
+    Weights 3 and 1 give A A B A rather than A A A B: shares are exact over a cycle and even within it.
+    """
+
+    __slots__ = ()
+
+    def choose(self, free: Sequence[Slot]) -> Slot:
+        richest = free[0]
+        stake = 0
+        for slot in free:
+            slot.credit += slot.weight
+            stake += slot.weight
+            if slot.credit > richest.credit:
+                richest = slot
+        richest.credit -= stake
+        return richest
+
+
+class LeastBusy(RoundRobin):
+    """The one with the fewest requests in flight for its weight; in turn among equals."""
+
+    __slots__ = ()
+
+    def choose(self, free: Sequence[Slot]) -> Slot:
+        least = inf
+        equals: list[Slot] = []
+        for slot in free:
+            load = slot.health.in_flight / slot.weight
+            if load < least:
+                least = load
+                equals = [slot]
+            elif load == least:
+                equals.append(slot)
+        return RoundRobin.choose(self, equals)
+
+
+ROTATIONS: dict[Rotation, type[RoundRobin]] = {
+    "round_robin": RoundRobin,
+    "weighted": Weighted,
+    "least_busy": LeastBusy,
+}
+
+
+class Tier:
+    """The endpoints of one priority with their rotation."""
+
+    __slots__ = ("rotation", "slots")
+
+    def __init__(self, slots: Sequence[Slot], rotation: Rotation) -> None:
+        self.slots = tuple(slots)
+        self.rotation = ROTATIONS[rotation]()
+
+    def go_on_from(self, other: Tier) -> None:
+        """Takes over the turn of a tier with the same endpoints in the same places."""
+        self.rotation.last = other.rotation.last
+        for mine, theirs in zip(self.slots, other.slots, strict=True):
+            mine.credit = theirs.credit

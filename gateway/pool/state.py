@@ -1,0 +1,197 @@
+"""What is remembered of an endpoint, and the frozen shapes in which others see it."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from math import inf
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.types import Endpoint, Id, id_text
+
+State = Literal["available", "cooling", "probing", "full"]
+
+
+class Cause(enum.Enum):
+    """Why an attempt failed, and why an endpoint cools."""
+
+    RATE_LIMITED = "rate_limited"  # it answered 429
+    CREDENTIALS = "credentials"  # it answered 401 to the credential that we hold for it
+    TIMED_OUT = "timed_out"  # no connection, or no answer, in time
+    BROKEN = "broken"  # everything else that is retryable
+
+
+class Blocked(enum.Enum):
+    """Why an endpoint that does not cool cannot be taken."""
+
+    FULL = "full"  # at its `max_in_flight`
+
+
+class Obstacle(NamedTuple):
+    """What stood between one request and one endpoint; `no_answer` makes an error of all of them.
+
+    `until`: the monotonic second at which the endpoint is free again; in the past where it is free already.
+    `attempted`: this request was sent there and failed. Otherwise it could not even be sent.
+    """
+
+    cause: Cause | Blocked
+    until: float
+    attempted: bool
+
+
+class Cooldown(msgspec.Struct, frozen=True):
+    """A cooldown that begins, or whose end has moved out. Fit for logs and for the panel: no credential is in it."""
+
+    model_id: Id
+    model_name: str
+    endpoint_id: Id
+    endpoint_url: str
+    cause: Cause
+    wait_ms: int
+    until: float  # monotonic seconds
+
+
+class EndpointState(msgspec.Struct, frozen=True):
+    """One endpoint as admin routes and logs show it.
+
+    `cause` is None and `seconds_left` 0 unless `state` is `cooling`. `probing`: its cooldown after failures is over,
+    and it still has to prove itself.
+    """
+
+    id: Id
+    url: str
+    priority: int
+    weight: int
+    state: State
+    cause: Cause | None
+    seconds_left: float
+    failures: int
+    in_flight: int
+
+
+class Health:
+    """How an endpoint has been doing. It outlives a reload of the configuration, and so do the leases that hold it."""
+
+    __slots__ = ("cause", "cooldowns", "epoch", "failures", "in_flight", "on_probation", "probes", "until")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self.failures = 0  # in a row; rate limits and refused credentials are not among them
+        self.cooldowns = 0  # for failures, in a row: the exponent of the waiting time
+        self.until = -inf
+        self.cause = Cause.BROKEN  # of the cooldown that ends at `until`
+        self.on_probation = False  # set by a cooldown for failures, lifted by a success after it
+        self.probes = 0  # in flight and undecided, of this epoch
+        # Verdicts on requests begun in an earlier epoch come too late: what they tell has been acted upon already.
+        self.epoch = 0
+
+    def is_cooling(self, now: float) -> bool:
+        return now < self.until
+
+    def succeed(self) -> None:
+        self.failures = self.cooldowns = 0
+        self.on_probation = False
+
+    def rest(self, cause: Cause, until: float) -> bool:
+        """A later end replaces an earlier one, never the other way. True where it did."""
+        if until < self.until:
+            return False
+        self.until = until
+        self.cause = cause
+        return True
+
+    def begin_probation(self) -> None:
+        """A cooldown for failures begins: whoever is taken after it is a probe."""
+        self.cooldowns += 1
+        self.on_probation = True
+        self._begin_epoch()
+
+    def forget(self) -> None:
+        """As good as new, but for what is in flight."""
+        self.succeed()
+        self.until = -inf
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        self.epoch += 1
+        self.probes = 0
+
+    def __repr__(self) -> str:
+        rest = f", rests until {self.until:.3f} ({self.cause.value})" if self.until > -inf else ""
+        probation = ", on probation" if self.on_probation else ""
+        return f"<{self.in_flight} in flight, {self.failures} failures in a row{rest}{probation}>"
+
+
+class Slot:
+    """An endpoint's place in its pool: what the configuration says, beside the health that outlives it."""
+
+    __slots__ = ("credit", "endpoint", "health", "id", "max_in_flight", "position", "url", "weight")
+
+    def __init__(self, endpoint: Endpoint, position: int) -> None:
+        self.endpoint = endpoint
+        self.id = id_text(endpoint.id)
+        self.url = without_credentials(endpoint.url)
+        self.weight = endpoint.weight
+        self.max_in_flight = sys.maxsize if endpoint.max_in_flight is None else endpoint.max_in_flight
+        self.position = position  # among the endpoints of its priority
+        self.credit = 0  # of the weighted rotation
+        self.health = Health()
+
+    def is_free(self, now: float) -> bool:
+        """Whether it may be taken as a matter of course: not cooling, not full, not being probed by another request."""
+        health = self.health
+        return (
+            now >= health.until
+            and health.in_flight < self.max_in_flight
+            and not (health.on_probation and health.probes > 0)
+        )
+
+    def is_possible(self, now: float) -> bool:
+        """Whether it may be taken where nothing else can: another request's probe does not stand in the way."""
+        return now >= self.health.until and not self.is_full()
+
+    def is_full(self) -> bool:
+        return self.health.in_flight >= self.max_in_flight
+
+    def state(self, now: float) -> State:
+        if self.health.is_cooling(now):
+            return "cooling"
+        if self.is_full():
+            return "full"
+        return "probing" if self.health.on_probation else "available"
+
+    def snapshot(self, now: float) -> EndpointState:
+        health = self.health
+        return EndpointState(
+            id=self.endpoint.id,
+            url=self.url,
+            priority=self.endpoint.priority,
+            weight=self.weight,
+            state=self.state(now),
+            cause=health.cause if health.is_cooling(now) else None,
+            seconds_left=max(0.0, health.until - now),
+            failures=health.failures,
+            in_flight=health.in_flight,
+        )
+
+    def __repr__(self) -> str:
+        return f"<endpoint {self.id} at {self.url}: {self.health!r}>"
+
+
+def without_credentials(url: str) -> str:
+    """The base URL as it may be shown: no user info, no query, no fragment."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def same_credential(one: Endpoint, other: Endpoint) -> bool:
+    """Whether both would present themselves to their upstream in the same way."""
+    return (
+        one.api_key == other.api_key
+        and one.auth_header == other.auth_header
+        and one.headers == other.headers
+        and one.query == other.query
+    )

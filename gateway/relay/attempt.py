@@ -1,0 +1,281 @@
+"""One try against one endpoint.
+
+An `Attempt` is what the transport talks to. It gathers a whole answer, or watches a stream until its first event with
+data; from then on bytes go from the upstream's read straight into the client's transport, in whole events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import Protocol
+
+from gateway import openai
+from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, TransportError
+from gateway.relay.outlet import RawHeaders, is_encoded, is_event_stream
+from gateway.sse import EventFramer, event_data, event_name
+from gateway.transport import Exchange
+from gateway.types import Timeouts
+
+# A whole answer is held up to here, so that an upstream dying within it is a failed attempt and not a broken answer.
+MAX_HELD_BYTES = 16 * 2**20
+
+
+class Sink(Protocol):
+    """Where a stream goes: the client's side. `send` raises ConnectionResetError where the client has gone."""
+
+    def send(self, data: bytes) -> None: ...
+
+
+class Shape(enum.Enum):
+    """What an upstream's answer turned out to be."""
+
+    WHOLE = "whole"  # complete, in `body`
+    EVENTS = "events"  # a stream whose first event is there
+    FLOW = "flow"  # a body too large to hold, or a compressed stream: passed on as it comes
+
+
+class Attempt:
+    """Implements the transport's `Receiver`. Use: `await opened()`, then for streams `await pour(sink)`.
+
+    `expects_stream`: the client asked for one, so the endpoint's `first_byte` time-out holds.
+    `give_up_at`: when the request's `total` time-out ends, in the loop's time.
+    """
+
+    __slots__ = (
+        "_done",
+        "_exchange",
+        "_expects_stream",
+        "_failure",
+        "_framer",
+        "_give_up_at",
+        "_held",
+        "_held_bytes",
+        "_last_read",
+        "_live",
+        "_loop",
+        "_paused",
+        "_sink",
+        "_take_usage_out",
+        "_timeouts",
+        "_timer",
+        "_waiter",
+        "headers",
+        "shape",
+        "status",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timeouts: Timeouts,
+        *,
+        expects_stream: bool,
+        take_usage_out: bool,
+        give_up_at: float,
+    ) -> None:
+        self.status = 0
+        self.headers: RawHeaders = []
+        self.shape: Shape | None = None
+        self._loop = loop
+        self._timeouts = timeouts
+        self._expects_stream = expects_stream
+        self._take_usage_out = take_usage_out
+        self._give_up_at = give_up_at
+        self._exchange: Exchange | None = None
+        self._framer: EventFramer | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._sink: Sink | None = None
+        self._paused = False
+        self._done = False
+        self._failure: TransportError | None = None
+        self._last_read = 0.0
+        self._live = False  # a stream has begun: `idle` holds, not `total`
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # -- the relay's side
+
+    @property
+    def body(self) -> bytes:
+        """What is held: of a whole answer, everything."""
+        return self._held[0] if len(self._held) == 1 else b"".join(self._held)
+
+    @property
+    def mid_event(self) -> bool:
+        """The client was left in the middle of an event too large to hold."""
+        return self._framer is not None and self._framer.mid_event
+
+    async def opened(self, exchange: Exchange) -> TransportError | None:
+        """Waits for a whole answer or a stream's first event; returns what went wrong instead, if anything did."""
+        self._exchange = exchange
+        first_byte_at = self._loop.time() + self._timeouts.first_byte
+        self._restart_timer(min(first_byte_at, self._give_up_at) if self._expects_stream else self._give_up_at)
+        while self.shape is None and self._failure is None:
+            await self._news()
+        return self._failure if self.shape is None else None
+
+    async def pour(self, sink: Sink) -> TransportError | None:
+        """Passes on what is held and then all that comes, until the end; returns what broke it, if anything did."""
+        held, self._held = self.body, []
+        if held:
+            sink.send(held)
+        self._sink = sink
+        while not self._done:
+            await self._news()
+        return self._failure
+
+    def pressure(self, paused: bool) -> None:
+        """The client reads slowly: the upstream waits, and its idle clock stands still."""
+        self._paused = paused
+        self._last_read = self._loop.time()
+        if self._exchange is not None:
+            if paused:
+                self._exchange.pause()
+            else:
+                self._exchange.resume()
+
+    def close(self) -> None:
+        """Ends the attempt: an exchange that still runs is aborted at once. Idempotent."""
+        self._stop_timer()
+        if not self._done and self._exchange is not None:
+            self._exchange.abort()
+        self._done = True
+
+    # -- the transport's side
+
+    def on_head(self, status: int, headers: RawHeaders) -> None:
+        self.status, self.headers = status, headers
+        self._last_read = self._loop.time()
+        if 200 <= status < 300 and is_event_stream(headers):
+            self._live = True
+            self._framer = None if is_encoded(headers) else EventFramer()
+        elif self._expects_stream:
+            self._restart_timer(self._give_up_at)
+
+    def on_body(self, data: bytes) -> None:
+        self._last_read = self._loop.time()
+        if self._sink is not None:
+            self._pass_on(data)
+        elif self._framer is not None:
+            self._hold_events(self._framer.feed(data))
+        else:
+            self._held.append(data)
+            self._held_bytes += len(data)
+            if self.shape is None and (self._live or self._held_bytes > MAX_HELD_BYTES):
+                self._become(Shape.FLOW)
+
+    def on_end(self) -> None:
+        if self._framer is not None:
+            # A last event without its blank line: readers differ on it, so it is passed on as it is.
+            rest = self._framer.end()
+            if rest and self._sink is not None:
+                self._to_sink(rest)
+            elif rest:
+                self._hold_events([rest])
+            if self.shape is None:
+                self._fail(InvalidResponse("the stream ended without an event"))
+                return
+        elif self.shape is None:
+            self.shape = Shape.WHOLE
+        self._finish()
+
+    def on_failure(self, error: TransportError) -> None:
+        self._fail(error)
+
+    # -- within
+
+    def _pass_on(self, data: bytes) -> None:
+        framer = self._framer
+        if framer is None:
+            self._to_sink(data)
+            return
+        events = self._edited(framer.feed(data))
+        if events:
+            self._to_sink(events[0] if len(events) == 1 else b"".join(events))
+
+    def _to_sink(self, data: bytes) -> None:
+        if self._sink is None:
+            return
+        try:
+            self._sink.send(data)
+        except ConnectionResetError:
+            # The client has gone; its connection cancels the request in this or the next turn of the loop.
+            self.close()
+
+    def _hold_events(self, events: list[bytes]) -> None:
+        """Before the head is out: looks for the first event with data; an error there is a failed attempt."""
+        if self.shape is None:
+            for position, event in enumerate(events):
+                payload = event_data(event)
+                if payload is None:
+                    continue
+                if openai.is_error_payload(payload, event_name(event)):
+                    self._fail(InvalidResponse("the first event of the stream is an error"))
+                    return
+                self._held.extend(events[:position])
+                events = events[position:]
+                self._become(Shape.EVENTS)
+                break
+        self._held.extend(self._edited(events) if self.shape is not None else events)
+
+    def _edited(self, events: list[bytes]) -> list[bytes]:
+        if not self._take_usage_out:
+            return events
+        return [event for event in events if not openai.is_usage_only(event)]
+
+    def _become(self, shape: Shape) -> None:
+        self.shape = shape
+        if self._live:
+            self._restart_timer(self._last_read + self._timeouts.idle)
+        self._wake()
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        if self.shape is None:
+            self._fail(FirstByteTimedOut("no answer in time"))
+        elif not self._live:
+            self._fail(ConnectionCut("the answer did not end in time"))
+        else:
+            now = self._loop.time()
+            quiet_until = (now if self._paused else self._last_read) + self._timeouts.idle
+            if quiet_until > now:
+                self._restart_timer(quiet_until)
+            else:
+                self._fail(IdleTimedOut(f"no byte for {self._timeouts.idle:g} s in the middle of a stream"))
+
+    def _restart_timer(self, when: float) -> None:
+        self._stop_timer()
+        self._timer = self._loop.call_at(when, self._timed_out)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fail(self, error: TransportError) -> None:
+        if not self._done:
+            self._failure = error
+            if self._exchange is not None:
+                self._exchange.abort()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._done = True
+        self._stop_timer()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _news(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def __repr__(self) -> str:
+        return f"<Attempt: {self.shape.value if self.shape else 'waiting'}, status {self.status}>"

@@ -1,0 +1,95 @@
+"""One endpoint's side of the wire: how it is asked, and what of its answer passes."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+from gateway import __version__, openai
+from gateway.transport import Origin, request_head
+from gateway.types import Endpoint
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+# content-encoding is not in the contract's list, yet a compressed body is unreadable without it.
+_PASSED = frozenset(
+    (
+        b"content-type",
+        b"content-language",
+        b"content-disposition",
+        b"content-encoding",
+        b"openai-processing-ms",
+        b"openai-version",
+    )
+)
+_NO_ENCODING = (b"", b"identity")
+
+
+class Outlet:
+    """What is sent to one endpoint. Request heads are made once for each route, all but the length.
+
+    `refuses_stream_options` is learnt: the endpoint answered 400 or 422 to it once and was content without.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        url = urlsplit(endpoint.url)
+        host = url.hostname or ""
+        self.endpoint = endpoint
+        self.origin = Origin(url.scheme, host, url.port or (443 if url.scheme == "https" else 80))
+        self.refuses_stream_options = not endpoint.stream_usage
+        self._host_field = url.netloc.rpartition("@")[2]
+        self._base_path = url.path.rstrip("/")
+        self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in endpoint.query.items())
+        self._heads: dict[str, bytes] = {}
+
+    def head(self, path: str, length: int) -> bytes:
+        """The whole request head for a JSON body of `length` bytes; `path` is the route's, as /chat/completions."""
+        begin = self._heads.get(path)
+        if begin is None:
+            begin = self._heads[path] = self._head_up_to_length(path)
+        return b"%bcontent-length: %d\r\n\r\n" % (begin, length)
+
+    def masked(self, body: bytes) -> bytes:
+        """The body with the endpoint's own credential, should the upstream echo it, made unreadable."""
+        key = self.endpoint.api_key
+        return body if key is None else openai.mask(body, key.reveal())
+
+    def _head_up_to_length(self, path: str) -> bytes:
+        target = f"{self._base_path}{path}" + (f"?{self._query}" if self._query else "")
+        fields = {
+            "host": self._host_field,
+            "content-type": "application/json",
+            "accept": "*/*",
+            "accept-encoding": "identity",
+            "user-agent": f"ecli-gateway/{__version__}",
+        }
+        key = self.endpoint.api_key
+        if key is not None:
+            bearer = self.endpoint.auth_header == "authorization"
+            fields[self.endpoint.auth_header] = f"Bearer {key.reveal()}" if bearer else key.reveal()
+        fields.update((name.lower(), value.reveal()) for name, value in self.endpoint.headers.items())
+        return request_head("POST", target, list(fields.items()))[: -len(b"\r\n")]
+
+    def __repr__(self) -> str:
+        return f"<Outlet to {self.origin.host}:{self.origin.port}>"
+
+
+def passed_headers(headers: RawHeaders) -> list[tuple[str, str]]:
+    """Those of an upstream's headers that the client may see; its request id under a name of its own."""
+    passed = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name in _PASSED]
+    for name, value in headers:
+        if name == b"x-request-id":
+            passed.append(("x-upstream-request-id", value.decode("latin-1")))
+            break
+    return passed
+
+
+def is_event_stream(headers: RawHeaders) -> bool:
+    for name, value in headers:
+        if name == b"content-type":
+            return value[:17].lower() == b"text/event-stream"
+    return False
+
+
+def is_encoded(headers: RawHeaders) -> bool:
+    """Whether the body is compressed, although we had asked for identity."""
+    return any(name == b"content-encoding" and value.strip().lower() not in _NO_ENCODING for name, value in headers)

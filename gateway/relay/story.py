@@ -1,0 +1,418 @@
+"""The story of one relayed request.
+
+resolve → (limits) → attempt … attempt → answer or stream → done. `Relay` holds what all requests share; `Story` is one
+request's way through it and reads from top to bottom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import NamedTuple
+
+import orjson
+from aiohttp import web
+from structlog.typing import FilteringBoundLogger
+
+from gateway import openai
+from gateway.calls import Call
+from gateway.cooldowns import CooldownLog, CooldownRecord
+from gateway.errors import (
+    ConnectTimedOut,
+    FirstByteTimedOut,
+    GatewayError,
+    InternalError,
+    ShuttingDown,
+    StreamIncomplete,
+    TransportError,
+    UpstreamFailed,
+)
+from gateway.grants.base import Catalogue
+from gateway.pool import Cause, Lease, Obstacle, no_answer, retry_after_seconds
+from gateway.relay.attempt import Attempt, Shape
+from gateway.relay.outlet import Outlet, passed_headers
+from gateway.relay.upstreams import Upstream, Upstreams
+from gateway.server import Answer, EventStream, connection_of
+from gateway.transport import Transport
+from gateway.types import Access, id_text
+
+HEARTBEAT = b": waiting for the model\n\n"
+_STREAM_HEADERS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
+_TRIED_ELSEWHERE_FIRST = frozenset((403, 404))
+_BROKEN = frozenset((408, 425))  # and all from 500
+_MAY_REFUSE_STREAM_OPTIONS = frozenset((400, 422))
+
+
+class RelayRoute(NamedTuple):
+    """One relayed path and what is special about it."""
+
+    path: str  # what is appended to an endpoint's base URL
+    is_text: bool = False  # its results are text: an unknown model may be served by the assigned one
+    asks_usage: bool = False  # streams get `stream_options.include_usage`
+    has_fallbacks: bool = True  # vectors of another model would be worthless
+    names_errors: bool = False  # an error in a stream is an `event: error`
+
+
+class Ask(NamedTuple):
+    """A request that may be relayed: its body, whose it is and what it is served by."""
+
+    route: RelayRoute
+    body: openai.RequestBody
+    access: Access
+    catalogue: Catalogue
+
+
+class Relay:
+    """What all relayed requests share. `heartbeat_seconds`: see the contract, §4; 0 is off."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        upstreams: Upstreams,
+        cooldowns: CooldownLog,
+        log: FilteringBoundLogger,
+        *,
+        heartbeat_seconds: float,
+    ) -> None:
+        self.transport = transport
+        self.upstreams = upstreams
+        self.cooldowns = cooldowns
+        self.log = log
+        self.heartbeat_seconds = heartbeat_seconds
+
+    async def answer(self, request: web.BaseRequest, call: Call, ask: Ask) -> web.StreamResponse:
+        """The answer, or the stream that has been sent. Raises GatewayError where nothing of an answer went out."""
+        return await Story(self, request, call, ask).tell()
+
+
+class Story:
+    """One request. `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'."""
+
+    def __init__(self, relay: Relay, request: web.BaseRequest, call: Call, ask: Ask) -> None:
+        self.relay = relay
+        self.request = request
+        self.call = call
+        self.ask = ask
+        self.loop = asyncio.get_running_loop()
+        self.wants_stream = ask.body.fields.get("stream") is True
+        options = ask.body.fields.get("stream_options")
+        client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
+        self.adds_usage = ask.route.asks_usage and self.wants_stream and not client_asks_usage
+        self.stream = EventStream()
+        self.first_event_out = False
+        self.give_up_at = self.loop.time()
+        self.obstacles: list[Obstacle] = []
+        self.refusal: Answer | None = None  # a 403 or 404, relayed where no other endpoint does better
+
+    async def tell(self) -> web.StreamResponse:
+        connection = connection_of(self.request)
+        heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, self._beat) if self.wants_stream else None
+        connection.watch(None)
+        try:
+            return await self._from_any_endpoint()
+        except asyncio.CancelledError:
+            if not self.call.was_interrupted():
+                raise
+            return self._end_badly(ShuttingDown())
+        except ConnectionResetError:  # the client has gone while we wrote to it
+            raise
+        except GatewayError as fault:
+            return self._end_badly(fault)
+        except Exception:
+            self.relay.log.exception("a mistake of the gateway", request_id=self.call.request_id)
+            return self._end_badly(InternalError(f"The gateway made a mistake (request {self.call.request_id})."))
+        finally:
+            if heartbeat is not None:
+                heartbeat.stop()
+            connection.unwatch()
+
+    # -- which endpoint
+
+    async def _from_any_endpoint(self) -> web.StreamResponse:
+        for upstream in self._candidates():
+            answer = await self._from_pool(upstream)
+            if answer is not None:
+                return answer
+            if self._is_out_of_time():
+                break
+        if self.refusal is not None:
+            self.call.outcome = "upstream_error"
+            return self._whole(self.refusal)
+        raise no_answer(self.obstacles, self.loop.time())
+
+    def _candidates(self) -> Iterator[Upstream]:
+        """The model's own pool, then those of its fallbacks: a grant of the first covers them."""
+        model = self.ask.access.model
+        if model.endpoints:
+            self.give_up_at += model.endpoints[0].timeouts.total
+        yield self.relay.upstreams.of(model)
+        if self.ask.route.has_fallbacks:
+            for reference in model.fallbacks:
+                fallback = self.ask.catalogue.by_id(reference)
+                if fallback is not None:
+                    yield self.relay.upstreams.of(fallback)
+
+    async def _from_pool(self, upstream: Upstream) -> web.StreamResponse | None:
+        tried: set[str] = set()
+        pool = upstream.pool
+        while (lease := pool.take(self.loop.time(), tried)) is not None:
+            endpoint_id = id_text(lease.endpoint.id)
+            tried.add(endpoint_id)
+            try:
+                answer = await self._from_endpoint(upstream, upstream.outlets[endpoint_id], lease)
+            finally:
+                lease.release()
+            if answer is not None:
+                return answer
+            if self._is_out_of_time():
+                return None
+        self.obstacles += pool.blocked(self.loop.time(), tried)
+        return None
+
+    def _is_out_of_time(self) -> bool:
+        return self.loop.time() >= self.give_up_at
+
+    # -- one endpoint
+
+    async def _from_endpoint(self, upstream: Upstream, outlet: Outlet, lease: Lease) -> web.StreamResponse | None:
+        """The answer, or None where this endpoint had none for us and the next may be tried."""
+        call = self.call
+        call.attempts += 1
+        call.endpoint, call.served_model = outlet.endpoint, upstream.model.name
+        asks_usage = self.adds_usage and not outlet.refuses_stream_options
+        attempt, error = await self._try(upstream, outlet, asks_usage)
+        try:
+            if asks_usage and error is None and _refuses_stream_options(attempt):
+                attempt.close()
+                attempt, error = await self._try(upstream, outlet, False)
+                outlet.refuses_stream_options = error is None and attempt.status not in _MAY_REFUSE_STREAM_OPTIONS
+            if error is not None:
+                self._failed(lease, _cause_of(error), str(error))
+                return None
+            return await self._judge(outlet, lease, attempt)
+        finally:
+            attempt.close()
+
+    async def _try(self, upstream: Upstream, outlet: Outlet, asks_usage: bool) -> tuple[Attempt, TransportError | None]:
+        """Asks the endpoint and waits for its answer to open. The caller closes the attempt."""
+        endpoint = outlet.endpoint
+        began = perf_counter()
+        body = self.ask.body.rewritten(
+            endpoint.provider_model or upstream.model.provider_model or upstream.model.name, include_usage=asks_usage
+        )
+        attempt = Attempt(
+            self.loop,
+            endpoint.timeouts,
+            expects_stream=self.wants_stream,
+            take_usage_out=asks_usage,
+            give_up_at=self.give_up_at,
+        )
+        try:
+            exchange = await self.relay.transport.exchange(
+                outlet.origin,
+                outlet.head(self.ask.route.path, len(body)),
+                body,
+                attempt,
+                connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
+            )
+            return attempt, await attempt.opened(exchange)
+        except TransportError as error:
+            return attempt, error
+        except BaseException:
+            attempt.close()
+            raise
+        finally:
+            self.call.upstream_seconds += perf_counter() - began
+
+    async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> web.StreamResponse | None:
+        """What an answer of the upstream means: an answer to the client, or a failed attempt."""
+        status, now = attempt.status, self.loop.time()
+        if 200 <= status < 300:
+            lease.succeeded(now)
+            if attempt.shape is Shape.WHOLE:
+                self.call.outcome = "ok"
+                return self._whole(self._relayed(outlet, attempt))
+            return await self._streamed(attempt)
+        if status == 401 or status == 429 or status in _BROKEN or status >= 500:
+            self._failed(lease, *self._fault_in(lease, attempt))
+            return None
+        if status < 400:
+            # Following it could lead anywhere; relaying it would lead the client past us.
+            self.relay.log.error("upstream redirects; its url needs correcting", **self._about(lease), status=status)
+            raise UpstreamFailed("The model's endpoint is not set up correctly.")
+        lease.succeeded(now)
+        if attempt.shape is not Shape.WHOLE:
+            return await self._streamed(attempt)
+        answer = self._relayed(outlet, attempt)
+        if status in _TRIED_ELSEWHERE_FIRST:
+            self.refusal = self.refusal or answer
+            return None
+        self.call.outcome = "upstream_error"
+        return self._whole(answer)
+
+    def _fault_in(self, lease: Lease, attempt: Attempt) -> tuple[Cause, str, float | None]:
+        """Cause, reason and the wait that the upstream asks for, of a status that is a failed attempt."""
+        why = f"status {attempt.status}"
+        if attempt.status == 401:
+            self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
+            return Cause.CREDENTIALS, why, None
+        if attempt.status == 429:
+            return Cause.RATE_LIMITED, why, retry_after_seconds(_texts(attempt.headers), datetime.now(UTC))
+        return Cause.BROKEN, why, None
+
+    def _failed(self, lease: Lease, cause: Cause, why: str, wait_seconds: float | None = None) -> None:
+        cooldown = lease.failed(cause, self.loop.time(), retry_after_seconds=wait_seconds)
+        self.obstacles.append(lease.obstacle(cause))
+        said = self._about(lease) | {"why": why}
+        if cooldown is None:
+            self.relay.log.warning("attempt failed", **said)
+            return
+        self.relay.log.warning("attempt failed, endpoint cools down", **said, wait_ms=cooldown.wait_ms)
+        if cause is Cause.RATE_LIMITED:
+            self.relay.cooldowns.add(
+                CooldownRecord(
+                    datetime.now(UTC), cooldown.model_id, cooldown.model_name, cooldown.endpoint_url, cooldown.wait_ms
+                )
+            )
+
+    def _about(self, lease: Lease) -> dict[str, object]:
+        return {
+            "request_id": self.call.request_id,
+            "model": self.call.served_model,
+            "endpoint": lease.endpoint.id,
+        }
+
+    # -- answers
+
+    def _relayed(self, outlet: Outlet, attempt: Attempt) -> Answer:
+        body = attempt.body if attempt.status < 400 else outlet.masked(attempt.body)
+        return Answer(attempt.status, [*passed_headers(attempt.headers), *self._own_headers()], body)
+
+    def _whole(self, answer: Answer) -> web.StreamResponse:
+        """A whole answer. Where heartbeats have opened a stream already, only an error can still be told."""
+        if self.stream.started:
+            event = _error_event_of(answer.content, named=self.ask.route.names_errors)
+            if event is None:
+                raise UpstreamFailed("The model could not answer this request.")
+            self.stream.send(event)
+            self.stream.finish()
+            return self.stream
+        self.call.status = answer.status
+        self.call.first_byte = perf_counter()
+        return answer
+
+    async def _streamed(self, attempt: Attempt) -> web.StreamResponse:
+        call, stream = self.call, self.stream
+        call.streamed = True
+        if not stream.started:
+            call.status = attempt.status
+            passed = passed_headers(attempt.headers)
+            stream.start(self.request, attempt.status, [*passed, *_STREAM_HEADERS, *self._own_headers()])
+        self.first_event_out = True
+        call.first_byte = perf_counter()
+        connection_of(self.request).watch(attempt.pressure)
+        broken = await attempt.pour(stream)
+        if broken is None:
+            call.outcome = "ok" if attempt.status < 300 else "upstream_error"
+            stream.finish()
+            return stream
+        endpoint = call.endpoint.id if call.endpoint is not None else None
+        self.relay.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
+        if attempt.shape is Shape.FLOW:
+            call.outcome = "upstream_error"
+            stream.cut()
+            return stream
+        if attempt.mid_event:
+            stream.send(b"\n\n")
+        raise StreamIncomplete("The stream broke off before its end.")
+
+    def _end_badly(self, fault: GatewayError) -> web.StreamResponse:
+        """Tells a fault: as an answer (by raising it) or, where the head is out, in-band."""
+        call, stream = self.call, self.stream
+        call.outcome = "interrupted" if isinstance(fault, ShuttingDown) else "upstream_error"
+        if not stream.started:
+            fault.headers = (*fault.headers, *self._own_headers(with_timing=False))
+            raise fault
+        if self.first_event_out or isinstance(fault, ShuttingDown):
+            fault = StreamIncomplete("The stream broke off before its end.")
+        stream.send(openai.error_event(fault, named=self.ask.route.names_errors))
+        stream.finish()
+        return stream
+
+    def _own_headers(self, *, with_timing: bool = True) -> list[tuple[str, str]]:
+        call = self.call
+        own = [("x-request-id", call.request_id), ("x-gateway-attempts", str(call.attempts))]
+        if call.served_model is not None:
+            own.append(("x-gateway-model", openai.printable(call.served_model)))
+        if call.requested_model is not None and self._serves_another():
+            own.append(("x-gateway-requested-model", openai.printable(call.requested_model)))
+        if with_timing:
+            share = perf_counter() - call.began - call.upstream_seconds
+            own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))
+        return own
+
+    def _serves_another(self) -> bool:
+        """Whether the model that answers is not the one that the client named."""
+        named = self.ask.catalogue.find(self.call.requested_model or "")
+        return named is None or named.name != self.call.served_model
+
+    def _beat(self) -> bool:
+        """A heartbeat: opens the stream where it is not yet open. False where there is nobody left to hear it."""
+        if self.first_event_out:
+            return False
+        try:
+            if not self.stream.started:
+                self.call.status, self.call.streamed = 200, True
+                headers = [("content-type", "text/event-stream"), *_STREAM_HEADERS, *self._own_headers()]
+                self.stream.start(self.request, 200, headers)
+            self.stream.send(HEARTBEAT)
+        except ConnectionResetError:
+            return False
+        return True
+
+
+class Heartbeat:
+    """Calls `beat` each `seconds` until it returns False or is stopped; never at 0 seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, beat: Callable[[], bool]) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._beat = beat
+        self._timer = loop.call_later(seconds, self._tick) if seconds > 0 else None
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._seconds, self._tick) if self._beat() else None
+
+
+def _cause_of(error: TransportError) -> Cause:
+    return Cause.TIMED_OUT if isinstance(error, ConnectTimedOut | FirstByteTimedOut) else Cause.BROKEN
+
+
+def _refuses_stream_options(attempt: Attempt) -> bool:
+    """A 400 or 422 that names what we added. Others are the client's own, and asking twice would not mend them."""
+    if attempt.shape is not Shape.WHOLE or attempt.status not in _MAY_REFUSE_STREAM_OPTIONS:
+        return False
+    text = attempt.body.lower()
+    return b"stream_options" in text or b"include_usage" in text
+
+
+def _error_event_of(body: bytes, *, named: bool) -> bytes | None:
+    """An upstream's refusal, retold within a stream; None where the body is no error object."""
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(told, dict) or not told.get("error"):
+        return None
+    return (b"event: error\n" if named else b"") + b"data: %b\n\n" % orjson.dumps(told)
+
+
+def _texts(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}

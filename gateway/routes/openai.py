@@ -1,0 +1,77 @@
+"""The OpenAI surface (contract §4): the relayed paths are rows of one table, served by one handler."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway import openai
+from gateway.errors import FieldNotAllowed, ModelNotFound
+from gateway.grants.resolve import access_to, accessible, named_model, resolve
+from gateway.relay.story import Ask, RelayRoute
+from gateway.routes.table import OPENAI_PREFIXES, Hit, Route, RouteHandler
+from gateway.server import Answer, read_body
+
+JSON = ("content-type", "application/json")
+
+RELAYED = (
+    RelayRoute("/chat/completions", is_text=True, asks_usage=True),
+    RelayRoute("/completions", is_text=True, asks_usage=True),
+    RelayRoute("/responses", is_text=True, names_errors=True),
+    RelayRoute("/embeddings", has_fallbacks=False),
+    RelayRoute("/moderations"),
+    RelayRoute("/images/generations"),
+    RelayRoute("/audio/speech"),
+)
+
+
+def openai_routes() -> list[Route]:
+    """The same rows under both prefixes."""
+    rows = []
+    for prefix in OPENAI_PREFIXES:
+        rows += [Route("POST", prefix + relayed.path, relay_handler(relayed)) for relayed in RELAYED]
+        rows += [Route("GET", f"{prefix}/models", list_models), Route("GET", f"{prefix}/models/{{id...}}", show_model)]
+    return rows
+
+
+def relay_handler(relayed: RelayRoute) -> RouteHandler:
+    """body → model → relay."""
+
+    async def handler(hit: Hit) -> web.StreamResponse:
+        server = hit.state.settings.server
+        raw = await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
+        body = openai.read_body(raw)
+        refuse_fields(body, hit.state.settings.routing.refuse_fields)
+        ask = await ask_for(hit, relayed, body)
+        return await hit.state.relay.answer(hit.request, hit.call, ask)
+
+    return handler
+
+
+def refuse_fields(body: openai.RequestBody, refused: tuple[str, ...]) -> None:
+    for field in refused:
+        if field in body.fields:
+            raise FieldNotAllowed(f"This gateway does not take the field `{openai.printable(field)}`.", param=field)
+
+
+async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> Ask:
+    """Resolves the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
+    state, call = hit.state, hit.call
+    catalogue = await state.store.catalogue()
+    named = named_model(body.fields)
+    unknown_is_assigned = relayed.is_text and state.settings.routing.unknown_model == "assigned"
+    call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=unknown_is_assigned)
+    if named.model_id is None and named.name is not None:
+        call.requested_model = str(named.name)
+    return Ask(relayed, body, access, catalogue)
+
+
+async def list_models(hit: Hit) -> web.StreamResponse:
+    models = [access.model for access in accessible(hit.caller, await hit.state.store.catalogue())]
+    return Answer(200, [JSON], openai.models_list(model.name for model in models))
+
+
+async def show_model(hit: Hit) -> web.StreamResponse:
+    model = (await hit.state.store.catalogue()).find(hit.params["id"])
+    if model is None:
+        raise ModelNotFound("This model does not exist; `GET models` lists yours.", param="model")
+    return Answer(200, [JSON], openai.model_entry(access_to(hit.caller, model).model.name))

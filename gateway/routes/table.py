@@ -1,0 +1,105 @@
+"""What a route is, and how a path finds its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from gateway.calls import Call
+from gateway.errors import MethodNotAllowed, RouteNotFound
+from gateway.state import State
+from gateway.types import Caller, Scope
+
+ErrorShape = Literal["openai", "flat"]
+OPENAI_PREFIXES = ("/api/ai/openai/v1", "/v1")
+
+
+class Hit(NamedTuple):
+    """One request on its way through a route: everything that a handler may want to look at."""
+
+    state: State
+    request: web.BaseRequest
+    call: Call
+    params: Mapping[str, str]  # from the path, percent-decoded
+
+    @property
+    def caller(self) -> Caller:
+        """The caller of a route that asks for a scope."""
+        if self.call.caller is None:
+            raise LookupError(f"{self.call.path} is open to everybody, so it has no caller")
+        return self.call.caller
+
+
+RouteHandler = Callable[[Hit], Awaitable[web.StreamResponse]]
+
+
+class Route(NamedTuple):
+    """A row of the table. In `path`, `{name}` is one segment and `{name...}` everything that is left, slashes included.
+
+    `scope` None: open to everybody, and then neither counted among the calls in flight nor refused while draining.
+    """
+
+    method: str
+    path: str
+    handler: RouteHandler
+    scope: Scope | None = "ai:use"
+
+
+class Router:
+    """Finds routes: whole paths in a dictionary, those with parameters by their patterns."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
+        for route in routes:
+            self._rows(route.path)[route.method] = route
+
+    def match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """The route and the parameters in its path. Raises RouteNotFound or MethodNotAllowed (with `allow`)."""
+        params: Mapping[str, str] = {}
+        rows = self._exact.get(path)
+        if rows is None:
+            rows, params = self._by_pattern(path)
+        route = rows.get("GET" if method == "HEAD" else method)
+        if route is None:
+            raise MethodNotAllowed(f"This path does not take {method}.", headers=(("allow", _allowed(rows)),))
+        return route, params
+
+    def _rows(self, path: str) -> dict[str, Route]:
+        if "{" not in path:
+            return self._exact.setdefault(path, {})
+        return self._patterns.setdefault(path, (_pattern(path), {}))[1]
+
+    def _by_pattern(self, path: str) -> tuple[dict[str, Route], dict[str, str]]:
+        for pattern, rows in self._patterns.values():
+            found = pattern.fullmatch(path)
+            if found is not None:
+                return rows, {name: unquote(text) for name, text in found.groupdict().items()}
+        raise RouteNotFound("There is nothing at this path.")
+
+
+def error_shape(path: str) -> ErrorShape:
+    """OpenAI's under its prefixes and for paths that nobody knows; the panel's on its own routes."""
+    if path.startswith("/api/") and not path.startswith(OPENAI_PREFIXES[0]):
+        return "flat"
+    return "openai"
+
+
+def is_ai_path(path: str) -> bool:
+    """Whether the feature flag `ai` rules this path."""
+    return path.startswith(("/v1/", "/api/ai/"))
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    escaped = re.escape(path).replace(r"\{", "{").replace(r"\}", "}")
+    rest = re.sub(r"\{(\w+)\\\.\\\.\\\.\}", r"(?P<\1>.+)", escaped)
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", rest))
+
+
+def _allowed(rows: Mapping[str, Route]) -> str:
+    methods = set(rows)
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))

@@ -1,0 +1,168 @@
+"""Server-sent events: bytes in, whole events out, byte for byte, at every split of the bytes.
+
+Nothing is decoded and nothing normalised. Lines end with LF, CRLF or CR, in any mixture; an event ends with a blank
+line and is passed out in the very call that brought that line's end.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Two line ends in a row. A CRLF counts once: what precedes its LF decides nothing, so only its LF is looked at.
+# Each alternative begins with a literal, which lets `re` skip ahead to the next CR or LF.
+_BLANK_LINE = re.compile(rb"\n\n|\n\r\n?|\r\r\n?")
+_BOM = b"\xef\xbb\xbf"
+_LF = 0x0A
+_LINE_ENDS = b"\r\n"
+
+
+class Fragment(bytes):
+    """A piece of an event too large to hold: not a whole event."""
+
+    __slots__ = ()
+
+
+class EventFramer:
+    """Cuts a stream of bytes into events. Joined, the pieces given out and `end()` are the bytes fed.
+
+    An event is everything up to and with its blank line. Comments and other lines without data that precede an event's
+    lines belong to it; a surplus blank line is an event of its own, without data. A blank line that ends with CR ends
+    its event at once; an LF that follows in a later call belongs to that line end and is given out as a piece `b"\\n"`
+    of its own, at once, which reads as one more event without data.
+
+    An event of which more than `max_held` bytes would have to be held is given out in `Fragment`s, without delay from
+    then on; the piece that ends it is a `Fragment` as well.
+    """
+
+    __slots__ = ("_after_cr", "_fresh", "_held", "_max_held", "_scanned", "_tail", "mid_event")
+
+    def __init__(self, max_held: int = 1 << 20) -> None:
+        self._max_held = max_held
+        self._held = bytearray()  # the open event, as far as it has come
+        self._scanned = 0  # no blank line ends before this place in `_held`
+        self._tail = b""  # the last two bytes given out of an open event too large to hold
+        self._after_cr = False  # the last event ended with a CR, whose LF may follow
+        self._fresh = True  # nothing open, nothing awaited
+        self.mid_event = False
+        """True while the last piece given out was a `Fragment` whose event has not ended."""
+
+    def __repr__(self) -> str:
+        return f"<EventFramer held={len(self._held)} mid_event={self.mid_event}>"
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that `data` completes, in order."""
+        if self._fresh and data.find(b"\n\n") == len(data) - 2 > 0 and data[0] != _LF and b"\r" not in data:
+            return [data]
+        return self._cut(data) if data else []
+
+    def end(self) -> bytes:
+        """Give up the held, unfinished rest (empty if there is none)."""
+        rest = bytes(self._held)
+        self._held.clear()
+        self._fresh = not self.mid_event
+        return rest
+
+    def _cut(self, data: bytes) -> list[bytes]:
+        pieces: list[bytes] = []
+        start = self._late_lf(data, pieces)
+        has_cr = b"\r" in data
+        if self.mid_event:
+            start = self._continue_oversize(data, pieces, has_cr)
+        elif self._held:
+            start = self._continue_held(data, pieces, has_cr)
+        while start < len(data):
+            end = _event_end(data, start, has_cr)
+            if end < 0:
+                self._hold(data[start:], pieces)
+                break
+            pieces.append(data[start:end])
+            start = end
+        self._after_cr = bool(pieces) and not self._held and not self.mid_event and pieces[-1].endswith(b"\r")
+        self._fresh = not (self._held or self.mid_event or self._after_cr)
+        return pieces
+
+    def _late_lf(self, data: bytes, pieces: list[bytes]) -> int:
+        if not (self._after_cr and data[0] == _LF):
+            return 0
+        pieces.append(b"\n")
+        return 1
+
+    def _continue_held(self, data: bytes, pieces: list[bytes], has_cr: bool) -> int:
+        """Complete the held event if `data` does; returns how much of `data` is used up."""
+        before = len(self._held)
+        self._held += data
+        end = _blank_line_end(self._held, self._scanned, has_cr)
+        if end < 0:
+            self._release_oversize(pieces)
+            return len(data)
+        pieces.append(bytes(memoryview(self._held)[:end]))
+        self._held.clear()
+        return end - before
+
+    def _continue_oversize(self, data: bytes, pieces: list[bytes], has_cr: bool) -> int:
+        """Pass `data` on up to the end of the event too large to hold; returns how much of `data` is used up."""
+        context = self._tail + data
+        end = _blank_line_end(context, 0, has_cr)
+        if end < 0:
+            pieces.append(Fragment(data))
+            self._tail = context[-2:]
+            return len(data)
+        used = end - len(self._tail)
+        pieces.append(Fragment(data[:used]))
+        self._tail = b""
+        self.mid_event = False
+        return used
+
+    def _hold(self, data: bytes, pieces: list[bytes]) -> None:
+        self._held += data
+        self._release_oversize(pieces)
+
+    def _release_oversize(self, pieces: list[bytes]) -> None:
+        self._scanned = max(0, len(self._held) - 2)  # a line end at the very end may be the first of two
+        if len(self._held) <= self._max_held:
+            return
+        pieces.append(Fragment(self._held))
+        self._tail = bytes(self._held[-2:])
+        self._held.clear()
+        self.mid_event = True
+
+
+def _event_end(data: bytes, start: int, has_cr: bool) -> int:
+    """Where the event that begins at `start` ends, or -1."""
+    if data[start] not in _LINE_ENDS:
+        return _blank_line_end(data, start, has_cr)
+    return start + 2 if data.startswith(b"\r\n", start) else start + 1
+
+
+def _blank_line_end(data: bytes | bytearray, start: int, has_cr: bool) -> int:
+    """Where the first blank line after a line's end is over, or -1; `has_cr` says whether what is new has a CR."""
+    if not has_cr:
+        found = data.find(b"\n\n", start)
+        return found + 2 if found >= 0 else -1
+    match = _BLANK_LINE.search(data, start)
+    return match.end() if match else -1
+
+
+def event_data(event: bytes) -> bytes | None:
+    """The event's data lines joined by LF; None where it has none (comments, `retry:`, blank lines only)."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+        return event[6:-2]
+    values = _values(event, b"data")
+    return b"\n".join(values) if values else None
+
+
+def event_name(event: bytes) -> bytes | None:
+    """The value of the last `event:` line; None where there is none or it is empty (which means the default name)."""
+    if b"event" not in event:
+        return None
+    values = _values(event, b"event")
+    return (values[-1] or None) if values else None
+
+
+def _values(event: bytes, field: bytes) -> list[bytes]:
+    values = []
+    for line in event.removeprefix(_BOM).splitlines():  # of bytes: at LF, CRLF and CR only
+        name, _, value = line.partition(b":")
+        if name == field:
+            values.append(value.removeprefix(b" "))
+    return values

@@ -1,0 +1,195 @@
+"""Bytes of answers in, facts out: httptools (llhttp) with the bounds and refusals that it does not have itself.
+
+Without sockets and without callbacks into other people's code, so that a receiver's exception can never look like a
+parser's error.
+"""
+
+from __future__ import annotations
+
+import httptools
+
+MAX_INTERIM_HEADS = 10
+# What a chunk may cost beside its bytes: "00000001\r\n" and "\r\n" around a single one is still tolerated.
+_OVERHEAD_PER_BODY_BYTE = 16
+
+
+class AnswerParser:
+    """Reads one answer after another from one connection; `begin` comes before each.
+
+    After each `feed`: `status` (0 until the head is complete), `headers` (names lower-cased), `parts` (body bytes not
+    yet taken), `complete`, and `fault`, a text once the bytes were no acceptable answer. What came before a fault
+    stands in `status` and `parts` as if it had come alone. After `complete`, `reusable` tells whether a next answer
+    may follow on this connection. Interim answers (1xx) and trailers are left out.
+    """
+
+    __slots__ = (
+        "_allowance",
+        "_chunked",
+        "_head_bytes",
+        "_http",
+        "_interim_heads",
+        "_keep_alive",
+        "_max_head_bytes",
+        "_read_bytes",
+        "_sized",
+        "_surplus",
+        "complete",
+        "fault",
+        "headers",
+        "parts",
+        "status",
+        "until_close",
+    )
+
+    def __init__(self, max_head_bytes: int) -> None:
+        self._max_head_bytes = max_head_bytes
+        self._http = httptools.HttpResponseParser(self)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets the last answer."""
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.parts: list[bytes] = []
+        self.complete = False
+        self.fault: str | None = None
+        self._keep_alive = False
+        self.until_close = False  # the body ends where the connection does
+        self._chunked = False
+        self._sized = False  # there is a content-length
+        self._surplus = False  # something followed the answer's end
+        self._head_bytes = 0  # of reads that left the head incomplete, interim heads included
+        self._read_bytes = 0  # of the read being fed
+        self._interim_heads = 0
+        self._allowance = self._max_head_bytes  # what chunk headers, extensions and trailers may still cost
+
+    @property
+    def stage(self) -> str:
+        """Where the answer stands, for error texts."""
+        if self.status:
+            return "within the body"
+        return "within the head" if self._head_bytes else "before the answer"
+
+    @property
+    def reusable(self) -> bool:
+        return self.complete and self._keep_alive and not self._surplus
+
+    def take_body(self) -> bytes:
+        """The body bytes of the last read in one piece."""
+        parts = self.parts
+        self.parts = []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def feed(self, data: bytes) -> None:
+        """Reads what one read of the socket gave; never raises."""
+        head_was_complete = self.status != 0
+        self._read_bytes = len(data)
+        try:
+            self._http.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._stopped(error)
+        if self.complete:
+            self._surplus = self._surplus or not self._ends_with_answer(data)
+        elif not self.status:
+            self._count_head()
+        elif self._chunked and head_was_complete:
+            self._count_overhead()
+
+    def _stopped(self, error: httptools.HttpParserError) -> None:
+        """The parser stopped: for a fault of the answer, or for what follows it and must not be read."""
+        if self.complete:
+            self._surplus = True
+        elif self.fault is None:
+            self.fault = str(error)
+
+    def _refuse(self, fault: str) -> None:
+        """Stops the parser from within a callback."""
+        self.fault = fault
+        raise _Refused
+
+    def _count_head(self) -> None:
+        self._head_bytes += self._read_bytes
+        if self._head_bytes > self._max_head_bytes and self.fault is None:
+            self.fault = f"the head is larger than {self._max_head_bytes} bytes"
+
+    def _count_overhead(self) -> None:
+        """Chunk extensions and trailers could go on for ever, and the receiver would not hear of them."""
+        body_bytes = sum(map(len, self.parts))
+        allowance = self._allowance - (self._read_bytes - body_bytes) + _OVERHEAD_PER_BODY_BYTE * body_bytes
+        self._allowance = min(allowance, self._max_head_bytes)
+        if allowance < 0 and self.fault is None:
+            self.fault = "chunk extensions or trailers without end"
+
+    def _ends_with_answer(self, data: bytes) -> bool:
+        """Whether the last byte of the read that completed the answer was the answer's last.
+
+        llhttp skips line ends between answers without a word (anything else it reports), so only those are looked for.
+        In doubt (a body of line ends only, an end split over tiny reads) the answer is no: that costs a connection,
+        not an answer.
+        """
+        if self._sized and not self._chunked and self.parts:
+            last = self.parts[-1]
+            return data.endswith(last) and not last.isspace()
+        return data.endswith(b"\r\n\r\n") and data[-5:-4] not in (b"", b"\r", b"\n")
+
+    # What httptools calls. An exception here stops it and comes out of `feed_data` as an HttpParserCallbackError.
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            raise _Refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.status:  # else it is a trailer
+            self.headers.append((name.lower(), value.rstrip()))
+
+    def on_headers_complete(self) -> None:
+        status = self._http.get_status_code()
+        if self._http.get_http_version() not in ("1.1", "1.0") or status < 100:
+            self._refuse("not an answer of HTTP/1.1 or HTTP/1.0")
+        if status < 200:
+            self._skip_interim(status)
+            return
+        if self._read_bytes > self._max_head_bytes:
+            self._check_size()
+        self._read_framing(status)
+        self.status = status
+
+    def on_body(self, data: bytes) -> None:
+        if not self.status:
+            self._refuse("an interim answer with a body")
+        self.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self.complete = True
+            self._keep_alive = self._http.should_keep_alive()  # forgotten by llhttp once this call returns
+        else:
+            self.headers = []
+
+    def _skip_interim(self, status: int) -> None:
+        self._interim_heads += 1
+        if status == 101:
+            self._refuse("a change of protocol that nobody asked for (101)")
+        if self._interim_heads > MAX_INTERIM_HEADS:
+            self._refuse(f"more than {MAX_INTERIM_HEADS} interim answers (1xx)")
+
+    def _check_size(self) -> None:
+        """For a head within one large read; `_count_head` has those of several."""
+        if sum([len(name) + len(value) + 4 for name, value in self.headers]) > self._max_head_bytes:
+            self._refuse(f"the head is larger than {self._max_head_bytes} bytes")
+
+    def _read_framing(self, status: int) -> None:
+        """llhttp refuses both framings at once, two lengths, bad numbers; other codings than chunked it lets pass."""
+        for name, value in self.headers:
+            if name == b"content-length":
+                self._sized = True
+            elif name == b"transfer-encoding":
+                if self._chunked or value.lower() != b"chunked":
+                    self._refuse("a transfer-encoding other than chunked")
+                self._chunked = True
+        framed = self._sized or self._chunked or status in (204, 304)
+        self.until_close = not framed
+
+
+class _Refused(Exception):
+    """Stops the parser; the reason stands in `fault`, or the answer was complete already."""
