@@ -1,0 +1,90 @@
+"""From headers to a caller (contract §3)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from multidict import CIMultiDict
+
+from gateway.auth import Authenticator, key_sha256, presented_key
+from gateway.errors import InsufficientScope, InvalidKey, MissingKey
+from gateway.grants.yaml import YamlStore
+from gateway.types import ApiKey, Organisation, Plan, User
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+KEY = "sk-test-key-of-forty-two-0001"
+
+
+def authenticator(**changes: object) -> Authenticator:
+    record = ApiKey(id="laptop", user=42, sha256=key_sha256(KEY), **changes)  # type: ignore[arg-type]
+    store = YamlStore(
+        users=[User(id=42, tier="paid", organisations=("10", "gone"), plans=("pro",))],
+        organisations=[Organisation(id=10)],
+        plans=[Plan(id="pro")],
+        keys=[record],
+        lowest_tier="free",
+    )
+    return Authenticator(store, lambda: NOW)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": f"Bearer {KEY}"},
+        {"authorization": f"bearer  {KEY} "},
+        {"Authorization": f"ApiKey {KEY}"},
+        {"X-Api-Key": KEY},
+        {"Authorization": "Basic Zm9v", "x-api-key": KEY},
+    ],
+)
+def test_a_key_is_taken_from_each_of_its_places(headers: dict[str, str]) -> None:
+    assert presented_key(CIMultiDict(headers)) == KEY
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}, {"Authorization": KEY}, {"x-api-key": " "}])
+def test_no_key_is_told_from_a_wrong_one(headers: dict[str, str]) -> None:
+    with pytest.raises(MissingKey):
+        presented_key(CIMultiDict(headers))
+
+
+async def test_the_caller_comes_with_what_they_belong_to() -> None:
+    caller = await authenticator().caller({"x-api-key": KEY}, "ai:use")
+    assert (caller.user.id, caller.user.tier) == (42, "paid")
+    assert [one.id for one in caller.organisations] == [10], "one that is gone is passed over"
+    assert [one.id for one in caller.plans] == ["pro"]
+
+
+async def test_an_expired_key_an_unknown_one_and_an_endless_one_get_the_same_answer() -> None:
+    answers = []
+    for found, presented in (
+        (authenticator(expires=NOW), KEY),
+        (authenticator(), "sk-test-key-nobody-has-00000"),
+        (authenticator(), "x" * 100_000),
+    ):
+        with pytest.raises(InvalidKey) as refusal:
+            await found.caller({"x-api-key": presented}, "ai:use")
+        answers.append((refusal.value.status, refusal.value.code, refusal.value.message))
+    assert len(set(answers)) == 1
+
+
+async def test_a_key_works_until_the_second_it_expires() -> None:
+    caller = await authenticator(expires=NOW + timedelta(seconds=1)).caller({"x-api-key": KEY}, "ai:use")
+    assert caller.key.id == "laptop"
+
+
+async def test_a_missing_scope_is_named() -> None:
+    with pytest.raises(InsufficientScope, match="ai:manage"):
+        await authenticator().caller({"x-api-key": KEY}, "ai:manage")
+
+
+async def test_acting_for_another_user_needs_its_scope_and_adds_none() -> None:
+    headers = {"x-api-key": KEY, "x-gateway-user": "7"}
+    with pytest.raises(InsufficientScope, match="act:as"):
+        await authenticator().caller(headers, "ai:use")
+    allowed = authenticator(scopes=frozenset(("ai:use", "act:as")))
+    caller = await allowed.caller(headers, "ai:use")
+    assert (caller.user.id, caller.user.tier) == ("7", "free"), "a user nobody listed has the lowest tier"
+    assert caller.key.scopes == {"ai:use", "act:as"}
+    with pytest.raises(InsufficientScope):
+        await allowed.caller(headers, "ai:manage")

@@ -1,0 +1,75 @@
+"""How a path finds its route."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+
+from gateway.errors import MethodNotAllowed, RouteNotFound
+from gateway.routes import all_routes
+from gateway.routes.table import Hit, Route, Router, error_shape, is_ai_path
+
+
+async def nothing(_: Hit) -> web.StreamResponse:
+    return web.Response()
+
+
+ROUTER = Router(
+    [
+        Route("GET", "/v1/models", nothing),
+        Route("GET", "/v1/models/{id...}", nothing),
+        Route("POST", "/api/admin/{kind}/{id}", nothing),
+        Route("DELETE", "/api/admin/{kind}/{id}", nothing),
+    ]
+)
+
+
+def test_a_rest_parameter_takes_slashes_plain_or_encoded() -> None:
+    for path in ("/v1/models/meta/llama", "/v1/models/meta%2Fllama"):
+        assert ROUTER.match("GET", path)[1] == {"id": "meta/llama"}
+
+
+def test_a_segment_takes_no_slash_but_an_encoded_one() -> None:
+    assert ROUTER.match("POST", "/api/admin/users/a%2Fb")[1] == {"kind": "users", "id": "a/b"}
+    with pytest.raises(RouteNotFound):
+        ROUTER.match("POST", "/api/admin/users/a/b")
+
+
+def test_head_is_served_where_get_is() -> None:
+    assert ROUTER.match("HEAD", "/v1/models")[0].method == "GET"
+
+
+def test_a_wrong_method_is_told_which_ones_there_are() -> None:
+    with pytest.raises(MethodNotAllowed) as refusal:
+        ROUTER.match("PUT", "/api/admin/users/1")
+    assert refusal.value.headers == (("allow", "DELETE, POST"),)
+    with pytest.raises(MethodNotAllowed) as refusal:
+        ROUTER.match("POST", "/v1/models")
+    assert refusal.value.headers == (("allow", "GET, HEAD"),)
+
+
+@pytest.mark.parametrize("path", ["/", "", "/v1", "/v1/", "/v1/models/", "//v1/models", "/v1/../v1/models"])
+def test_nothing_is_guessed(path: str) -> None:
+    with pytest.raises(RouteNotFound):
+        ROUTER.match("GET", path)
+
+
+def test_errors_have_the_shape_of_their_path() -> None:
+    assert error_shape("/v1/chat/completions") == error_shape("/api/ai/openai/v1/nowhere") == "openai"
+    assert error_shape("/nowhere") == "openai"
+    assert error_shape("/api/admin/users") == error_shape("/api/ai/chat") == "flat"
+
+
+def test_the_feature_flag_rules_both_prefixes_and_nothing_else() -> None:
+    assert all(is_ai_path(path) for path in ("/v1/models", "/v1/x", "/api/ai/chat", "/api/ai/openai/v1/models"))
+    assert not any(
+        is_ai_path(path) for path in ("/healthz", "/api/admin/users", "/v10/models", "/api/soc/usage/user/1")
+    )
+
+
+def test_both_prefixes_have_the_same_rows() -> None:
+    rows = {(route.method, route.path) for route in all_routes()}
+    short = {(method, path.removeprefix("/v1")) for method, path in rows if path.startswith("/v1/")}
+    long = {(m, p.removeprefix("/api/ai/openai/v1")) for m, p in rows if p.startswith("/api/ai/openai/v1/")}
+    assert short == long
+    assert ("POST", "/chat/completions") in short
