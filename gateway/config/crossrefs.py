@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
-from gateway.config.problems import Place, Problems, shown
+from gateway.config.problems import Place, Problems
 from gateway.config.shapes import (
     EndpointShape,
     GatewayFile,
@@ -51,7 +51,7 @@ def _models_by_name(models: Iterable[ModelShape], problems: Problems) -> dict[st
     for model in models:
         for place, name in _claims(model):
             if name in first:
-                told = f"{shown(name)} is taken by {first[name]} (line {first[name].line}) already"
+                told = f"{problems.quoted(name)} is taken by {first[name]} (line {first[name].line}) already"
                 problems.add_at(place, told)
             else:
                 found[name], first[name] = model, place
@@ -82,7 +82,7 @@ def _check_unique(records: Iterable[Record | EndpointShape | GrantShape], proble
             continue
         holder = first.setdefault(id_text(record.id), record.place)
         if holder is not record.place:
-            told = f"{shown(id_text(record.id))} is already the id of {holder} (line {holder.line})"
+            told = f"{problems.quoted(id_text(record.id))} is already the id of {holder} (line {holder.line})"
             problems.add_at(record.place.inside("id"), told)
 
 
@@ -103,19 +103,21 @@ def _check_fallbacks(model: ModelShape, by_name: Mapping[str, ModelShape], probl
         if fallback is model:
             problems.add_at(place, "a model cannot be its own fallback")
         elif id(fallback) in seen:
-            problems.add_at(place, _listed_already(id_text(name)))
+            _tell_repeated(id_text(name), place, problems)
         seen.add(id(fallback))
 
 
-def _listed_already(text: str) -> str:
-    return f"{shown(text)} is in this list already"
+def _tell_repeated(text: str, place: Place, problems: Problems) -> None:
+    problems.add_at(place, f"{problems.quoted(text)} is in this list already")
 
 
 def _known_model(name: Id, by_name: Mapping[str, ModelShape], place: Place, problems: Problems) -> ModelShape | None:
     text = id_text(name)
     model = by_name.get(text)
     if model is None and text:
-        problems.add_at(place, f"no model has the id, name or alias {shown(text)}{problems.suggestion(text, by_name)}")
+        problems.add_at(
+            place, f"no model has the id, name or alias {problems.quoted(text)}{problems.suggestion(text, by_name)}"
+        )
     return model
 
 
@@ -124,7 +126,7 @@ def _check_headers(endpoint: EndpointShape, problems: Problems) -> None:
     for name in endpoint.headers:
         place = endpoint.place.inside("headers", name)
         if first.setdefault(name.lower(), name) != name:
-            problems.add_at(place, f"the same header as {shown(first[name.lower()])}")
+            problems.add_at(place, f"the same header as {problems.quoted(first[name.lower()])}")
         if endpoint.api_key is not None and name.lower() == endpoint.auth_header:
             problems.add_at(place, "`api_key` is sent in this header already; give one of the two")
 
@@ -145,7 +147,8 @@ def _check_granted_models(owner: Owner, models: Mapping[str, ModelShape], proble
             continue
         holder = first.setdefault(id(model), grant)
         if holder is not grant:
-            told = f"{shown(id_text(grant.model))} is already granted by {holder.place} (line {holder.place.line})"
+            name = problems.quoted(id_text(grant.model))
+            told = f"{name} is already granted by {holder.place} (line {holder.place.line})"
             problems.add_at(grant.place.inside("model"), told)
 
 
@@ -159,7 +162,7 @@ def _check_users(file: GatewayFile, problems: Problems) -> None:
 
 
 def _tell_unknown_tier(tier: str, place: Place, file: GatewayFile, problems: Problems) -> None:
-    problems.add_at(place, f"no such tier: {shown(tier)}{problems.suggestion(tier, file.tiers)}")
+    problems.add_at(place, f"no such tier: {problems.quoted(tier)}{problems.suggestion(tier, file.tiers)}")
 
 
 class _Known:
@@ -173,7 +176,7 @@ class _Known:
     def hint(self, text: str, problems: Problems) -> str:
         """People write the name where the id is wanted."""
         named = self._by_name.get(text)
-        return f" (did you mean its id, {shown(named)}?)" if named else problems.suggestion(text, self.ids)
+        return f" (did you mean its id, {problems.quoted(named)}?)" if named else problems.suggestion(text, self.ids)
 
 
 def _check_memberships(members: Iterable[Id], known: _Known, place: Place, problems: Problems) -> None:
@@ -181,10 +184,10 @@ def _check_memberships(members: Iterable[Id], known: _Known, place: Place, probl
     for index, member in enumerate(members):
         text = id_text(member)
         if text and text not in known.ids:
-            told = f"no {known.kind} has the id {shown(text)}{known.hint(text, problems)}"
+            told = f"no {known.kind} has the id {problems.quoted(text)}{known.hint(text, problems)}"
             problems.add_at(place.inside(index), told)
         elif text in seen:
-            problems.add_at(place.inside(index), _listed_already(text))
+            _tell_repeated(text, place.inside(index), problems)
         seen.add(text)
 
 
@@ -203,7 +206,7 @@ def _check_tiers(file: GatewayFile, problems: Problems) -> None:
     seen: set[str] = set()
     for index, tier in enumerate(file.tiers):
         if tier and tier in seen:
-            problems.add_at(file.place.inside("tiers", index), _listed_already(tier))
+            _tell_repeated(tier, file.place.inside("tiers", index), problems)
         seen.add(tier)
     if file.studio.tier and file.studio.tier not in seen:
         _tell_unknown_tier(file.studio.tier, file.place.inside("studio", "tier"), file, problems)

@@ -25,14 +25,14 @@ _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "ex
 def settings_schema() -> dict[str, object]:
     """JSON Schema (draft 2020-12) of gateway.yaml: a description for each key, enums, defaults and ranges."""
     definitions: dict[str, Schema] = {_REFERENCE: _REFERENCE_SCHEMA}
-    root = _record(FILE_TYPE, definitions)
-    return {"$schema": _DIALECT, "title": "gateway.yaml", **root, "$defs": dict(sorted(definitions.items()))}
+    root = {"$schema": _DIALECT, "title": "gateway.yaml", "type": ["object", "null"]}
+    return root | _record(FILE_TYPE, definitions) | {"$defs": dict(sorted(definitions.items()))}
 
 
-def _record(struct: types.Type, definitions: dict[str, Schema]) -> Schema:
-    assert isinstance(struct, types.StructType)  # noqa: S101 - narrows the type; a shape is a struct by construction
+def _record(struct: types.StructType, definitions: dict[str, Schema]) -> Schema:
+    """A record's keys, without its type: where it is used says whether it may be null."""
     fields = [field for field in struct.fields if field.name != "place"]
-    schema: Schema = {"type": "object", "additionalProperties": False}
+    schema: Schema = {"additionalProperties": False}
     if required := [field.encode_name for field in fields if field.required]:
         schema["required"] = required
     schema["properties"] = {field.encode_name: _property(field, definitions) for field in fields}
@@ -52,12 +52,11 @@ def _property(field: types.Field, definitions: dict[str, Schema]) -> Schema:
 
 
 def _nullable(schema: Schema) -> Schema:
-    """Descriptions stay outside, where editors look for them."""
-    inner = {key: value for key, value in schema.items() if key != "description"}
-    outer = {key: value for key, value in schema.items() if key == "description"}
-    if set(inner) == {"anyOf"}:
-        return outer | {"anyOf": [*inner["anyOf"], {"type": "null"}]}
-    return outer | {"anyOf": [inner, {"type": "null"}]}
+    """Widened in place rather than wrapped, so that editors can still point at the very key that is wrong."""
+    if "anyOf" in schema:
+        return schema | {"anyOf": [*schema["anyOf"], {"type": "null"}]}
+    named = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return schema | {"type": [*named, "null"]}
 
 
 def _schema(wanted: types.Type, definitions: dict[str, Schema]) -> Schema:
@@ -83,9 +82,8 @@ def _annotated(wanted: types.Metadata, definitions: dict[str, Schema]) -> Schema
 
 
 def _constrained(schema: Schema, extra: Schema) -> Schema:
-    """Constraints bind the written text, not a `${…}` in its place; null stays allowed where it was."""
-    nulls = [option for option in schema.get("anyOf", []) if option == {"type": "null"}]
-    return {"anyOf": [{"type": "string"} | extra, _reference(), *nulls]}
+    """Constraints bind the written text, not a `${…}` in its place; on null they say nothing."""
+    return {"anyOf": [schema | extra, _reference()]}
 
 
 def _union(wanted: types.UnionType, definitions: dict[str, Schema]) -> Schema:
@@ -102,7 +100,7 @@ def _defined(wanted: types.StructType, definitions: dict[str, Schema]) -> Schema
     if name not in definitions:
         definitions[name] = {}  # holds the name while its own fields are walked
         definitions[name] = _record(wanted, definitions)
-    return {"$ref": f"#/$defs/{name}"}
+    return {"type": "object", "$ref": f"#/$defs/{name}"}
 
 
 def _scalar(wanted: types.Type) -> Schema:

@@ -43,7 +43,7 @@ MAX_DEPTH = 50
 MAX_ALIASED_VALUES = 1_000_000
 
 _MERGE = "<<"
-_QUOTED_WORD = re.compile(r"'[^']*'|\"[^\"]*\"")
+_QUOTED = re.compile(r"'(?P<inner>[^']*)'|\"[^\"]*\"")
 
 
 class YamlFault(Exception):
@@ -83,7 +83,7 @@ def compose(text: str) -> Node | None:
     or stand for more than `MAX_ALIASED_VALUES` values, and `<<` of something else than mappings.
     """
     root = _compose(text)
-    if root is not None and ("&" in text or _MERGE in text):
+    if root is not None and (("&" in text and "*" in text) or _MERGE in text):  # few files have aliases or merges
         _bound_aliases(root)
         _resolve_merges(root, set())
     return root
@@ -114,9 +114,14 @@ def _unreadable_line(text: str, error: yaml.reader.ReaderError) -> int:
 def _syntax_fault(text: str, error: yaml.MarkedYAMLError) -> YamlFault:
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else 1
-    reason = _QUOTED_WORD.sub("…", error.problem or error.context or "cannot be read").splitlines()[0]
-    context = f" ({_QUOTED_WORD.sub('…', error.context)})" if error.context and error.problem else ""
+    reason = _without_values(error.problem or error.context or "cannot be read")
+    context = f" ({_without_values(error.context)})" if error.context and error.problem else ""
     return YamlFault(line, reason + context + _expansion_hint(text, line))
+
+
+def _without_values(message: str) -> str:
+    """The parser quotes punctuation, which helps, and names of anchors and tags, which may be a mistyped secret."""
+    return _QUOTED.sub(lambda quoted: quoted[0] if len(quoted["inner"] or "??") == 1 else "…", message).splitlines()[0]
 
 
 def _expansion_hint(text: str, line: int) -> str:
@@ -202,7 +207,8 @@ def _key_identity(key: Node) -> object:
 
 
 def _merge_sources(value: Node) -> list[MappingNode]:
-    sources: list[MappingNode] = value.value if isinstance(value, SequenceNode) else [value]
-    if not all(isinstance(source, MappingNode) for source in sources):
+    sources: list[Node] = value.value if isinstance(value, SequenceNode) else [value]
+    mappings = [source for source in sources if isinstance(source, MappingNode)]
+    if len(mappings) < len(sources):
         raise YamlFault(line_of(value), "`<<` takes a mapping or a list of mappings")
-    return sources
+    return mappings

@@ -99,7 +99,16 @@ class Problems:
     def __init__(self, filename: str) -> None:
         self._filename = filename
         self._found: list[tuple[int, str]] = []
+        self._hidden: set[str] = set()
         self._suggested = 0
+
+    def hide(self, text: str) -> None:
+        """Keeps a value that came out of a `${…}` from being shown: it may be a secret."""
+        self._hidden.add(text)
+
+    def quoted(self, text: str) -> str:
+        """`text` as a message may show it."""
+        return "the value of its `${…}`" if text in self._hidden else shown(text)
 
     def add(self, line: int, path: Path, reason: str) -> None:
         self._found.append((line, f"{self._filename}:{line}: {path_text(path)}: {reason}"))
@@ -120,7 +129,7 @@ class Problems:
         self._suggested += 1
         if self._suggested > _MOST_SUGGESTIONS or len(word) > _LONGEST_SUGGESTED or len(candidates) > _MOST_CANDIDATES:
             return ""
-        return _nearest(word, candidates)
+        return "" if word in self._hidden else _nearest(word, [each for each in candidates if each not in self._hidden])
 
     def raise_if_any(self) -> None:
         """Raises `ConfigError` with every problem found so far."""

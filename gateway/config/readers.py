@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeGuard
 
+import msgspec
 from msgspec import inspect as types
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -46,7 +48,7 @@ class Walk:
             raise Refused(f"expected {expected}, found {_collection_noun(node)}")
         text: str = node.value
         if "${" in text:
-            return Scalar(self.expander.expand(text), "reference" if has_reference(text) else "text")
+            return self._expanded(text)
         if node.tag == QUOTED:
             return Scalar(text, "text")
         if node.tag in _UNTYPED_TAGS:
@@ -55,26 +57,35 @@ class Walk:
             return Scalar(text, "text")
         raise Refused("a YAML tag that has no meaning here")
 
-    def is_collection(self, node: Node, path: Path, kind: type[Node], expected: str) -> bool:
-        """Whether `node` is a mapping or list as wanted; notes a problem where not."""
+    def _expanded(self, text: str) -> Scalar:
+        expanded = self.expander.expand(text)
+        if not has_reference(text):
+            return Scalar(expanded, "text")
+        self.problems.hide(expanded)
+        return Scalar(expanded, "reference")
+
+    def is_mapping(self, node: Node, path: Path) -> TypeGuard[MappingNode]:
+        """Notes a problem where it is none."""
+        return self._is_collection(node, path, MappingNode, "a mapping")
+
+    def is_list(self, node: Node, path: Path) -> TypeGuard[SequenceNode]:
+        """Notes a problem where it is none."""
+        return self._is_collection(node, path, SequenceNode, "a list")
+
+    def _is_collection(self, node: Node, path: Path, kind: type[Node], expected: str) -> bool:
         if node.__class__ is kind and node.tag in _COLLECTION_TAGS:
             return True
         found = "nothing" if is_nothing(node) else _collection_noun(node)
         self.problems.add(line_of(node), path, f"expected {expected}, found {found}")
         return False
 
-    def pairs(self, node: Node, path: Path) -> Iterator[tuple[Node, str, Node]]:
-        """A mapping's (key, its text, value); notes keys that are given twice or are no text, and leaves them out."""
-        seen: dict[str, Node] = {}
-        for key, value in node.value:
-            if key.__class__ is not ScalarNode:
-                self.problems.add(line_of(key), path, f"a key must be text, found {_collection_noun(key)}")
-            elif key.value in seen:
-                first = line_of(seen[key.value])
-                self.problems.add(line_of(key), (path, key.value), f"given twice (first on line {first})")
-            else:
-                seen[key.value] = key
-                yield key, key.value, value
+    def add_odd_key(self, parent: MappingNode, key: Node, path: Path) -> None:
+        """Notes a key that is no text, or that the mapping holds before."""
+        if key.__class__ is not ScalarNode:
+            self.problems.add(line_of(key), path, f"a key must be text, found {_collection_noun(key)}")
+            return
+        first = next(line_of(other) for other, _ in parent.value if other.value == key.value)
+        self.problems.add(line_of(key), (path, key.value), f"given twice (first on line {first})")
 
 
 def _collection_noun(node: Node) -> str:
@@ -234,12 +245,12 @@ class MomentReader(ScalarReader):
 
 class NullableReader(Reader):
     def __init__(self, inner: Reader) -> None:
-        self._inner = inner
+        self._read = inner.read
         self.expected = f"{inner.expected} or null"
         self.stand_in = inner.stand_in
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
-        return None if is_nothing(node) else self._inner.read(walk, node, path)
+        return None if is_nothing(node) else self._read(walk, node, path)
 
 
 class ListReader(Reader):
@@ -251,12 +262,13 @@ class ListReader(Reader):
         self._min_length = min_length
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
-        if not walk.is_collection(node, path, SequenceNode, self.expected):
+        if not walk.is_list(node, path):
             return self.stand_in
         if len(node.value) < self._min_length:
             walk.problems.add(line_of(node), path, f"must have at least {self._min_length} entry")
         read = self._item.read
-        return tuple([read(walk, item, (path, index)) for index, item in enumerate(node.value)])
+        items = [read(walk, item, (path, index)) for index, item in enumerate(node.value)]
+        return tuple([item for item in items if item is not None])
 
 
 class MappingReader(Reader):
@@ -270,12 +282,15 @@ class MappingReader(Reader):
         self._value = value
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
-        if not walk.is_collection(node, path, MappingNode, self.expected):
+        if not walk.is_mapping(node, path):
             return self.stand_in
-        return {
-            self._name(walk, key, (path, name)): self._value.read(walk, value, (path, name))
-            for key, name, value in walk.pairs(node, path)
-        }
+        values: dict[str, Any] = {}
+        for key, value in node.value:
+            if key.__class__ is not ScalarNode or key.value in values:
+                walk.add_odd_key(node, key, path)
+                continue
+            values[self._name(walk, key, (path, key.value))] = self._value.read(walk, value, (path, key.value))
+        return values
 
     def _name(self, walk: Walk, key: Node, path: Path) -> str:
         name: str = key.value
@@ -288,8 +303,14 @@ class MappingReader(Reader):
             return name
 
 
+class _FieldReader(NamedTuple):
+    attribute: str
+    reader: Reader
+    make_default: Callable[[], Any] | None  # set where an empty section or list counts as not given
+
+
 class RecordReader(Reader):
-    """A mapping with known keys → a struct. A section or list that is there but empty counts as not given."""
+    """A mapping with known keys → a struct. One that has required keys has no stand-in: it is left out of its list."""
 
     expected = "a mapping"
 
@@ -297,43 +318,56 @@ class RecordReader(Reader):
         fields = [field for field in struct.fields if field.name != "place"]
         self._cls = struct.cls
         self._is_placed = len(fields) < len(struct.fields)
-        self._readers = {field.encode_name: (field.name, reader_of(field.type), not field.required) for field in fields}
-        self._required = {
-            field.name: (field.encode_name, reader_of(field.type).stand_in) for field in fields if field.required
-        }
-
-    @property
-    def stand_in(self) -> Any:  # made anew each time: records are told apart by identity
-        return self._cls(**{name: stand_in for name, (_, stand_in) in self._required.items()})
+        self._fields = {field.encode_name: _field_reader(field) for field in fields}
+        required = [(field.encode_name, self._fields[field.encode_name]) for field in fields if field.required]
+        self._required = [(key, attribute, reader.stand_in) for key, (attribute, reader, _) in required]
+        self.stand_in = None if required else self._cls()
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
-        if not walk.is_collection(node, path, MappingNode, self.expected):
+        if not walk.is_mapping(node, path):
             return self.stand_in
         values = self._values(walk, node, path)
-        for name, (key, stand_in) in self._required.items():
-            if name not in values:
+        for key, attribute, stand_in in self._required:
+            if attribute not in values:
                 walk.problems.add(line_of(node), (path, key), "is missing")
-                values[name] = stand_in
+                values[attribute] = stand_in
         if self._is_placed:
             values["place"] = Place(node, path)
         return self._cls(**values)
 
-    def _values(self, walk: Walk, node: Node, path: Path) -> dict[str, Any]:
+    def _values(self, walk: Walk, node: MappingNode, path: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        for key, name, value in walk.pairs(node, path):
-            known = self._readers.get(name)
-            if known is None:
-                hint = walk.problems.suggestion(name, self._readers)
-                walk.problems.add(line_of(key), (path, name), f"unknown key{hint}")
+        fields = self._fields
+        for key, value in node.value:
+            known = fields.get(key.value) if key.__class__ is ScalarNode else None
+            if known is None or known.attribute in values:
+                self._note_odd_key(walk, node, key, path)
                 continue
-            attribute, reader, has_default = known
-            if not (has_default and _may_be_left_empty(reader) and is_nothing(value)):
-                values[attribute] = reader.read(walk, value, (path, name))
+            attribute, reader, make_default = known
+            if make_default is not None and is_nothing(value):
+                values[attribute] = make_default()
+            else:
+                values[attribute] = reader.read(walk, value, (path, key.value))
         return values
 
+    def _note_odd_key(self, walk: Walk, node: MappingNode, key: Node, path: Path) -> None:
+        if key.__class__ is not ScalarNode or key.value in self._fields:
+            walk.add_odd_key(node, key, path)
+        else:
+            hint = walk.problems.suggestion(key.value, self._fields)
+            walk.problems.add(line_of(key), (path, key.value), f"unknown key{hint}")
 
-def _may_be_left_empty(reader: Reader) -> bool:
-    return isinstance(reader, ListReader | MappingReader | RecordReader)
+
+def _field_reader(field: types.Field) -> _FieldReader:
+    reader = reader_of(field.type)
+    is_collection = isinstance(reader, ListReader | MappingReader | RecordReader)
+    return _FieldReader(
+        field.name, reader, partial(_default_of, field) if is_collection and not field.required else None
+    )
+
+
+def _default_of(field: types.Field) -> Any:
+    return field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
 
 
 def reader_of(wanted: types.Type, extra: Mapping[str, Any] | None = None) -> Reader:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from gateway.config.problems import Refused, shown
 
@@ -27,7 +29,7 @@ _MOST_DIGITS = 25  # beyond any range that is asked for; keeps int() from its ow
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ].+)?", re.ASCII)
 
 
-class Scalar(NamedTuple):
+class Scalar(msgspec.Struct, frozen=True, gc=False):
     """A scalar as it was found. `reference`: it came out of a `${…}`, so it must not be shown and has no type yet."""
 
     text: str
@@ -70,7 +72,7 @@ def truth(text: str) -> bool | None:
 
 
 def moment(text: str) -> datetime | None:
-    """A date (its first moment) or ISO 8601 time, in UTC, which is also what one without a zone is taken for; or `None`."""
+    """A date (its first moment) or ISO 8601 time, in UTC; one without a zone is taken as UTC. `None` for other text."""
     if not _TIME.fullmatch(text):
         return None
     try:

@@ -1,7 +1,7 @@
 """What the rest of the gateway gets from the configuration: frozen values, every default as in the contract, §2.
 
 The sections here are also the shapes of the file: names, types, ranges and descriptions (`Meta`) drive the validator
-and the JSON Schema alike. Records, which are written differently than they are kept, have their file shapes in `shapes`.
+and the JSON Schema alike. Records are written differently than they are kept: their file shapes are in `shapes`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import msgspec
 from msgspec import Meta
@@ -240,7 +240,7 @@ class GatewayFile(Placed, kw_only=True):
 Record = ModelShape | OrganisationShape | PlanShape | UserShape | KeyShape
 Owner = OrganisationShape | PlanShape | UserShape
 
-FILE_TYPE = msgspec.inspect.type_info(GatewayFile)
+FILE_TYPE = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(GatewayFile))
 
 
 def lists_of_records(file: GatewayFile) -> Iterator[tuple[str, tuple[Record, ...]]]:
