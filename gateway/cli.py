@@ -98,7 +98,7 @@ def run_keys_new(arguments: argparse.Namespace) -> int:
     print("      It is not stored anywhere: give it to its user now. The line below holds only its hash.")
     print()
     print("Under `keys:` in gateway.yaml:")
-    print(f"  {key_yaml_line(key_id, user, key_sha256(key), scopes, arguments.expires)}")
+    print(key_yaml_line(key_id, user, key_sha256(key), scopes, arguments.expires))
     return 0
 
 

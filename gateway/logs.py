@@ -18,15 +18,17 @@ LogFormat = Literal["console", "json"]
 def make_logger(
     log_format: LogFormat, *, level: int = logging.INFO, stream: TextIO | None = None
 ) -> FilteringBoundLogger:
-    """A logger that writes to `stream` (default: standard error), one line an event."""
+    """A logger that writes to `stream` (default: standard error), one line and one write an event."""
     out = stream if stream is not None else sys.stderr
     processors: list[Any] = [structlog.processors.add_log_level]
+    sink: structlog.BytesLogger | structlog.WriteLogger
     if log_format == "json":
         processors += [
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.ExceptionRenderer(),
             structlog.processors.JSONRenderer(serializer=_to_json),
         ]
+        sink = structlog.BytesLogger(out.buffer)
     else:
         processors += [
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
@@ -34,8 +36,9 @@ def make_logger(
             _make_printable,
             structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=22, sort_keys=False),
         ]
+        sink = structlog.WriteLogger(out)
     logger: FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(out),
+        sink,
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -43,8 +46,8 @@ def make_logger(
     return logger.bind()
 
 
-def _to_json(event: EventDict, **_: Any) -> str:
-    return orjson.dumps(event, default=str).decode()
+def _to_json(event: EventDict, **_: Any) -> bytes:
+    return orjson.dumps(event, default=str)
 
 
 def _make_printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -64,9 +64,11 @@ class Server(web.Server):
     async def finish(self, seconds: float) -> None:
         """Closes every connection; answers that are written but not yet sent have `seconds` to leave."""
         transports = [connection.transport for connection in self.connections if connection.transport is not None]
+        self.pre_shutdown()  # idle connections end at once instead of being waited for
         await self.shutdown(seconds)
         deadline = self._loop.time() + seconds
-        while any(transport.get_write_buffer_size() for transport in transports) and self._loop.time() < deadline:
+        # A transport offers nothing to await for its last byte.
+        while any(t.get_write_buffer_size() for t in transports) and self._loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for transport in transports:
             transport.abort()
@@ -106,6 +108,10 @@ class Connection(web.RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def give_up_on_body(self) -> None:
+        """The connection ends with the answer, without waiting for the rest of a body that does not come."""
+        self._lingering_time = 0.0
 
     # -- asyncio's callbacks
 
@@ -223,6 +229,12 @@ class _Reply(web.StreamResponse):
     _writer: AbstractStreamWriter | None = None
     _connection: Connection | None = None
 
+    def __init__(self, status: int) -> None:
+        # Not the parent's: it makes a header dictionary and more that would be thrown away with each request.
+        self._status = status
+        self._reason = ""
+        self._state = {}
+
     def _attach(self, request: web.BaseRequest) -> None:
         self._connection = connection_of(request)
         self._writer = request.writer
@@ -258,7 +270,7 @@ class Answer(_Reply):
     """
 
     def __init__(self, status: int, headers: Headers, body: bytes) -> None:
-        super().__init__(status=status)
+        super().__init__(status)
         self.fields = headers
         self.content = body
 
@@ -287,6 +299,9 @@ class EventStream(_Reply):
     _silent = False
     finished = False
 
+    def __init__(self) -> None:
+        super().__init__(200)
+
     @property
     def started(self) -> bool:
         return self._writer is not None
@@ -294,7 +309,7 @@ class EventStream(_Reply):
     def start(self, request: web.BaseRequest, status: int, headers: Headers) -> None:
         """Sends the head. Raises ConnectionResetError where the client has gone."""
         self._attach(request)
-        self._set_status(status, None)
+        self._status = status
         self._chunked_framing = http11 = request.version >= (1, 1)
         self._silent = request.method == "HEAD"
         framing = (("transfer-encoding", "chunked"),) if http11 else ()
@@ -361,7 +376,7 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float)
         _ask_for_body(request)
     content = request.content
     if content.is_eof():
-        return await content.read()
+        return content.read_nowait(-1)
     parts: list[bytes] = []
     size = 0
     started = asyncio.get_running_loop().time()
@@ -374,6 +389,7 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float)
                     raise _too_large(max_bytes)
                 patience.reschedule(started + seconds + size / MIN_UPLOAD_BYTES_PER_SECOND)
     except TimeoutError:
+        connection_of(request).give_up_on_body()
         raise ClientTooSlow("The request's body did not arrive in time.", headers=(("connection", "close"),)) from None
     return b"".join(parts)
 
