@@ -1,0 +1,143 @@
+"""The commands, as a shell runs them: what they print, where, and their exit codes."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.auth import key_sha256
+from gateway.config import parse_settings
+
+ROOT = Path(__file__).parent.parent
+DEADLINE_SECONDS = 30
+
+
+def gateway(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        cwd=cwd or ROOT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+def test_check_takes_the_example_and_counts_what_is_in_it() -> None:
+    done = gateway("check", "-c", "gateway.yaml.example", OPENAI_API_KEY="sk-x", PANEL_KEY="panel-key-of-24-characters")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("gateway.yaml.example is valid: 2 models")
+
+
+def test_check_tells_every_problem_with_its_line_on_stderr(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text("server:\n  prot: 1\nmodels:\n  - {id: 1, name: a, endpoints: []}\n")
+    done = gateway("check", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second, summary = done.stderr.splitlines()
+    assert first.startswith("gateway.yaml:2: server.prot: ")
+    assert "port" in first
+    assert second.startswith("gateway.yaml:4: models[0]")
+    assert summary.startswith("2 problems")
+
+
+def test_serve_without_a_file_says_which_one_is_missing(tmp_path: Path) -> None:
+    done = gateway("serve", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("gateway.yaml:1: cannot be read")
+
+
+def test_serve_on_a_taken_port_says_so_and_where_to_change_it(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "gateway.yaml").write_text(f"server: {{port: {port}}}\n")
+        done = gateway("serve", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "server.port" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("serve", "--nonsense"), ("keys", "new")])
+def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    done = gateway(*arguments)
+    assert done.returncode == 2
+    assert "usage: gateway" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["", "serve", "check", "schema", "demo", "keys", "keys new"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = gateway(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "example:\n  gateway " in done.stdout
+
+
+def test_schema_prints_the_file_in_config() -> None:
+    done = gateway("schema")
+    assert done.returncode == 0
+    assert done.stdout == (ROOT / "config" / "gateway.schema.json").read_text()
+    assert orjson.loads(done.stdout)["additionalProperties"] is False
+
+
+def test_a_new_key_fits_the_line_that_is_printed_with_it() -> None:
+    done = gateway(
+        "keys", "new", "--user", "42", "--scope", "ai:use", "--scope", "usage:read", "--expires", "2027-01-01"
+    )
+    assert done.returncode == 0
+    key = re.search(r"key:\s+(\S+)", done.stdout)
+    line = re.search(r"^ *- \{.*\}$", done.stdout, re.MULTILINE)
+    assert key is not None
+    assert line is not None
+    (record,) = parse_settings(f"keys:\n{line[0]}\n", "t.yaml", {}, Path()).keys
+    assert record.sha256 == key_sha256(key[1])
+    assert (record.user, record.scopes) == (42, {"ai:use", "usage:read"})
+    assert record.expires is not None
+    assert record.expires.isoformat() == "2027-01-01T00:00:00+00:00"
+    assert key[1] not in line[0]
+
+
+def test_a_key_that_expires_on_no_date_is_wrong_usage() -> None:
+    done = gateway("keys", "new", "--user", "42", "--expires", "soon")
+    assert done.returncode == 2
+    assert "'soon' is no ISO date" in done.stderr
+
+
+@contextmanager
+def running_demo() -> Iterator[str]:
+    """A demo on a free port; gives what it printed, up to the end of the snippets."""
+    command = [sys.executable, "-m", "gateway", "demo", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as demo:
+        try:
+            assert demo.stdout is not None
+            printed = ""
+            for line in demo.stdout:
+                printed += line
+                if line == "print()\n":
+                    break
+            yield printed
+        finally:
+            demo.send_signal(signal.SIGTERM)
+            assert demo.wait(DEADLINE_SECONDS) == 0
+
+
+def test_the_demos_own_snippets_stream_an_answer() -> None:
+    """What a newcomer does first: paste what is printed."""
+    with running_demo() as printed:
+        program = printed[printed.index("from openai import OpenAI") :]
+        spoken = subprocess.run(
+            [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=DEADLINE_SECONDS
+        )
+        curl = printed[printed.index("curl -N") : printed.index("Or in Python")]
+        streamed = subprocess.run(
+            ["sh", "-c", curl], check=False, capture_output=True, text=True, timeout=DEADLINE_SECONDS
+        )
+    assert "demo upstream of ecli-gateway" in spoken.stdout, spoken.stderr
+    assert streamed.stdout.endswith("data: [DONE]\n\n"), streamed.stderr
