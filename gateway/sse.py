@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 
-# Two line ends in a row. A CRLF counts once: what precedes its LF decides nothing, so only its LF is looked at.
+# Two line ends in a row. Of the first one its last byte says enough, be it a CRLF's; that CRLF itself does not match.
 # Each alternative begins with a literal, which lets `re` skip ahead to the next CR or LF.
 _BLANK_LINE = re.compile(rb"\n\n|\n\r\n?|\r\r\n?")
 _BOM = b"\xef\xbb\xbf"
-_LF = 0x0A
+_LF, _CR = 0x0A, 0x0D  # a search for a number skips the work of taking a bytes argument apart
 _LINE_ENDS = b"\r\n"
 
 
@@ -27,22 +27,20 @@ class EventFramer:
 
     An event is everything up to and with its blank line. Comments and other lines without data that precede an event's
     lines belong to it; a surplus blank line is an event of its own, without data. A blank line that ends with CR ends
-    its event at once; an LF that follows in a later call belongs to that line end and is given out as a piece `b"\\n"`
-    of its own, at once, which reads as one more event without data.
+    its event at once; should the CR's LF follow in a later call, it is given out at once as a piece `b"\\n"` of its
+    own, like a surplus blank line.
 
     An event of which more than `max_held` bytes would have to be held is given out in `Fragment`s, without delay from
     then on; the piece that ends it is a `Fragment` as well.
     """
 
-    __slots__ = ("_after_cr", "_fresh", "_held", "_max_held", "_scanned", "_tail", "mid_event")
+    __slots__ = ("_held", "_last_byte", "_max_held", "_scanned", "mid_event")
 
     def __init__(self, max_held: int = 1 << 20) -> None:
         self._max_held = max_held
         self._held = bytearray()  # the open event, as far as it has come
-        self._scanned = 0  # no blank line ends before this place in `_held`
-        self._tail = b""  # the last two bytes given out of an open event too large to hold
-        self._after_cr = False  # the last event ended with a CR, whose LF may follow
-        self._fresh = True  # nothing open, nothing awaited
+        self._scanned = 0  # no blank line's two line ends meet before this place in `_held`
+        self._last_byte = b""  # the last one given out of an open event too large to hold
         self.mid_event = False
         """True while the last piece given out was a `Fragment` whose event has not ended."""
 
@@ -51,7 +49,8 @@ class EventFramer:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, in order."""
-        if self._fresh and data.find(b"\n\n") == len(data) - 2 > 0 and data[0] != _LF and b"\r" not in data:
+        one_event = data.find(b"\n\n") == len(data) - 2 > 0 and data[0] != _LF and _CR not in data
+        if one_event and not self._held and not self.mid_event:  # as most reads of a stream are: worth being quick
             return [data]
         return self._cut(data) if data else []
 
@@ -59,13 +58,11 @@ class EventFramer:
         """Give up the held, unfinished rest (empty if there is none)."""
         rest = bytes(self._held)
         self._held.clear()
-        self._fresh = not self.mid_event
         return rest
 
     def _cut(self, data: bytes) -> list[bytes]:
         pieces: list[bytes] = []
-        start = self._late_lf(data, pieces)
-        has_cr = b"\r" in data
+        start, has_cr = 0, _CR in data
         if self.mid_event:
             start = self._continue_oversize(data, pieces, has_cr)
         elif self._held:
@@ -77,15 +74,7 @@ class EventFramer:
                 break
             pieces.append(data[start:end])
             start = end
-        self._after_cr = bool(pieces) and not self._held and not self.mid_event and pieces[-1].endswith(b"\r")
-        self._fresh = not (self._held or self.mid_event or self._after_cr)
         return pieces
-
-    def _late_lf(self, data: bytes, pieces: list[bytes]) -> int:
-        if not (self._after_cr and data[0] == _LF):
-            return 0
-        pieces.append(b"\n")
-        return 1
 
     def _continue_held(self, data: bytes, pieces: list[bytes], has_cr: bool) -> int:
         """Complete the held event if `data` does; returns how much of `data` is used up."""
@@ -101,16 +90,11 @@ class EventFramer:
 
     def _continue_oversize(self, data: bytes, pieces: list[bytes], has_cr: bool) -> int:
         """Pass `data` on up to the end of the event too large to hold; returns how much of `data` is used up."""
-        context = self._tail + data
-        end = _blank_line_end(context, 0, has_cr)
-        if end < 0:
-            pieces.append(Fragment(data))
-            self._tail = context[-2:]
-            return len(data)
-        used = end - len(self._tail)
+        end = _blank_line_end(self._last_byte + data, 0, has_cr) - 1
+        self.mid_event = end < 0
+        used = len(data) if self.mid_event else end
         pieces.append(Fragment(data[:used]))
-        self._tail = b""
-        self.mid_event = False
+        self._last_byte = data[-1:]
         return used
 
     def _hold(self, data: bytes, pieces: list[bytes]) -> None:
@@ -118,11 +102,11 @@ class EventFramer:
         self._release_oversize(pieces)
 
     def _release_oversize(self, pieces: list[bytes]) -> None:
-        self._scanned = max(0, len(self._held) - 2)  # a line end at the very end may be the first of two
+        self._scanned = len(self._held) - 1  # a line end at the very end may be the first of two
         if len(self._held) <= self._max_held:
             return
         pieces.append(Fragment(self._held))
-        self._tail = bytes(self._held[-2:])
+        self._last_byte = bytes(self._held[-1:])
         self._held.clear()
         self.mid_event = True
 
@@ -145,7 +129,7 @@ def _blank_line_end(data: bytes | bytearray, start: int, has_cr: bool) -> int:
 
 def event_data(event: bytes) -> bytes | None:
     """The event's data lines joined by LF; None where it has none (comments, `retry:`, blank lines only)."""
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+    if event.startswith(b"data: ") and event.find(_LF) == len(event) - 2 and _CR not in event:
         return event[6:-2]
     values = _values(event, b"data")
     return b"\n".join(values) if values else None

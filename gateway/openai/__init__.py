@@ -11,6 +11,7 @@ from gateway.openai.shapes import (
     model_entry,
     models_list,
     printable,
+    relayed_error_event,
 )
 from gateway.openai.usage import Usage, may_bear_usage, usage_of
 
@@ -28,5 +29,6 @@ __all__ = [
     "models_list",
     "printable",
     "read_body",
+    "relayed_error_event",
     "usage_of",
 ]

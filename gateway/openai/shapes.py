@@ -29,7 +29,18 @@ def flat_error_body(code: str, message: str) -> bytes:
 
 def error_event(error: GatewayError, *, named: bool) -> bytes:
     """The error as an event of a stream; `named` adds `event: error`, which the responses route's readers expect."""
-    return (b"event: error\n" if named else b"") + b"data: " + _error_object(error) + b"\n\n"
+    return _as_event(_error_object(error), named)
+
+
+def relayed_error_event(body: bytes, *, named: bool) -> bytes | None:
+    """An upstream's refusal, retold within a stream; None where its body is no error object."""
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(told, dict) or told.get("error") is None:
+        return None
+    return _as_event(orjson.dumps(told), named)
 
 
 def is_error_payload(payload: bytes, name: bytes | None) -> bool:
@@ -93,6 +104,10 @@ def _any_spelling(character: str) -> bytes:
         return plain
     escape = b"".join(rb"\\u%02x%02x" % pair for pair in zip(units[::2], units[1::2], strict=True))
     return rb"(?:\\?%b|(?i:%b))" % (re.escape(plain), escape)
+
+
+def _as_event(data: bytes, named: bool) -> bytes:
+    return (b"event: error\n" if named else b"") + b"data: " + data + b"\n\n"
 
 
 def _error_object(error: GatewayError) -> bytes:

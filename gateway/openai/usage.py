@@ -28,23 +28,10 @@ def usage_of(payload: bytes | Mapping[str, Any]) -> Usage | None:
     Found under `usage`, or under `response.usage` as the events of the responses route have it; in the words of chat
     completions (`prompt_tokens`) or of responses (`input_tokens`). What is no number of tokens counts as absent.
     """
-    holder = _holder(payload) if isinstance(payload, bytes) else payload
-    for source in (holder, _mapping(holder.get("response"))):
-        usage = _read(_mapping(source.get("usage")))
-        if usage is not None:
-            return usage
-    return None
-
-
-def _holder(payload: bytes) -> Mapping[str, Any]:
-    """The two members of the payload that matter, decoded; the others are skipped, however large."""
-    top = top_members(payload) if may_bear_usage(payload) else None
-    if top is None:
-        return {}
-    try:
-        return {name: msgspec.json.decode(value) for name, value in (("usage", top.usage), ("response", top.response))}
-    except msgspec.MsgspecError:  # a number past all bounds: nothing to count
-        return {}
+    if isinstance(payload, bytes):
+        return _usage_in_bytes(payload) if may_bear_usage(payload) else None
+    response = payload.get("response")
+    return _read(payload.get("usage")) or _read(response.get("usage") if isinstance(response, dict) else None)
 
 
 def may_bear_usage(data: bytes) -> bool:
@@ -53,35 +40,51 @@ def may_bear_usage(data: bytes) -> bool:
     return mentions > 0 and mentions != data.count(b'"usage":null')
 
 
-def _read(usage: Mapping[str, Any]) -> Usage | None:
+def _usage_in_bytes(payload: bytes) -> Usage | None:
+    top = top_members(payload)
+    return (_read(_decoded(top.usage)) or _usage_in_response(top.response)) if top else None
+
+
+def _usage_in_response(response: msgspec.Raw) -> Usage | None:
+    inner = top_members(bytes(response))
+    return _read(_decoded(inner.usage)) if inner else None
+
+
+def _decoded(value: msgspec.Raw) -> object:
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.MsgspecError:  # a number past all bounds: nothing to count
+        return None
+
+
+def _read(usage: object) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
     prompt = _first_count(usage, "prompt_tokens", "input_tokens")
     completion = _first_count(usage, "completion_tokens", "output_tokens")
-    total = _count(usage.get("total_tokens"))
+    total = _first_count(usage, "total_tokens")
     if prompt is completion is total is None:
         return None
     return Usage(
-        prompt_tokens=prompt or 0,
-        completion_tokens=completion or 0,
-        total_tokens=(prompt or 0) + (completion or 0) if total is None else total,
-        cached_tokens=_detail(usage, "cached_tokens", "prompt_tokens_details", "input_tokens_details"),
-        reasoning_tokens=_detail(usage, "reasoning_tokens", "completion_tokens_details", "output_tokens_details"),
+        prompt or 0,
+        completion or 0,
+        (prompt or 0) + (completion or 0) if total is None else total,
+        _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens"),
+        _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens"),
     )
 
 
-def _detail(usage: Mapping[str, Any], name: str, *holders: str) -> int:
-    counts = (_count(_mapping(usage.get(holder)).get(name)) for holder in holders)
-    return next((count for count in counts if count is not None), 0)
+def _first_count(usage: dict[str, Any], *names: str) -> int | None:
+    for name in names:
+        value = usage.get(name)
+        if type(value) is int and 0 <= value <= _MOST_TOKENS:  # not isinstance: True is an int as well
+            return value
+    return None
 
 
-def _first_count(usage: Mapping[str, Any], *names: str) -> int | None:
-    counts = (_count(usage.get(name)) for name in names)
-    return next((count for count in counts if count is not None), None)
-
-
-def _count(value: object) -> int | None:
-    """`value` where it is a number of tokens; `type`, not `isinstance`, because True is an int."""
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _detail(usage: dict[str, Any], holders: tuple[str, str], name: str) -> int:
+    for holder in holders:
+        details = usage.get(holder)
+        if isinstance(details, dict):
+            return _first_count(details, name) or 0
+    return 0

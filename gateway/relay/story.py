@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import NamedTuple
 
-import orjson
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
@@ -293,7 +292,7 @@ class Story:
     def _whole(self, answer: Answer) -> web.StreamResponse:
         """A whole answer. Where heartbeats have opened a stream already, only an error can still be told."""
         if self.stream.started:
-            event = _error_event_of(answer.content, named=self.ask.route.names_errors)
+            event = openai.relayed_error_event(answer.content, named=self.ask.route.names_errors)
             if event is None:
                 raise UpstreamFailed("The model could not answer this request.")
             self.stream.send(event)
@@ -401,17 +400,6 @@ def _refuses_stream_options(attempt: Attempt) -> bool:
         return False
     text = attempt.body.lower()
     return b"stream_options" in text or b"include_usage" in text
-
-
-def _error_event_of(body: bytes, *, named: bool) -> bytes | None:
-    """An upstream's refusal, retold within a stream; None where the body is no error object."""
-    try:
-        told = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(told, dict) or not told.get("error"):
-        return None
-    return (b"event: error\n" if named else b"") + b"data: %b\n\n" % orjson.dumps(told)
 
 
 def _texts(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
