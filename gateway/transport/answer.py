@@ -149,7 +149,7 @@ class AnswerParser:
         if status < 200:
             self._skip_interim(status)
             return
-        if self._read_bytes > self._max_head_bytes:
+        if self._head_bytes + self._read_bytes > self._max_head_bytes:
             self._check_size()
         self._read_framing(status)
         self.status = status
@@ -174,7 +174,7 @@ class AnswerParser:
             self._refuse(f"more than {MAX_INTERIM_HEADS} interim answers (1xx)")
 
     def _check_size(self) -> None:
-        """For a head within one large read; `_count_head` has those of several."""
+        """For the read that ends the head, which may hold much of the body too; `_count_head` has the reads before."""
         if sum([len(name) + len(value) + 4 for name, value in self.headers]) > self._max_head_bytes:
             self._refuse(f"the head is larger than {self._max_head_bytes} bytes")
 

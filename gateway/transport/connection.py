@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from typing import Protocol
 
 from gateway.errors import ConnectionCut, InvalidResponse, TransportError
@@ -203,7 +204,7 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             self.close()
-        elif self._answer.status and self._answer.until_close:
+        elif self._answer.status and self._answer.until_close and self._is_announced_end():
             self.close()
             self._end(exchange)
         else:
@@ -252,6 +253,16 @@ class Connection(asyncio.Protocol):
             line.transport.get_write_buffer_size()
             or (line.raw is not line.transport and line.raw.get_write_buffer_size())
         )
+
+    def _is_announced_end(self) -> bool:
+        """Whether the upstream itself ended: under TLS a bare FIN may be anyone's, and asyncio tells no difference."""
+        tls: ssl.SSLObject | None = self._line and self._line.transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            return tls.read(1) == b""
+        except ssl.SSLError:
+            return False
 
     def _detach(self) -> Exchange | None:
         exchange = self._exchange
