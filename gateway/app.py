@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
@@ -16,8 +17,12 @@ from gateway.auth import Authenticator
 from gateway.calls import Calls
 from gateway.config import Settings
 from gateway.cooldowns import MemoryCooldownLog
+from gateway.errors import StoreUnavailable
 from gateway.grants.yaml import YamlStore
+from gateway.ledger import Ledger, QueryFailed
+from gateway.limits import MemoryLimiter, Rebuild, Totals, key_of
 from gateway.middleware import Dispatcher, rendered
+from gateway.relay.accounts import Accounts
 from gateway.relay.story import Relay
 from gateway.relay.upstreams import Upstreams
 from gateway.routes import Router, all_routes
@@ -29,6 +34,8 @@ from gateway.transport import Proxy, Transport
 LISTEN_BACKLOG = 4096
 # After the drain, how long finished answers may take to leave for slow clients.
 LAST_BYTES_SECONDS = 5.0
+# How long a first request under a limit may wait for what the ledger knows.
+REBUILD_SECONDS = 5.0
 
 Ready = Callable[[str], None]
 
@@ -53,7 +60,18 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
     proxy = Proxy.from_url(proxy_url.reveal(), settings.proxy.no_proxy) if proxy_url is not None else None
     transport = Transport(proxy=proxy)
     cooldowns = MemoryCooldownLog()
-    relay = Relay(transport, Upstreams(), cooldowns, log, heartbeat_seconds=settings.server.stream_heartbeat_seconds)
+    ledger = Ledger.open(
+        settings.usage.url, Path(settings.usage.journal), log=log, retention_days=settings.usage.retention_days
+    )
+    limiter = MemoryLimiter(totals_from(ledger))
+    relay = Relay(
+        transport,
+        Upstreams(),
+        Accounts(ledger, limiter),
+        cooldowns,
+        log,
+        heartbeat_seconds=settings.server.stream_heartbeat_seconds,
+    )
 
     def clock() -> datetime:
         return datetime.now(UTC)
@@ -61,6 +79,8 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
     state = State(
         settings=settings,
         store=store,
+        ledger=ledger,
+        limiter=limiter,
         authenticator=Authenticator(store, clock),
         calls=Calls(settings.server.max_in_flight),
         transport=transport,
@@ -73,6 +93,25 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         yield state
     finally:
         await transport.close()
+        await limiter.close()
+        await ledger.close()
+
+
+def totals_from(ledger: Ledger) -> Rebuild:
+    """What a limiter asks for when it has lost its counts, or never had them: the ledger remembers."""
+
+    async def rebuild(scope: str, since: float) -> Totals:
+        key = key_of(scope)
+        try:
+            await ledger.flushed(REBUILD_SECONDS)
+            found = await (
+                ledger.reader.counted_on(scope, since) if key is None else ledger.reader.used_by_key(key, since)
+            )
+        except (QueryFailed, TimeoutError):
+            raise StoreUnavailable("What was used of this limit cannot be told at the moment.") from None
+        return Totals(found.requests, found.tokens, found.cost)
+
+    return rebuild
 
 
 def make_server(state: State) -> Server:

@@ -8,9 +8,10 @@ from time import perf_counter
 from typing import Literal
 
 from gateway.errors import Overloaded, ShuttingDown
-from gateway.types import Access, Caller, Endpoint
+from gateway.types import Access, Caller, Endpoint, Model
 
 Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]
+CLIENT_GONE = 499  # the status in log and ledger of a call whose client has left, as nginx has it
 
 
 class Call:
@@ -34,7 +35,7 @@ class Call:
         "peer",
         "request_id",
         "requested_model",
-        "served_model",
+        "served",
         "status",
         "streamed",
         "task",
@@ -53,7 +54,7 @@ class Call:
         self.caller: Caller | None = None
         self.access: Access | None = None
         self.requested_model: str | None = None  # as the client named it
-        self.served_model: str | None = None  # the public name of the one that answers
+        self.served: Model | None = None  # the model that answers, or was asked last
         self.endpoint: Endpoint | None = None
         self.attempts = 0
         self.streamed = False

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import orjson
 import uvloop
+from structlog.typing import FilteringBoundLogger
 
 from gateway import __version__
 from gateway.app import listening_socket, serve
@@ -21,7 +22,7 @@ from gateway.auth import key_sha256
 from gateway.config import Settings, key_yaml_line, load_settings, settings_schema
 from gateway.demo import run_demo
 from gateway.errors import ConfigError
-from gateway.logs import LogFormat, make_logger
+from gateway.logs import LibraryLogs, LogFormat, make_logger
 from gateway.types import SCOPES
 
 DEFAULT_CONFIG = "gateway.yaml"
@@ -51,7 +52,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     if unsupported:
         print(f"gateway: {unsupported}", file=sys.stderr)
         return 1
-    log = make_logger(_log_format(arguments), level=_level(arguments))
+    log = _log(arguments)
     server = settings.server
     sock = _listen(server.host, server.port, f"`server.port` in {settings.source}")
     if sock is None:
@@ -64,7 +65,7 @@ def run_demonstration(arguments: argparse.Namespace) -> int:
     sock = _listen(arguments.host, arguments.port, "--port")
     if sock is None:
         return 1
-    uvloop.run(run_demo(sock, make_logger(_log_format(arguments), level=_level(arguments))))
+    uvloop.run(run_demo(sock, _log(arguments)))
     return 0
 
 
@@ -123,14 +124,13 @@ def _not_yet(settings: Settings) -> str | None:
     return None
 
 
-def _log_format(arguments: argparse.Namespace) -> LogFormat:
-    if arguments.log_format == "auto":
-        return "console" if sys.stderr.isatty() else "json"
-    return "json" if arguments.log_format == "json" else "console"
-
-
-def _level(arguments: argparse.Namespace) -> int:
-    return logging.getLevelNamesMapping()[arguments.log_level.upper()]
+def _log(arguments: argparse.Namespace) -> FilteringBoundLogger:
+    chosen: LogFormat = "json" if arguments.log_format == "json" else "console"
+    if arguments.log_format == "auto" and not sys.stderr.isatty():
+        chosen = "json"
+    log = make_logger(chosen, level=logging.getLevelNamesMapping()[arguments.log_level.upper()])
+    logging.getLogger().handlers = [LibraryLogs(log)]
+    return log
 
 
 def _moment(text: str) -> datetime:

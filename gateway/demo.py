@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import orjson
 from aiohttp import web
@@ -35,12 +36,13 @@ async def run_demo(sock: socket.socket, log: FilteringBoundLogger) -> None:
     """Serves gateway and upstream until SIGTERM or SIGINT; prints what to paste."""
     key = f"sk-demo-{secrets.token_urlsafe(24)}"
     host, port = sock.getsockname()[:2]
-    async with loopback_upstream() as upstream_url:
-        settings = demo_settings(upstream_url, key, host, port)
-        await serve(settings, log, sock, ready=lambda url: print(snippets(url, key), flush=True))
+    with TemporaryDirectory(prefix="ecli-gateway-demo-") as directory:
+        async with loopback_upstream() as upstream_url:
+            settings = demo_settings(upstream_url, key, host, port, Path(directory))
+            await serve(settings, log, sock, ready=lambda url: print(snippets(url, key), flush=True))
 
 
-def demo_settings(upstream_url: str, key: str, host: str, port: int) -> Settings:
+def demo_settings(upstream_url: str, key: str, host: str, port: int, directory: Path) -> Settings:
     """A configuration like one that an operator would write, made in memory."""
     text = f"""
 server: {{host: "{host}", port: {port}, drain_seconds: 3}}
@@ -54,7 +56,7 @@ models:
 keys:
   - {{id: demo, user: demo, key: "{key}"}}
 """
-    return parse_settings(text, "(demo)", {}, Path.cwd())
+    return parse_settings(text, "(demo)", {}, directory)
 
 
 def snippets(url: str, key: str) -> str:

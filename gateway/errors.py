@@ -26,6 +26,8 @@ GatewayError                     an answer to the client: status, type, code
     ├── Overloaded               503 overloaded
     ├── ShuttingDown             503 shutting_down
     ├── FeatureDisabled          503, with a body of its own
+    ├── StoreUnavailable         503 store_unavailable
+    ├── LedgerUnavailable        503 ledger_unavailable
     └── InternalError            500 internal_error
 
 TransportError                   one attempt against one endpoint failed; never leaves the relay
@@ -174,6 +176,20 @@ class FeatureDisabled(GatewayFault):
 
     status, code = 503, "feature_disabled"
     headers = (NO_RETRY,)
+
+
+class StoreUnavailable(GatewayFault):
+    """What was asked for is neither in gateway.yaml nor remembered, and the run-time store cannot be asked."""
+
+    status, code = 503, "store_unavailable"
+    headers = (("retry-after", "1"),)
+
+
+class LedgerUnavailable(GatewayFault):
+    """The journal cannot be written, so no request is admitted that it could not tell of."""
+
+    status, code = 503, "ledger_unavailable"
+    headers = (("retry-after", "1"),)
 
 
 class InternalError(GatewayFault):

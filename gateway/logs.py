@@ -46,6 +46,17 @@ def make_logger(
     return logger.bind()
 
 
+class LibraryLogs(logging.Handler):
+    """Brings what libraries log (asyncio, aiohttp, SQLAlchemy) into the gateway's own lines."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
 def _to_json(event: EventDict, **_: Any) -> bytes:
     return orjson.dumps(event, default=str)
 

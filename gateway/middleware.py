@@ -8,7 +8,7 @@ from time import perf_counter
 from aiohttp import web
 
 from gateway import openai
-from gateway.calls import Call
+from gateway.calls import CLIENT_GONE, Call
 from gateway.errors import FeatureDisabled, GatewayError, InternalError, ShuttingDown
 from gateway.routes.table import Hit, Router, error_shape, is_ai_path
 from gateway.server import Answer, connection_of
@@ -34,11 +34,11 @@ class Dispatcher:
             response = rendered(fault, call)
         except asyncio.CancelledError:
             if not call.was_interrupted():
-                call.outcome, call.status = "cancelled", 499
+                call.outcome, call.status = "cancelled", CLIENT_GONE
                 raise
             response = rendered(ShuttingDown(), call)
         except ConnectionResetError:
-            call.outcome, call.status = "cancelled", 499
+            call.outcome, call.status = "cancelled", CLIENT_GONE
             raise
         except Exception:
             self._state.log.exception("a mistake of the gateway", request_id=call.request_id)
@@ -80,7 +80,7 @@ class Dispatcher:
             line["user"], line["key"] = call.caller.user.id, call.caller.key.id
         if call.outcome is not None:
             line["outcome"], line["attempts"], line["streamed"] = call.outcome, call.attempts, call.streamed
-            line["model"] = call.served_model
+            line["model"] = call.served.name if call.served is not None else None
             line["endpoint"] = call.endpoint.id if call.endpoint is not None else None
         if call.first_byte is not None:
             line["first_byte_ms"] = round((call.first_byte - call.began) * 1000, 2)

@@ -185,6 +185,7 @@ class Connection(web.RequestHandler):
         request, (message, _) = self._current_request, self._messages[-1]
         broken = getattr(message, "exc", None)
         if broken is not None and request is not None and not request.content.is_eof():
+            self.give_up_on_body()
             request.content.set_exception(_parser_fault(broken))
 
     def _head_timed_out(self) -> None:

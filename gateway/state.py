@@ -13,6 +13,8 @@ from gateway.calls import Calls
 from gateway.config import Settings
 from gateway.cooldowns import CooldownLog
 from gateway.grants.base import GrantStore
+from gateway.ledger import Ledger
+from gateway.limits import Limiter
 from gateway.relay.story import Relay
 from gateway.transport import Transport
 
@@ -23,6 +25,8 @@ class State:
 
     settings: Settings
     store: GrantStore
+    ledger: Ledger
+    limiter: Limiter
     authenticator: Authenticator
     calls: Calls
     transport: Transport

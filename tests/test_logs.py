@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+import logging
 
 import orjson
 
-from gateway.logs import make_logger
+from gateway.logs import LibraryLogs, make_logger
 from gateway.types import Secret
 
 
 def test_json_lines_parse_and_hide_secrets() -> None:
-    out = io.StringIO()
+    out = io.TextIOWrapper(io.BytesIO())
     make_logger("json", stream=out).info("request", key=Secret("sk-very-secret"), path="/v1\nnext", user=42)
-    (line,) = out.getvalue().splitlines()
+    (line,) = out.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
     event = orjson.loads(line)
     assert (event["event"], event["level"], event["user"], event["key"]) == ("request", "info", 42, "***")
     assert event["path"] == "/v1\nnext"
@@ -38,3 +39,14 @@ def test_a_traceback_keeps_its_lines() -> None:
     except LookupError:
         log.exception("a mistake")
     assert "\nLookupError: nowhere" in out.getvalue()
+
+
+def test_what_libraries_log_becomes_a_line_of_ours() -> None:
+    out = io.TextIOWrapper(io.BytesIO())
+    library = logging.Logger("a.library")
+    library.addHandler(LibraryLogs(make_logger("json", stream=out)))
+    library.info("chatter")
+    library.error("it broke: %s", "badly")
+    (line,) = out.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
+    event = orjson.loads(line)
+    assert (event["event"], event["level"], event["logger"]) == ("it broke: badly", "error", "a.library")

@@ -37,6 +37,16 @@ def check(file: GatewayFile, problems: Problems) -> dict[str, ModelShape]:
     return models
 
 
+def check_alone(record: Record, problems: Problems) -> None:
+    """The same for one record by itself, whose references lead where it cannot be seen from here."""
+    if isinstance(record, ModelShape):
+        _check_unique(record.endpoints, problems)
+        for endpoint in record.endpoints:
+            _check_headers(endpoint, problems)
+    elif not isinstance(record, KeyShape):
+        _check_unique(record.grants, problems)
+
+
 def key_digest(key: KeyShape) -> str:
     """The key's SHA-256 in lower-case hex, whichever way it was given; empty where it was not."""
     if key.hash:

@@ -65,7 +65,7 @@ class Records:
             organisations=tuple([self._organisation(organisation) for organisation in file.organisations]),
             plans=tuple([self._plan(plan) for plan in file.plans]),
             users=tuple([self._user(user) for user in file.users]),
-            keys=tuple([_key(key) for key in file.keys]),
+            keys=tuple([make_key(key) for key in file.keys]),
             proxy=proxy,
             source=source,
             lines=_lines(file),
@@ -83,19 +83,7 @@ class Records:
         return os.path.abspath(self._base_dir / path)
 
     def _model(self, shape: ModelShape) -> Model:
-        return Model(
-            id=shape.id,
-            name=shape.name,
-            aliases=shape.aliases,
-            provider_model=shape.provider_model or shape.name,
-            tags=shape.tags,
-            is_global=shape.is_global,
-            limits=_limits(shape.limits),
-            fallbacks=tuple(self._model_ids[id_text(name)] for name in shape.fallbacks),
-            price=Price(input=shape.price.input, output=shape.price.output) if shape.price else None,
-            rotation=shape.rotation,
-            endpoints=tuple(_endpoint(endpoint) for endpoint in shape.endpoints),
-        )
+        return make_model(shape, [self._model_ids[id_text(name)] for name in shape.fallbacks])
 
     def _organisation(self, shape: OrganisationShape) -> Organisation:
         return Organisation(id=shape.id, name=shape.name, grants=self._grants("organisation", shape.id, shape.grants))
@@ -119,7 +107,7 @@ class Records:
     def _grant(self, kind: str, owner: Id, shape: GrantShape) -> Grant:
         model = self._model_ids[id_text(shape.model)]
         made = shape.id if shape.id is not None else grant_id(kind, owner, model)
-        return Grant(id=made, model=model, limits=_limits(shape.limits))
+        return Grant(id=made, model=model, limits=make_limits(shape.limits))
 
 
 def grant_id(kind: str, owner: Id, model: str) -> str:
@@ -133,7 +121,24 @@ def default_studio_tier(tiers: tuple[str, ...]) -> str:
     return tiers[min(1, len(tiers) - 1)]
 
 
-def _limits(shape: LimitsShape | None) -> Limits | None:
+def make_model(shape: ModelShape, fallbacks: Iterable[str]) -> Model:
+    """`fallbacks`: what `shape.fallbacks` stand for, in the same order."""
+    return Model(
+        id=shape.id,
+        name=shape.name,
+        aliases=shape.aliases,
+        provider_model=shape.provider_model or shape.name,
+        tags=shape.tags,
+        is_global=shape.is_global,
+        limits=make_limits(shape.limits),
+        fallbacks=tuple(fallbacks),
+        price=Price(input=shape.price.input, output=shape.price.output) if shape.price else None,
+        rotation=shape.rotation,
+        endpoints=tuple(_endpoint(endpoint) for endpoint in shape.endpoints),
+    )
+
+
+def make_limits(shape: LimitsShape | None) -> Limits | None:
     if shape is None:
         return None
     return Limits(shape.rpm, shape.tpm, shape.concurrency, shape.requests, shape.tokens, shape.cost, shape.period)
@@ -157,14 +162,14 @@ def _endpoint(shape: EndpointShape) -> Endpoint:
     )
 
 
-def _key(shape: KeyShape) -> ApiKey:
+def make_key(shape: KeyShape) -> ApiKey:
     return ApiKey(
         id=shape.id,
         user=shape.user,
         sha256=key_digest(shape),
         scopes=frozenset(shape.scopes),
         expires=shape.expires,
-        limits=_limits(shape.limits),
+        limits=make_limits(shape.limits),
     )
 
 

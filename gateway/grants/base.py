@@ -1,39 +1,83 @@
-"""The interface of every grant store, and the catalogue of models that each one hands out."""
+"""The interfaces of this package: what the gateway asks of grants, and where run-time documents live.
+
+`GrantStore` answers in records (a caller, a model); `RecordStore` keeps the documents behind those that may change
+while the gateway runs: JSON in the shapes of gateway.yaml, by kind and id.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+from gateway.pool import Cause
 from gateway.types import ApiKey, Id, Model, Organisation, Plan, User, id_text
+
+Kind = Literal["model", "user", "org", "plan", "key", "feature"]
+KINDS: tuple[Kind, ...] = ("model", "user", "org", "plan", "key", "feature")
+
+ENABLED, DISABLED = b"1", b"0"  # the documents of features
+
+MOST_AUDIT_ENTRIES = 1000
+MOST_COOLDOWN_RECORDS = 1000
+COOLDOWN_RECORDS_KEPT_SECONDS = 24 * 3600
+
+Change: TypeAlias = Callable[[bytes | None], bytes | None]
+ChangeListener: TypeAlias = Callable[[Kind | None, str | None], None]
 
 
 class Catalogue:
-    """All models in order, found by id, public name or alias."""
+    """All models in order, found by id, public name or alias.
 
-    __slots__ = ("_by_id", "_by_name", "models", "open_to_all")
+    `layers`: the file's models, then those made at run time. Where texts clash, an earlier layer holds over a later
+    one; within one layer an id holds over a name and a name over an alias. So nothing made at run time takes over what
+    gateway.yaml names.
 
-    def __init__(self, models: Iterable[Model]) -> None:
-        self.models = tuple(models)
+    `is_complete` is False while the store of run-time models cannot be asked and none of them is remembered: a model
+    that is not found may exist all the same.
+    """
+
+    __slots__ = ("_by_id", "_by_text", "_in_file", "is_complete", "models", "open_to_all")
+
+    def __init__(self, *layers: Iterable[Model], is_complete: bool = True) -> None:
+        self._by_id: dict[str, Model] = {}
+        self._by_text: dict[str, Model] = {}
+        self._in_file: frozenset[str] = frozenset()
+        self.is_complete = is_complete
+        for number, layer in enumerate(layers):
+            self._add(tuple(layer))
+            if number == 0:
+                self._in_file = frozenset(self._by_id)
+        self.models = tuple(self._by_id.values())
         self.open_to_all = tuple(model for model in self.models if model.is_global)
-        self._by_id = {id_text(model.id): model for model in self.models}
-        self._by_name = {alias: model for model in self.models for alias in model.aliases}
-        self._by_name.update((model.name, model) for model in self.models)
+
+    def _add(self, models: tuple[Model, ...]) -> None:
+        new = {id_text(model.id): model for model in models if id_text(model.id) not in self._by_id}
+        self._by_id |= new
+        names = {model.name: model for model in reversed(new.values())}
+        aliases = {alias: model for model in reversed(new.values()) for alias in model.aliases}
+        self._by_text = aliases | names | new | self._by_text
 
     def by_id(self, model_id: Id) -> Model | None:
         return self._by_id.get(id_text(model_id))
 
     def find(self, reference: Id) -> Model | None:
         """The model with this id, name or alias, in this order."""
-        text = id_text(reference)
-        return self._by_id.get(text) or self._by_name.get(text)
+        return self._by_text.get(id_text(reference))
+
+    def is_in_file(self, model: Model) -> bool:
+        """Whether gateway.yaml defines it: the endpoints of other models may not lead to private addresses."""
+        return id_text(model.id) in self._in_file
 
     def __repr__(self) -> str:
         return f"<Catalogue of {len(self.models)} models, {len(self.open_to_all)} open to all>"
 
 
 class GrantStore(Protocol):
-    """What a store answers. Records are frozen; a change makes new ones."""
+    """What a store answers. Records are frozen; a change makes new ones.
+
+    Where run-time records matter and can be neither read nor remembered, `key`, `user`, `organisation` and `plan` raise
+    StoreUnavailable rather than saying that there is none.
+    """
 
     async def catalogue(self) -> Catalogue:
         """The models, as they stand now."""
@@ -50,3 +94,129 @@ class GrantStore(Protocol):
 
     async def feature(self, name: str) -> bool:
         """Whether a feature is on; those that nobody mentions are."""
+
+
+class SharedCooldown(NamedTuple):
+    """A cooldown that one worker tells the others. `cause` None: an admin ended it, and the endpoint is free again."""
+
+    model_id: str
+    endpoint_id: str
+    cause: Cause | None
+    until_epoch_ms: int
+
+
+CooldownListener: TypeAlias = Callable[[SharedCooldown], None]
+
+
+class StoreStatus(NamedTuple):
+    """For `/readyz`. `detail` says in words what is wrong, None where nothing is; there is never a credential in it."""
+
+    kind: Literal["embedded", "redis"]
+    available: bool
+    hears_changes: bool
+    detail: str | None
+
+
+class RecordStore(Protocol):
+    """Where run-time documents live. Ids are text; a key's is its SHA-256 in lower-case hex, a feature's its name.
+
+    Documents are bytes as they were written, by us or by a panel: `documents.parse_document` reads them. Every method
+    that awaits raises StoreUnavailable where the store cannot be asked, within 0.25 s, and at once while it is known to
+    be away. Listeners are called on the event loop, must not block, and must not raise.
+    """
+
+    @property
+    def available(self) -> bool:
+        """Whether asking makes sense now; while False every awaiting method raises at once."""
+
+    @property
+    def hears_changes(self) -> bool:
+        """Whether changes made by others are heard of now; while False nothing cached can be relied on for long."""
+
+    async def start(self) -> None:
+        """Begins its background work. A store that is away is no error: it is looked for from here on."""
+
+    async def close(self) -> None:
+        """Ends background work, closes files and connections; what was pushed before is written first if it can be."""
+
+    async def get(self, kind: Kind, record_id: str) -> bytes | None: ...
+
+    async def get_many(self, kind: Kind, record_ids: Sequence[str]) -> list[bytes | None]:
+        """The documents in the order asked for."""
+
+    async def put(self, kind: Kind, record_id: str, document: bytes) -> bytes | None:
+        """Creates or replaces a document. Returns the one before."""
+
+    async def delete(self, kind: Kind, record_id: str) -> bytes | None:
+        """Returns what was deleted, None where there was nothing."""
+
+    async def update(self, kind: Kind, record_id: str, change: Change) -> bytes | None:
+        """Replaces a document by `change(document)` so that no other writer's change is lost; returns the new one.
+
+        `change` is given None where there is no document, and returns None to delete it. It must be pure: it may be
+        called several times, and from another thread. What it raises comes out unchanged, and nothing is written.
+        """
+
+    async def ids(self, kind: Kind) -> list[str]:
+        """All ids of a kind in `natural_order`. For models: those that are in the set of models."""
+
+    async def append_audit(self, entry: bytes) -> None: ...
+
+    async def audit(self, most: int) -> list[bytes]:
+        """Newest first; 1,000 are kept."""
+
+    def push_cooldown(self, record: bytes) -> None:
+        """Keeps a cooldown record for people and panels. Neither waits nor raises; lost while the store is away."""
+
+    async def cooldowns(self, most: int) -> list[bytes]:
+        """Newest first; 1,000 are kept, for 24 hours."""
+
+    def share_cooldown(self, cooldown: SharedCooldown) -> None:
+        """Tells other workers, those that start later too. Neither waits nor raises; lost while the store is away."""
+
+    def on_cooldown(self, listener: CooldownListener) -> None:
+        """`listener` hears of other workers' cooldowns: as they come, and those in force whenever we connect anew."""
+
+    def on_change(self, listener: ChangeListener) -> None:
+        """`listener(kind, id)` after each change that is heard of, our own included. An id of None stands for every
+        record of the kind, a kind of None for everything: changes may have been missed.
+        """
+
+    def status(self) -> StoreStatus: ...
+
+
+def natural_order(record_id: str) -> tuple[int, int, str]:
+    """A sort key: numeric ids in numeric order, then the others by their text."""
+    if record_id.isascii() and record_id.isdigit():
+        return 0, int(record_id) if len(record_id) < 40 else 10**40, record_id
+    return 1, 0, record_id
+
+
+def storable(record_id: str) -> str:
+    """The id, or an id that nothing has for text that UTF-8 cannot write (headers and paths may bring such)."""
+    return record_id.encode("utf-8", "backslashreplace").decode()
+
+
+class Page(NamedTuple):
+    """A part of a listing. `next` is what to give as `after` for the part that follows; None at the end."""
+
+    records: list[tuple[str, bytes]]
+    next: str | None
+
+
+_DOCUMENTS_AT_A_TIME = 500
+
+
+async def page(store: RecordStore, kind: Kind, *, after: str | None = None, most: int = 100) -> Page:
+    """The documents of a kind, with their ids, in `natural_order`, those behind `after`. Raises StoreUnavailable."""
+    found = await store.ids(kind)
+    if after is not None:
+        found = [record_id for record_id in found if natural_order(record_id) > natural_order(after)]
+    shown = found[:most]
+    documents: list[bytes | None] = []
+    for start in range(0, len(shown), _DOCUMENTS_AT_A_TIME):
+        documents += await store.get_many(kind, shown[start : start + _DOCUMENTS_AT_A_TIME])
+    records = [
+        (record_id, document) for record_id, document in zip(shown, documents, strict=True) if document is not None
+    ]
+    return Page(records, shown[-1] if len(found) > most else None)

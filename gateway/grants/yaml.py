@@ -33,11 +33,19 @@ class YamlStore:
     async def catalogue(self) -> Catalogue:
         return self._catalogue
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        return self._catalogue.models
+
     async def key(self, sha256: str) -> ApiKey | None:
         return self._keys.get(sha256)
 
     async def user(self, user_id: Id) -> User:
-        return self._users.get(id_text(user_id)) or User(id=user_id, tier=self._lowest_tier)
+        return self.listed_user(user_id) or User(id=user_id, tier=self._lowest_tier)
+
+    def listed_user(self, user_id: Id) -> User | None:
+        """The user where the file lists them."""
+        return self._users.get(id_text(user_id))
 
     async def organisation(self, organisation_id: str) -> Organisation | None:
         return self._organisations.get(organisation_id)

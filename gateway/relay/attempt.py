@@ -12,7 +12,8 @@ from typing import Protocol
 
 from gateway import openai
 from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, TransportError
-from gateway.relay.outlet import RawHeaders, is_encoded, is_event_stream
+from gateway.relay.outlet import RawHeaders, content_encoding, is_event_stream
+from gateway.relay.seen import Seen
 from gateway.sse import EventFramer, event_data, event_name
 from gateway.transport import Exchange
 from gateway.types import Timeouts
@@ -55,6 +56,7 @@ class Attempt:
         "_live",
         "_loop",
         "_paused",
+        "_seen",
         "_sink",
         "_take_usage_out",
         "_timeouts",
@@ -73,6 +75,7 @@ class Attempt:
         expects_stream: bool,
         take_usage_out: bool,
         give_up_at: float,
+        seen: Seen,
     ) -> None:
         self.status = 0
         self.headers: RawHeaders = []
@@ -81,6 +84,7 @@ class Attempt:
         self._timeouts = timeouts
         self._expects_stream = expects_stream
         self._take_usage_out = take_usage_out
+        self._seen = seen
         self._give_up_at = give_up_at
         self._exchange: Exchange | None = None
         self._framer: EventFramer | None = None
@@ -150,7 +154,7 @@ class Attempt:
         self._last_read = self._loop.time()
         if 200 <= status < 300 and is_event_stream(headers):
             self._live = True
-            self._framer = None if is_encoded(headers) else EventFramer()
+            self._framer = None if content_encoding(headers) else EventFramer()
         elif self._expects_stream:
             self._restart_timer(self._give_up_at)
 
@@ -191,7 +195,7 @@ class Attempt:
         if framer is None:
             self._to_sink(data)
             return
-        events = self._edited(framer.feed(data))
+        events = self._passed(framer.feed(data))
         if events:
             self._to_sink(events[0] if len(events) == 1 else b"".join(events))
 
@@ -218,9 +222,12 @@ class Attempt:
                 events = events[position:]
                 self._become(Shape.EVENTS)
                 break
-        self._held.extend(self._edited(events) if self.shape is not None else events)
+        self._held.extend(self._passed(events) if self.shape is not None else events)
 
-    def _edited(self, events: list[bytes]) -> list[bytes]:
+    def _passed(self, events: list[bytes]) -> list[bytes]:
+        """Takes down what the events tell of usage, and leaves out the event that only we had asked for."""
+        for event in events:
+            self._seen.event(event)
         if not self._take_usage_out:
             return events
         return [event for event in events if not openai.is_usage_only(event)]

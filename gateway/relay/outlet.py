@@ -21,7 +21,6 @@ _PASSED = frozenset(
         b"openai-version",
     )
 )
-_NO_ENCODING = (b"", b"identity")
 
 
 class Outlet:
@@ -90,6 +89,9 @@ def is_event_stream(headers: RawHeaders) -> bool:
     return False
 
 
-def is_encoded(headers: RawHeaders) -> bool:
-    """Whether the body is compressed, although we had asked for identity."""
-    return any(name == b"content-encoding" and value.strip().lower() not in _NO_ENCODING for name, value in headers)
+def content_encoding(headers: RawHeaders) -> bytes:
+    """How the body is compressed, although we had asked for identity; empty where it is not."""
+    for name, value in headers:
+        if name == b"content-encoding" and (encoding := value.strip().lower()) != b"identity":
+            return encoding
+    return b""

@@ -16,7 +16,7 @@ from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway import openai
-from gateway.calls import Call
+from gateway.calls import CLIENT_GONE, Call, Outcome
 from gateway.cooldowns import CooldownLog, CooldownRecord
 from gateway.errors import (
     ConnectTimedOut,
@@ -30,12 +30,14 @@ from gateway.errors import (
 )
 from gateway.grants.base import Catalogue
 from gateway.pool import Cause, Lease, Obstacle, no_answer, retry_after_seconds
+from gateway.relay.accounts import Account, Accounts
 from gateway.relay.attempt import Attempt, Shape
-from gateway.relay.outlet import Outlet, passed_headers
+from gateway.relay.outlet import Outlet, content_encoding, passed_headers
+from gateway.relay.seen import Seen
 from gateway.relay.upstreams import Upstream, Upstreams
 from gateway.server import Answer, EventStream, connection_of
 from gateway.transport import Transport
-from gateway.types import Access, id_text
+from gateway.types import Access, Caller, id_text
 
 HEARTBEAT = b": waiting for the model\n\n"
 _STREAM_HEADERS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
@@ -59,6 +61,7 @@ class Ask(NamedTuple):
 
     route: RelayRoute
     body: openai.RequestBody
+    caller: Caller
     access: Access
     catalogue: Catalogue
 
@@ -70,6 +73,7 @@ class Relay:
         self,
         transport: Transport,
         upstreams: Upstreams,
+        accounts: Accounts,
         cooldowns: CooldownLog,
         log: FilteringBoundLogger,
         *,
@@ -77,19 +81,25 @@ class Relay:
     ) -> None:
         self.transport = transport
         self.upstreams = upstreams
+        self.accounts = accounts
         self.cooldowns = cooldowns
         self.log = log
         self.heartbeat_seconds = heartbeat_seconds
 
-    async def answer(self, request: web.BaseRequest, call: Call, ask: Ask) -> web.StreamResponse:
-        """The answer, or the stream that has been sent. Raises GatewayError where nothing of an answer went out."""
-        return await Story(self, request, call, ask).tell()
+    async def answer(
+        self, request: web.BaseRequest, call: Call, ask: Ask, stream: EventStream | None = None
+    ) -> web.StreamResponse:
+        """The answer, or the stream that has been sent. Raises GatewayError where nothing of an answer went out.
+
+        `stream` is where streamed events go: one that retells them in other words may take the place of the plain one.
+        """
+        return await Story(self, request, call, ask, stream or EventStream()).tell()
 
 
 class Story:
     """One request. `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'."""
 
-    def __init__(self, relay: Relay, request: web.BaseRequest, call: Call, ask: Ask) -> None:
+    def __init__(self, relay: Relay, request: web.BaseRequest, call: Call, ask: Ask, stream: EventStream) -> None:
         self.relay = relay
         self.request = request
         self.call = call
@@ -99,13 +109,16 @@ class Story:
         options = ask.body.fields.get("stream_options")
         client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
         self.adds_usage = ask.route.asks_usage and self.wants_stream and not client_asks_usage
-        self.stream = EventStream()
+        self.stream = stream
         self.first_event_out = False
         self.give_up_at = self.loop.time()
         self.obstacles: list[Obstacle] = []
+        self.account: Account | None = None
+        self.seen = Seen()
         self.refusal: Answer | None = None  # a 403 or 404, relayed where no other endpoint does better
 
     async def tell(self) -> web.StreamResponse:
+        self.account = await self._admitted()
         connection = connection_of(self.request)
         heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, self._beat) if self.wants_stream else None
         connection.watch(None)
@@ -113,9 +126,11 @@ class Story:
             return await self._from_any_endpoint()
         except asyncio.CancelledError:
             if not self.call.was_interrupted():
+                self._left()
                 raise
             return self._end_badly(ShuttingDown())
-        except ConnectionResetError:  # the client has gone while we wrote to it
+        except ConnectionResetError:
+            self._left()
             raise
         except GatewayError as fault:
             return self._end_badly(fault)
@@ -127,6 +142,17 @@ class Story:
                 heartbeat.stop()
             connection.unwatch()
 
+    async def _admitted(self) -> Account:
+        ask = self.ask
+        return await self.relay.accounts.open(
+            self.call,
+            ask.access,
+            ask.caller,
+            ask.body.fields,
+            body_size=len(ask.body.raw),
+            route=ask.route.path[1:],
+        )
+
     # -- which endpoint
 
     async def _from_any_endpoint(self) -> web.StreamResponse:
@@ -137,8 +163,7 @@ class Story:
             if self._is_out_of_time():
                 break
         if self.refusal is not None:
-            self.call.outcome = "upstream_error"
-            return self._whole(self.refusal)
+            return self._whole(self.refusal, "upstream_error")
         raise no_answer(self.obstacles, self.loop.time())
 
     def _candidates(self) -> Iterator[Upstream]:
@@ -179,7 +204,7 @@ class Story:
         """The answer, or None where this endpoint had none for us and the next may be tried."""
         call = self.call
         call.attempts += 1
-        call.endpoint, call.served_model = outlet.endpoint, upstream.model.name
+        call.endpoint, call.served = outlet.endpoint, upstream.model
         asks_usage = self.adds_usage and not outlet.refuses_stream_options
         attempt, error = await self._try(upstream, outlet, asks_usage)
         try:
@@ -207,6 +232,7 @@ class Story:
             expects_stream=self.wants_stream,
             take_usage_out=asks_usage,
             give_up_at=self.give_up_at,
+            seen=self.seen,
         )
         try:
             exchange = await self.relay.transport.exchange(
@@ -231,8 +257,10 @@ class Story:
         if 200 <= status < 300:
             lease.succeeded(now)
             if attempt.shape is Shape.WHOLE:
-                self.call.outcome = "ok"
-                return self._whole(self._relayed(outlet, attempt))
+                self.seen.whole(
+                    attempt.body, encoding=content_encoding(attempt.headers), is_text=self.ask.route.is_text
+                )
+                return self._whole(self._relayed(outlet, attempt), "ok")
             return await self._streamed(attempt)
         if status == 401 or status == 429 or status in _BROKEN or status >= 500:
             self._failed(lease, *self._fault_in(lease, attempt))
@@ -248,8 +276,7 @@ class Story:
         if status in _TRIED_ELSEWHERE_FIRST:
             self.refusal = self.refusal or answer
             return None
-        self.call.outcome = "upstream_error"
-        return self._whole(answer)
+        return self._whole(answer, "upstream_error")
 
     def _fault_in(self, lease: Lease, attempt: Attempt) -> tuple[Cause, str, float | None]:
         """Cause, reason and the wait that the upstream asks for, of a status that is a failed attempt."""
@@ -279,7 +306,7 @@ class Story:
     def _about(self, lease: Lease) -> dict[str, object]:
         return {
             "request_id": self.call.request_id,
-            "model": self.call.served_model,
+            "model": self.call.served.name if self.call.served is not None else None,
             "endpoint": lease.endpoint.id,
         }
 
@@ -289,18 +316,21 @@ class Story:
         body = attempt.body if attempt.status < 400 else outlet.masked(attempt.body)
         return Answer(attempt.status, [*passed_headers(attempt.headers), *self._own_headers()], body)
 
-    def _whole(self, answer: Answer) -> web.StreamResponse:
+    def _whole(self, answer: Answer, outcome: Outcome) -> web.StreamResponse:
         """A whole answer. Where heartbeats have opened a stream already, only an error can still be told."""
-        if self.stream.started:
-            event = openai.relayed_error_event(answer.content, named=self.ask.route.names_errors)
-            if event is None:
-                raise UpstreamFailed("The model could not answer this request.")
-            self.stream.send(event)
-            self.stream.finish()
-            return self.stream
-        self.call.status = answer.status
+        self.seen.answered = True
         self.call.first_byte = perf_counter()
-        return answer
+        if not self.stream.started:
+            self.call.status = answer.status
+            self._settle(outcome)
+            return answer
+        event = openai.relayed_error_event(answer.content, named=self.ask.route.names_errors)
+        if event is None:
+            raise UpstreamFailed("The model could not answer this request.")
+        self.stream.send(event)
+        self._settle("upstream_error")
+        self.stream.finish()
+        return self.stream
 
     async def _streamed(self, attempt: Attempt) -> web.StreamResponse:
         call, stream = self.call, self.stream
@@ -309,18 +339,18 @@ class Story:
             call.status = attempt.status
             passed = passed_headers(attempt.headers)
             stream.start(self.request, attempt.status, [*passed, *_STREAM_HEADERS, *self._own_headers()])
-        self.first_event_out = True
+        self.seen.answered = self.first_event_out = True
         call.first_byte = perf_counter()
         connection_of(self.request).watch(attempt.pressure)
         broken = await attempt.pour(stream)
         if broken is None:
-            call.outcome = "ok" if attempt.status < 300 else "upstream_error"
+            self._settle("ok" if attempt.status < 300 else "upstream_error")
             stream.finish()
             return stream
         endpoint = call.endpoint.id if call.endpoint is not None else None
         self.relay.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
         if attempt.shape is Shape.FLOW:
-            call.outcome = "upstream_error"
+            self._settle("upstream_error")
             stream.cut()
             return stream
         if attempt.mid_event:
@@ -329,8 +359,10 @@ class Story:
 
     def _end_badly(self, fault: GatewayError) -> web.StreamResponse:
         """Tells a fault: as an answer (by raising it) or, where the head is out, in-band."""
-        call, stream = self.call, self.stream
-        call.outcome = "interrupted" if isinstance(fault, ShuttingDown) else "upstream_error"
+        stream = self.stream
+        if not stream.started:
+            self.call.status = fault.status
+        self._settle("interrupted" if isinstance(fault, ShuttingDown) else "upstream_error")
         if not stream.started:
             fault.headers = (*fault.headers, *self._own_headers(with_timing=False))
             raise fault
@@ -340,22 +372,34 @@ class Story:
         stream.finish()
         return stream
 
+    def _left(self) -> None:
+        """The client has gone: what was seen until then is what it is billed for."""
+        self.call.status = CLIENT_GONE
+        self._settle("cancelled")
+
+    def _settle(self, outcome: Outcome) -> None:
+        self.call.outcome = outcome
+        if self.account is not None:
+            self.account.settle(self.seen, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
+
     def _own_headers(self, *, with_timing: bool = True) -> list[tuple[str, str]]:
         call = self.call
         own = [("x-request-id", call.request_id), ("x-gateway-attempts", str(call.attempts))]
-        if call.served_model is not None:
-            own.append(("x-gateway-model", openai.printable(call.served_model)))
+        if call.served is not None:
+            own.append(("x-gateway-model", openai.printable(call.served.name)))
         if call.requested_model is not None and self._serves_another():
             own.append(("x-gateway-requested-model", openai.printable(call.requested_model)))
         if with_timing:
             share = perf_counter() - call.began - call.upstream_seconds
             own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))
+        if self.account is not None:
+            own += self.account.headers
         return own
 
     def _serves_another(self) -> bool:
         """Whether the model that answers is not the one that the client named."""
         named = self.ask.catalogue.find(self.call.requested_model or "")
-        return named is None or named.name != self.call.served_model
+        return named is None or named is not self.call.served
 
     def _beat(self) -> bool:
         """A heartbeat: opens the stream where it is not yet open. False where there is nobody left to hear it."""

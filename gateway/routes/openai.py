@@ -62,7 +62,7 @@ async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> As
     call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=unknown_is_assigned)
     if named.model_id is None and named.name is not None:
         call.requested_model = str(named.name)
-    return Ask(relayed, body, access, catalogue)
+    return Ask(relayed, body, hit.caller, access, catalogue)
 
 
 async def list_models(hit: Hit) -> web.StreamResponse:

@@ -1,0 +1,245 @@
+"""Records that are made at run time: JSON documents in the shapes of gateway.yaml, read by the same rules.
+
+Three things differ from the file. `${…}` is text like any other. What a document names (models, organisations, plans)
+is looked up later, since it may come and go without the document being touched. And a panel's slips that harm nobody
+are forgiven: fields that are not known are passed over, and an `id` that is missing is that of the document's key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+
+import msgspec
+import orjson
+from msgspec import inspect as types
+from yaml.error import Mark
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from gateway.config import problems
+from gateway.config.crossrefs import check_alone
+from gateway.config.expand import Expander
+from gateway.config.nodes import COLLECTION, PLAIN, QUOTED
+from gateway.config.problems import Path as KeyPath
+from gateway.config.problems import path_text
+from gateway.config.readers import Reader, Walk, reader_of
+from gateway.config.records import make_key, make_limits, make_model
+from gateway.config.scalars import Scalar
+from gateway.config.shapes import (
+    GrantShape,
+    KeyShape,
+    ModelShape,
+    OrganisationShape,
+    PlanShape,
+    Record,
+    UserShape,
+)
+from gateway.types import ApiKey, Id, Limits, Model, Organisation, Plan, User, id_text
+
+RecordKind = Literal["model", "user", "org", "plan", "key"]
+
+LONGEST_DOCUMENT_BYTES = 1 << 20
+
+_CANONICAL_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+_MARK = Mark("document", 0, 0, 0, None, 0)
+_FEATURE_WORDS: Final[Mapping[bytes, bool]] = {b"1": True, b"true": True, b"0": False, b"false": False}
+
+
+class InvalidDocument(ValueError):
+    """A document that cannot be used. `reasons` are of the form `path.to.key: what is wrong`, never with a secret."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A grant as it is written: `model` is the id, name or alias of a model that has yet to be looked up."""
+
+    id: Id | None
+    model: str
+    limits: Limits | None
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """A user (with an empty tier where none is given), organisation or plan, and the grants it is to have."""
+
+    owner: User | Organisation | Plan
+    links: tuple[Link, ...]
+
+
+Parsed: TypeAlias = Model | ApiKey | Linked
+
+
+class Reading(NamedTuple):
+    """A record, and what was passed over in its document, in words.
+
+    A model's `fallbacks` are as they were written: ids, names or aliases that have yet to be looked up.
+    """
+
+    record: Parsed
+    ignored: tuple[str, ...]
+
+
+def parse_document(kind: RecordKind, record_id: str, document: bytes) -> Reading:
+    """The record in `document`. `record_id` is the id in the document's key: for an API key its SHA-256 in hex.
+
+    Raises InvalidDocument with every reason at once.
+    """
+    ignored: list[str] = []
+    fields = _named(kind, record_id, _decoded(document), ignored)
+    return Reading(_record(_read(kind, fields, ignored)), tuple(ignored))
+
+
+def parse_feature(document: bytes) -> bool:
+    """Whether a feature is on: `1` or `0`. Raises InvalidDocument."""
+    enabled = _FEATURE_WORDS.get(document.strip().lower())
+    if enabled is None:
+        raise InvalidDocument("expected 1 or 0")
+    return enabled
+
+
+def _decoded(document: bytes) -> dict[str, Any]:
+    if len(document) > LONGEST_DOCUMENT_BYTES:
+        raise InvalidDocument(f"larger than {LONGEST_DOCUMENT_BYTES:,} bytes")
+    try:
+        fields = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        raise InvalidDocument("not valid JSON") from None
+    if not isinstance(fields, dict):
+        raise InvalidDocument("not a JSON object")
+    return fields
+
+
+def _named(kind: RecordKind, record_id: str, fields: dict[str, Any], ignored: list[str]) -> dict[str, Any]:
+    """The fields with the identity that the document's key gives them."""
+    if kind == "key":
+        ignored += [name for name in ("hash", "key") if name in fields]
+        bare = {name: value for name, value in fields.items() if name not in ("hash", "key") and value is not None}
+        return {"id": record_id} | bare | {"hash": f"sha256:{record_id}"}
+    given = fields.get("id")
+    if isinstance(given, str | int) and str(given) == record_id:
+        return fields
+    if given is not None:
+        ignored.append("id (another than that of the document's key)")
+    return fields | {"id": int(record_id) if _CANONICAL_NUMBER.fullmatch(record_id) else record_id}
+
+
+class _LiteralWalk(Walk):
+    """Takes every text as it is written."""
+
+    def scalar(self, node: Node, expected: str) -> Scalar:
+        if isinstance(node, ScalarNode) and node.tag == QUOTED:
+            return Scalar(node.value, "text")
+        return super().scalar(node, expected)
+
+
+class _Reasons(problems.Problems):
+    """Problems of a document, where every line is the first."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+        self.told: list[str] = []
+
+    def add(self, line: int, path: KeyPath, reason: str) -> None:
+        self.told.append(f"{path_text(path)}: {reason}")
+
+
+class _Shape(NamedTuple):
+    type: types.Type
+    reader: Reader
+
+
+def _shape(record: type[Record]) -> _Shape:
+    described = types.type_info(record)
+    return _Shape(described, reader_of(described))
+
+
+_SHAPES: Final[Mapping[str, _Shape]] = {
+    "model": _shape(ModelShape),
+    "user": _shape(UserShape),
+    "org": _shape(OrganisationShape),
+    "plan": _shape(PlanShape),
+    "key": _shape(KeyShape),
+}
+
+
+def _read(kind: RecordKind, fields: dict[str, Any], ignored: list[str]) -> Record:
+    shape, reasons = _SHAPES[kind], _Reasons()
+    root = _Tree(ignored).node(fields, shape.type, None)
+    record = cast(Record, shape.reader.read(_LiteralWalk(reasons, Expander({}, Path())), root, None))
+    check_alone(record, reasons)
+    if reasons.told:
+        raise InvalidDocument(*reasons.told)
+    return record
+
+
+class _Tree:
+    """Makes the nodes that the readers of gateway.yaml read. As deep as the shapes go, however deep a document is."""
+
+    def __init__(self, ignored: list[str]) -> None:
+        self._ignored = ignored
+
+    def node(self, value: Any, wanted: types.Type | None, path: KeyPath) -> Node:
+        wanted = _bare(wanted)
+        if isinstance(value, dict):
+            return MappingNode(COLLECTION, self._pairs(value, wanted, path), _MARK)
+        if isinstance(value, list):
+            return SequenceNode(COLLECTION, self._items(value, wanted, path), _MARK)
+        if isinstance(value, str):
+            return ScalarNode(QUOTED, value, _MARK)
+        return ScalarNode(PLAIN, "null" if value is None else str(value).lower(), _MARK)
+
+    def _pairs(self, value: dict[str, Any], wanted: types.Type | None, path: KeyPath) -> list[tuple[Node, Node]]:
+        if isinstance(wanted, types.DictType):
+            return [self._pair(name, each, wanted.value_type, path) for name, each in value.items()]
+        if not isinstance(wanted, types.StructType):
+            return []
+        known = {field.encode_name: field.type for field in wanted.fields if field.name != "place"}
+        self._ignored += [path_text((path, name)) for name in value if name not in known]
+        return [self._pair(name, each, known[name], path) for name, each in value.items() if name in known]
+
+    def _pair(self, name: str, value: Any, wanted: types.Type, path: KeyPath) -> tuple[Node, Node]:
+        return ScalarNode(QUOTED, name, _MARK), self.node(value, wanted, (path, name))
+
+    def _items(self, value: list[Any], wanted: types.Type | None, path: KeyPath) -> list[Node]:
+        if not isinstance(wanted, types.VarTupleType):
+            return []
+        return [self.node(each, wanted.item_type, (path, index)) for index, each in enumerate(value)]
+
+
+def _bare(wanted: types.Type | None) -> types.Type | None:
+    """The type itself, without annotations and without `None` beside it."""
+    while isinstance(wanted, types.Metadata | types.UnionType):
+        if isinstance(wanted, types.Metadata):
+            wanted = wanted.type
+        else:
+            wanted = next(member for member in wanted.types if not isinstance(member, types.NoneType))
+    return wanted
+
+
+def _record(shape: Record) -> Parsed:
+    if isinstance(shape, ModelShape):
+        return make_model(shape, [id_text(name) for name in shape.fallbacks])
+    if isinstance(shape, KeyShape):
+        return make_key(shape)
+    return Linked(_owner(shape), tuple([_link(grant) for grant in shape.grants]))
+
+
+def _owner(shape: UserShape | OrganisationShape | PlanShape) -> User | Organisation | Plan:
+    if isinstance(shape, UserShape):
+        return User(
+            id=shape.id,
+            tier=shape.tier or "",
+            name=shape.name,
+            organisations=tuple([id_text(member) for member in shape.organisations]),
+            plans=tuple([id_text(member) for member in shape.plans]),
+        )
+    made = Organisation if isinstance(shape, OrganisationShape) else Plan
+    return made(id=shape.id, name=shape.name)
+
+
+def _link(shape: GrantShape) -> Link:
+    return Link(shape.id, id_text(shape.model), make_limits(shape.limits))

@@ -1,0 +1,366 @@
+"""Connections to Redis that look after themselves: one for commands, one that listens.
+
+redis-py brings the protocol (TLS, passwords, hiredis). Its client and pool are left aside: they retry unseen, fail
+where a pool is used up, and their pub/sub reads wait for ever on a connection that is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple, Protocol, TypeAlias
+from urllib.parse import urlsplit
+
+from redis.asyncio.connection import Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from structlog.typing import FilteringBoundLogger
+
+from gateway.errors import ConfigError, StoreUnavailable
+from gateway.types import Secret
+
+Command: TypeAlias = tuple[bytes | int, ...]
+Reply: TypeAlias = Any  # bytes, int, None or a list of such; what the command says
+
+# So long, in all, a request waits for a Redis that has fallen silent: with the rest of its way it is under 250 ms.
+PATIENCE_SECONDS = 0.2
+CONNECT_SECONDS = 2.0
+IDLE_PING_SECONDS = 0.5
+LISTENING_PING_SECONDS = 0.25
+MOST_UNANSWERED_PINGS = 2
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
+MOST_WAITING = 4096
+MOST_IN_A_BATCH = 256
+
+AWAY = (RedisError, OSError, TimeoutError)
+_SHOWN_CHARACTERS = 160
+_NOT_YET = "not connected yet"
+
+
+class Wire(Protocol):
+    """What is used of redis-py's connections."""
+
+    async def connect(self) -> object: ...
+    async def disconnect(self, nowait: bool = ...) -> None: ...
+    def pack_commands(self, commands: Iterable[Command]) -> list[bytes]: ...
+    async def send_packed_command(self, command: list[bytes], check_health: bool = ...) -> None: ...
+    async def send_command(self, *command: str | bytes) -> None: ...
+    async def read_response(self, *, timeout: float | None = ...) -> Reply: ...
+
+
+class RedisAddress:
+    """Where Redis is, from a URL `redis://`, `rediss://` or `unix://` with credentials and redis-py's options."""
+
+    def __init__(self, url: Secret) -> None:
+        """Raises ConfigError for what is not supported."""
+        text = url.reveal()
+        _refuse_several_nodes(text)
+        try:
+            options: dict[str, Any] = dict(parse_url(text))
+            self._type = options.pop("connection_class", Connection)
+            self._options = options | {
+                "socket_timeout": None,
+                "socket_connect_timeout": CONNECT_SECONDS,
+                "health_check_interval": 0,
+                "retry": Retry(NoBackoff(), 0),
+                "protocol": 2,
+                "decode_responses": False,
+            }
+            self.connection()
+        except (TypeError, ValueError, RedisError):
+            raise ConfigError(["store.url: not a Redis URL, or with an option that is not known"]) from None
+        self._shown = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+
+    def connection(self) -> Wire:
+        """A new connection, not yet opened."""
+        made: Wire = self._type(**self._options)
+        return made
+
+    def __str__(self) -> str:
+        return self._shown
+
+
+def _refuse_several_nodes(url: str) -> None:
+    scheme = url.partition("://")[0].lower()
+    is_listed = scheme != "unix" and "," in urlsplit(url).netloc.rpartition("@")[2]
+    if scheme not in ("redis", "rediss", "unix") or is_listed:
+        told = "Redis Cluster and Sentinel are not supported; give one server as redis://, rediss:// or unix://"
+        raise ConfigError([f"store.url: {told}"])
+
+
+def told(error: BaseException) -> str:
+    """What operators may read of an error. A server's complaint may quote what it was sent: that part is cut."""
+    text = str(error).partition(", with args")[0][:_SHOWN_CHARACTERS]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+class Upkeep:
+    """Keeps one connection open: opens it, hands it to `serve`, and begins anew with a pause when that fails."""
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        log: FilteringBoundLogger,
+        name: str,
+        serve: Callable[[Wire], Awaitable[None]],
+    ) -> None:
+        self._address = address
+        self._log = log
+        self._name = name
+        self._serve = serve
+        self._task: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+        self.is_up = False
+        self.fault: str | None = _NOT_YET
+
+    async def start(self, wait_seconds: float) -> None:
+        """Returns when the first try has ended, one way or the other, or after `wait_seconds`."""
+        self._task = asyncio.create_task(self._run())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wait_seconds):
+                await self._tried.wait()
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self.is_up = False
+
+    def mark_up(self) -> None:
+        """To be called by `serve` once the connection does its work."""
+        if self.fault is not None and self._tried.is_set():
+            self._log.info("redis is back", connection=self._name, address=str(self._address))
+        self.is_up, self.fault = True, None
+        self._tried.set()
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            was_up = await self._live()
+            pause = FIRST_PAUSE_SECONDS if was_up else min(pause * 2, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
+
+    async def _live(self) -> bool:
+        """One connection's life. Whether it came up at all."""
+        connection = self._address.connection()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await connection.connect()
+                await _refuse_cluster(connection)
+            await self._serve(connection)
+        except AWAY as error:
+            return self._mark_down(error)
+        except Exception as error:  # a bug: it must not leave the gateway without its store for ever
+            self._log.exception("redis connection given up", connection=self._name)
+            return self._mark_down(error)
+        finally:
+            self.is_up = False
+            await connection.disconnect(nowait=True)
+        return True
+
+    def _mark_down(self, error: BaseException) -> bool:
+        """Whether the connection had come up."""
+        known = self.fault
+        self.is_up, self.fault = False, told(error)
+        self._tried.set()
+        if known is None or known == _NOT_YET:
+            self._log.warning("redis is away", connection=self._name, address=str(self._address), because=self.fault)
+        return known is None
+
+
+async def _refuse_cluster(connection: Wire) -> None:
+    """Raises RedisError for a server that would answer with redirections; one that will not tell is believed."""
+    await connection.send_command("INFO", "server")
+    try:
+        info: bytes = await connection.read_response()
+    except ResponseError:
+        return
+    if b"redis_mode:cluster" in info or b"redis_mode:sentinel" in info:
+        raise RedisError("this is a Redis Cluster or Sentinel node, which is not supported")
+
+
+class _Call(NamedTuple):
+    command: Command
+    answer: asyncio.Future[Reply] | None  # None: nobody waits for it
+    since: float
+
+
+class CommandLine:
+    """Commands over one connection: all that are issued while others are under way go out together, in one write.
+
+    `on_begin` is called whenever the connection has come up. While Redis is away a call fails at once; whether it is
+    back is found out in the background, at no request's cost.
+    """
+
+    def __init__(self, address: RedisAddress, log: FilteringBoundLogger, on_begin: Callable[[], None]) -> None:
+        self._log = log
+        self._on_begin = on_begin
+        self._upkeep = Upkeep(address, log, "commands", self._serve)
+        self._waiting: list[_Call] = []
+        self._wake = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        return self._upkeep.is_up
+
+    @property
+    def fault(self) -> str | None:
+        return self._upkeep.fault
+
+    async def start(self) -> None:
+        await self._upkeep.start(PATIENCE_SECONDS)
+
+    async def stop(self) -> None:
+        await self._flush()
+        await self._upkeep.stop()
+        self._fail_waiting()
+
+    async def call(self, *command: str | bytes | int) -> Reply:
+        """The reply. Raises StoreUnavailable, within `PATIENCE_SECONDS`, for errors that Redis answers with too."""
+        loop = asyncio.get_running_loop()
+        if not self._upkeep.is_up or len(self._waiting) >= MOST_WAITING:
+            raise _unavailable()
+        answer: asyncio.Future[Reply] = loop.create_future()
+        self._issue(_Call(_encoded(command), answer, loop.time()))
+        reply = await answer
+        if isinstance(reply, ResponseError):
+            self._log.error("redis refused a command", command=str(command[0]), because=told(reply))
+            raise _unavailable()
+        return reply
+
+    def send(self, *command: str | bytes | int) -> None:
+        """Issues a command whose reply nobody needs. Lost where Redis is away."""
+        if self._upkeep.is_up and len(self._waiting) < MOST_WAITING:
+            self._issue(_Call(_encoded(command), None, asyncio.get_running_loop().time()))
+
+    def _issue(self, call: _Call) -> None:
+        self._waiting.append(call)
+        self._wake.set()
+
+    async def _flush(self) -> None:
+        """What was sent before has gone out once a call behind it is answered."""
+        with suppress(StoreUnavailable):
+            await self.call("PING")
+
+    async def _serve(self, connection: Wire) -> None:
+        self._upkeep.mark_up()
+        try:
+            self._on_begin()
+            while True:
+                await self._work()
+                await self._exchange(connection)
+        finally:
+            self._upkeep.is_up = False
+            self._fail_waiting()
+
+    async def _work(self) -> None:
+        """Waits for calls; without any, a ping finds out whether the connection is still good before a request does."""
+        try:
+            async with asyncio.timeout(IDLE_PING_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            self.send("PING")
+
+    async def _exchange(self, connection: Wire) -> None:
+        batch, self._waiting = self._waiting[:MOST_IN_A_BATCH], self._waiting[MOST_IN_A_BATCH:]
+        if not self._waiting:
+            self._wake.clear()
+        answered = 0
+        try:
+            async with asyncio.timeout_at(min(call.since for call in batch) + PATIENCE_SECONDS):
+                packed = connection.pack_commands([call.command for call in batch])
+                await connection.send_packed_command(packed, check_health=False)
+                for call in batch:
+                    _answer(call, await _reply(connection))
+                    answered += 1
+        finally:
+            _fail(batch[answered:])
+
+    def _fail_waiting(self) -> None:
+        left, self._waiting = self._waiting, []
+        self._wake.clear()
+        _fail(left)
+
+
+def _encoded(command: tuple[str | bytes | int, ...]) -> Command:
+    """Here, where a mistake is the caller's. Headers may hold what UTF-8 cannot: no such thing is in Redis either."""
+    return tuple([part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in command])
+
+
+async def _reply(connection: Wire) -> Reply:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _answer(call: _Call, reply: Reply) -> None:
+    if call.answer is not None and not call.answer.done():
+        call.answer.set_result(reply)
+
+
+def _fail(calls: list[_Call]) -> None:
+    for call in calls:
+        if call.answer is not None and not call.answer.done():
+            call.answer.set_exception(_unavailable())
+
+
+def _unavailable() -> StoreUnavailable:
+    return StoreUnavailable("The store of run-time records cannot be asked at the moment; ask again.")
+
+
+class Listening:
+    """Channels, each with what is to be done with its messages. `on_begin` is called whenever listening begins (anew).
+
+    Pings tell a quiet Redis from one that is gone: within a second of falling silent the connection is given up.
+    """
+
+    def __init__(
+        self,
+        address: RedisAddress,
+        log: FilteringBoundLogger,
+        channels: Mapping[str, Callable[[bytes], None]],
+        on_begin: Callable[[], None],
+    ) -> None:
+        self._upkeep = Upkeep(address, log, "changes", self._serve)
+        self._channels = {name.encode(): handle for name, handle in channels.items()}
+        self._on_begin = on_begin
+
+    @property
+    def is_up(self) -> bool:
+        return self._upkeep.is_up
+
+    @property
+    def fault(self) -> str | None:
+        return self._upkeep.fault
+
+    async def start(self) -> None:
+        await self._upkeep.start(PATIENCE_SECONDS)
+
+    async def stop(self) -> None:
+        await self._upkeep.stop()
+
+    async def _serve(self, connection: Wire) -> None:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await connection.send_command("SUBSCRIBE", *self._channels)
+            for _ in self._channels:
+                await connection.read_response()
+        self._upkeep.mark_up()
+        self._on_begin()
+        unanswered = 0
+        while True:
+            message = await connection.read_response(timeout=LISTENING_PING_SECONDS)
+            if message is not None:
+                unanswered = 0
+                self._hear(message)
+            elif unanswered >= MOST_UNANSWERED_PINGS:
+                raise TimeoutError("silent")
+            else:
+                unanswered += 1
+                await connection.send_command("PING")
+
+    def _hear(self, message: Reply) -> None:
+        if isinstance(message, list) and len(message) == 3 and message[0] == b"message":
+            self._channels[message[1]](message[2])

@@ -1,0 +1,43 @@
+"""The ledger: the durable record of usage, one row a request (the contract, §8).
+
+records   the two records of a request: admitted, settled
+lines     records as bytes, with a checksum; damage never hides an intact record
+segments  the journal's files; a lock tells a living owner from a dead one
+journal   appending on the request's way, and the account of the segments
+keeper    the thread that looks after the files: sync, rotation, warnings
+pairing   records become rows
+replay    the journals of dead processes
+flush     the thread that brings rows to the database
+drivers   which driver a URL asks for
+reports   what can be asked, and the shapes of the answers
+database  the way to it; table and store: what is written; queries and reader: what is asked
+
+The modules from `database` on load SQLAlchemy; nothing here does so before it is needed.
+"""
+
+from gateway.ledger.faults import JournalUnavailable, LedgerUnusable, QueryFailed
+from gateway.ledger.ledger import Ledger, LedgerStatus, WhenUnwritable
+from gateway.ledger.records import NANO, Admission, Outcome, Settlement, UsageSource, cost_nano
+from gateway.ledger.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport, UsageRow
+
+__all__ = [
+    "NANO",
+    "Admission",
+    "Group",
+    "JournalUnavailable",
+    "Ledger",
+    "LedgerStatus",
+    "LedgerUnusable",
+    "LimitScope",
+    "Outcome",
+    "QueryFailed",
+    "Settlement",
+    "Totals",
+    "Usage",
+    "UsageRecord",
+    "UsageReport",
+    "UsageRow",
+    "UsageSource",
+    "WhenUnwritable",
+    "cost_nano",
+]

@@ -1,0 +1,44 @@
+"""Limits: reserve before the attempt, settle after it (contract §7).
+
+    scopes    who is counted together, and by which limits      estimate  tokens to reserve, or where none are told
+    values    demands, standings, totals                        periods   calendar periods in UTC
+    told      what callers are told: headers and refusals       errors    the two kinds of 429
+    base      the contract of a limiter                         flights   one load for all who wait for it
+    memory    a limiter within one process
+    redis     one for many workers and machines; `link` is its connection, `script.lua` its atomic steps
+
+`redis` is not imported here: only who uses it needs redis-py.
+"""
+
+from gateway.limits.base import Limiter, Rebuild, Reservation
+from gateway.limits.errors import QuotaUsedUp, RateLimited
+from gateway.limits.estimate import EstimatedUsage, estimated_tokens, estimated_usage, prompt_tokens, reserved_tokens
+from gateway.limits.memory import MemoryLimiter
+from gateway.limits.periods import bounds
+from gateway.limits.scopes import demands, grant_scope, key_of, key_scope
+from gateway.limits.told import rate_limit_headers
+from gateway.limits.values import Demand, Standing, Totals, Used
+
+__all__ = [
+    "Demand",
+    "EstimatedUsage",
+    "Limiter",
+    "MemoryLimiter",
+    "QuotaUsedUp",
+    "RateLimited",
+    "Rebuild",
+    "Reservation",
+    "Standing",
+    "Totals",
+    "Used",
+    "bounds",
+    "demands",
+    "estimated_tokens",
+    "estimated_usage",
+    "grant_scope",
+    "key_of",
+    "key_scope",
+    "prompt_tokens",
+    "rate_limit_headers",
+    "reserved_tokens",
+]

@@ -1,0 +1,84 @@
+"""The contract of a limiter; the same tests run against each.
+
+A request is admitted only where, in each of its demands, what is settled and what running requests have reserved is
+together below the limit. That is one atomic step for all demands: all admit it, or nothing is changed.
+
+- Counts (`rpm`, `concurrency`, `requests`) are thus never overrun.
+- Tokens and cost (`tpm`, `tokens`, `cost`) are overrun at most by the last admitted request's own share: its own
+  reservation is not asked to fit, so that a quota can be used to its end and no request is too large for ever.
+- `rpm` and `tpm` look back over exactly 60 s from each admission. Totals count by the calendar in UTC; a request
+  belongs to the period that it was admitted in.
+- A clock that steps back frees nothing and counts nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from gateway.limits.told import rate_limit_headers
+from gateway.limits.values import Demand, Standing, Totals, Used
+from gateway.types import Limits
+
+# From a scope and the first second of a period: what the ledger knows to be used since. Its errors reach the caller.
+Rebuild = Callable[[str, float], Awaitable[Totals]]
+
+
+class Reservation:
+    """What one admitted request holds until it is settled or cancelled.
+
+    `tokens` and `cost` (currency units) are what was reserved, `standings` how each demand stood with it, at `now`.
+    """
+
+    __slots__ = ("cost", "demands", "now", "request_id", "standings", "tokens")
+
+    def __init__(
+        self,
+        request_id: str,
+        demands: Sequence[Demand],
+        tokens: int,
+        cost: float,
+        standings: Sequence[Standing],
+        now: float,
+    ) -> None:
+        self.request_id = request_id
+        self.demands = demands
+        self.tokens = tokens
+        self.cost = cost
+        self.standings = standings
+        self.now = now
+
+    def headers(self) -> list[tuple[str, str]]:
+        """`x-ratelimit-*` as of the admission."""
+        return rate_limit_headers(self.demands, self.standings, self.now)
+
+    def __repr__(self) -> str:
+        scopes = ", ".join(demand.scope for demand in self.demands)
+        return f"<Reservation {self.request_id}: {self.tokens} tokens of {scopes or 'nobody'}>"
+
+
+class Limiter(Protocol):
+    """Where limits are kept. `now` is seconds since the epoch, `tokens` and `cost` are never negative."""
+
+    async def reserve(
+        self, request_id: str, demands: Sequence[Demand], *, tokens: int, cost: float, now: float
+    ) -> Reservation:
+        """Admits the request, once for each `request_id`.
+
+        Raises RateLimited or QuotaUsedUp, and whatever the rebuilding of totals raises.
+        """
+
+    def settle(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
+        """Replaces what was reserved by what was used. Only the first settle or cancel of a request counts."""
+
+    def cancel(self, reservation: Reservation, *, now: float) -> None:
+        """Gives everything back, the request itself included: no upstream has answered it."""
+
+    async def used(self, scope: str, limits: Limits, now: float) -> Used:
+        """What `scope` has used in the current period of `limits`. Running requests count as requests only."""
+
+    async def standing(self, demands: Sequence[Demand], now: float) -> list[Standing]:
+        """How each demand stands, changing nothing."""
+
+    async def close(self) -> None:
+        """Delivers what is still to be told."""

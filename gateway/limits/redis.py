@@ -1,0 +1,326 @@
+"""A limiter for many workers and machines: counters in Redis, each step one run of `script.lua`.
+
+A request waits for one round trip, shared with all that ask at the same moment; settling and cancelling are told
+without waiting. The time is that of Redis, the one clock that all workers share. Redis 5 or newer; Redis Cluster is not
+supported, since one step spans the keys of several scopes.
+
+- A worker's reservations live as long as it is heard of: one heartbeat a worker, and any worker ends those of one that
+  has fallen silent, within a lease and a quarter of another.
+- Redis away (or slower than the time-out): each worker limits alone, by a MemoryLimiter, and tells Redis what was used
+  when it is back. What runs on then is entered there. See `Link` for the breaker.
+- Redis lost its data: totals are loaded from the ledger, by one worker for all, and running requests are entered again.
+- Everything told is idempotent by request id; ends are numbered besides, since one may be told twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from gateway.limits.base import Rebuild, Reservation
+from gateway.limits.flights import Flights
+from gateway.limits.link import Link, LinkDown
+from gateway.limits.memory import MemoryLimiter
+from gateway.limits.periods import bounds
+from gateway.limits.told import refusal
+from gateway.limits.values import Demand, Standing, Used, nano, totals_period
+from gateway.types import Limits, Period, Secret
+
+_MICROSECONDS = 1_000_000
+_ADMITTED, _REFUSED = 0, 1
+_FIGURES = 13  # of each standing in an answer
+_MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends
+_POLL_SECONDS = 0.02  # while another worker loads totals
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class _Live(NamedTuple):
+    """A running request. `alone`: the limiter that admitted it while Redis was away."""
+
+    reservation: Reservation
+    alone: MemoryLimiter | None = None
+
+
+class _Budget:
+    """How long one request may yet wait for Redis."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left_seconds = seconds
+
+    async def spend_on(self, ask: Callable[[float], Awaitable[list[Any]]]) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            return await ask(max(0.0, self.left_seconds))
+        finally:
+            self.left_seconds -= loop.time() - began
+
+
+class RedisLimiter:
+    """See the module, and `base` for what is promised. `start` before use, `close` at the end.
+
+    `prefix` is that of `store.prefix`; keys begin with it and `limit:`. `lease_seconds`: how long a worker that is not
+    heard of keeps its reservations. `timeout_seconds`: how long Redis may delay a request. `clock`: "caller" goes by
+    the `now` of each call instead of the time of Redis, for tests of the calendar.
+    """
+
+    def __init__(
+        self,
+        url: Secret,
+        rebuild: Rebuild,
+        *,
+        prefix: str = "gw:",
+        log: Callable[[str], None],
+        lease_seconds: float = 10.0,
+        timeout_seconds: float = 0.25,
+        clock: Literal["redis", "caller"] = "redis",
+    ) -> None:
+        self._rebuild = rebuild
+        self._prefix = prefix
+        self._log = log
+        self._lease_seconds = lease_seconds
+        self._timeout_seconds = timeout_seconds
+        self._by_redis = clock == "redis"
+        self._worker = os.urandom(8).hex()
+        self._connections = 0
+        self._ends = 0
+        self._life = ""
+        self._heard_at = 0.0
+        self._live: dict[str, _Live] = {}
+        self._loads = Flights()
+        self._alone = MemoryLimiter(rebuild)
+        self._beating: asyncio.Task[None] | None = None
+        script = files("gateway.limits").joinpath("script.lua").read_text(encoding="utf-8")
+        self._link = Link(
+            url,
+            script,
+            timeout_seconds=timeout_seconds,
+            greeting=self._first_beat,
+            on_up=self._reconnected,
+            log=log,
+        )
+
+    def __repr__(self) -> str:
+        return f"<RedisLimiter {self._worker}: {len(self._live)} running, {self._link!r}>"
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether this worker limits alone."""
+        return not self._link.is_up
+
+    @property
+    def round_trips(self) -> int:
+        """Batches sent to Redis so far."""
+        return self._link.batches
+
+    async def start(self) -> None:
+        """Connects. Redis being away is no error: see `is_degraded`."""
+        await self._link.open()
+        self._beating = asyncio.create_task(self._beat_on())
+
+    async def close(self) -> None:
+        if self._beating is not None:
+            self._beating.cancel()
+            await asyncio.gather(self._beating, return_exceptions=True)
+        await self._loads.close()
+        await self._alone.close()
+        await self._link.close()
+
+    # -- the contract
+
+    async def reserve(
+        self, request_id: str, demands: Sequence[Demand], *, tokens: int, cost: float, now: float
+    ) -> Reservation:
+        try:
+            return await self._reserve(request_id, demands, tokens, cost, now)
+        except LinkDown as down:
+            return await self._reserve_alone(request_id, demands, tokens, cost, now, withdraw=down.sent)
+        except asyncio.CancelledError:  # the client has gone, and Redis may have admitted its request
+            self._tell_end("cancel", Reservation(request_id, demands, tokens, cost, (), now), 0, 0.0, now)
+            raise
+
+    def settle(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
+        live = self._live.pop(reservation.request_id, None)
+        if live is None:
+            return
+        if live.alone is not None:
+            live.alone.settle(live.reservation, tokens=tokens, cost=cost, now=now)
+        self._tell_end("settle", live.reservation, tokens, cost, now)
+
+    def cancel(self, reservation: Reservation, *, now: float) -> None:
+        live = self._live.pop(reservation.request_id, None)
+        if live is None:
+            return
+        if live.alone is not None:
+            live.alone.cancel(live.reservation, now=now)
+        self._tell_end("cancel", live.reservation, 0, 0.0, now)
+
+    async def used(self, scope: str, limits: Limits, now: float) -> Used:
+        if totals_period(limits) is None:  # not counted here
+            return await self._rebuild(scope, float(bounds(limits.period, now)[0]))
+        return (await self.standing((Demand(scope, limits),), now))[0].used
+
+    async def standing(self, demands: Sequence[Demand], now: float) -> list[Standing]:
+        try:
+            return (await self._ask_loaded("", demands, 0, 0.0, now)).standings
+        except LinkDown:
+            return await self._alone.standing(demands, now)
+
+    # -- reserving
+
+    async def _reserve(
+        self, request_id: str, demands: Sequence[Demand], tokens: int, cost: float, now: float
+    ) -> Reservation:
+        answer = await self._ask_loaded(request_id, demands, tokens, cost, now)
+        if answer.code == _REFUSED:
+            raise refusal(demands, answer.standings, answer.now)
+        reservation = Reservation(request_id, demands, tokens, cost, answer.standings, answer.now)
+        self._live[request_id] = _Live(reservation)
+        return reservation
+
+    async def _reserve_alone(
+        self, request_id: str, demands: Sequence[Demand], tokens: int, cost: float, now: float, *, withdraw: bool
+    ) -> Reservation:
+        """`withdraw`: Redis may have admitted the request; if this worker does not, that has to be undone."""
+        alone = self._alone
+        try:
+            reservation = await alone.reserve(request_id, demands, tokens=tokens, cost=cost, now=now)
+        except BaseException:
+            if withdraw:
+                self._tell_end("cancel", Reservation(request_id, demands, tokens, cost, (), now), 0, 0.0, now)
+            raise
+        self._live[request_id] = _Live(reservation, alone)
+        return reservation
+
+    async def _ask_loaded(
+        self, request_id: str, demands: Sequence[Demand], tokens: int, cost: float, now: float
+    ) -> _Answer:
+        """The answer to a reserve, once all totals that it takes are there. Without a request id it only looks."""
+        rows = [_row(demand) for demand in demands]
+        budget = _Budget(self._timeout_seconds)
+        while True:
+            message = self._message("reserve", now, self._holder, request_id, tokens, nano(cost), rows)
+            reply = await budget.spend_on(lambda seconds, message=message: self._link.ask(message, seconds))  # type: ignore[misc]
+            if reply[0] in (_ADMITTED, _REFUSED):
+                return _Answer.read(reply)
+            demand = demands[reply[2]]
+            await self._load(demand, start=reply[3], end=reply[4], is_mine=reply[5] == 1, now=now)
+
+    # -- totals from the ledger
+
+    async def _load(self, demand: Demand, *, start: int, end: int, is_mine: bool, now: float) -> None:
+        """Waits until totals may be there. `is_mine`: this worker is the one to load them, for all."""
+        key = demand.scope, demand.limits.period, start
+        if is_mine or key in self._loads:
+            await self._loads.join(key, lambda: self._load_for_all(demand.scope, demand.limits.period, start, end, now))
+        else:
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _load_for_all(self, scope: str, period: Period, start: int, end: int, now: float) -> None:
+        try:
+            await self._beat()  # the data may have been lost: then what runs here is entered before it is counted
+            totals = await self._rebuild(scope, float(start))
+        except BaseException:
+            self._link.tell(self._message("release", now, scope, period), kept=False)
+            raise
+        figures = totals.requests, totals.tokens, nano(totals.cost)
+        message = self._message("install", now, scope, period, start, end, *figures)
+        await self._link.ask(message, self._timeout_seconds)
+
+    # -- leases
+
+    @property
+    def _holder(self) -> str:
+        """A new one with each connection: what an old one may still have on its way then lapses with it."""
+        return f"{self._worker}.{self._connections}"
+
+    def _first_beat(self) -> bytes:
+        """It writes, and so proves more than that somebody answers: Redis may be full, or a replica."""
+        self._connections += 1
+        return self._beat_message()
+
+    def _reconnected(self) -> None:
+        self._alone = MemoryLimiter(self._rebuild)  # what the old one counted would be stale the next time
+        self._enter_running()
+
+    def _enter_running(self) -> None:
+        for live in self._live.values():
+            held = live.reservation
+            figures = held.request_id, held.tokens, nano(held.cost), _counted(held)
+            self._link.tell(self._message("rehome", held.now, self._holder, *figures), kept=False)
+
+    async def _beat_on(self) -> None:
+        while True:
+            try:
+                has_more = await self._beat()
+            except LinkDown:
+                has_more = False
+            if not has_more:
+                await asyncio.sleep(self._lease_seconds / 4)
+
+    async def _beat(self) -> bool:
+        """Tells Redis that this worker lives. True where dead workers have left more than one beat can clear up."""
+        loop = asyncio.get_running_loop()
+        life, more = await self._link.ask(self._beat_message(), self._timeout_seconds)
+        was_silent = loop.time() - self._heard_at > self._lease_seconds
+        self._heard_at = loop.time()
+        name = life.decode()
+        if name != self._life or was_silent:
+            self._life = name
+            self._enter_running()
+        return bool(more)
+
+    def _beat_message(self) -> bytes:
+        lease = round(self._lease_seconds * _MICROSECONDS)
+        return self._message("beat", 0, self._holder, lease, os.urandom(8).hex(), _MOST_LAPSED)
+
+    # -- messages
+
+    def _tell_end(self, kind: str, held: Reservation, tokens: int, cost: float, now: float) -> None:
+        self._ends += 1
+        figures = held.request_id, kind, tokens, nano(cost), _counted(held)
+        self._link.tell(self._message("end", now, self._worker, self._ends, self._life, *figures))
+
+    def _message(self, operation: str, now: float, *arguments: Any) -> bytes:
+        time = 0 if self._by_redis else round(now * _MICROSECONDS)
+        return _encode((self._prefix, operation, time, *arguments))
+
+
+class _Answer(NamedTuple):
+    """What the script says to a reserve. `now` is the time that it went by."""
+
+    code: int
+    now: float
+    standings: list[Standing]
+
+    @classmethod
+    def read(cls, reply: Sequence[int]) -> _Answer:
+        standings = [_standing(reply[at : at + _FIGURES]) for at in range(2, len(reply), _FIGURES)]
+        return cls(reply[0], reply[1] / _MICROSECONDS, standings)
+
+
+def _standing(figures: Sequence[int]) -> Standing:
+    waits = [figure / _MICROSECONDS for figure in (figures[2], figures[11], figures[12])]
+    return Standing(figures[0], figures[1], waits[0], *figures[3:11], *waits[1:])
+
+
+def _row(demand: Demand) -> tuple[str | int | None, ...]:
+    scope, limits = demand
+    cost = None if limits.cost is None else nano(limits.cost)
+    period = totals_period(limits) or ""
+    return scope, limits.rpm, limits.tpm, limits.concurrency, limits.requests, limits.tokens, cost, period
+
+
+def _counted(held: Reservation) -> list[tuple[str, str, int]]:
+    """Where a reservation is counted: scope, period, and that period's start; no starts where it was never admitted."""
+    starts = [standing.period_start for standing in held.standings] or [0] * len(held.demands)
+    return [
+        (demand.scope, totals_period(demand.limits) or "", start)
+        for demand, start in zip(held.demands, starts, strict=True)
+    ]

@@ -1,0 +1,59 @@
+"""Who is counted together (contract §3): names of counters, made of ids.
+
+`user:42:model:1`, `organisation:10:model:1`, `key:laptop`. Within an id, `:` and `%` are percent-encoded, so that no
+two counters share a name.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from gateway.limits.values import Demand, is_limiting
+from gateway.types import Access, Caller, Id, id_text
+
+_KEY = "key:"
+
+
+def demands(access: Access, caller: Caller) -> tuple[Demand, ...]:
+    """All limits that this request must keep to. Empty where there are none: then no limiter needs to be asked."""
+    granted, own = access.limits, caller.key.limits
+    if granted is None and own is None:
+        return ()
+    wanted: list[Demand] = []
+    if granted is not None and is_limiting(granted):
+        wanted.append(Demand(grant_scope(access, caller), granted))
+    if own is not None and is_limiting(own):
+        wanted.append(Demand(key_scope(caller.key.id), own))
+    return tuple(wanted)
+
+
+def grant_scope(access: Access, caller: Caller) -> str:
+    """Whom the winning grant counts: a whole organisation together, else each user.
+
+    It is the same whether there are limits or not, and so fit for the ledger, from which totals are rebuilt.
+    """
+    model = _quoted(access.model.id)
+    if access.source == "organisation" and access.owner is not None:
+        return f"organisation:{_quoted(access.owner)}:model:{model}"
+    return f"user:{_quoted(caller.user.id)}:model:{model}"
+
+
+def key_scope(key_id: Id) -> str:
+    return _KEY + _quoted(key_id)
+
+
+def key_of(scope: str) -> str | None:
+    """The key's id, as text, of a scope that counts a key; None for the others."""
+    return unquote(scope.removeprefix(_KEY)) if scope.startswith(_KEY) else None
+
+
+def whose(scope: str) -> str:
+    """How a message begins that tells callers of a counter of theirs."""
+    if scope.startswith(_KEY):
+        return "This key has"
+    return "Your organisation has" if scope.startswith("organisation:") else "You have"
+
+
+def _quoted(value: Id) -> str:
+    text = id_text(value)
+    return text.replace("%", "%25").replace(":", "%3A") if ":" in text or "%" in text else text

@@ -1,0 +1,81 @@
+"""The values that limiters speak in.
+
+Times are seconds since the epoch. Money is counted in whole billionths (`nano`) of the currency unit, so that sums are
+exact whatever their order; 64 bits hold nine billion units.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.types import Limits, Period
+
+WINDOW_SECONDS = 60.0  # over which rpm and tpm slide
+_NANO_PER_UNIT = 1_000_000_000
+
+
+class Demand(NamedTuple):
+    """One set of limits that a request must keep to, and whom it counts (see `scopes`)."""
+
+    scope: str
+    limits: Limits
+
+
+class Totals(NamedTuple):
+    """What was used in a period, settled. `cost` in currency units."""
+
+    requests: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+
+
+Used = Totals
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """How much of one demand is taken at a moment. What a demand does not limit may be left at its default."""
+
+    minute_requests: int = 0  # admitted in the last 60 s
+    minute_tokens: int = 0  # of these: settled, and reserved where still running
+    minute_leaves: float = WINDOW_SECONDS  # seconds until the oldest of these is out of the 60 s
+    running: int = 0
+    requests: int = 0  # of the period, running ones included
+    tokens: int = 0  # of the period, settled
+    cost_nano: int = 0  # likewise
+    tokens_reserved: int = 0
+    cost_reserved_nano: int = 0
+    period_start: int = 0  # 0 where no totals are counted
+    period_end: int = 0
+    rpm_wait: float = 0.0  # after a refusal: seconds until `rpm` has room
+    tpm_wait: float = 0.0
+
+    @property
+    def used(self) -> Used:
+        return Used(self.requests, self.tokens, units(self.cost_nano))
+
+
+def totals_period(limits: Limits) -> Period | None:
+    """The period whose totals are limited; None where none is."""
+    limited = limits.requests is not None or limits.tokens is not None or limits.cost is not None
+    return limits.period if limited else None
+
+
+def is_windowed(limits: Limits) -> bool:
+    return limits.rpm is not None or limits.tpm is not None
+
+
+def is_limiting(limits: Limits | None) -> bool:
+    """Whether there is anything in `limits` that could refuse a request."""
+    if limits is None:
+        return False
+    return is_windowed(limits) or limits.concurrency is not None or totals_period(limits) is not None
+
+
+def nano(cost: float) -> int:
+    return round(cost * _NANO_PER_UNIT)
+
+
+def units(cost_nano: int) -> float:
+    return cost_nano / _NANO_PER_UNIT

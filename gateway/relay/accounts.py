@@ -1,0 +1,146 @@
+"""The books of a request: reserved and written down before an upstream is asked, settled before its answer ends.
+
+`Accounts` is shared; `Account` is one request's. However a request ends, `Account.settle` is called once for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+from gateway.calls import Call
+from gateway.errors import LedgerUnavailable
+from gateway.ledger import NANO, Admission, JournalUnavailable, Ledger, Settlement, UsageSource, cost_nano
+from gateway.limits import (
+    Limiter,
+    Reservation,
+    demands,
+    estimated_usage,
+    grant_scope,
+    prompt_tokens,
+    reserved_tokens,
+)
+from gateway.openai import Usage
+from gateway.relay.seen import Seen
+from gateway.types import Access, Caller, Id, Model, Price
+
+NOTHING_USED = Usage()
+
+
+class Accounts:
+    """Where requests are admitted and settled."""
+
+    def __init__(self, ledger: Ledger, limiter: Limiter) -> None:
+        self._ledger = ledger
+        self._limiter = limiter
+
+    async def open(
+        self, call: Call, access: Access, caller: Caller, fields: Mapping[str, Any], *, body_size: int, route: str
+    ) -> Account:
+        """Admits the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
+        now = time.time()
+        scope = grant_scope(access, caller)
+        wanted = demands(access, caller)
+        reservation = None
+        if wanted:
+            tokens = reserved_tokens(fields, body_size, route)
+            prompt = prompt_tokens(fields, body_size)
+            nano = _cost_nano(access.model.price, prompt, max(0, tokens - prompt))
+            reservation = await self._limiter.reserve(call.request_id, wanted, tokens=tokens, cost=nano / NANO, now=now)
+        account = Account(self._ledger, self._limiter, call, reservation)
+        try:
+            self._ledger.admit(
+                Admission(
+                    request_id=call.request_id,
+                    client_request_id=call.client_request_id,
+                    time=now,
+                    user=caller.user.id,
+                    organisation=_organisation(access, caller),
+                    key=caller.key.id,
+                    model=access.model.id,
+                    route=route,
+                    streamed=fields.get("stream") is True,
+                    counted_on=scope,
+                )
+            )
+        except JournalUnavailable:
+            account.give_back()
+            raise LedgerUnavailable(
+                "The gateway cannot write down usage at the moment, so it serves nothing."
+            ) from None
+        return account
+
+
+class Account:
+    """One request's books. `headers` are the `x-ratelimit-*` as of its admission."""
+
+    def __init__(self, ledger: Ledger, limiter: Limiter, call: Call, reservation: Reservation | None) -> None:
+        self.headers = reservation.headers() if reservation is not None else []
+        self._ledger = ledger
+        self._limiter = limiter
+        self._call = call
+        self._reservation = reservation
+        self._settled = False
+
+    def settle(self, seen: Seen, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
+        """Writes down how the request ended (`call` has status and outcome). Only the first call counts."""
+        if self._settled:
+            return
+        self._settled = True
+        usage, source = self._usage(seen, fields, body_size)
+        nano = _cost_nano(served.price if served is not None else None, usage.prompt_tokens, usage.completion_tokens)
+        call, now = self._call, perf_counter()
+        self._ledger.settle(
+            Settlement(
+                request_id=call.request_id,
+                served_model=served.id if served is not None else None,
+                endpoint=call.endpoint.id if call.endpoint is not None else None,
+                status=call.status,
+                outcome=call.outcome or "interrupted",
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cached_tokens=usage.cached_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+                total_tokens=usage.total_tokens,
+                usage_source=source,
+                cost_nano=nano,
+                first_byte_ms=_milliseconds(call.began, call.first_byte),
+                duration_ms=_milliseconds(call.began, now),
+                attempts=call.attempts,
+                answered=seen.answered,
+            )
+        )
+        if seen.answered and self._reservation is not None:
+            self._limiter.settle(self._reservation, tokens=usage.total_tokens, cost=nano / NANO, now=time.time())
+        else:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Returns everything that was reserved: no upstream gave an answer."""
+        if self._reservation is not None:
+            self._limiter.cancel(self._reservation, now=time.time())
+
+    def _usage(self, seen: Seen, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
+        if seen.usage is not None:
+            return seen.usage, "reported"
+        if not seen.text_bytes:
+            return NOTHING_USED, "none"
+        estimate = estimated_usage(prompt_tokens(fields, body_size), seen.text_bytes)
+        return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
+
+
+def _organisation(access: Access, caller: Caller) -> Id | None:
+    """Whose grant is used, else the user's first."""
+    if access.source == "organisation":
+        return access.owner
+    return caller.organisations[0].id if caller.organisations else None
+
+
+def _cost_nano(price: Price | None, prompt: int, completion: int) -> int:
+    return 0 if price is None else cost_nano(price, prompt, completion)
+
+
+def _milliseconds(began: float, ended: float | None) -> float | None:
+    return None if ended is None else round((ended - began) * 1000, 3)

@@ -1,0 +1,69 @@
+"""What was seen of an answer, for the books."""
+
+from __future__ import annotations
+
+import zlib
+
+from gateway.openai import Usage, may_bear_usage, usage_of
+from gateway.sse import event_data
+
+# Of an answer that came compressed although we asked for none of it, this much is unpacked to look for its usage.
+_MOST_UNPACKED_BYTES = 4 * 2**20
+_GZIP_OR_ZLIB = 47  # zlib's window bits: either header is taken
+_ENCODINGS = frozenset((b"gzip", b"x-gzip", b"deflate"))
+
+
+class Seen:
+    """What was seen of an answer: the usage that the upstream reported, and its text's size where it reports none.
+
+    An event is JSON around a few letters. The shortest one of a stream shows what the JSON alone takes; what the others
+    have beyond it is text, and each has at least one token.
+    """
+
+    __slots__ = ("_bytes", "_events", "_shortest", "answered", "usage")
+
+    def __init__(self) -> None:
+        self.answered = False  # some upstream gave an answer, be it a refusal
+        self.usage: Usage | None = None
+        self._events = 0
+        self._bytes = 0
+        self._shortest = 0
+
+    def event(self, event: bytes) -> None:
+        """A whole event of a stream. The last usage that is reported counts."""
+        if may_bear_usage(event):
+            self.usage = usage_of(event_data(event) or b"") or self.usage
+        elif _bears_text(event):
+            size = len(event)
+            self._shortest = min(self._shortest, size) if self._events else size
+            self._events += 1
+            self._bytes += size
+
+    def whole(self, body: bytes, *, encoding: bytes, is_text: bool) -> None:
+        """A whole answer: its usage is read, or else its size is taken down."""
+        readable = _unpacked(body, encoding) if encoding else body
+        self.usage = usage_of(readable) if readable[:1] == b"{" else None
+        if self.usage is None and is_text:
+            self._events, self._bytes, self._shortest = 1, len(readable), 0
+
+    @property
+    def text_bytes(self) -> int:
+        """About so many bytes of text were answered; 0 where nothing was."""
+        return max(4 * self._events, self._bytes - self._events * self._shortest) if self._events else 0
+
+
+def _bears_text(event: bytes) -> bool:
+    """Not a comment, not the end, and on the responses route one of those that add something."""
+    if event.startswith(b"data:"):
+        return not event.startswith(b"data: [DONE]")
+    return event.startswith(b"event:") and b".delta" in event[:80]
+
+
+def _unpacked(body: bytes, encoding: bytes) -> bytes:
+    """The body's content, as much of it as is unpacked; nothing where it is not to be had."""
+    if encoding not in _ENCODINGS:
+        return b""
+    try:
+        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(body, _MOST_UNPACKED_BYTES)
+    except zlib.error:
+        return b""

@@ -1,0 +1,231 @@
+"""The corners of HTTP where real clients stand: 1.0, nginx, HEAD, 100-continue, pipelining, keep-alive."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from kit import DONE, KEYS, Stage, Wire, events, request_bytes
+from kit.answers import delta, upstream_error
+from kit.nginx import nginx
+from kit.stage import FreshModel
+
+CHAT = "/v1/chat/completions"
+
+
+def chat_request(model: FreshModel, *, version: str = "1.1", **fields: object) -> bytes:
+    return request_bytes("POST", CHAT, model.chat(**fields), key=KEYS["user"], version=version)
+
+
+async def assert_event_by_event(port: int, model: FreshModel, version: str = "1.1") -> None:
+    """The upstream sends each event only after the client has the one before: a proxy that buffers never gets on."""
+    gates = [asyncio.Event() for _ in range(5)]
+    steps = [step for number, gate in enumerate(gates) for step in (delta(str(number)), gate)]
+    model.a.replies(events(*steps, DONE))
+    async with Wire.open(port) as wire:
+        await wire.send(chat_request(model, stream=True, version=version))
+        head = await wire.head()
+        assert head.status == 200
+        if version == "1.0":
+            assert head.header("transfer-encoding") is None
+            assert head.header("content-length") is None
+        for number, gate in enumerate(gates):
+            assert await wire.event() == delta(str(number))
+            gate.set()
+        assert await wire.event() == DONE
+        assert await wire.event() == b""
+
+
+async def test_an_http_1_0_client_gets_its_stream_event_by_event(stage: Stage) -> None:
+    """The body ends with the connection, and nothing of HTTP/1.1's framing is in it."""
+    await assert_event_by_event(stage.port, stage.model(), version="1.0")
+
+
+async def test_an_http_1_0_client_gets_a_plain_answer(stage: Stage) -> None:
+    """With its length, and the connection ends where the client did not ask to keep it."""
+    async with Wire.open(stage.port) as wire:
+        await wire.send(chat_request(stage.model(), version="1.0"))
+        reply = await wire.reply()
+        assert reply.status == 200
+        assert reply.header("content-length") == str(len(reply.body))
+        assert await wire.ended() == b""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ["", "proxy_buffering on;", "proxy_http_version 1.1; proxy_set_header Connection '';", "gzip on; gzip_types *;"],
+    ids=["defaults", "buffering on", "1.1", "gzip"],
+)
+async def test_behind_nginx_streams_arrive_event_by_event(stage: Stage, tmp_path: Path, settings: str) -> None:
+    """With nginx's default proxy settings, and with those that operators like to set."""
+    async with nginx(stage.port, tmp_path, settings) as port:
+        await assert_event_by_event(port, stage.model())
+
+
+async def test_behind_nginx_a_client_that_leaves_is_noticed(stage: Stage, tmp_path: Path) -> None:
+    """nginx closes its connection to us when its client has gone, and so do we to the upstream."""
+    model = stage.model()
+    model.a.replies(events(delta("one"), asyncio.Event()))
+    async with nginx(stage.port, tmp_path) as port, Wire.open(port) as wire:
+        await wire.send(chat_request(model, stream=True))
+        await wire.head()
+        await wire.event()
+        wire.reset()
+        await model.a.requests[0].until_closed()
+
+
+# --- methods
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allowed"),
+    [
+        ("GET", CHAT, {"POST"}),
+        ("PUT", CHAT, {"POST"}),
+        ("DELETE", "/api/ai/openai/v1/embeddings", {"POST"}),
+        ("POST", "/v1/models", {"GET", "HEAD"}),
+        ("PATCH", "/v1/models/some/name", {"GET", "HEAD"}),
+        ("POST", "/healthz", {"GET", "HEAD"}),
+    ],
+)
+async def test_a_wrong_method_is_told_the_right_one(stage: Stage, method: str, target: str, allowed: set[str]) -> None:
+    """405 with `allow`; and the connection is good for the next request."""
+    async with Wire.open(stage.port) as wire:
+        await wire.send(request_bytes(method, target, key=KEYS["user"]))
+        reply = await wire.reply()
+        assert (reply.status, reply.error()["code"]) == (405, "method_not_allowed")
+        assert {each.strip() for each in (reply.header("allow") or "").split(",")} - {"HEAD"} == allowed - {"HEAD"}
+        await wire.send(chat_request(stage.model()))
+        assert (await wire.reply()).status == 200
+
+
+async def test_head_has_a_head_and_no_body(stage: Stage) -> None:
+    """HEAD of a route that answers POST alone is refused without a body; of a page with GET it has GET's length."""
+    async with Wire.open(stage.port) as wire:
+        await wire.send(request_bytes("HEAD", CHAT, key=KEYS["user"]))
+        assert (await wire.reply(bodiless=True)).status == 405
+        await wire.send(request_bytes("GET", "/healthz") + request_bytes("HEAD", "/healthz"))
+        full, bare = await wire.reply(), await wire.reply(bodiless=True)
+        assert (bare.status, bare.header("content-length")) == (200, full.header("content-length"))
+        await wire.send(chat_request(stage.model()))
+        assert (await wire.reply()).status == 200, "no byte of a body was left on the connection"
+
+
+# --- 100-continue
+
+
+async def test_a_body_is_asked_for_after_the_key_is_good(stage: Stage) -> None:
+    """`expect: 100-continue` gets its 100 when the caller is known, then the answer."""
+    body = chat_request(stage.model()).partition(b"\r\n\r\n")[2]
+    async with Wire.open(stage.port) as wire:
+        await wire.send(_expecting(KEYS["user"], len(body)))
+        assert (await wire.any_head()).status == 100
+        await wire.send(body)
+        assert (await wire.reply()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("key", "length", "status"),
+    [("sk-nobody-knows-this-key", 100, 401), (KEYS["reader"], 100, 403), (KEYS["user"], 33 << 20, 413)],
+)
+async def test_strangers_are_not_asked_for_their_body(stage: Stage, key: str, length: int, status: int) -> None:
+    """Whoever will be refused may keep the body: the refusal comes instead of the 100."""
+    async with Wire.open(stage.port) as wire:
+        await wire.send(_expecting(key, length))
+        assert (await wire.any_head()).status == status
+
+
+def _expecting(key: str, length: int) -> bytes:
+    headers = [("expect", "100-continue"), ("content-length", str(length))]
+    return request_bytes("POST", CHAT, key=key, headers=headers)
+
+
+# --- connections
+
+
+async def test_pipelined_requests_are_answered_in_order(stage: Stage) -> None:
+    """Three requests in one write: three answers, in their order, a stream among them."""
+    first, second, third = (stage.model() for _ in range(3))
+    second.a.replies(events(delta("one"), DONE))
+    async with Wire.open(stage.port) as wire:
+        await wire.send(chat_request(first) + chat_request(second, stream=True) + chat_request(third))
+        assert (await wire.reply()).json()["model"] == first.provider_name
+        assert (await wire.reply()).body == delta("one") + DONE
+        assert (await wire.reply()).json()["model"] == third.provider_name
+
+
+async def test_a_connection_survives_errors(stage: Stage) -> None:
+    """Errors of every kind on one connection, each read whole, and a good answer after them."""
+    broken = stage.model()
+    broken.a.always(upstream_error(500))
+    requests = [
+        (request_bytes("POST", CHAT, b"{", key=KEYS["user"]), 400),
+        (request_bytes("POST", CHAT, {}), 401),
+        (request_bytes("POST", CHAT, {}, key=KEYS["reader"]), 403),
+        (request_bytes("GET", "/nowhere", key=KEYS["user"]), 404),
+        (chat_request(broken), 502),
+        (chat_request(broken, stream=True), 502),
+        (chat_request(stage.model()), 200),
+    ]
+    async with Wire.open(stage.port) as wire:
+        for request, status in requests:
+            await wire.send(request)
+            assert (await wire.reply()).status == status
+
+
+async def test_the_gateway_keeps_its_upstream_connections(stage: Stage) -> None:
+    """Requests one after another share a connection; an upstream that closes it costs nobody an error."""
+    model = stage.model()
+    for _ in range(3):
+        assert (await stage.post(model.chat())).status == 200
+    first, *others = model.a.requests
+    assert all(other.connection is first.connection for other in others)
+    for connection in list(stage.upstream.connections):
+        connection.transport.close()
+    reply = await stage.post(model.chat())
+    assert (reply.status, reply.header("x-gateway-attempts")) == (200, "1")
+
+
+async def test_a_chunked_request_is_read(stage: Stage) -> None:
+    """Clients may send their body in chunks; the upstream gets it with its length."""
+    model = stage.model()
+    body = chat_request(model).partition(b"\r\n\r\n")[2]
+    head = request_bytes("POST", CHAT, key=KEYS["user"], headers=[("transfer-encoding", "chunked")])
+    async with Wire.open(stage.port) as wire:
+        await wire.send(
+            head + b"5\r\n%s\r\n%x;ext=1\r\n%s\r\n0\r\ntrailer: 1\r\n\r\n" % (body[:5], len(body) - 5, body[5:])
+        )
+        assert (await wire.reply()).status == 200
+    assert model.a.requests[0].header("content-length") is not None
+    assert model.a.requests[0].header("trailer") is None
+
+
+@pytest.mark.parametrize("wanted", ["h2c", "websocket"])
+async def test_an_upgrade_that_nobody_grants_is_no_more_than_a_header(stage: Stage, wanted: str) -> None:
+    """Some clients (Java's, curl --http2) offer HTTP/2 with their first request: it is answered, and so is the next."""
+    headers = [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", wanted), ("http2-settings", "AAMAAABk")]
+    first = request_bytes("POST", CHAT, stage.model().chat(), key=KEYS["user"], headers=headers)
+    async with Wire.open(stage.port) as wire:
+        await wire.send(first)
+        assert (await wire.reply()).status == 200
+        await wire.send(chat_request(stage.model()))
+        assert (await wire.reply()).status == 200
+
+
+async def test_a_query_of_the_clients_stays_here(stage: Stage) -> None:
+    """Clients made for other providers add one (`api-version`): it disturbs nobody and does not go upstream."""
+    model = stage.model()
+    async with Wire.open(stage.port) as wire:
+        await wire.send(request_bytes("POST", CHAT + "?api-version=7", model.chat(), key=KEYS["user"]))
+        assert (await wire.reply()).status == 200
+    assert model.a.requests[0].target.endswith("/v1/chat/completions")
+
+
+async def test_a_body_that_nobody_needed_is_not_taken_for_a_request(stage: Stage) -> None:
+    """After a GET with a body and a refusal with 5 MB of it, the next request on the connection is the next request."""
+    async with Wire.open(stage.port) as wire:
+        await wire.send(request_bytes("GET", "/v1/models", chat_request(stage.model()), key=KEYS["user"]))
+        await wire.send(request_bytes("POST", CHAT, b"{" + b" " * (5 << 20)))
+        await wire.send(chat_request(stage.model()))
+        assert [(await wire.reply()).status for _ in range(3)] == [200, 401, 200]
