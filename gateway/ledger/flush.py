@@ -76,11 +76,13 @@ class Flusher:
         self._wake.set()
 
     def stop(self, seconds: float) -> bool:
-        """Stores what it can within the time. Returns whether all of it was stored."""
+        """Stores what it can within the time. Returns whether the journal holds nothing more that is needed."""
         self._stopping = True
         self._wake.set()
         self._thread.join(seconds)
-        return not self._thread.is_alive() and self.last_error is None
+        if self._thread.is_alive() or self.last_error is not None:
+            return False
+        return not self._pairing and not any(tail.damaged for tail in self._tails.values())
 
     @property
     def open_requests(self) -> int:
@@ -210,7 +212,7 @@ class Flusher:
     # -- other things that need the database
 
     def _replay(self, store: Store) -> None:
-        if time.monotonic() < self._replay_at:
+        if time.monotonic() < self._replay_at or self._stopping:
             return
 
         self._replay_at = time.monotonic() + REPLAY_SECONDS

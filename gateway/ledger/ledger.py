@@ -150,8 +150,8 @@ class Ledger:
 
     def _close_threads(self, seconds: float) -> None:
         self._keeper.stop()
-        all_stored = self._flusher.stop(seconds)
-        self._journal.close(keep=not all_stored or self._flusher.open_requests > 0)
+        is_done = self._flusher.stop(seconds)
+        self._journal.close(keep=not is_done)
 
     def __repr__(self) -> str:
         return f"<Ledger {self._journal!r}, {self._flusher.moved_rows} rows stored>"

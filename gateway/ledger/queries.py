@@ -26,7 +26,7 @@ class Position(NamedTuple):
     request_id: str
 
 
-def _within(usage: Usage) -> ColumnElement[bool]:
+def _within(usage: Usage, after: Position | None = None) -> ColumnElement[bool]:
     narrowed = (
         (_usage.user_id, usage.user),
         (_usage.organisation_id, usage.organisation),
@@ -34,7 +34,8 @@ def _within(usage: Usage) -> ColumnElement[bool]:
         (_usage.model, usage.model),
     )
     return and_(
-        _usage.time_ms >= start_of_day_ms(usage.from_day),
+        # One lower bound: of two, SQLite may choose the looser, and begin each helping of an export at the first row.
+        _usage.time_ms >= (start_of_day_ms(usage.from_day) if after is None else after.time_ms),
         _usage.time_ms < start_of_day_ms(usage.to_day) + DAY_MS,
         *(column.in_(stored_forms(value)) for column, value in narrowed if value is not None),
     )
@@ -112,12 +113,9 @@ def _by_requests(row: UsageRow) -> tuple[int, str]:
 
 def export_query(usage: Usage, after: Position | None, most_rows: int) -> Select[*tuple[Any, ...]]:
     """The next rows in order of time. Each helping is a query of its own: nothing is held open in between."""
-    query = select(ai_usage).where(_within(usage))
+    query = select(ai_usage).where(_within(usage, after))
     if after is not None:
-        query = query.where(
-            _usage.time_ms >= after.time_ms,  # said apart, so that every database finds its index
-            or_(_usage.time_ms > after.time_ms, _usage.request_id > after.request_id),
-        )
+        query = query.where(or_(_usage.time_ms > after.time_ms, _usage.request_id > after.request_id))
     return query.order_by(_usage.time_ms, _usage.request_id).limit(most_rows)
 
 
@@ -160,7 +158,9 @@ def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Sele
     column = _usage.counted_on if by == "counted_on" else _usage.key_id
     query = select(*_SUMS, column.label("of")).where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
     if scope is not None:
-        query = query.where(column.in_((scope[:ID_CHARACTERS],) if by == "counted_on" else stored_forms(id_of_text(scope))))
+        query = query.where(
+            column.in_((scope[:ID_CHARACTERS],) if by == "counted_on" else stored_forms(id_of_text(scope)))
+        )
     return query.group_by(column)
 
 

@@ -1,0 +1,41 @@
+"""A program for the tests: a journal whose files may not grow beyond 110 bytes, and then may again."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from gateway.ledger import JournalUnavailable
+from gateway.ledger.journal import Journal
+
+LIMIT_BYTES = 110
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+with tempfile.TemporaryDirectory() as directory:
+    journal = Journal(Path(directory), max_bytes=10_000)
+    (segment,) = journal.segments()
+    journal.admit(b"a" * 100)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
+    try:
+        journal.admit(b"b" * 100)
+    except JournalUnavailable as fault:
+        say(f"refused: {fault}")
+    journal.settle(b"c" * 63)
+    size = segment.path.stat().st_size
+    say(f"size {size}, retained {journal.retained()}, error {journal.error is not None}")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    taken = journal.retry_retained()
+    size = segment.path.stat().st_size
+    say(f"retried {taken}, size {size}, retained {journal.retained()}, error {journal.error is not None}")
+    journal.close(keep=False)
