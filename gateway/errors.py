@@ -15,6 +15,7 @@ GatewayError                     an answer to the client: status, type, code
 │   ├── HeadTooLarge             431 headers_too_large
 │   ├── InvalidHttp              400 invalid_http
 │   ├── InvalidJson              400 invalid_json
+│   ├── InvalidRequest           400 invalid_request
 │   └── FieldNotAllowed          400 field_not_allowed
 ├── UpstreamFault                no endpoint gave an answer
 │   ├── UpstreamRateLimited      429 upstream_rate_limited
@@ -122,6 +123,12 @@ class InvalidHttp(ClientFault):
 
 class InvalidJson(ClientFault):
     status, code = 400, "invalid_json"
+
+
+class InvalidRequest(ClientFault):
+    """A body or a parameter of our own routes is not as it should be."""
+
+    status, code = 400, "invalid_request"
 
 
 class FieldNotAllowed(ClientFault):

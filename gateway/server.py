@@ -77,7 +77,16 @@ class Server(web.Server):
 class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_head_timer", "_on_gone", "_on_pressure", "_server", "_write_timer", "_written_left", "half_closed")
+    __slots__ = (
+        "_head_timer",
+        "_on_gone",
+        "_on_pressure",
+        "_server",
+        "_write_timer",
+        "_written_left",
+        "answer_fields",
+        "half_closed",
+    )
 
     def __init__(self, server: Server, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
@@ -88,6 +97,7 @@ class Connection(web.RequestHandler):
         self._on_gone: Callable[[], None] | None = None
         self._on_pressure: Callable[[bool], None] | None = None
         self.half_closed = False
+        self.answer_fields: Headers = ()  # what any answer to the present request bears, whoever writes it
 
     # -- what a relay asks of the connection
 
@@ -254,6 +264,9 @@ class _Reply(web.StreamResponse):
         else:
             transport.writelines(parts)
 
+    def _fields_of_all(self) -> Headers:
+        return self._connection.answer_fields if self._connection is not None else ()
+
     async def write_eof(self, data: bytes = b"") -> None:
         """Waits until the client has taken enough; `Connection` ends the wait where it takes nothing at all."""
         if self._connection is not None and not self._eof_sent:
@@ -290,7 +303,8 @@ class Answer(_Reply):
 
     def _head(self, http11: bool) -> bytes:
         length = () if self.status == 204 else (("content-length", str(len(self.content))),)
-        return head_bytes(self.status, (*self.fields, *length), close=self._keep_alive is False, http11=http11)
+        fields = (*self.fields, *self._fields_of_all(), *length)
+        return head_bytes(self.status, fields, close=self._keep_alive is False, http11=http11)
 
 
 class EventStream(_Reply):
@@ -314,7 +328,8 @@ class EventStream(_Reply):
         self._chunked_framing = http11 = request.version >= (1, 1)
         self._silent = request.method == "HEAD"
         framing = (("transfer-encoding", "chunked"),) if http11 else ()
-        head = head_bytes(status, (*headers, *framing), close=self._keep_alive is False, http11=http11)
+        fields = (*headers, *self._fields_of_all(), *framing)
+        head = head_bytes(status, fields, close=self._keep_alive is False, http11=http11)
         self._send((head,), len(head))
 
     def send(self, data: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
@@ -197,17 +198,24 @@ class _Tree:
             return [self._pair(name, each, wanted.value_type, path) for name, each in value.items()]
         if not isinstance(wanted, types.StructType):
             return []
-        known = {field.encode_name: field.type for field in wanted.fields if field.name != "place"}
+        known = _fields(wanted.cls)
         self._ignored += [path_text((path, name)) for name in value if name not in known]
         return [self._pair(name, each, known[name], path) for name, each in value.items() if name in known]
 
-    def _pair(self, name: str, value: Any, wanted: types.Type, path: KeyPath) -> tuple[Node, Node]:
+    def _pair(self, name: str, value: Any, wanted: types.Type | None, path: KeyPath) -> tuple[Node, Node]:
         return ScalarNode(QUOTED, name, _MARK), self.node(value, wanted, (path, name))
 
     def _items(self, value: list[Any], wanted: types.Type | None, path: KeyPath) -> list[Node]:
         if not isinstance(wanted, types.VarTupleType):
             return []
         return [self.node(each, wanted.item_type, (path, index)) for index, each in enumerate(value)]
+
+
+@cache
+def _fields(struct: type) -> Mapping[str, types.Type | None]:
+    described = types.type_info(struct)
+    assert isinstance(described, types.StructType)  # noqa: S101 - narrows the type; it comes from one
+    return {field.encode_name: _bare(field.type) for field in described.fields if field.name != "place"}
 
 
 def _bare(wanted: types.Type | None) -> types.Type | None:

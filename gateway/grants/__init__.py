@@ -1,6 +1,11 @@
 """Grant stores: where models, users, organisations, plans and keys are read from, behind one interface.
 
-base.py      the interface, and the catalogue of models
-resolve.py   which model a request means, and who grants it: pure functions over what a store returned
-yaml.py      the store of gateway.yaml
+base.py        the interfaces (what is asked of grants, where run-time documents live), and the catalogue of models
+resolve.py     which model a request means, and who grants it: pure functions over what a store returned
+yaml.py        the store of gateway.yaml
+layered.py     gateway.yaml over run-time records: what the gateway serves from
+cached.py      run-time records, parsed and remembered; models.py: those of models, which are all held
+freshness.py   how long what was read may be relied on, and asking once however many want it
+embedded.py    run-time documents in a SQLite file, for one process
+redis.py       run-time documents in Redis, for many; redis_link.py: its connections
 """

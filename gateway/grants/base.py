@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+import orjson
+
 from gateway.pool import Cause
 from gateway.types import ApiKey, Id, Model, Organisation, Plan, User, id_text
 
@@ -220,3 +222,23 @@ async def page(store: RecordStore, kind: Kind, *, after: str | None = None, most
         (record_id, document) for record_id, document in zip(shown, documents, strict=True) if document is not None
     ]
     return Page(records, shown[-1] if len(found) > most else None)
+
+
+async def hash_of_key(store: RecordStore, key_id: str) -> str | None:
+    """The SHA-256 under which the run-time key with this `id` is filed, None where there is none. Reads every key."""
+    hashes = await store.ids("key")
+    for start in range(0, len(hashes), _DOCUMENTS_AT_A_TIME):
+        part = hashes[start : start + _DOCUMENTS_AT_A_TIME]
+        for sha256, document in zip(part, await store.get_many("key", part), strict=True):
+            if document is not None and _key_id(sha256, document) == key_id:
+                return sha256
+    return None
+
+
+def _key_id(sha256: str, document: bytes) -> str:
+    try:
+        fields = orjson.loads(document)
+    except orjson.JSONDecodeError:
+        return sha256
+    given = fields.get("id") if isinstance(fields, dict) else None
+    return sha256 if given is None else str(given)

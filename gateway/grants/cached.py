@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.config.documents import InvalidDocument, Linked, parse_document, parse_feature
 from gateway.errors import StoreUnavailable
 from gateway.grants.base import KINDS, Catalogue, Kind, RecordStore
-from gateway.grants.freshness import Allowance, Asked, Complaints, Flights, Freshness
+from gateway.grants.freshness import AGEING_SHARE, Allowance, Asked, Complaints, Flights, Freshness
 from gateway.grants.models import ModelLayer, RuntimeModels
 from gateway.types import ApiKey, Model
 
@@ -36,7 +36,7 @@ MOST_LOOK_UPS = 1000
 class Known:
     """A record that was found. `joined` is what `LayeredStore` makes of it with a catalogue, kept beside it."""
 
-    __slots__ = ("asked", "document", "joined", "joined_with", "record")
+    __slots__ = ("asked", "document", "joined", "joined_with", "record", "warmed")
 
     def __init__(self, record: Record, document: bytes, asked: Asked) -> None:
         self.record = record
@@ -44,6 +44,7 @@ class Known:
         self.asked = asked
         self.joined: object = None
         self.joined_with: Catalogue | None = None
+        self.warmed: Asked | None = None  # the `asked` for which all that belongs to it has been asked for as well
 
     def __repr__(self) -> str:
         return f"<Known {type(self.record).__name__}>"
@@ -52,7 +53,7 @@ class Known:
 class CachedRecords:
     """The records of one store: at most `size` that are there and, of each kind, `misses` that are not.
 
-    A record is asked for again after `FRESH_SECONDS`, or once a change of it is heard of; while the store cannot
+    A record is asked for again within `FRESH_SECONDS`, or once a change of it is heard of; while the store cannot
     answer, what was known last holds for `LAST_KNOWN_SECONDS`. Of keys only those that are there: that one was unknown
     a moment ago is no reason to refuse it now. Where changes may have been missed, everything is asked for again.
 
@@ -85,12 +86,15 @@ class CachedRecords:
         """The record, None where there is none or none that can be used. Raises StoreUnavailable."""
         slot = kind, record_id
         known = self._known.get(slot)
-        if known is not None and self._freshness.is_fresh(known.asked):
-            self._known.move_to_end(slot)
-            return known
-        if known is None and self._is_known_miss(kind, record_id):
-            return None
-        return await self._ask(slot)
+        if known is None:
+            return None if self._is_known_miss(kind, record_id) else await self._ask(slot)
+        left = self._freshness.share_left(known.asked)
+        if left <= 0:
+            return await self._ask(slot)
+        self._known.move_to_end(slot)
+        if left < AGEING_SHARE:
+            self._ask_ahead(slot)
+        return known
 
     async def models(self) -> ModelLayer:
         """All models of the store in order; the same object until one of them changes. Never raises."""
@@ -104,11 +108,11 @@ class CachedRecords:
 
     def _is_settled(self, slot: Slot) -> bool:
         known = self._known.get(slot)
-        return self._freshness.is_fresh(known.asked) if known is not None else self._is_known_miss(*slot)
+        return self._freshness.share_left(known.asked) > 0 if known is not None else self._is_known_miss(*slot)
 
     def _is_known_miss(self, kind: Kind, record_id: str) -> bool:
         asked = self._misses[kind].get(record_id)
-        if asked is None or not self._freshness.is_fresh(asked):
+        if asked is None or self._freshness.share_left(asked) <= 0:
             return False
         return kind != "key" or self._source.available
 
@@ -119,6 +123,10 @@ class CachedRecords:
         if len(self._flights) >= MOST_LOOK_UPS or (is_stranger and self._unknown_keys.is_used_up()):
             raise StoreUnavailable("Too many records are being looked up; ask again in a moment.")
         return await self._flights.join(slot, partial(self._look_up, slot))
+
+    def _ask_ahead(self, slot: Slot) -> None:
+        if self._source.available and len(self._flights) < MOST_LOOK_UPS:
+            self._flights.begin(slot, partial(self._look_up, slot))
 
     async def _look_up(self, slot: Slot) -> Known | None:
         asked = self._freshness.now()

@@ -16,6 +16,8 @@ FRESH_SECONDS = 4.5
 FRESH_WHILE_DEAF_SECONDS = 0.5
 # Where the store cannot answer, what was known last holds, but not for ever.
 LAST_KNOWN_SECONDS = 600.0
+# In the last part of its time, what is in use goes on being used while it is asked for again, and nobody waits.
+AGEING_SHARE = 0.35
 
 Result = TypeVar("Result")
 
@@ -40,12 +42,15 @@ class Freshness:
     def now(self) -> Asked:
         return Asked(self.clock(), self._doubts)
 
-    def is_fresh(self, asked: Asked) -> bool:
-        """Whether an answer to what was `asked` then can be used without asking again."""
+    def share_left(self, asked: Asked) -> float:
+        """How much is left of the time for which an answer to what was `asked` then can be used without asking again.
+
+        1 for an answer that has just come, 0 or less for one that must not be used, unless the store cannot be asked.
+        """
         if asked[1] != self._doubts:
-            return False
+            return 0.0
         seconds = FRESH_SECONDS if self._source.hears_changes else FRESH_WHILE_DEAF_SECONDS
-        return self.clock() - asked[0] < seconds
+        return 1.0 - (self.clock() - asked[0]) / seconds
 
     def may_stand_in(self, asked: Asked) -> bool:
         """Whether it may be used where asking is not possible."""
@@ -68,11 +73,15 @@ class Flights(Generic[Result]):
         return len(self._flying)
 
     async def join(self, slot: Hashable, look_up: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        return await asyncio.shield(self.begin(slot, look_up))
+
+    def begin(self, slot: Hashable, look_up: Callable[[], Coroutine[Any, Any, Result]]) -> asyncio.Task[Result]:
+        """For those who do not wait. What is under way already is not begun again."""
         flight = self._flying.get(slot)
         if flight is None:
             flight = self._flying[slot] = asyncio.create_task(look_up())
             flight.add_done_callback(lambda done: self._land(slot, done))
-        return await asyncio.shield(flight)
+        return flight
 
     def is_current(self, slot: Hashable) -> bool:
         """To be asked within a look-up: whether its answer may be kept, no change having come in the meantime."""

@@ -50,10 +50,11 @@ class LayeredStore:
     async def user(self, user_id: Id) -> User:
         listed = self._yaml.listed_user(user_id)
         known = await self._find_beside(listed, ("user", id_text(user_id)))
-        user = listed if known is None else await self._joined("user", listed, known)
-        if user is None:
-            return User(id=user_id, tier=self._tiers[0])
-        if user.organisations or user.plans:
+        if known is None:
+            return listed if listed is not None else User(id=user_id, tier=self._tiers[0])
+        user = await self._joined("user", listed, known)
+        if known.warmed is not known.asked:
+            known.warmed = known.asked
             await self._records.warm(_memberships(user))
         return user
 

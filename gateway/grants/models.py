@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gateway.config.documents import InvalidDocument, parse_document
 from gateway.errors import StoreUnavailable
 from gateway.grants.base import RecordStore
-from gateway.grants.freshness import Asked, Complaints, Flights, Freshness
+from gateway.grants.freshness import AGEING_SHARE, Asked, Complaints, Flights, Freshness
 from gateway.types import Model
 
 _AT_A_TIME = 500
@@ -49,11 +49,15 @@ class RuntimeModels:
 
     async def current(self) -> ModelLayer:
         """The same object until a model changes. Never raises: while the store is away, what was known last holds."""
-        if self._asked is not None and not self._is_outdated and self._freshness.is_fresh(self._asked):
-            return self._layer
-        if not self._source.available:
-            return self._last_known()
-        return await self._flights.join("models", self._look_up)
+        left = self._share_left()
+        if left <= 0:
+            return await self._flights.join("models", self._look_up) if self._source.available else self._last_known()
+        if left < AGEING_SHARE and self._source.available:
+            self._flights.begin("models", self._look_up)
+        return self._layer
+
+    def _share_left(self) -> float:
+        return 0.0 if self._asked is None or self._is_outdated else self._freshness.share_left(self._asked)
 
     def changed(self) -> None:
         self._is_outdated = True

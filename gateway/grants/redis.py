@@ -80,14 +80,15 @@ class RedisStore:
         self._line = CommandLine(self._address, log, self._learn_later)
         channels = {self._key("changed"): self._hear_change, self._key("cooldown"): self._hear_cooldown}
         self._listening = Listening(self._address, log, channels, self._listen_anew)
+        self._asking, self._hearing = self._line.upkeep, self._listening.upkeep
 
     @property
     def available(self) -> bool:
-        return self._line.is_up
+        return self._asking.is_up
 
     @property
     def hears_changes(self) -> bool:
-        return self._listening.is_up
+        return self._hearing.is_up
 
     async def start(self) -> None:
         await asyncio.gather(self._line.start(), self._listening.start())
@@ -100,9 +101,9 @@ class RedisStore:
         await self._line.stop()
 
     def status(self) -> StoreStatus:
-        fault = self._line.fault or self._listening.fault
+        fault = self._asking.fault or self._hearing.fault
         detail = f"{self._address}: {fault}" if fault is not None else None
-        return StoreStatus("redis", self._line.is_up, self._listening.is_up, detail)
+        return StoreStatus("redis", self._asking.is_up, self._hearing.is_up, detail)
 
     async def get(self, kind: Kind, record_id: str) -> bytes | None:
         return (await self.get_many(kind, [record_id]))[0]
@@ -207,7 +208,7 @@ class RedisStore:
 
     def _learn_later(self) -> None:
         """When either connection has come up: only with both is nothing missed, and either may be the later one."""
-        if self._line.is_up and self._listening.is_up:
+        if self._asking.is_up and self._hearing.is_up:
             self._learning = asyncio.create_task(self._learn_cooldowns())
 
     async def _learn_cooldowns(self) -> None:

@@ -5,7 +5,8 @@
     told      what callers are told: headers and refusals       errors    the two kinds of 429
     base      the contract of a limiter                         flights   one load for all who wait for it
     memory    a limiter within one process
-    redis     one for many workers and machines; `link` is its connection, `script.lua` its atomic steps
+    redis     one for many workers and machines; `link` is its connection, `patience` how long it waits,
+              `script.lua` its atomic steps
 
 `redis` is not imported here: only who uses it needs redis-py.
 """

@@ -30,6 +30,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from gateway.limits.patience import Patience
 from gateway.types import Secret
 
 _MOST_IN_BATCH = 256
@@ -79,7 +80,7 @@ class Link:
         self._dialler = ConnectionPool.from_url(
             url.reveal(),
             socket_timeout=None,  # time-outs are ours, a whole batch at a time
-            socket_connect_timeout=timeout_seconds,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             protocol=2,
         )
@@ -118,14 +119,14 @@ class Link:
         self._task = None
         self._went_down(None)
 
-    async def ask(self, message: bytes, timeout_seconds: float) -> list[Any]:
-        """The script's answer. Raises LinkDown, at the latest after `timeout_seconds`."""
+    async def ask(self, message: bytes, patience: Patience) -> list[Any]:
+        """The script's answer. Raises LinkDown, at the latest when `patience` is at its end."""
         if not self.is_up:
             raise LinkDown(sent=False)
         answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         self._enqueue(_Command(message, answer, kept=False))
         try:
-            async with asyncio.timeout(timeout_seconds):
+            async with patience:
                 return await answer
         except TimeoutError:
             raise LinkDown(sent=True) from None
@@ -166,7 +167,7 @@ class Link:
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     async def _prove(self, connection: AbstractConnection) -> None:
-        async with asyncio.timeout(self._timeout_seconds):
+        async with Patience(self._timeout_seconds):
             await connection.connect()  # type: ignore[no-untyped-call]  # theirs
             await self._load_script(connection)
             (answer,) = await self._exchange(connection, [_Command(self._greeting(), None, kept=False)])
@@ -206,7 +207,7 @@ class Link:
             await self._wake.wait()
 
     async def _deliver(self, connection: AbstractConnection, batch: list[_Command]) -> list[Any]:
-        async with asyncio.timeout(self._timeout_seconds):
+        async with Patience(self._timeout_seconds):
             answers = await self._exchange(connection, batch)
             forgotten = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
             if forgotten:  # SCRIPT FLUSH

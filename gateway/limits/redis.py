@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +26,7 @@ from gateway.limits.base import Rebuild, Reservation
 from gateway.limits.flights import Flights
 from gateway.limits.link import Link, LinkDown
 from gateway.limits.memory import MemoryLimiter
+from gateway.limits.patience import Patience
 from gateway.limits.periods import bounds
 from gateway.limits.told import refusal
 from gateway.limits.values import Demand, Standing, Used, nano, totals_period
@@ -47,27 +48,12 @@ class _Live(NamedTuple):
     alone: MemoryLimiter | None = None
 
 
-class _Budget:
-    """How long one request may yet wait for Redis."""
-
-    def __init__(self, seconds: float) -> None:
-        self.left_seconds = seconds
-
-    async def spend_on(self, ask: Callable[[float], Awaitable[list[Any]]]) -> list[Any]:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        try:
-            return await ask(max(0.0, self.left_seconds))
-        finally:
-            self.left_seconds -= loop.time() - began
-
-
 class RedisLimiter:
     """See the module, and `base` for what is promised. `start` before use, `close` at the end.
 
     `prefix` is that of `store.prefix`; keys begin with it and `limit:`. `lease_seconds`: how long a worker that is not
-    heard of keeps its reservations. `timeout_seconds`: how long Redis may delay a request. `clock`: "caller" goes by
-    the `now` of each call instead of the time of Redis, for tests of the calendar.
+    heard of keeps its reservations. `timeout_seconds`: how long Redis may delay a request (see `Patience`). `clock`:
+    "caller" goes by the `now` of each call instead of the time of Redis, for tests of the calendar.
     """
 
     def __init__(
@@ -137,6 +123,8 @@ class RedisLimiter:
     async def reserve(
         self, request_id: str, demands: Sequence[Demand], *, tokens: int, cost: float, now: float
     ) -> Reservation:
+        if not demands:
+            return Reservation(request_id, demands, tokens, cost, (), now)
         try:
             return await self._reserve(request_id, demands, tokens, cost, now)
         except LinkDown as down:
@@ -203,10 +191,10 @@ class RedisLimiter:
     ) -> _Answer:
         """The answer to a reserve, once all totals that it takes are there. Without a request id it only looks."""
         rows = [_row(demand) for demand in demands]
-        budget = _Budget(self._timeout_seconds)
+        patience = Patience(self._timeout_seconds)
         while True:
             message = self._message("reserve", now, self._holder, request_id, tokens, nano(cost), rows)
-            reply = await budget.spend_on(lambda seconds, message=message: self._link.ask(message, seconds))  # type: ignore[misc]
+            reply = await self._link.ask(message, patience)
             if reply[0] in (_ADMITTED, _REFUSED):
                 return _Answer.read(reply)
             demand = demands[reply[2]]
@@ -231,7 +219,7 @@ class RedisLimiter:
             raise
         figures = totals.requests, totals.tokens, nano(totals.cost)
         message = self._message("install", now, scope, period, start, end, *figures)
-        await self._link.ask(message, self._timeout_seconds)
+        await self._link.ask(message, Patience(self._timeout_seconds))
 
     # -- leases
 
@@ -267,7 +255,7 @@ class RedisLimiter:
     async def _beat(self) -> bool:
         """Tells Redis that this worker lives. True where dead workers have left more than one beat can clear up."""
         loop = asyncio.get_running_loop()
-        life, more = await self._link.ask(self._beat_message(), self._timeout_seconds)
+        life, more = await self._link.ask(self._beat_message(), Patience(self._timeout_seconds))
         was_silent = loop.time() - self._heard_at > self._lease_seconds
         self._heard_at = loop.time()
         name = life.decode()

@@ -96,7 +96,7 @@ def _full(demand: Demand, at: Standing) -> Iterator[_Full]:
     if limits.tokens is not None and at.tokens + at.tokens_reserved >= limits.tokens:
         yield _Full(_used_up(who, f"{limits.tokens} tokens", demand, at), None)
     if limits.cost is not None and at.cost_nano + at.cost_reserved_nano >= nano(limits.cost):
-        yield _Full(_used_up(who, f"budget of {limits.cost:g}", demand, at), None)
+        yield _Full(_used_up(who, f"budget of {limits.cost:.12g}", demand, at), None)
     if limits.rpm is not None and at.minute_requests >= limits.rpm:
         yield _Full(f"{who} reached the limit of {limits.rpm} requests per minute.", at.rpm_wait)
     if limits.tpm is not None and at.minute_tokens >= limits.tpm:

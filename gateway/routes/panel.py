@@ -1,0 +1,237 @@
+"""What a panel's front end calls: chat, studio, discovery, and the relay with the model in the URL (contract §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+from aiohttp import web
+
+from gateway import openai
+from gateway.errors import NoModelGranted, UpstreamFault
+from gateway.grants.resolve import Named, accessible, resolve
+from gateway.limits import grant_scope
+from gateway.panel import (
+    AiUnavailable,
+    ChatAnswer,
+    ChatBody,
+    ChatEnd,
+    KeptStream,
+    ModelView,
+    MyModel,
+    RetoldStream,
+    StudioAnswer,
+    StudioBody,
+    TierRequired,
+    Transcript,
+    completion_body,
+    my_model,
+    own_headers,
+    reaches,
+    read_as,
+    transcript_of,
+    usage_view,
+    view,
+)
+from gateway.relay.story import Ask, RelayRoute, Story
+from gateway.routes.openai import RELAYED, ask_for, refuse_fields
+from gateway.routes.table import Hit, Route, RouteHandler
+from gateway.server import Answer, Headers, read_body
+from gateway.types import Access, Limits
+
+JSON = ("content-type", "application/json")
+CHAT = next(relayed for relayed in RELAYED if relayed.path == "/chat/completions")
+NO_MODEL_REPLY = "No AI model has been set up for your account yet. Please ask your administrator for one."
+
+_MOST_UNPACKED_BYTES = 16 * 2**20
+_GZIP_OR_ZLIB = 47  # zlib's window bits: either header is taken
+_BY_THE_MONTH = Limits()  # a model without limits is counted by the month
+
+
+class Said(NamedTuple):
+    """What a panel can be told of an answer. `model` None: there was none to ask."""
+
+    transcript: Transcript
+    usage: openai.Usage | None
+    model: str | None
+
+
+class Words(NamedTuple):
+    """How a route tells an answer: whole, and as the last event of a stream."""
+
+    whole: Callable[[Said], msgspec.Struct]
+    end: Callable[[Said], msgspec.Struct]
+
+
+# -- chat and studio
+
+
+async def chat(hit: Hit) -> web.StreamResponse:
+    asked = read_as(ChatBody, await body_of(hit))
+    return await converse(hit, completion_body(asked, max_tokens=hit.state.settings.chat.max_tokens), CHAT_WORDS)
+
+
+async def studio(hit: Hit) -> web.StreamResponse:
+    settings = hit.state.settings
+    if not reaches(hit.caller.user.tier, settings.studio.tier, settings.tiers):
+        raise TierRequired(settings.studio.tier)
+    asked = read_as(StudioBody, await body_of(hit))
+    body = completion_body(asked, max_tokens=asked.max_tokens, temperature=asked.temperature)
+    return await converse(hit, body, STUDIO_WORDS)
+
+
+async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> web.StreamResponse:
+    """Asks the model and tells its answer, or that there is no model to ask.
+
+    Raises AiUnavailable where no endpoint has an answer that could be shown, and whatever the relay refuses.
+    """
+    streamed = body.fields.get("stream") is True
+    try:
+        ask = await ask_for(hit, CHAT, body)
+    except NoModelGranted:
+        return without_model(hit, words, streamed=streamed)
+    return await (told_in_events(hit, ask, words) if streamed else told_whole(hit, ask, words))
+
+
+async def told_whole(hit: Hit, ask: Ask, words: Words) -> web.StreamResponse:
+    story = Story(hit.state.relay, hit.request, hit.call, ask, KeptStream())
+    transcript, headers = heard(await answer_of(story))
+    return Answer(200, [JSON, *headers], msgspec.json.encode(words.whole(said(story, transcript))))
+
+
+async def told_in_events(hit: Hit, ask: Ask, words: Words) -> web.StreamResponse:
+    stream = RetoldStream(lambda transcript: msgspec.json.encode(words.end(said(story, transcript))))
+    story = Story(hit.state.relay, hit.request, hit.call, ask, stream)
+    answer = await answer_of(story)
+    if answer is not stream:  # the upstream did not stream
+        transcript, headers = heard(answer)
+        stream.tell_whole(hit.request, headers, transcript)
+    return stream
+
+
+def without_model(hit: Hit, words: Words, *, streamed: bool) -> web.StreamResponse:
+    """Not an error: a chat window shows it like any other answer."""
+    transcript = Transcript()
+    transcript.say(NO_MODEL_REPLY)
+    nothing = Said(transcript, None, None)
+    if not streamed:
+        return Answer(200, [JSON], msgspec.json.encode(words.whole(nothing)))
+    stream = RetoldStream(lambda _: msgspec.json.encode(words.end(nothing)))
+    stream.tell_whole(hit.request, [("x-request-id", hit.call.request_id)], transcript)
+    return stream
+
+
+async def answer_of(story: Story) -> web.StreamResponse:
+    try:
+        return await story.tell()
+    except UpstreamFault as fault:
+        raise AiUnavailable(fault.message, headers=fault.headers) from None
+
+
+def heard(answer: web.StreamResponse) -> tuple[Transcript, Headers]:
+    """What a relayed answer says, and the headers that are true of its retelling. Raises AiUnavailable."""
+    transcript: Transcript | None = None
+    headers: Headers = ()
+    if isinstance(answer, KeptStream):
+        transcript, headers = answer.transcript, own_headers(answer.headers_kept)
+    elif isinstance(answer, Answer):
+        headers = own_headers(answer.fields)
+        if answer.status >= 400:
+            raise AiUnavailable("The model's provider refused the request.", headers=tuple(headers))
+        transcript = transcript_of(unpacked(answer))
+    if transcript is None:
+        raise AiUnavailable("The model's answer could not be read.", headers=tuple(headers))
+    return transcript, headers
+
+
+def unpacked(answer: Answer) -> bytes:
+    """The body, which may be compressed although none of it was asked for; empty where it cannot be read."""
+    encoding = dict(answer.fields).get("content-encoding")
+    if encoding is None:
+        return answer.content
+    try:
+        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(answer.content, _MOST_UNPACKED_BYTES)
+    except zlib.error:
+        return b""
+
+
+def said(story: Story, transcript: Transcript) -> Said:
+    served = story.call.served
+    return Said(transcript, story.seen.usage, served.name if served is not None else None)
+
+
+def _studio_answer(said: Said) -> StudioAnswer:
+    transcript = said.transcript
+    return StudioAnswer(transcript.reply, said.model, usage_view(said.usage), transcript.finish_reason)
+
+
+CHAT_WORDS = Words(
+    whole=lambda said: ChatAnswer(said.transcript.reply),
+    end=lambda said: ChatEnd(said.transcript.reply, usage_view(said.usage)),
+)
+STUDIO_WORDS = Words(whole=_studio_answer, end=_studio_answer)
+
+
+# -- discovery
+
+
+async def list_models(hit: Hit) -> web.StreamResponse:
+    """Every model there is, whoever may use it."""
+    models = (await hit.state.store.catalogue()).models
+    return Answer(200, [JSON], msgspec.json.encode([view(model) for model in models]))
+
+
+async def list_my_models(hit: Hit) -> web.StreamResponse:
+    """The caller's models in order of assignment, with what their limits leave."""
+    granted = accessible(hit.caller, await hit.state.store.catalogue())
+    rows = await asyncio.gather(*[_counted(hit, access) for access in granted])
+    return Answer(200, [JSON], msgspec.json.encode(rows))
+
+
+async def _counted(hit: Hit, access: Access) -> MyModel:
+    scope, now = grant_scope(access, hit.caller), hit.state.clock().timestamp()
+    return my_model(access, await hit.state.limiter.used(scope, access.limits or _BY_THE_MONTH, now))
+
+
+# -- the relay with the model in the URL
+
+
+def proxy_handler(relayed: RelayRoute) -> RouteHandler:
+    """The same relay; whatever the body says of its model, the URL's is asked."""
+
+    async def handler(hit: Hit) -> web.StreamResponse:
+        body = openai.read_body(await body_of(hit))
+        refuse_fields(body, hit.state.settings.routing.refuse_fields)
+        catalogue = await hit.state.store.catalogue()
+        named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
+        hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
+        return await hit.state.relay.answer(hit.request, hit.call, Ask(relayed, body, hit.caller, access, catalogue))
+
+    return handler
+
+
+async def body_of(hit: Hit) -> bytes:
+    server = hit.state.settings.server
+    return await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
+
+
+# The paths are rows, spelled out: one that is written in any other way (dots, escapes, doubled slashes) is not found.
+ROUTES = [
+    Route("POST", "/api/ai/chat", chat, body=ChatBody, answer=ChatAnswer, summary="Chat with a model"),
+    Route("POST", "/api/ai/studio", studio, body=StudioBody, answer=StudioAnswer, summary="Chat, with settings"),
+    Route("GET", "/api/ai/models", list_models, answer=list[ModelView], summary="Every model"),
+    Route("GET", "/api/ai/my-models", list_my_models, answer=list[MyModel], summary="The caller's models"),
+    *(
+        Route(
+            "POST",
+            f"/api/ai/proxy/{{modelId}}{version}{relayed.path}",
+            proxy_handler(relayed),
+            summary="The OpenAI route of this name, asked of the model in the path",
+        )
+        for relayed in RELAYED
+        for version in ("", "/v1")
+    ),
+]

@@ -1,0 +1,532 @@
+"""Redis that goes, comes back, forgets, or is slow: what the limiter does then."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
+
+import pytest
+from limits_kit import NOON, Counter, Ledger, RedisServer, demand, until
+
+from gateway.limits import Demand, QuotaUsedUp, RateLimited, Rebuild, Reservation, Totals, bounds
+from gateway.limits.redis import RedisLimiter
+from gateway.types import Limits, Secret
+
+Start = Callable[..., Awaitable[RedisLimiter]]
+DAY = Limits(requests=1000, tokens=1_000_000, period="month")
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+async def start(redis_server: RedisServer, ledger: Ledger, log: Log) -> AsyncIterator[Start]:
+    """Starts limiters against a server of the test's own, and closes them."""
+    started: list[RedisLimiter] = []
+
+    async def start_one(
+        lease_seconds: float = 10.0,
+        url: Secret = redis_server.url,
+        rebuild: Rebuild = ledger.rebuild,
+        clock: Literal["redis", "caller"] = "redis",
+    ) -> RedisLimiter:
+        limiter = RedisLimiter(url, rebuild, log=log, lease_seconds=lease_seconds, clock=clock)
+        started.append(limiter)
+        await limiter.start()
+        return limiter
+
+    yield start_one
+    for limiter in started:
+        await limiter.close()
+
+
+def counters(*limiters: RedisLimiter) -> list[Counter]:
+    return [Counter(limiter, time.time) for limiter in limiters]
+
+
+async def healed(limiter: RedisLimiter) -> None:
+    async def is_up() -> bool:
+        return not limiter.is_degraded
+
+    await until(is_up)
+
+
+def settle(limiter: RedisLimiter, held: Reservation, tokens: int = 1) -> None:
+    limiter.settle(held, tokens=tokens, cost=0.0, now=time.time())
+
+
+async def running(limiter: RedisLimiter, demands: tuple[Demand, ...]) -> int:
+    return (await limiter.standing(demands, time.time()))[0].running
+
+
+# -- the ordinary way
+
+
+async def test_one_round_trip_a_request_and_fewer_under_load(start: Start) -> None:
+    """A request waits for one round trip; those that come together share it."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(rpm=10_000, tokens=10_000_000)
+    settle(limiter, await counter.take(limits))
+    before = limiter.round_trips
+    for _ in range(50):
+        await counter.take(limits)
+    assert limiter.round_trips - before == 50
+    before = limiter.round_trips
+    await asyncio.gather(*[counter.take(limits) for _ in range(50)])
+    assert limiter.round_trips - before == 1
+
+
+async def test_no_limits_no_round_trip(start: Start) -> None:
+    """Callers without limits cost Redis nothing."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    before = limiter.round_trips
+    held = await counter.take(())
+    assert held.headers() == []
+    settle(limiter, held)
+    assert await running(limiter, demand(rpm=1)) == 0
+    assert limiter.round_trips - before == 1
+
+
+async def test_a_script_that_redis_forgot_is_given_again(start: Start, redis_server: RedisServer, log: Log) -> None:
+    """SCRIPT FLUSH is noticed and mended without anybody seeing it."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(concurrency=1)
+    held = await counter.take(limits)
+    assert redis_server.command("SCRIPT", "FLUSH") == b"+OK\r\n"
+    settle(limiter, held)
+    await counter.take(limits)
+    assert len(log.lines) == 1
+    assert not limiter.is_degraded
+
+
+async def test_workers_count_together(start: Start) -> None:
+    """Two limiters, one Redis: what one admits is missing for the other."""
+    one, two = counters(await start(), await start())
+    limits = demand(rpm=3, requests=1000)
+    await one.take(limits)
+    await two.take(limits)
+    await one.take(limits)
+    assert isinstance(await two.refused(limits), RateLimited)
+
+
+async def test_close_tells_what_is_left_to_tell(start: Start) -> None:
+    """What is settled in the last moment of a worker is not lost, nor left running until its lease ends."""
+    limiter, observer = await start(), await start()
+    (counter,) = counters(limiter)
+    limits = (Demand("user:1:model:1", DAY),)
+    for held in [await counter.take(limits) for _ in range(600)]:
+        settle(limiter, held, tokens=2)
+    await limiter.close()
+    (standing,) = await observer.standing(limits, time.time())
+    assert (standing.used, standing.running) == (Totals(600, 1200), 0)
+
+
+async def test_all_keys_are_under_the_prefix(start: Start, redis_server: RedisServer) -> None:
+    """The panel's keys and ours do not meet."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    settle(limiter, await counter.take(demand(rpm=3, requests=1000, concurrency=3)))
+    await counter.take(demand(rpm=3, requests=1000, concurrency=3))
+    names = [word for word in redis_server.command("KEYS", "*").split(b"\r\n")[1:-1] if not word.startswith(b"$")]
+    assert names
+    assert all(name.startswith(b"gw:limit:") for name in names)
+
+
+# -- Redis away
+
+
+async def test_redis_away_each_worker_limits_alone_and_heals(start: Start, redis_server: RedisServer, log: Log) -> None:
+    """No error but those of limits; the limit itself holds, for this worker; when Redis is back it counts again."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(requests=5, period="month")
+    redis_server.kill()
+    assert await counter.used_up_by(limits) == 5
+    assert limiter.is_degraded
+    redis_server.start()
+    await healed(limiter)
+    assert len(log.lines) == 3
+    assert log.lines[0] == log.lines[2]
+    redis_server.kill()
+    assert await counter.used_up_by(limits) == 5, "the next time, it counts from what the ledger knows then"
+
+
+async def test_redis_away_from_the_start_is_no_error(redis_server: RedisServer, start: Start) -> None:
+    """A gateway starts without its Redis, and takes it up when it comes."""
+    redis_server.kill()
+    limiter = await start()
+    (counter,) = counters(limiter)
+    assert await counter.used_up_by(demand(rpm=2)) == 2
+    redis_server.start()
+    await healed(limiter)
+
+
+async def test_redis_killed_and_restarted_under_load(start: Start, redis_server: RedisServer) -> None:
+    """Clients see admissions and the two kinds of 429, nothing else; afterwards nothing is left running."""
+    limiters = [await start(), await start()]
+    limits, outcomes, stop = demand(rpm=1_000_000, requests=10_000_000, concurrency=50), set(), asyncio.Event()
+
+    async def client(counter: Counter, name: int) -> None:
+        while not stop.is_set():
+            try:
+                held = await counter.take(limits)
+            except (RateLimited, QuotaUsedUp) as refusal:
+                outcomes.add(type(refusal))
+            else:
+                outcomes.add(Reservation)
+                settle(counter.limiter, held)
+            await asyncio.sleep(0.001)
+
+    clients = [asyncio.create_task(client(counter, number)) for counter in counters(*limiters) for number in range(10)]
+    for _ in range(2):
+        redis_server.kill()
+        await until(lambda: all_degraded(limiters, True))
+        redis_server.start()
+        await until(lambda: all_degraded(limiters, False))
+    stop.set()
+    await asyncio.gather(*clients)
+    assert Reservation in outcomes
+    assert outcomes <= {Reservation, RateLimited, QuotaUsedUp}
+    assert [await running(limiter, limits) for limiter in limiters] == [0, 0]
+
+
+async def all_degraded(limiters: list[RedisLimiter], wanted: bool) -> bool:
+    return all(limiter.is_degraded is wanted for limiter in limiters)
+
+
+async def test_a_redis_that_hangs_delays_nobody_for_long(start: Start, redis_server: RedisServer) -> None:
+    """250 ms for those who ask first (and what this machine adds); then nothing."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(rpm=100)
+    await counter.take(limits)
+    redis_server.signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        await asyncio.gather(*[counter.take(limits) for _ in range(20)])
+        assert time.monotonic() - began < 0.25 + 0.5
+        await until(lambda: all_degraded([limiter], True))
+        began = time.monotonic()
+        await asyncio.gather(*[counter.take(limits) for _ in range(20)])
+        assert time.monotonic() - began < 0.25
+    finally:
+        redis_server.signal(signal.SIGCONT)
+    await healed(limiter)
+
+
+async def test_a_worker_that_is_late_itself_does_not_blame_redis(start: Start) -> None:
+    """Its loop stands still for longer than the time-out, while the answer lies there: it goes on as if nothing was."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(rpm=100, requests=100, period="month")
+    asking = [asyncio.create_task(counter.take(limits)) for _ in range(3)]
+    for _ in range(4):
+        asyncio.get_running_loop().call_soon(time.sleep, 0.3)  # what is tested: nothing waits for it
+        await asyncio.sleep(0)
+    await asyncio.gather(*asking)
+    assert not limiter.is_degraded
+    assert await running(limiter, limits) == 3
+
+
+async def test_what_was_used_while_redis_was_away_is_told_to_it(start: Start, redis_server: RedisServer) -> None:
+    """Totals in a Redis that kept its data have nothing missing: ended and running requests are entered, once."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = (Demand("user:1:model:1", DAY),)
+    settle(limiter, await counter.take(limits), tokens=10)
+    before = await counter.take(limits)
+    redis_server.signal(signal.SIGSTOP)
+    try:
+        # The first of these reaches Redis when it goes on, though its asker has been told otherwise.
+        ended, running_on = await counter.take(limits), await counter.take(limits)
+        settle(limiter, ended, tokens=100)
+        assert limiter.is_degraded
+    finally:
+        redis_server.signal(signal.SIGCONT)
+    await healed(limiter)
+    assert await limiter.used("user:1:model:1", DAY, time.time()) == Totals(4, 110)
+    assert await running(limiter, limits) == 2
+    settle(limiter, before, tokens=1000)
+    settle(limiter, running_on, tokens=10_000)
+    (standing,) = await limiter.standing(limits, time.time())
+    assert standing.used == Totals(4, 11_110)
+    assert (standing.running, standing.tokens_reserved) == (0, 0)
+
+
+async def test_what_is_to_be_told_outlives_vain_attempts(start: Start, redis_server: RedisServer) -> None:
+    """Ends wait until Redis can be reached, however often it cannot."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = (Demand("user:1:model:1", DAY),)
+    held = await counter.take(limits)
+    async with redis_server.out_of_reach(attempts=2) as tried:
+        await limiter.standing(limits, time.time())
+        assert limiter.is_degraded
+        settle(limiter, held, tokens=100)
+        settle(limiter, await counter.take(limits), tokens=1000)
+        await tried.wait()
+    await healed(limiter)
+    (standing,) = await limiter.standing(limits, time.time())
+    assert (standing.used, standing.running, standing.tokens_reserved) == (Totals(2, 1100), 0, 0)
+
+
+async def test_an_end_that_is_told_twice_counts_once(start: Start, redis_server: RedisServer) -> None:
+    """Redis hangs with the telling in hand, and gets it again over the next connection."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = (Demand("user:1:model:1", DAY),)
+    held = await counter.take(limits, tokens=5)
+    redis_server.signal(signal.SIGSTOP)
+    try:
+        settle(limiter, held, tokens=100)
+        await until(lambda: all_degraded([limiter], True))
+    finally:
+        redis_server.signal(signal.SIGCONT)
+    await healed(limiter)
+    (standing,) = await limiter.standing(limits, time.time())
+    assert (standing.used, standing.running, standing.tokens_reserved) == (Totals(1, 100), 0, 0)
+
+
+async def test_a_request_refused_alone_is_not_left_in_redis(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """One that Redis admits late, after this worker has refused it by itself, is given back."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(requests=5, concurrency=5, period="month")
+    settle(limiter, await counter.take(limits))
+    ledger.known["user:1:model:1"] = Totals(requests=5)
+    redis_server.signal(signal.SIGSTOP)
+    try:
+        assert isinstance(await counter.refused(limits), QuotaUsedUp)
+    finally:
+        redis_server.signal(signal.SIGCONT)
+    await healed(limiter)
+    (standing,) = await limiter.standing(limits, time.time())
+    assert (standing.running, standing.requests) == (0, 1)
+
+
+async def test_a_period_that_began_while_redis_was_away_is_loaded(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """What was used in it was counted by nobody but the ledger."""
+    limiter = await start(clock="caller")
+    (counter,) = counters(limiter)
+    limits, edge = demand(requests=100, period="month"), bounds("month", NOON)[1]
+    await counter.take(limits, now=NOON)
+    redis_server.signal(signal.SIGSTOP)
+    try:
+        await counter.take(limits, now=NOON)
+        assert limiter.is_degraded
+        settle(limiter, await counter.take(limits, now=edge + 1))
+    finally:
+        redis_server.signal(signal.SIGCONT)
+    await healed(limiter)
+    ledger.known["user:1:model:1"] = Totals(requests=7)
+    assert await limiter.used("user:1:model:1", limits[0].limits, edge + 2) == Totals(7)
+
+
+async def test_a_client_that_leaves_while_redis_is_asked_holds_nothing(start: Start, redis_server: RedisServer) -> None:
+    """The reservation may be made after the client has gone; then it is given back."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(concurrency=1, rpm=5, requests=5)
+    await limiter.used("user:1:model:1", limits[0].limits, time.time())
+    asking = asyncio.create_task(counter.take(limits))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    (standing,) = await limiter.standing(limits, time.time())
+    assert (standing.running, standing.minute_requests, standing.requests) == (0, 0, 0)
+
+
+async def test_a_redis_out_of_memory_counts_as_away(start: Start, redis_server: RedisServer, log: Log) -> None:
+    """It answers, but keeps nothing: each worker limits alone until it can again."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    redis_server.command("CONFIG", "SET", "maxmemory", "1")
+    assert await counter.used_up_by(demand(rpm=3)) == 3
+
+    async def has_tried_again() -> bool:
+        calls = re.search(rb"cmdstat_script(?:\|load)?:calls=(\d+)", redis_server.command("INFO", "commandstats"))
+        return calls is not None and int(calls[1]) >= 3
+
+    await until(has_tried_again)
+    assert limiter.is_degraded
+    redis_server.command("CONFIG", "SET", "maxmemory", "0")
+    await healed(limiter)
+    await counter.take(demand(rpm=3))
+    assert not limiter.is_degraded
+    assert "OOM" in log.lines[1]
+    assert len(log.lines) == 3
+
+
+async def test_no_credential_in_log_or_repr(start: Start, redis_server: RedisServer, log: Log) -> None:
+    """A refused password is told of without the password."""
+    url = Secret(redis_server.url.reveal().replace("unix://", "unix://someone:swordfish@"))
+    limiter = await start(url=url)
+    assert limiter.is_degraded
+    assert log.lines
+    assert "swordfish" not in "".join(log.lines) + repr(limiter)
+
+
+async def test_a_url_that_is_none_is_refused_at_once(ledger: Ledger) -> None:
+    """A mistake in `store.url` is found when the limiter is made, not in the background."""
+    with pytest.raises(ValueError, match="scheme"):
+        RedisLimiter(Secret("localhost:6379"), ledger.rebuild, log=print)
+
+
+# -- Redis that forgot
+
+
+async def test_lost_data_are_rebuilt_once_for_all_workers(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """FLUSHALL: of 4 workers with 10 requests each waiting, one asks the ledger, and what it says counts for all."""
+    limiters = [await start() for _ in range(4)]
+    limits = demand(requests=100, period="month")
+    for counter in counters(*limiters):
+        settle(counter.limiter, await counter.take(limits))
+    assert len(ledger.asked) == 1
+    redis_server.command("FLUSHALL")
+    ledger.known["user:1:model:1"] = Totals(requests=90)
+    outcomes = await asyncio.gather(
+        *[counter.take(limits) for counter in counters(*limiters) for _ in range(10)], return_exceptions=True
+    )
+    assert sum(isinstance(each, Reservation) for each in outcomes) == 10
+    assert len(ledger.asked) == 2
+
+
+async def test_running_requests_are_entered_again_after_a_loss(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """A flushed Redis does not let twice as many run at a time, and counts them when they end."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(concurrency=2, requests=100, tokens=1000, period="month")
+    first, second = await counter.take(limits, tokens=5), await counter.take(limits, tokens=5)
+    redis_server.command("FLUSHALL")
+    assert isinstance(await counter.refused(limits), RateLimited)
+    settle(limiter, first, tokens=10)
+    settle(limiter, second, tokens=20)
+    (standing,) = await limiter.standing(limits, time.time())
+    assert standing.used == Totals(2, 30)
+    assert (standing.running, standing.tokens_reserved) == (0, 0)
+
+
+async def test_a_worker_that_failed_to_load_lets_others_try(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """The right to ask the ledger is given back with the error, not kept until it expires."""
+    one, two = counters(await start(), await start())
+    limits = demand(requests=5, period="month")
+    ledger.error = OSError("the ledger is away")
+    with pytest.raises(OSError, match="away"):
+        await one.take(limits)
+    ledger.error = None
+    async with asyncio.timeout(2):
+        await two.take(limits)
+
+
+async def test_redis_that_goes_while_totals_are_loaded_is_no_error(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """The ledger's answer finds no Redis to put it in: the worker limits alone, by what the ledger says."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    ledger.gate, ledger.known["user:1:model:1"] = asyncio.Event(), Totals(requests=3)
+    asking = asyncio.create_task(counter.take(demand(requests=4, period="month")))
+    await ledger.was_asked.wait()
+    redis_server.kill()
+    ledger.gate.set()
+    held = await asking
+    assert held.standings[0].requests == 4
+    assert limiter.is_degraded
+
+
+async def test_what_the_ledger_has_told_of_is_not_told_again(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """Used while Redis was away, and its data lost: rebuilt from the ledger by one, not told besides by the other."""
+    limits = (Demand("user:1:model:1", DAY),)
+    late = await start()
+    (counter,) = counters(late)
+    settle(late, await counter.take(limits))
+    await late.standing(limits, time.time())
+    redis_server.kill()
+    for _ in range(10):
+        settle(late, await counter.take(limits))
+    ledger.known["user:1:model:1"] = Totals(requests=11, tokens=11)
+    redis_server.start()
+    early = await start()
+    assert await early.used("user:1:model:1", DAY, time.time()) == Totals(11, 11)
+    await healed(late)
+    assert await late.used("user:1:model:1", DAY, time.time()) == Totals(11, 11)
+
+
+async def test_a_slow_ledger_does_not_undo_what_was_counted_since(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """The right to load expires; when the slow worker's answer comes after another's, the other's stands."""
+    slow = Ledger()
+    slow.gate = asyncio.Event()
+    one, two = counters(await start(rebuild=slow.rebuild), await start())
+    limits = demand(requests=5, period="month")
+    asking = asyncio.create_task(one.take(limits))
+    await slow.was_asked.wait()
+    assert redis_server.command("DEL", "gw:limit:load:month:user:1:model:1") == b":1\r\n"
+    assert await two.used_up_by(limits) == 5
+    slow.gate.set()
+    with pytest.raises(QuotaUsedUp):
+        await asking
+
+
+async def test_a_holder_is_known_by_its_first_reservation(start: Start, redis_server: RedisServer) -> None:
+    """In a Redis that has just lost everything: were its worker to die before it is heard of, others must know."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    held = await counter.take(demand(concurrency=1))  # and with it the first heartbeat
+    settle(limiter, held)
+    await limiter.standing(demand(concurrency=1), time.time())
+    redis_server.command("FLUSHALL")
+    await counter.take(demand(concurrency=1))
+    assert redis_server.command("HLEN", "gw:limit:holders") == b":1\r\n"
+
+
+async def test_a_holder_last_heard_of_in_the_future_lapses_too(start: Start, redis_server: RedisServer) -> None:
+    """The clock of Redis was set back: a dead worker must not live on until it has caught up."""
+    redis_server.command("HSET", "gw:limit:holders", "ghost", "9000000000000000")
+    await start(lease_seconds=0.2)
+
+    async def is_gone() -> bool:
+        return redis_server.command("HEXISTS", "gw:limit:holders", "ghost") == b":0\r\n"
+
+    await until(is_gone)
+
+
+# -- the clock of Redis
+
+
+async def test_redis_and_python_agree_on_the_calendar(start: Start, redis_server: RedisServer, ledger: Ledger) -> None:
+    """By default the time is that of Redis, whatever the caller's clock says."""
+    limiter = await start()
+    limits = demand(requests=5, period="month")
+    (standing,) = await limiter.standing(limits, 0.0)
+    assert (standing.period_start, standing.period_end) == bounds("month", time.time())
