@@ -1,26 +1,27 @@
-"""The composition root: from settings to a running gateway. Nothing else knows everything."""
+"""The composition root: from settings to everything that a gateway process holds. Nothing else knows everything."""
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import signal
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.addresses import may_be_reached
 from gateway.auth import Authenticator
 from gateway.calls import Calls
 from gateway.config import Settings
-from gateway.cooldowns import MemoryCooldownLog
+from gateway.cooldowns import Cooldowns
 from gateway.errors import StoreUnavailable
+from gateway.grants.base import RecordStore
+from gateway.grants.cached import CachedRecords
+from gateway.grants.embedded import EmbeddedStore
+from gateway.grants.layered import LayeredStore
 from gateway.grants.yaml import YamlStore
 from gateway.ledger import Ledger, QueryFailed
-from gateway.limits import MemoryLimiter, Rebuild, Totals, key_of
+from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
 from gateway.middleware import Dispatcher, rendered
 from gateway.relay.accounts import Accounts
 from gateway.relay.story import Relay
@@ -28,16 +29,90 @@ from gateway.relay.upstreams import Upstreams
 from gateway.routes import Router, all_routes
 from gateway.server import Server
 from gateway.state import State
-from gateway.transport import Proxy, Transport
+from gateway.transport import Origin, Proxy, Transport
+from gateway.types import Model, id_text
 
-# The kernel cuts it to its own limit (somaxconn); aiohttp's 128 would drop connections under a burst.
-LISTEN_BACKLOG = 4096
-# After the drain, how long finished answers may take to leave for slow clients.
-LAST_BYTES_SECONDS = 5.0
 # How long a first request under a limit may wait for what the ledger knows.
 REBUILD_SECONDS = 5.0
 
-Ready = Callable[[str], None]
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncIterator[State]:
+    """Everything that a gateway process holds, closed in the opposite order at the end.
+
+    Raises ConfigError where the store cannot be used as it is configured.
+    """
+    async with AsyncExitStack() as held:
+        records = record_store(settings, log)
+        await records.start()
+        held.push_async_callback(records.close)
+        usage = settings.usage
+        ledger = Ledger.open(usage.url, Path(usage.journal), log=log, retention_days=usage.retention_days)
+        held.push_async_callback(ledger.close)
+        limiter = await started_limiter(settings, ledger, log)
+        held.push_async_callback(limiter.close)
+
+        def allow_address(origin: Origin, address: str) -> bool:
+            return not origin.guarded or may_be_reached(address, state.settings.server.private_endpoints)
+
+        def is_in_file(model: Model) -> bool:
+            return ("model", id_text(model.id)) in state.settings.lines
+
+        transport = Transport(proxy=proxy_of(settings), allow_address=allow_address)
+        held.push_async_callback(transport.close)
+        upstreams = Upstreams(is_in_file)
+        cooldowns = Cooldowns(records, upstreams)
+        remembered = CachedRecords(records, log)
+        store = layered_store(settings, remembered)
+        state = State(
+            settings=settings,
+            store=store,
+            records=records,
+            remembered=remembered,
+            ledger=ledger,
+            limiter=limiter,
+            authenticator=Authenticator(store, now),
+            calls=Calls(settings.server.max_in_flight),
+            transport=transport,
+            cooldowns=cooldowns,
+            relay=Relay(
+                transport,
+                upstreams,
+                Accounts(ledger, limiter),
+                cooldowns.began,
+                log,
+                heartbeat_seconds=settings.server.stream_heartbeat_seconds,
+            ),
+            log=log,
+            clock=now,
+        )
+        yield state
+
+
+def apply(state: State, server: Server, settings: Settings) -> None:
+    """Swaps new settings into a running gateway; what is read only at the start is left as it is."""
+    state.settings = settings
+    state.store = layered_store(settings, state.remembered)
+    state.authenticator = Authenticator(state.store, state.clock)
+    state.calls.most = settings.server.max_in_flight
+    state.relay.heartbeat_seconds = settings.server.stream_heartbeat_seconds
+    timeouts = settings.server.timeouts
+    server.set_timeouts(head=timeouts.head, write=timeouts.write, keepalive=timeouts.keepalive)
+
+
+def make_server(state: State) -> Server:
+    timeouts = state.settings.server.timeouts
+    return Server(
+        Dispatcher(state, Router(all_routes())),
+        render_error=rendered,
+        head=timeouts.head,
+        write=timeouts.write,
+        keepalive=timeouts.keepalive,
+    )
 
 
 def yaml_store(settings: Settings) -> YamlStore:
@@ -52,49 +127,29 @@ def yaml_store(settings: Settings) -> YamlStore:
     )
 
 
-@asynccontextmanager
-async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncIterator[State]:
-    """Everything that a gateway process holds, closed at the end."""
-    store = yaml_store(settings)
-    proxy_url = settings.proxy.https_proxy
-    proxy = Proxy.from_url(proxy_url.reveal(), settings.proxy.no_proxy) if proxy_url is not None else None
-    transport = Transport(proxy=proxy)
-    cooldowns = MemoryCooldownLog()
-    ledger = Ledger.open(
-        settings.usage.url, Path(settings.usage.journal), log=log, retention_days=settings.usage.retention_days
-    )
-    limiter = MemoryLimiter(totals_from(ledger))
-    relay = Relay(
-        transport,
-        Upstreams(),
-        Accounts(ledger, limiter),
-        cooldowns,
-        log,
-        heartbeat_seconds=settings.server.stream_heartbeat_seconds,
-    )
+def layered_store(settings: Settings, remembered: CachedRecords) -> LayeredStore:
+    return LayeredStore(yaml_store(settings), remembered, tiers=settings.tiers)
 
-    def clock() -> datetime:
-        return datetime.now(UTC)
 
-    state = State(
-        settings=settings,
-        store=store,
-        ledger=ledger,
-        limiter=limiter,
-        authenticator=Authenticator(store, clock),
-        calls=Calls(settings.server.max_in_flight),
-        transport=transport,
-        cooldowns=cooldowns,
-        relay=relay,
-        log=log,
-        clock=clock,
-    )
-    try:
-        yield state
-    finally:
-        await transport.close()
-        await limiter.close()
-        await ledger.close()
+def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
+    """Where run-time records live. Raises ConfigError where it cannot be opened."""
+    store = settings.store
+    if store.kind == "embedded":
+        return EmbeddedStore(store.path, log)
+    from gateway.grants.redis import RedisStore  # only who uses it pays for loading redis-py
+
+    return RedisStore(store.url, log, prefix=store.prefix)
+
+
+async def started_limiter(settings: Settings, ledger: Ledger, log: FilteringBoundLogger) -> Limiter:
+    """In this process alone, or in Redis for all workers and machines together."""
+    if settings.store.kind == "embedded":
+        return MemoryLimiter(totals_from(ledger))
+    from gateway.limits.redis import RedisLimiter
+
+    limiter = RedisLimiter(settings.store.url, totals_from(ledger), prefix=settings.store.prefix, log=log.warning)
+    await limiter.start()
+    return limiter
 
 
 def totals_from(ledger: Ledger) -> Rebuild:
@@ -114,75 +169,6 @@ def totals_from(ledger: Ledger) -> Rebuild:
     return rebuild
 
 
-def make_server(state: State) -> Server:
-    timeouts = state.settings.server.timeouts
-    return Server(
-        Dispatcher(state, Router(all_routes())),
-        render_error=rendered,
-        head=timeouts.head,
-        write=timeouts.write,
-        keepalive=timeouts.keepalive,
-    )
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound TCP socket. Raises OSError where the address is taken or is none of ours."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-async def serve(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, ready: Ready | None = None) -> None:
-    """Serves on `sock` until SIGTERM or SIGINT, then drains. `ready` is called once with the base URL."""
-    loop = asyncio.get_running_loop()
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def on_signal() -> None:
-        # The second signal says: do not wait any longer.
-        (hurry if stop.is_set() else stop).set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    async with running_state(settings, log) as state:
-        server = make_server(state)
-        listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
-        host, port = sock.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        # What lives from here to the end need not be looked at by each collection.
-        gc.collect()
-        gc.freeze()
-        log.info("listening", url=url, port=port, models=len(settings.models), config=settings.source)
-        if ready is not None:
-            ready(url)
-        try:
-            await stop.wait()
-            await drain(state, hurry)
-        finally:
-            listener.close()
-            await server.finish(LAST_BYTES_SECONDS)
-    log.info("stopped")
-
-
-async def drain(state: State, hurry: asyncio.Event) -> None:
-    """Running calls have `drain_seconds` to end; streams left then end as incomplete. `hurry` cuts that short."""
-    seconds = state.settings.server.drain_seconds
-    state.log.info("draining", in_flight=len(state.calls), seconds=seconds)
-    hurried = asyncio.create_task(_interrupt_when(hurry, state.calls))
-    try:
-        left = await state.calls.drain(seconds)
-    finally:
-        hurried.cancel()
-    if left:
-        state.log.warning("calls interrupted at the end of the drain", calls=left)
-
-
-async def _interrupt_when(hurry: asyncio.Event, calls: Calls) -> None:
-    await hurry.wait()
-    calls.interrupt_all()
+def proxy_of(settings: Settings) -> Proxy | None:
+    url = settings.proxy.https_proxy
+    return Proxy.from_url(url.reveal(), settings.proxy.no_proxy) if url is not None else None

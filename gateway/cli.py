@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import orjson
 import uvloop
 from structlog.typing import FilteringBoundLogger
 
 from gateway import __version__
-from gateway.app import listening_socket, serve
 from gateway.auth import key_sha256
 from gateway.config import Settings, key_yaml_line, load_settings, settings_schema
 from gateway.demo import run_demo
 from gateway.errors import ConfigError
+from gateway.grants.base import Catalogue
+from gateway.ledger import LedgerUnusable, QueryFailed, Totals, Usage, UsageReport
 from gateway.logs import LibraryLogs, LogFormat, make_logger
-from gateway.types import SCOPES
+from gateway.serving import LISTEN_BACKLOG, listening_socket, serve
+from gateway.types import SCOPES, Id, Organisation, Secret, User, id_text
+from gateway.usage import UsageSummary, days_asked, summary_of, summary_text
+from gateway.workers import Supervisor
 
 DEFAULT_CONFIG = "gateway.yaml"
 
@@ -48,16 +55,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_serve(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    unsupported = _not_yet(settings)
-    if unsupported:
-        print(f"gateway: {unsupported}", file=sys.stderr)
-        return 1
     log = _log(arguments)
     server = settings.server
     sock = _listen(server.host, server.port, f"`server.port` in {settings.source}")
     if sock is None:
         return 1
-    uvloop.run(serve(settings, log, sock))
+    path = Path(arguments.config)
+    if server.workers == 1:
+        uvloop.run(serve(settings, log, sock, watched=path))
+        return 0
+    # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
+    sock.listen(LISTEN_BACKLOG)
+    return Supervisor(server.workers, lambda: _work(settings, log, sock, path), log).run()
+
+
+def _work(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, path: Path) -> int:
+    """One worker's life. A worker that replaces another begins with the file as it is by then, if that is valid."""
+    with contextlib.suppress(ConfigError):
+        settings = load_settings(path, os.environ)
+    uvloop.run(serve(settings, log, sock, watched=path))
     return 0
 
 
@@ -103,6 +119,59 @@ def run_keys_new(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_usage(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    try:
+        first, last = days_asked(arguments.first, arguments.last, datetime.now(UTC).date())
+    except ValueError as mistake:
+        print(f"gateway usage: {mistake}", file=sys.stderr)
+        return 2
+    model = None if arguments.model is None else Catalogue(settings.models).find(arguments.model)
+    usage = Usage(
+        first,
+        last,
+        user=_as_listed(arguments.user, settings.users),
+        organisation=_as_listed(arguments.org, settings.organisations),
+        model=arguments.model if model is None else model.id,
+    )
+    try:
+        summary = _usage_summary(settings.usage.url, usage)
+    except (QueryFailed, LedgerUnusable) as error:
+        print(f"gateway: the usage of {settings.source} cannot be read: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(msgspec.json.format(msgspec.json.encode(summary)).decode())
+        return 0
+    names = {id_text(one.id): one.name for one in settings.models}
+    print(summary_text(summary, names, unicode=(sys.stdout.encoding or "").lower().startswith("utf")), end="")
+    return 0
+
+
+def _usage_summary(url: Secret, usage: Usage) -> UsageSummary:
+    """Asks the database itself, so that it does not matter whether the gateway runs."""
+    from sqlalchemy import make_url  # a quarter of a second that the other commands need not wait
+
+    address = make_url(url.reveal())
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
+        return summary_of(usage, UsageReport(Totals()), UsageReport(Totals()))  # no gateway has run here yet
+    return asyncio.run(_read_usage(url, usage))
+
+
+async def _read_usage(url: Secret, usage: Usage) -> UsageSummary:
+    from gateway.ledger.reader import Reader
+
+    reader = Reader(url)
+    try:
+        return summary_of(usage, await reader.report(usage, "day"), await reader.report(usage, "model"))
+    finally:
+        await reader.close()
+
+
+def _as_listed(text: str | None, records: Iterable[User | Organisation]) -> Id | None:
+    """The id as the file has it, number or string."""
+    return next((record.id for record in records if id_text(record.id) == text), text)
+
+
 def _settings(arguments: argparse.Namespace) -> Settings:
     return load_settings(Path(arguments.config), os.environ)
 
@@ -113,15 +182,6 @@ def _listen(host: str, port: int, setting: str) -> socket.socket | None:
     except OSError as error:
         print(f"gateway: cannot listen on {host}:{port}: {error.strerror}; {setting} sets the port.", file=sys.stderr)
         return None
-
-
-def _not_yet(settings: Settings) -> str | None:
-    """What the file asks for and this version does not do: said at the start, instead of half done."""
-    if settings.store.kind == "redis":
-        return "`store.kind: redis` is not supported by this version; use `embedded`."
-    if settings.server.workers > 1:
-        return "`server.workers` above 1 needs `store.kind: redis`, which this version does not support yet; use 1."
-    return None
 
 
 def _log(arguments: argparse.Namespace) -> FilteringBoundLogger:
@@ -178,6 +238,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_logging(demo)
     _add_keys(commands)
+    _add_usage(
+        add(
+            "usage",
+            run_usage,
+            "show what was used, with bars",
+            "gateway usage --user 42 --from 2027-01-01 --to 2027-01-31",
+        )
+    )
     return parser
 
 
@@ -199,6 +267,18 @@ def _add_keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     new.add_argument(
         "--expires", type=_moment, metavar="DATE", help="ISO date; without a zone it is UTC (default: never)"
     )
+
+
+def _add_usage(command: argparse.ArgumentParser) -> None:
+    _add_config(command)
+    command.add_argument("--user", metavar="ID", help="of this user")
+    command.add_argument("--org", metavar="ID", help="of this organisation")
+    command.add_argument("--model", metavar="NAME", help="of this model: its id, name or alias")
+    command.add_argument(
+        "--from", dest="first", metavar="DATE", help="first day, UTC (default: the first of the last day's month)"
+    )
+    command.add_argument("--to", dest="last", metavar="DATE", help="last day, UTC (default: today)")
+    command.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def _add_config(command: argparse.ArgumentParser) -> None:

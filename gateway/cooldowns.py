@@ -1,54 +1,52 @@
-"""Records of rate-limit cooldowns, kept for the people who watch over the endpoints (contract §5)."""
+"""Cooldowns beyond the pool that they are in: told to other workers, heard from them, kept for people (contract §5)."""
 
 from __future__ import annotations
 
-from collections import deque
-from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+import time
+from datetime import UTC, datetime
 
-from gateway.types import Id
+import orjson
 
-MOST_RECORDS = 1000
-KEPT_FOR = timedelta(hours=24)
+from gateway.grants.base import RecordStore, SharedCooldown
+from gateway.pool import Cause, Cooldown
+from gateway.relay.upstreams import Upstreams
+from gateway.types import id_text
 
 
-class CooldownRecord(NamedTuple):
-    """One cooldown, as the panel reads it: `endpoint` is its base URL without credentials."""
+class Cooldowns:
+    """`clock` is the monotonic one of the pools, `epoch` the seconds since 1970 that machines share."""
 
-    timestamp: datetime
-    model_id: Id
-    model_name: str
-    endpoint: str
-    wait_ms: int
+    def __init__(self, records: RecordStore, upstreams: Upstreams) -> None:
+        self._records = records
+        self._upstreams = upstreams
+        records.on_cooldown(self._heard)
 
-    def as_json(self) -> dict[str, object]:
-        return {
-            "timestamp": self.timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "modelId": self.model_id,
-            "modelName": self.model_name,
-            "endpoint": self.endpoint,
-            "waitMs": self.wait_ms,
+    def began(self, cooldown: Cooldown) -> None:
+        """Tells the other workers; a rate limit goes on record for admins and panels besides."""
+        self._records.share_cooldown(
+            SharedCooldown(
+                id_text(cooldown.model_id),
+                id_text(cooldown.endpoint_id),
+                cooldown.cause,
+                round(time.time() * 1000) + cooldown.wait_ms,
+            )
+        )
+        if cooldown.cause is Cause.RATE_LIMITED:
+            self._records.push_cooldown(record(cooldown, datetime.now(UTC)))
+
+    def _heard(self, cooldown: SharedCooldown) -> None:
+        left_seconds = cooldown.until_epoch_ms / 1000 - time.time()
+        self._upstreams.heard(cooldown.model_id, cooldown.endpoint_id, cooldown.cause, left_seconds)
+
+
+def record(cooldown: Cooldown, at: datetime) -> bytes:
+    """A cooldown as panels read it: `endpoint` is its base URL without credentials."""
+    return orjson.dumps(
+        {
+            "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "modelId": cooldown.model_id,
+            "modelName": cooldown.model_name,
+            "endpoint": cooldown.endpoint_url,
+            "waitMs": cooldown.wait_ms,
         }
-
-
-class CooldownLog(Protocol):
-    """Where cooldown records go."""
-
-    def add(self, record: CooldownRecord) -> None: ...
-
-    def newest(self, most: int, now: datetime) -> list[CooldownRecord]:
-        """Newest first; none older than a day."""
-
-
-class MemoryCooldownLog:
-    """Keeps the newest 1,000 in this process."""
-
-    def __init__(self) -> None:
-        self._records: deque[CooldownRecord] = deque(maxlen=MOST_RECORDS)
-
-    def add(self, record: CooldownRecord) -> None:
-        self._records.appendleft(record)
-
-    def newest(self, most: int, now: datetime) -> list[CooldownRecord]:
-        recent = [record for record in self._records if now - record.timestamp < KEPT_FOR]
-        return recent[:most]
+    )

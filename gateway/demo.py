@@ -19,8 +19,8 @@ import orjson
 from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
-from gateway.app import serve
 from gateway.config import Settings, parse_settings
+from gateway.serving import serve
 
 MODEL = "demo"
 ANSWER = (

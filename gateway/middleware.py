@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Mapping
 from time import perf_counter
 
 from aiohttp import web
@@ -10,12 +12,31 @@ from aiohttp import web
 from gateway import openai
 from gateway.calls import CLIENT_GONE, Call
 from gateway.errors import FeatureDisabled, GatewayError, InternalError, ShuttingDown
+from gateway.panel import flat_body
 from gateway.routes.table import Hit, Router, error_shape, is_ai_path
-from gateway.server import Answer, connection_of
+from gateway.server import Answer, Headers, connection_of
 from gateway.state import State
 
 _LONGEST_CLIENT_ID = 128
 _CLOSE = ("connection", "close")
+
+_METHODS_ALLOWED = "GET, HEAD, POST, PUT, DELETE"
+_HEADERS_ALLOWED = ("authorization", "content-type", "x-api-key", "x-gateway-user", "x-request-id")
+_PREFLIGHT_SECONDS = "7200"  # the longest that any browser trusts a preflight's answer, but for Firefox' day
+_HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(?: *, *[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
+_EXPOSED = ", ".join(
+    (
+        "x-request-id",
+        "x-upstream-request-id",
+        "x-gateway-model",
+        "x-gateway-attempts",
+        "x-gateway-requested-model",
+        *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+        "retry-after",
+        "x-should-retry",
+        "server-timing",
+    )
+)
 
 
 class Dispatcher:
@@ -26,7 +47,10 @@ class Dispatcher:
         self._router = router
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection_of(request).request_begins()
+        connection = connection_of(request)
+        connection.request_begins()
+        origins = self._state.settings.server.cors_origins
+        connection.answer_fields = cross_origin_fields(origins, request.headers) if origins else ()
         call = begin_call(request)
         try:
             response = await self._answer(request, call)
@@ -52,12 +76,15 @@ class Dispatcher:
 
     async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         state = self._state
+        if call.method == "OPTIONS" and is_preflight(state.settings.server.cors_origins, request.headers):
+            return preflight_answer(request.headers, call)
         if is_ai_path(call.path) and not await state.store.feature("ai"):
             raise FeatureDisabled("The AI feature is switched off.")
         route, params = self._router.match(call.method, call.path)
         if route.scope is not None:
             state.calls.enter(call)
-            call.caller = await state.authenticator.caller(request.headers, route.scope)
+            scope = None if route.scope == "any" else route.scope
+            call.caller = await state.authenticator.caller(request.headers, scope)
         response = await route.handler(Hit(state, request, call, params))
         if isinstance(response, Answer) and call.attempts == 0:
             response.fields = (*response.fields, ("x-request-id", call.request_id))
@@ -108,10 +135,49 @@ def client_request_id(text: str | None) -> str | None:
     return text
 
 
+def cross_origin_fields(allowed: tuple[str, ...], headers: Mapping[str, str]) -> Headers:
+    """What every answer bears where `server.cors_origins` lists anyone: who may read it, and which of its headers.
+
+    Credentials in the browser's sense (cookies) are never allowed: a key is sent by the page that has it.
+    """
+    if "*" in allowed:
+        return (("access-control-allow-origin", "*"), ("access-control-expose-headers", _EXPOSED))
+    origin = headers.get("origin")
+    if origin is None or origin not in allowed:
+        return (("vary", "Origin"),)
+    return (
+        ("access-control-allow-origin", origin),
+        ("access-control-expose-headers", _EXPOSED),
+        ("vary", "Origin"),
+    )
+
+
+def is_preflight(allowed: tuple[str, ...], headers: Mapping[str, str]) -> bool:
+    """Whether a browser asks for a page of an allowed origin, before the request itself."""
+    origin = headers.get("origin")
+    is_allowed = origin is not None and ("*" in allowed or origin in allowed)
+    return is_allowed and "access-control-request-method" in headers
+
+
+def preflight_answer(headers: Mapping[str, str], call: Call) -> Answer:
+    """204 for any path: the request itself will tell whether there is anything. Clients may send headers as they like
+    (the `openai` libraries have a dozen of their own), so what is asked for is allowed."""
+    asked = headers.get("access-control-request-headers", "")
+    extra = (name.strip().lower() for name in asked.split(",")) if _HEADER_NAMES.fullmatch(asked.strip()) else ()
+    call.status = 204
+    fields = (
+        ("access-control-allow-methods", _METHODS_ALLOWED),
+        ("access-control-allow-headers", ", ".join(dict.fromkeys((*_HEADERS_ALLOWED, *extra)))),
+        ("access-control-max-age", _PREFLIGHT_SECONDS),
+        ("x-request-id", call.request_id),
+    )
+    return Answer(204, fields, b"")
+
+
 def rendered(fault: GatewayError, call: Call | None = None) -> Answer:
     """The answer that tells of a fault, in the shape that belongs to the path."""
     flat = call is not None and error_shape(call.path) == "flat" and not isinstance(fault, FeatureDisabled)
-    body = openai.flat_error_body(fault.code, fault.message) if flat else openai.error_body(fault)
+    body = flat_body(fault) if flat else openai.error_body(fault)
     headers = [("content-type", "application/json"), *(field for field in fault.headers if field != _CLOSE)]
     if call is not None:
         call.status = fault.status

@@ -58,6 +58,12 @@ class Server(web.Server):
         self.head_seconds = head
         self.write_seconds = write
 
+    def set_timeouts(self, *, head: float, write: float, keepalive: float) -> None:
+        """New time-outs: `keepalive` for connections to come, the others at once."""
+        self.head_seconds = head
+        self.write_seconds = write
+        self._kwargs["keepalive_timeout"] = keepalive
+
     def __call__(self) -> Connection:
         return Connection(self, loop=self._loop, **self._kwargs)
 

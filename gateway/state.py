@@ -11,11 +11,13 @@ from structlog.typing import FilteringBoundLogger
 from gateway.auth import Authenticator
 from gateway.calls import Calls
 from gateway.config import Settings
-from gateway.cooldowns import CooldownLog
-from gateway.grants.base import GrantStore
+from gateway.cooldowns import Cooldowns
+from gateway.grants.base import GrantStore, RecordStore
+from gateway.grants.cached import CachedRecords
 from gateway.ledger import Ledger
 from gateway.limits import Limiter
 from gateway.relay.story import Relay
+from gateway.reload import Reloader
 from gateway.transport import Transport
 
 
@@ -25,12 +27,15 @@ class State:
 
     settings: Settings
     store: GrantStore
+    records: RecordStore
+    remembered: CachedRecords
     ledger: Ledger
     limiter: Limiter
     authenticator: Authenticator
     calls: Calls
     transport: Transport
-    cooldowns: CooldownLog
+    cooldowns: Cooldowns
     relay: Relay
     log: FilteringBoundLogger
     clock: Callable[[], datetime]
+    reloader: Reloader | None = None  # None where there is no file to reload, as in the demo

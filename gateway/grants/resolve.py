@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from gateway.errors import ModelNotAccessible, ModelNotFound, NoModelGranted
+from gateway.errors import GatewayError, ModelNotAccessible, ModelNotFound, NoModelGranted, StoreUnavailable
 from gateway.grants.base import Catalogue
 from gateway.types import Access, Caller, Grant, Id, Model, Source, id_text
 
@@ -30,20 +30,27 @@ def resolve(caller: Caller, catalogue: Catalogue, named: Named, *, unknown_is_as
     """The model to serve and who grants it.
 
     `unknown_is_assigned`: a `model` that nobody registered gets the caller's assigned model, instead of a 404.
-    Raises ModelNotFound, ModelNotAccessible or NoModelGranted.
+    Raises ModelNotFound, ModelNotAccessible, NoModelGranted or StoreUnavailable.
     """
     if named.model_id is not None:
         model = catalogue.by_id(named.model_id)
         if model is None:
-            raise ModelNotFound("No model has this `modelId`.", param="model")
+            raise not_found(catalogue, "No model has this `modelId`.")
         return access_to(caller, model)
     if named.name_given:
         model = catalogue.find(named.name) if named.name is not None else None
         if model is not None:
             return access_to(caller, model)
         if not unknown_is_assigned:
-            raise ModelNotFound("The model named in `model` does not exist; `GET models` lists yours.", param="model")
+            raise not_found(catalogue, "The model named in `model` does not exist; `GET models` lists yours.")
     return assigned(caller, catalogue)
+
+
+def not_found(catalogue: Catalogue, message: str) -> GatewayError:
+    """That there is no such model; or, while the run-time models cannot be read, that this cannot be told."""
+    if catalogue.is_complete:
+        return ModelNotFound(message, param="model")
+    return StoreUnavailable("The models cannot be read at the moment; ask again.")
 
 
 def access_to(caller: Caller, model: Model) -> Access:
@@ -61,6 +68,8 @@ def assigned(caller: Caller, catalogue: Catalogue) -> Access:
     """The caller's assigned model: the first that they may use. Raises NoModelGranted."""
     for access in accessible(caller, catalogue):
         return access
+    if not catalogue.is_complete:
+        raise StoreUnavailable("The models cannot be read at the moment; ask again.")
     raise NoModelGranted("No model has been granted to you yet; ask your administrator for one.")
 
 

@@ -27,13 +27,14 @@ class Outlet:
     """What is sent to one endpoint. Request heads are made once for each route, all but the length.
 
     `refuses_stream_options` is learnt: the endpoint answered 400 or 422 to it once and was content without.
+    `guarded`: the address that it is connected to must be one that endpoints made at run time may have.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, *, guarded: bool = False) -> None:
         url = urlsplit(endpoint.url)
         host = url.hostname or ""
         self.endpoint = endpoint
-        self.origin = Origin(url.scheme, host, url.port or (443 if url.scheme == "https" else 80))
+        self.origin = Origin(url.scheme, host, url.port or (443 if url.scheme == "https" else 80), guarded)
         self.refuses_stream_options = not endpoint.stream_usage
         self._host_field = url.netloc.rpartition("@")[2]
         self._base_path = url.path.rstrip("/")

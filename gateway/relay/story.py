@@ -17,7 +17,6 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway import openai
 from gateway.calls import CLIENT_GONE, Call, Outcome
-from gateway.cooldowns import CooldownLog, CooldownRecord
 from gateway.errors import (
     ConnectTimedOut,
     FirstByteTimedOut,
@@ -29,7 +28,7 @@ from gateway.errors import (
     UpstreamFailed,
 )
 from gateway.grants.base import Catalogue
-from gateway.pool import Cause, Lease, Obstacle, no_answer, retry_after_seconds
+from gateway.pool import Cause, Cooldown, Lease, Obstacle, no_answer, retry_after_seconds
 from gateway.relay.accounts import Account, Accounts
 from gateway.relay.attempt import Attempt, Shape
 from gateway.relay.outlet import Outlet, content_encoding, passed_headers
@@ -74,7 +73,7 @@ class Relay:
         transport: Transport,
         upstreams: Upstreams,
         accounts: Accounts,
-        cooldowns: CooldownLog,
+        on_cooldown: Callable[[Cooldown], None],
         log: FilteringBoundLogger,
         *,
         heartbeat_seconds: float,
@@ -82,7 +81,7 @@ class Relay:
         self.transport = transport
         self.upstreams = upstreams
         self.accounts = accounts
-        self.cooldowns = cooldowns
+        self.on_cooldown = on_cooldown
         self.log = log
         self.heartbeat_seconds = heartbeat_seconds
 
@@ -296,12 +295,7 @@ class Story:
             self.relay.log.warning("attempt failed", **said)
             return
         self.relay.log.warning("attempt failed, endpoint cools down", **said, wait_ms=cooldown.wait_ms)
-        if cause is Cause.RATE_LIMITED:
-            self.relay.cooldowns.add(
-                CooldownRecord(
-                    datetime.now(UTC), cooldown.model_id, cooldown.model_name, cooldown.endpoint_url, cooldown.wait_ms
-                )
-            )
+        self.relay.on_cooldown(cooldown)
 
     def _about(self, lease: Lease) -> dict[str, object]:
         return {

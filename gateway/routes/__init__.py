@@ -2,10 +2,14 @@
 
 table.py    what a row is, and how a path finds its own
 openai.py   the OpenAI surface, under two prefixes
+panel.py    chat, studio, discovery, the relay with the model in the URL
+admin/      records, keys, features; endpoints, explain, audit
 ops.py      /healthz, /readyz
+usage.py    what was used, as JSON and CSV
 """
 
-from gateway.routes import ops
+from gateway.routes import ops, panel, usage
+from gateway.routes.admin import admin_routes
 from gateway.routes.openai import openai_routes
 from gateway.routes.table import Route, Router
 
@@ -13,4 +17,4 @@ __all__ = ["Route", "Router", "all_routes"]
 
 
 def all_routes() -> list[Route]:
-    return [*openai_routes(), *ops.ROUTES]
+    return [*openai_routes(), *panel.ROUTES, *usage.ROUTES, *admin_routes(), *ops.ROUTES]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway import openai
-from gateway.errors import FieldNotAllowed, ModelNotFound
-from gateway.grants.resolve import access_to, accessible, named_model, resolve
+from gateway.errors import FieldNotAllowed
+from gateway.grants.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.relay.story import Ask, RelayRoute
 from gateway.routes.table import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.server import Answer, read_body
@@ -71,7 +71,8 @@ async def list_models(hit: Hit) -> web.StreamResponse:
 
 
 async def show_model(hit: Hit) -> web.StreamResponse:
-    model = (await hit.state.store.catalogue()).find(hit.params["id"])
+    catalogue = await hit.state.store.catalogue()
+    model = catalogue.find(hit.params["id"])
     if model is None:
-        raise ModelNotFound("This model does not exist; `GET models` lists yours.", param="model")
+        raise not_found(catalogue, "This model does not exist; `GET models` lists yours.")
     return Answer(200, [JSON], openai.model_entry(access_to(hit.caller, model).model.name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -41,12 +41,19 @@ class Route(NamedTuple):
     """A row of the table. In `path`, `{name}` is one segment and `{name...}` everything that is left, slashes included.
 
     `scope` None: open to everybody, and then neither counted among the calls in flight nor refused while draining.
+    "any": needs a key, and the handler looks at its scopes.
+
+    `body` and `answer` are the types of what is sent and answered, `statuses` those of a good answer: for the schema.
     """
 
     method: str
     path: str
     handler: RouteHandler
-    scope: Scope | None = "ai:use"
+    scope: Scope | Literal["any"] | None = "ai:use"
+    body: type | None = None
+    answer: Any = None
+    statuses: tuple[int, ...] = (200,)
+    summary: str = ""
 
 
 class Router:

@@ -35,11 +35,15 @@ _SOCKET_OPTIONS = (
 
 
 class Origin(NamedTuple):
-    """Where connections lead, and the key under which they are pooled. `host` is without brackets."""
+    """Where connections lead, and the key under which they are pooled. `host` is without brackets.
+
+    `guarded`: `allow_address` is to be strict with it; its connections are never shared with those that are not.
+    """
 
     scheme: str
     host: str
     port: int
+    guarded: bool = False
 
     @property
     def authority(self) -> str:
@@ -100,12 +104,13 @@ class Dialer:
         proxy = self._proxy
         if proxy is not None and proxy.bypasses(origin.host, origin.port):
             proxy = None
+        target = origin.authority if proxy is None else await self._target(origin)
         sock = await (self._connect(origin) if proxy is None else self._connect_to_proxy(origin, proxy))
         tunnel = _Tunnel()
         raw = await _hand_to_loop(sock, tunnel)
         try:
             if proxy is not None:
-                raw.write(_connect_request(origin, proxy))
+                raw.write(_connect_request(target, proxy))
                 await tunnel.answered.wait()
                 _check_connect_answer(bytes(tunnel.received), origin, proxy)
             return Line(await self._start_tls(origin, raw, protocol), raw, sock)
@@ -138,15 +143,22 @@ class Dialer:
         if allow is None:
             return addresses
         allowed = [address for address in addresses if allow(origin, address[4][0])]
-        if not allowed:
+        if addresses and not allowed:
             ips = ", ".join(dict.fromkeys(address[4][0] for address in addresses))
             raise ConnectFailed(f"{origin.authority}: address {ips} is not allowed")
         return allowed
 
+    async def _target(self, origin: Origin) -> str:
+        """What a proxy is asked for: the name, which it resolves out of our sight; a guarded one is resolved here."""
+        literal = _numeric(origin.host, origin.port)
+        if not origin.guarded:
+            self._allowed(origin, literal or ())
+            return origin.authority
+        allowed = self._allowed(origin, literal or await _resolve(origin.host, origin.port))
+        return origin._replace(host=allowed[0][4][0]).authority
+
     async def _connect_to_proxy(self, origin: Origin, proxy: Proxy) -> socket.socket:
-        """The proxy's own address is the operator's choice; names behind it are resolved there, out of our sight."""
-        if (literal := _numeric(origin.host, origin.port)) is not None:
-            self._allowed(origin, literal)
+        """The proxy's own address is the operator's choice."""
         try:
             return await _connect_first(await _resolve(proxy.host, proxy.port))
         except (OSError, UnicodeError) as error:
@@ -225,9 +237,9 @@ class _Tunnel(asyncio.Protocol):
         self.answered.set()
 
 
-def _connect_request(origin: Origin, proxy: Proxy) -> bytes:
+def _connect_request(target: str, proxy: Proxy) -> bytes:
     authorization = f"proxy-authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
-    return f"CONNECT {origin.authority} HTTP/1.1\r\nhost: {origin.authority}\r\n{authorization}\r\n".encode("latin-1")
+    return f"CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{authorization}\r\n".encode("latin-1")
 
 
 def _check_connect_answer(answer: bytes, origin: Origin, proxy: Proxy) -> None:

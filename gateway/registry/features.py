@@ -1,0 +1,44 @@
+"""Feature switches: what is set here holds over the file's, until it is set again."""
+
+from __future__ import annotations
+
+from gateway.config import checks
+from gateway.config.documents import InvalidDocument, parse_feature
+from gateway.config.problems import Refused
+from gateway.errors import InvalidRequest
+from gateway.grants.base import DISABLED, ENABLED
+from gateway.registry.desk import Desk
+from gateway.registry.shown import FeatureShown
+
+_LONGEST_NAME = 128
+
+
+async def shown(desk: Desk, name: str) -> FeatureShown:
+    """On, where nobody mentions it."""
+    _check(name)
+    return FeatureShown(name, await desk.store.feature(name))
+
+
+async def switch(desk: Desk, name: str, enabled: bool) -> FeatureShown:
+    _check(name)
+    before = await desk.records.put("feature", name, ENABLED if enabled else DISABLED)
+    after = FeatureShown(name, enabled)
+    await desk.written_down("update", "feature", name, before=_before(desk, name, before), after=after)
+    return after
+
+
+def _before(desk: Desk, name: str, document: bytes | None) -> FeatureShown:
+    by_file = desk.file.features.get(name, True)
+    try:
+        return FeatureShown(name, parse_feature(document) if document is not None else by_file)
+    except InvalidDocument:
+        return FeatureShown(name, by_file)
+
+
+def _check(name: str) -> None:
+    try:
+        checks.label(name)
+    except Refused as refused:
+        raise InvalidRequest(f"name: {refused}") from None
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise InvalidRequest(f"name: must be printable, and at most {_LONGEST_NAME} characters")

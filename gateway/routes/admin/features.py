@@ -1,0 +1,33 @@
+"""Feature switches."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.registry import features
+from gateway.registry.bodies import FeatureBody
+from gateway.registry.shown import FeatureShown
+from gateway.routes.admin.typed import answer, desk, manage, read
+from gateway.routes.table import Hit
+
+
+async def show_feature(hit: Hit) -> web.StreamResponse:
+    return answer(await features.shown(desk(hit), hit.params["name"]))
+
+
+async def switch_feature(hit: Hit) -> web.StreamResponse:
+    body = await read(hit, FeatureBody)
+    return answer(await features.switch(desk(hit), hit.params["name"], body.enabled))
+
+
+ROUTES = [
+    manage("GET", "features/{name}", show_feature, "Whether a feature is on", answer=FeatureShown),
+    manage(
+        "PUT",
+        "features/{name}",
+        switch_feature,
+        "Switch a feature; this holds over gateway.yaml until it is set again",
+        body=FeatureBody,
+        answer=FeatureShown,
+    ),
+]

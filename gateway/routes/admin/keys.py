@@ -1,0 +1,41 @@
+"""API keys."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.registry import keys
+from gateway.registry.bodies import KeyBody
+from gateway.registry.shown import KeyMade, KeyShown
+from gateway.routes.admin.typed import answer, desk, done, manage, page, paging, read
+from gateway.routes.table import Hit
+
+
+async def list_keys(hit: Hit) -> web.StreamResponse:
+    wanted = paging(hit)
+    return page(await keys.listed(desk(hit), wanted.after, wanted.most))
+
+
+async def mint_key(hit: Hit) -> web.StreamResponse:
+    made = await keys.mint(desk(hit), await read(hit, KeyBody), hit.caller.key.scopes)
+    return answer(made, 201, headers=(("cache-control", "no-store"),))
+
+
+async def revoke_key(hit: Hit) -> web.StreamResponse:
+    await keys.revoke(desk(hit), hit.params["id"])
+    return done()
+
+
+ROUTES = [
+    manage("GET", "keys", list_keys, "All keys, without their hashes", answer=list[KeyShown]),
+    manage(
+        "POST",
+        "keys",
+        mint_key,
+        "Make a key, with at most the scopes of the key that asks; it is shown this once",
+        body=KeyBody,
+        answer=KeyMade,
+        statuses=(201,),
+    ),
+    manage("DELETE", "keys/{id}", revoke_key, "Revoke a key"),
+]

@@ -1,0 +1,97 @@
+"""Models, and links to a model from its own side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from aiohttp import web
+
+from gateway.registry import links, models
+from gateway.registry.bodies import ModelBody, OrganisationLink, PlanLink, UserLink
+from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind
+from gateway.registry.shown import LinkMade, ModelShown
+from gateway.routes.admin.typed import answer, desk, done, manage, read
+from gateway.routes.table import Hit, Route, RouteHandler
+
+
+async def list_models(hit: Hit) -> web.StreamResponse:
+    return answer(await models.listed(desk(hit)))
+
+
+async def create_model(hit: Hit) -> web.StreamResponse:
+    return answer(await models.create(desk(hit), await read(hit, ModelBody)), 201)
+
+
+async def show_model(hit: Hit) -> web.StreamResponse:
+    return answer(await models.shown(desk(hit), hit.params["id"]))
+
+
+async def replace_model(hit: Hit) -> web.StreamResponse:
+    return answer(await models.replace(desk(hit), hit.params["id"], await read(hit, ModelBody)))
+
+
+async def delete_model(hit: Hit) -> web.StreamResponse:
+    await models.delete(desk(hit), hit.params["id"])
+    return done()
+
+
+class LinkField(NamedTuple):
+    """How routes on the model's side speak of one kind of owner: `link-WORD`, and a body with its id in `field`."""
+
+    of: OwnerKind
+    word: str
+    field: str
+    body: type[UserLink | OrganisationLink | PlanLink]
+
+
+LINKS = (
+    LinkField(USER, "user", "userId", UserLink),
+    LinkField(ORGANISATION, "org", "orgId", OrganisationLink),
+    LinkField(PLAN, "plan", "planId", PlanLink),
+)
+
+
+def link_handler(by: LinkField) -> RouteHandler:
+    async def link(hit: Hit) -> web.StreamResponse:
+        at, body = desk(hit), await read(hit, by.body)
+        model = models.known_model(await at.catalogue(), hit.params["id"])
+        made, is_new = await links.link(at, by.of, getattr(body, by.field), model, body.limits)
+        return answer(LinkMade(True, made), 201 if is_new else 200)
+
+    return link
+
+
+def unlink_handler(of: OwnerKind) -> RouteHandler:
+    async def unlink(hit: Hit) -> web.StreamResponse:
+        at = desk(hit)
+        model = models.known_model(await at.catalogue(), hit.params["id"])
+        await links.unlink(at, of, hit.params["owner"], model=model)
+        return done()
+
+    return unlink
+
+
+def _link_rows() -> Iterator[Route]:
+    for by in LINKS:
+        yield manage(
+            "POST",
+            f"ai/models/{{id}}/link-{by.word}",
+            link_handler(by),
+            f"Link a model to a {by.of.word}; a link that stands already is updated",
+            body=by.body,
+            answer=LinkMade,
+            statuses=(200, 201),
+        )
+        path = f"ai/models/{{id}}/unlink-{by.word}/{{owner}}"
+        yield manage("DELETE", path, unlink_handler(by.of), f"Take a link of a {by.of.word} to a model away")
+
+
+ROUTES = [
+    manage("GET", "ai/models", list_models, "All models, credentials masked", answer=list[ModelShown]),
+    manage("POST", "ai/models", create_model, "Make a model", body=ModelBody, answer=ModelShown, statuses=(201,)),
+    manage("GET", "ai/models/{id}", show_model, "One model", answer=ModelShown),
+    manage("PUT", "ai/models/{id}", replace_model, "Replace a model", body=ModelBody, answer=ModelShown),
+    manage("DELETE", "ai/models/{id}", delete_model, "Take a model away"),
+    *_link_rows(),
+]

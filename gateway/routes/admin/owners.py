@@ -1,0 +1,87 @@
+"""Users, organisations and plans, and their links one by one: the same rows for each."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.registry import links, owners
+from gateway.registry.bodies import LinkChange, OwnerBody, UserBody
+from gateway.registry.desk import as_id
+from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind
+from gateway.registry.shown import LinkMade, OwnerShown, UserShown
+from gateway.routes.admin.typed import answer, desk, done, manage, page, paging, read
+from gateway.routes.table import Hit, Route
+
+NEW = "new"
+
+
+class Owners:
+    """The handlers of one kind of owner."""
+
+    def __init__(self, of: OwnerKind, plural: str, body: type[OwnerBody], shown: type[OwnerShown]) -> None:
+        self._of = of
+        self._plural = plural
+        self._body = body
+        self._shown = shown
+
+    async def list_all(self, hit: Hit) -> web.StreamResponse:
+        wanted = paging(hit)
+        return page(await owners.listed(desk(hit), self._of, wanted.after, wanted.most))
+
+    async def show(self, hit: Hit) -> web.StreamResponse:
+        return answer(await owners.shown(desk(hit), self._of, hit.params["id"]))
+
+    async def put(self, hit: Hit) -> web.StreamResponse:
+        shown, is_new = await owners.put(desk(hit), self._of, hit.params["id"], await read(hit, self._body))
+        return answer(shown, 201 if is_new else 200)
+
+    async def delete(self, hit: Hit) -> web.StreamResponse:
+        await owners.delete(desk(hit), self._of, hit.params["id"])
+        return done()
+
+    async def change_link(self, hit: Hit) -> web.StreamResponse:
+        at, body = desk(hit), await read(hit, LinkChange)
+        changed = await links.update(at, self._of, as_id(hit.params["id"]), hit.params["link"], body)
+        return answer(LinkMade(True, changed))
+
+    async def post_link(self, hit: Hit) -> web.StreamResponse:
+        """As PUT, but that a link named `new` is one to be made."""
+        if hit.params["link"] != NEW:
+            return await self.change_link(hit)
+        at, body = desk(hit), await read(hit, LinkChange)
+        model = links.required_model(await at.catalogue(), body)
+        made, is_new = await links.link(at, self._of, as_id(hit.params["id"]), model, body.limits)
+        return answer(LinkMade(True, made), 201 if is_new else 200)
+
+    async def delete_link(self, hit: Hit) -> web.StreamResponse:
+        await links.unlink(desk(hit), self._of, as_id(hit.params["id"]), wanted=hit.params["link"])
+        return done()
+
+    def rows(self) -> list[Route]:
+        word, one = self._of.word, f"{self._plural}/{{id}}"
+        link = f"{one}/ai/{{link}}"
+        shown, body = self._shown, self._body
+        return [
+            manage("GET", self._plural, self.list_all, f"Each {word}", answer=list[shown]),  # type: ignore[valid-type]  # a type made at run time, for the schema
+            manage("GET", one, self.show, f"One {word}", answer=shown),
+            manage("PUT", one, self.put, f"Make or replace: {word}", body=body, answer=shown, statuses=(200, 201)),
+            manage("DELETE", one, self.delete, f"Take away: {word}"),
+            manage(
+                "POST",
+                link,
+                self.post_link,
+                f"Change a link of a {word}; `{NEW}` makes one",
+                body=LinkChange,
+                answer=LinkMade,
+                statuses=(200, 201),
+            ),
+            manage("PUT", link, self.change_link, f"Change a link of a {word}", body=LinkChange, answer=LinkMade),
+            manage("DELETE", link, self.delete_link, f"Take a link of a {word} away"),
+        ]
+
+
+ROUTES = [
+    *Owners(USER, "users", UserBody, UserShown).rows(),
+    *Owners(ORGANISATION, "organisations", OwnerBody, OwnerShown).rows(),
+    *Owners(PLAN, "plans", OwnerBody, OwnerShown).rows(),
+]

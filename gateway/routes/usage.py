@@ -1,0 +1,161 @@
+"""What was used: a user's, an organisation's, the caller's own; as JSON, and whole as CSV (contract §6)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple, get_args
+
+import msgspec
+from aiohttp import web
+
+from gateway.errors import InsufficientScope, InvalidRequest, StoreUnavailable
+from gateway.ledger import Group, QueryFailed, Usage, UsageRecord
+from gateway.routes.table import Hit, Route, RouteHandler
+from gateway.server import Answer, EventStream
+from gateway.types import Caller, Id, id_text
+from gateway.usage import CSV_HEADER, answer_of, csv_line, days_asked
+
+JSON = ("content-type", "application/json")
+# So many characters of an export leave at once; what a slow reader does not take is not read from the database.
+SENT_AT_ONCE = 32 * 1024
+
+_GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+class Subject(NamedTuple):
+    """Whose usage is asked for."""
+
+    user: Id | None = None
+    organisation: Id | None = None
+
+
+FindSubject = Callable[[Hit], Awaitable[Subject]]
+
+
+# -- whose: each of these lets nobody through who may not see it
+
+
+async def user_in_path(hit: Hit) -> Subject:
+    """One's own, with a key that may use models or read usage; another's with `usage:read` alone."""
+    caller, wanted = hit.caller, hit.params["id"]
+    if id_text(caller.user.id) == wanted:
+        return await the_caller(hit)
+    _check_reads_anyones(caller)
+    return Subject(user=(await hit.state.store.user(wanted)).id)
+
+
+async def organisation_in_path(hit: Hit) -> Subject:
+    """With `usage:read` alone: being a member is not enough to see what the others use."""
+    _check_reads_anyones(hit.caller)
+    wanted = hit.params["id"]
+    known = await hit.state.store.organisation(wanted)
+    return Subject(organisation=wanted if known is None else known.id)
+
+
+async def the_caller(hit: Hit) -> Subject:
+    caller = hit.caller
+    if not caller.may("ai:use"):
+        _check_reads_anyones(caller)
+    return Subject(user=caller.user.id)
+
+
+def _check_reads_anyones(caller: Caller) -> None:
+    if not caller.may("usage:read"):
+        raise InsufficientScope("To see this usage a key needs the scope `usage:read`.")
+
+
+# -- how it is told
+
+
+def report(find: FindSubject) -> RouteHandler:
+    """Totals and rows by `group` (default: `day`)."""
+
+    async def handler(hit: Hit) -> web.StreamResponse:
+        usage = _asked(hit, await find(hit))
+        group = _group(hit)
+        try:
+            found = await hit.state.ledger.reader.report(usage, group)
+        except QueryFailed as failure:
+            raise _unavailable(hit, failure) from None
+        return Answer(200, [JSON], msgspec.json.encode(answer_of(usage, found, group)))
+
+    return handler
+
+
+def export(find: FindSubject) -> RouteHandler:
+    """Every request as a line of CSV, in order of time, sent as fast as it is read."""
+
+    async def handler(hit: Hit) -> web.StreamResponse:
+        usage = _asked(hit, await find(hit))
+        stream = EventStream()
+        try:
+            async for block in _blocks(hit.state.ledger.reader.export(usage)):
+                if not stream.started:
+                    stream.start(hit.request, 200, _csv_headers(hit, usage))
+                stream.send(block)
+                await hit.request.writer.drain()
+            stream.finish()
+        except BaseException as error:
+            if stream.started:
+                stream.cut()  # nobody must take a part for the whole
+            if isinstance(error, QueryFailed):
+                raise _unavailable(hit, error) from None
+            raise
+        return stream
+
+    return handler
+
+
+async def _blocks(records: AsyncIterator[UsageRecord]) -> AsyncIterator[bytes]:
+    """The file in pieces: the first comes once the database has answered."""
+    lines, size = [CSV_HEADER], len(CSV_HEADER)
+    async for record in records:
+        line = csv_line(record)
+        lines.append(line)
+        size += len(line)
+        if size >= SENT_AT_ONCE:
+            yield "".join(lines).encode()
+            lines, size = [], 0
+    yield "".join(lines).encode()
+
+
+def _csv_headers(hit: Hit, usage: Usage) -> list[tuple[str, str]]:
+    name = f"usage_{usage.from_day}_{usage.to_day}.csv"
+    return [
+        ("content-type", "text/csv; charset=utf-8"),
+        ("content-disposition", f'attachment; filename="{name}"'),
+        ("x-request-id", hit.call.request_id),
+    ]
+
+
+def _asked(hit: Hit, subject: Subject) -> Usage:
+    query = hit.request.query
+    try:
+        first, last = days_asked(query.get("from"), query.get("to"), hit.state.clock().date())
+    except ValueError as mistake:
+        raise InvalidRequest(str(mistake)) from None
+    return Usage(first, last, user=subject.user, organisation=subject.organisation)
+
+
+def _group(hit: Hit) -> Group:
+    asked = hit.request.query.get("group", "day")
+    for group in _GROUPS:
+        if group == asked:
+            return group
+    raise InvalidRequest(f"`group` must be one of {', '.join(_GROUPS)}.")
+
+
+def _unavailable(hit: Hit, failure: QueryFailed) -> StoreUnavailable:
+    hit.state.log.error("usage cannot be read", request_id=hit.call.request_id, error=str(failure))
+    return StoreUnavailable("Usage cannot be read at the moment; it goes on being counted.")
+
+
+ROUTES = [
+    Route("GET", path + ending, tell(find), scope="any")
+    for path, find in (
+        ("/api/soc/usage/user/{id}", user_in_path),
+        ("/api/soc/usage/org/{id}", organisation_in_path),
+        ("/api/ai/usage", the_caller),
+    )
+    for ending, tell in (("", report), ("/export.csv", export))
+]

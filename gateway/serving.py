@@ -1,0 +1,136 @@
+"""A gateway process from its first to its last moment: the socket, the signals, the reloads, the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.app import apply, make_server, running_state
+from gateway.calls import Calls
+from gateway.config import Settings
+from gateway.reload import Reloader
+from gateway.server import Server
+from gateway.state import State
+
+# The kernel cuts it to its own limit (somaxconn); aiohttp's 128 would drop connections under a burst.
+LISTEN_BACKLOG = 4096
+# After the drain, how long finished answers may take to leave for slow clients.
+LAST_BYTES_SECONDS = 5.0
+
+Ready = Callable[[str], None]
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound TCP socket. Raises OSError where the address is taken or is none of ours."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def serve(
+    settings: Settings,
+    log: FilteringBoundLogger,
+    sock: socket.socket,
+    *,
+    watched: Path | None = None,
+    ready: Ready | None = None,
+) -> None:
+    """Serves on `sock` until SIGTERM or SIGINT, then drains.
+
+    `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `ready` is called once with
+    the base URL. Raises ConfigError where the store cannot be used as it is configured.
+    """
+    loop = asyncio.get_running_loop()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def on_stop() -> None:
+        # The second signal says: do not wait any longer.
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_stop)
+    async with running_state(settings, log) as state:
+        server = make_server(state)
+        async with reloading(state, server, watched):
+            listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
+            url, port = base_url(sock)
+            # What lives from here to the end need not be looked at by each collection.
+            gc.collect()
+            gc.freeze()
+            log.info("listening", url=url, port=port, models=len(settings.models), config=settings.source)
+            if ready is not None:
+                ready(url)
+            try:
+                await stop.wait()
+                await drain(state, hurry)
+            finally:
+                listener.close()
+                await server.finish(LAST_BYTES_SECONDS)
+    log.info("stopped")
+
+
+def base_url(sock: socket.socket) -> tuple[str, int]:
+    host, port = sock.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}", port
+
+
+@contextlib.asynccontextmanager
+async def reloading(state: State, server: Server, watched: Path | None) -> AsyncIterator[None]:
+    """While it lasts, the file is watched and SIGHUP reads it again."""
+    if watched is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def swap(fresh: Settings) -> None:
+        apply(state, server, fresh)
+
+    reloader = state.reloader = Reloader(watched, os.environ, state.settings, swap, state.log)
+    running: set[asyncio.Task[bool]] = set()
+
+    def on_hangup() -> None:
+        task = loop.create_task(reloader.reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    watching = loop.create_task(reloader.watch())
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        watching.cancel()
+        await asyncio.gather(watching, *running, return_exceptions=True)
+
+
+async def drain(state: State, hurry: asyncio.Event) -> None:
+    """Running calls have `drain_seconds` to end; streams left then end as incomplete. `hurry` cuts that short."""
+    seconds = state.settings.server.drain_seconds
+    state.log.info("draining", in_flight=len(state.calls), seconds=seconds)
+    hurried = asyncio.create_task(_interrupt_when(hurry, state.calls))
+    try:
+        left = await state.calls.drain(seconds)
+    finally:
+        hurried.cancel()
+    if left:
+        state.log.warning("calls interrupted at the end of the drain", calls=left)
+
+
+async def _interrupt_when(hurry: asyncio.Event, calls: Calls) -> None:
+    await hurry.wait()
+    calls.interrupt_all()
