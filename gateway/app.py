@@ -90,6 +90,7 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
             log=log,
             clock=now,
         )
+        records.on_change(lambda _kind, _id: state.authenticator.forget())
         yield state
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+
+from aiohttp import hdrs  # names that are quick to look up in aiohttp's headers
 
 from gateway.errors import InsufficientScope, InvalidKey, MissingKey
 from gateway.grants.base import GrantStore
@@ -13,11 +16,14 @@ from gateway.types import ApiKey, Caller, Id, Scope
 _SCHEMES = ("bearer", "apikey")
 # Longer than any key that is made anywhere: nobody makes us hash megabytes.
 _LONGEST_KEY = 4096
+# Short beside the 5 s within which a revocation that nobody tells of must be noticed.
+REMEMBERED_SECONDS = 0.25
+_MOST_REMEMBERED = 2_000
 
 
 def presented_key(headers: Mapping[str, str]) -> str:
     """The key in `Authorization: Bearer KEY`, `Authorization: ApiKey KEY` or `x-api-key: KEY`. Raises MissingKey."""
-    scheme, _, credential = headers.get("authorization", "").partition(" ")
+    scheme, _, credential = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() in _SCHEMES and credential.strip():
         return credential.strip()
     key = headers.get("x-api-key", "").strip()
@@ -32,30 +38,57 @@ def key_sha256(key: str) -> str:
 
 
 class Authenticator:
-    """Finds the caller behind a request. `clock` returns the present time with a time zone."""
+    """Finds the caller behind a request. `clock` returns the present time with a time zone.
 
-    def __init__(self, store: GrantStore, clock: Callable[[], datetime]) -> None:
+    Callers just found are remembered for a moment, so that a busy key costs one look-up. `forget` drops them: to be
+    called whenever a record changes. What nobody tells of is asked for again within `REMEMBERED_SECONDS`.
+    """
+
+    def __init__(
+        self, store: GrantStore, clock: Callable[[], datetime], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._monotonic = monotonic
+        self._recent: dict[tuple[str, str | None], tuple[float, Caller]] = {}
+
+    def forget(self) -> None:
+        self._recent.clear()
 
     async def caller(self, headers: Mapping[str, str], scope: Scope | None) -> Caller:
         """The caller, who is known to have `scope`. Raises MissingKey, InvalidKey or InsufficientScope."""
-        key = await self._key(presented_key(headers))
+        presented = presented_key(headers)
+        if len(presented) > _LONGEST_KEY:
+            raise _invalid()
+        about = key_sha256(presented), headers.get("x-gateway-user")
+        now = self._monotonic()
+        until, caller = self._recent.get(about, (now, None))
+        if caller is None or until <= now:
+            caller = await self._found(*about, scope)
+            self._remember(about, now, caller)
+        self._check(caller.key, scope, acts=about[1] is not None)
+        return caller
+
+    async def _found(self, sha256: str, acted_for: str | None, scope: Scope | None) -> Caller:
+        key = await self._store.key(sha256)
+        if key is None:
+            raise _invalid()
+        # Before anything is looked up for somebody who may not have it.
+        self._check(key, scope, acts=acted_for is not None)
+        return await self._caller(key, key.user if acted_for is None else acted_for)
+
+    def _check(self, key: ApiKey, scope: Scope | None, *, acts: bool) -> None:
+        if key.expires is not None and key.expires <= self._clock():
+            raise _invalid()
         if scope is not None and scope not in key.scopes:
             raise InsufficientScope(f"This key does not have the scope `{scope}`.")
-        acted_for = headers.get("x-gateway-user")
-        if acted_for is None:
-            return await self._caller(key, key.user)
-        if "act:as" not in key.scopes:
+        if acts and "act:as" not in key.scopes:
             raise InsufficientScope("This key may not act for another user: it does not have the scope `act:as`.")
-        return await self._caller(key, acted_for)
 
-    async def _key(self, presented: str) -> ApiKey:
-        key = await self._store.key(key_sha256(presented)) if len(presented) <= _LONGEST_KEY else None
-        if key is None or (key.expires is not None and key.expires <= self._clock()):
-            # One answer for unknown, expired and revoked: it tells a stranger nothing about which keys ever lived.
-            raise InvalidKey("The API key is not valid.")
-        return key
+    def _remember(self, about: tuple[str, str | None], now: float, caller: Caller) -> None:
+        if len(self._recent) >= _MOST_REMEMBERED:
+            self._recent.clear()
+        self._recent[about] = now + REMEMBERED_SECONDS, caller
 
     async def _caller(self, key: ApiKey, user_id: Id) -> Caller:
         store = self._store
@@ -68,3 +101,8 @@ class Authenticator:
             tuple(one for one in organisations if one is not None),
             tuple(one for one in plans if one is not None),
         )
+
+
+def _invalid() -> InvalidKey:
+    """One answer for unknown, expired and revoked: it tells a stranger nothing about which keys ever lived."""
+    return InvalidKey("The API key is not valid.")

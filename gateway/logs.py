@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
 import orjson
@@ -14,23 +15,22 @@ from gateway.types import Secret
 
 LogFormat = Literal["console", "json"]
 
+_LEVELS = {"exception": "error", "warn": "warning"}  # the name of a method is not always that of its level
+
 
 def make_logger(
     log_format: LogFormat, *, level: int = logging.INFO, stream: TextIO | None = None
 ) -> FilteringBoundLogger:
     """A logger that writes to `stream` (default: standard error), one line and one write an event."""
     out = stream if stream is not None else sys.stderr
-    processors: list[Any] = [structlog.processors.add_log_level]
+    processors: list[Any]
     sink: structlog.BytesLogger | structlog.WriteLogger
     if log_format == "json":
-        processors += [
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(),
-            structlog.processors.JSONRenderer(serializer=_to_json),
-        ]
+        processors = [_as_json_line]
         sink = structlog.BytesLogger(out.buffer)
     else:
-        processors += [
+        processors = [
+            structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.ExceptionRenderer(),
             _make_printable,
@@ -57,8 +57,15 @@ class LibraryLogs(logging.Handler):
         self._log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
-def _to_json(event: EventDict, **_: Any) -> bytes:
-    return orjson.dumps(event, default=str)
+_format_exception = structlog.processors.ExceptionRenderer()
+
+
+def _as_json_line(logger: WrappedLogger, level: str, event: EventDict) -> bytes:
+    """One step for what structlog does in four: there is a line for each request."""
+    line = {"timestamp": datetime.now(UTC), "level": _LEVELS.get(level, level), **event}
+    if "exc_info" in event:
+        line = dict(_format_exception(logger, level, line))
+    return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)
 
 
 def _make_printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time  # kept for a second at a time: no clock formatting per answer
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
@@ -155,6 +155,11 @@ class Connection(web.RequestHandler):
         self.unwatch()
         super().connection_lost(exc)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for this after every body that was read; where nothing was paused there is nothing to do."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._start_write_timer()
@@ -259,16 +264,21 @@ class _Reply(web.StreamResponse):
             self._keep_alive = request.keep_alive and request.version >= (1, 1) and not self._connection.half_closed
 
     def _send(self, parts: Iterable[bytes], size: int) -> None:
-        connection, writer = self._connection, self._writer
-        transport = connection.transport if connection is not None else None
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client has gone")
-        if writer is not None:
-            writer.output_size += size
         if size < JOIN_BELOW_BYTES:
-            transport.write(b"".join(parts))
+            self._write(b"".join(parts))
         else:
-            transport.writelines(parts)
+            self._open_transport(size).writelines(parts)
+
+    def _write(self, data: bytes) -> None:
+        self._open_transport(len(data)).write(data)
+
+    def _open_transport(self, size: int) -> asyncio.Transport:
+        """The client's transport, into which `size` bytes are about to go."""
+        transport = self._connection.transport if self._connection is not None else None
+        if transport is None or transport.is_closing() or self._writer is None:
+            raise ConnectionResetError("the client has gone")
+        self._writer.output_size += size
+        return transport
 
     def _fields_of_all(self) -> Headers:
         return self._connection.answer_fields if self._connection is not None else ()
@@ -343,11 +353,13 @@ class EventStream(_Reply):
         size = len(data)
         if not size or self._silent:
             return
-        if self._chunked_framing:
+        if not self._chunked_framing:
+            self._send((data,), size)
+        elif size < JOIN_BELOW_BYTES:
+            self._write(b"%x\r\n%b\r\n" % (size, data))
+        else:
             prefix = b"%x\r\n" % size
             self._send((prefix, data, b"\r\n"), size + len(prefix) + 2)
-        else:
-            self._send((data,), size)
 
     def finish(self) -> None:
         """Ends the body cleanly."""
@@ -391,10 +403,10 @@ async def read_body(request: web.BaseRequest, *, max_bytes: int, seconds: float)
     Raises BodyTooLarge (from the declared length already, before a byte of it is read or asked for),
     ClientTooSlow where it does not arrive in `seconds` plus the time that its size allows at a modest rate.
     """
-    declared = request.headers.get("content-length")
+    declared = request.headers.get(hdrs.CONTENT_LENGTH)
     if declared is not None and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    if request.headers.get("expect", "").lower() == "100-continue" and request.version >= (1, 1):
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version >= (1, 1):
         _ask_for_body(request)
     content = request.content
     if content.is_eof():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.types import Secret
 
 WRITE_SECONDS = 30
 _EXPIRED_AT_ONCE = 500
+ROWS_AT_ONCE = 50
 _NOT_THE_DATABASES_FAULT = (DataError, IntegrityError, OverflowError, UnicodeError, ValueError)
 
 
@@ -25,6 +27,7 @@ class Store:
     def __init__(self, url: Secret) -> None:
         self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS)
         self._insert, self._parameters = _prepared(self._database)
+        self._insert_many = _for_many_rows(self._insert) if self._database.dialect == "sqlite" else None
 
     def prepare(self) -> None:
         """Makes the tables where they are missing. Raises SchemaTooNew."""
@@ -42,8 +45,13 @@ class Store:
         return []
 
     def _insert_together(self, rows: Sequence[Row]) -> None:
+        parameters = [self._parameters(row) for row in rows]
         with self._database.engine.begin() as connection:
-            connection.exec_driver_sql(self._insert, [self._parameters(row) for row in rows])
+            while self._insert_many is not None and len(parameters) >= ROWS_AT_ONCE:
+                together, parameters = parameters[:ROWS_AT_ONCE], parameters[ROWS_AT_ONCE:]
+                connection.exec_driver_sql(self._insert_many, tuple(chain.from_iterable(together)))
+            if parameters:
+                connection.exec_driver_sql(self._insert, parameters)
 
     def _insert_one_by_one(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
         """So that one bad row holds up nothing but itself."""
@@ -81,6 +89,16 @@ def _prepared(database: Database) -> tuple[str, Callable[[Row], Any]]:
     compiled = insert_new(ai_usage, database.dialect).compile(dialect=database.engine.dialect)
     order = compiled.positiontup
     return str(compiled), dict if order is None else itemgetter(*order)
+
+
+def _for_many_rows(insert: str) -> str:
+    """The same for `ROWS_AT_ONCE` rows.
+
+    SQLite's driver lets go of the interpreter's lock for each statement that it runs, and has to win it back from the
+    event loop each time. One statement for many rows spares both threads most of that.
+    """
+    before, values, after = insert.partition(f"({', '.join('?' * len(ai_usage.columns))})")
+    return before + ", ".join([values] * ROWS_AT_ONCE) + after
 
 
 def _is_about_a_row(error: Exception) -> bool:

@@ -161,7 +161,7 @@ class Attempt:
     def on_body(self, data: bytes) -> None:
         self._last_read = self._loop.time()
         if self._sink is not None:
-            self._pass_on(data)
+            self._pass_on(self._sink, data)
         elif self._framer is not None:
             self._hold_events(self._framer.feed(data))
         else:
@@ -175,7 +175,7 @@ class Attempt:
             # A last event without its blank line: readers differ on it, so it is passed on as it is.
             rest = self._framer.end()
             if rest and self._sink is not None:
-                self._to_sink(rest)
+                self._to_sink(self._sink, rest)
             elif rest:
                 self._hold_events([rest])
             if self.shape is None:
@@ -190,20 +190,15 @@ class Attempt:
 
     # -- within
 
-    def _pass_on(self, data: bytes) -> None:
-        framer = self._framer
-        if framer is None:
-            self._to_sink(data)
-            return
-        events = self._passed(framer.feed(data))
-        if events:
-            self._to_sink(events[0] if len(events) == 1 else b"".join(events))
+    def _pass_on(self, sink: Sink, data: bytes) -> None:
+        if self._framer is not None:
+            events = self._passed(self._framer.feed(data))
+            data = events[0] if len(events) == 1 else b"".join(events)
+        self._to_sink(sink, data)
 
-    def _to_sink(self, data: bytes) -> None:
-        if self._sink is None:
-            return
+    def _to_sink(self, sink: Sink, data: bytes) -> None:
         try:
-            self._sink.send(data)
+            sink.send(data)
         except ConnectionResetError:
             # The client has gone; its connection cancels the request in this or the next turn of the loop.
             self.close()
@@ -226,11 +221,12 @@ class Attempt:
 
     def _passed(self, events: list[bytes]) -> list[bytes]:
         """Takes down what the events tell of usage, and leaves out the event that only we had asked for."""
-        for event in events:
-            self._seen.event(event)
-        if not self._take_usage_out:
-            return events
-        return [event for event in events if not openai.is_usage_only(event)]
+        ours = [
+            event
+            for event in events
+            if self._seen.event(event) and self._take_usage_out and openai.is_usage_only(event)
+        ]
+        return [event for event in events if event not in ours] if ours else events
 
     def _become(self, shape: Shape) -> None:
         self.shape = shape

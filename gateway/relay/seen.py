@@ -29,15 +29,17 @@ class Seen:
         self._bytes = 0
         self._shortest = 0
 
-    def event(self, event: bytes) -> None:
-        """A whole event of a stream. The last usage that is reported counts."""
+    def event(self, event: bytes) -> bool:
+        """A whole event of a stream; whether it may tell of usage. The last usage that is reported counts."""
         if may_bear_usage(event):
             self.usage = usage_of(event_data(event) or b"") or self.usage
-        elif _bears_text(event):
+            return True
+        if _bears_text(event):
             size = len(event)
             self._shortest = min(self._shortest, size) if self._events else size
             self._events += 1
             self._bytes += size
+        return False
 
     def whole(self, body: bytes, *, encoding: bytes, is_text: bool) -> None:
         """A whole answer: its usage is read, or else its size is taken down."""

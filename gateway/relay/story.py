@@ -7,6 +7,7 @@ request's way through it and reads from top to bottom.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from time import perf_counter
@@ -38,6 +39,8 @@ from gateway.server import Answer, EventStream, connection_of
 from gateway.transport import Transport
 from gateway.types import Access, Caller, id_text
 
+# The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
+TIMER_SLACK_SECONDS = 0.002
 HEARTBEAT = b": waiting for the model\n\n"
 _STREAM_HEADERS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
 _TRIED_ELSEWHERE_FIRST = frozenset((403, 404))
@@ -110,7 +113,8 @@ class Story:
         self.adds_usage = ask.route.asks_usage and self.wants_stream and not client_asks_usage
         self.stream = stream
         self.first_event_out = False
-        self.give_up_at = self.loop.time()
+        self.began = self.loop.time()
+        self.give_up_at = math.inf  # set by the first endpoint's `total`
         self.obstacles: list[Obstacle] = []
         self.account: Account | None = None
         self.seen = Seen()
@@ -168,8 +172,6 @@ class Story:
     def _candidates(self) -> Iterator[Upstream]:
         """The model's own pool, then those of its fallbacks: a grant of the first covers them."""
         model = self.ask.access.model
-        if model.endpoints:
-            self.give_up_at += model.endpoints[0].timeouts.total
         yield self.relay.upstreams.of(model)
         if self.ask.route.has_fallbacks:
             for reference in model.fallbacks:
@@ -183,6 +185,8 @@ class Story:
         while (lease := pool.take(self.loop.time(), tried)) is not None:
             endpoint_id = id_text(lease.endpoint.id)
             tried.add(endpoint_id)
+            if self.call.attempts == 0:
+                self.give_up_at = self.began + lease.endpoint.timeouts.total
             try:
                 answer = await self._from_endpoint(upstream, upstream.outlets[endpoint_id], lease)
             finally:
@@ -195,7 +199,7 @@ class Story:
         return None
 
     def _is_out_of_time(self) -> bool:
-        return self.loop.time() >= self.give_up_at
+        return self.loop.time() >= self.give_up_at - TIMER_SLACK_SECONDS
 
     # -- one endpoint
 

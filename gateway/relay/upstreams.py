@@ -14,10 +14,11 @@ from gateway.types import Model, id_text
 class Upstream:
     """One model's pool and its outlets (by endpoint id as text)."""
 
-    __slots__ = ("model", "outlets", "pool")
+    __slots__ = ("guarded", "model", "outlets", "pool")
 
     def __init__(self, model: Model, chance: random.Random, *, guarded: bool) -> None:
         self.model = model
+        self.guarded = guarded
         self.pool = Pool(model, chance)
         self.outlets = {id_text(endpoint.id): Outlet(endpoint, guarded=guarded) for endpoint in model.endpoints}
 
@@ -42,12 +43,21 @@ class Upstreams:
         key = id_text(model.id)
         known = self._known.get(key)
         if known is None or known.model is not model:
-            fresh = Upstream(model, self._chance, guarded=not self._is_in_file(model))
-            if known is not None:
-                fresh.pool.adopt(known.pool)
-            self._known[key] = known = fresh
-            self._apply_heard(known)
+            known = self._renewed(known, model)
+            self._known[key] = known
         return known
+
+    def _renewed(self, known: Upstream | None, model: Model) -> Upstream:
+        guarded = not self._is_in_file(model)
+        if known is not None and known.model == model and known.guarded == guarded:
+            # Read again, and nothing about it has changed: what has been learnt of its endpoints stays as well.
+            known.model = model
+            return known
+        fresh = Upstream(model, self._chance, guarded=guarded)
+        if known is not None:
+            fresh.pool.adopt(known.pool)
+        self._apply_heard(fresh)
+        return fresh
 
     def heard(self, model_id: str, endpoint_id: str, cause: Cause | None, left_seconds: float) -> None:
         """Another worker's endpoint cools for so long; with no cause, an admin has ended its cooldown."""
