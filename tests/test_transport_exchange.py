@@ -99,6 +99,23 @@ async def test_a_connection_is_replaced_only_once() -> None:
 
 
 @on_both_loops
+async def test_an_upstream_that_hangs_up_after_it_had_the_request_is_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ends later than the news of a stale connection could take is a failed attempt, and told as one."""
+    monkeypatch.setattr("gateway.transport.connection.STALE_WITHIN_SECONDS", 0.0)
+
+    async def script(peer: Peer) -> None:
+        await _answer_once_then(peer, Peer.close, [])
+
+    async with serving(script) as server, closing(Transport()) as transport:
+        await fetch(transport, server.origin)
+        recorder = await fetch(transport, server.origin)
+        assert isinstance(recorder.error, ConnectionCut)
+        assert len(server.peers) == 1
+
+
+@on_both_loops
 async def test_a_reused_connection_that_ends_within_the_answer_is_not_replaced() -> None:
     async def script(peer: Peer) -> None:
         await peer.answer()

@@ -13,7 +13,7 @@ from typing import Protocol
 from gateway import openai
 from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, TransportError
 from gateway.relay.outlet import RawHeaders, content_encoding, is_event_stream
-from gateway.relay.seen import Seen
+from gateway.relay.seen import Flow, Seen
 from gateway.sse import EventFramer, event_data, event_name
 from gateway.transport import Exchange
 from gateway.types import Timeouts
@@ -48,6 +48,7 @@ class Attempt:
         "_exchange",
         "_expects_stream",
         "_failure",
+        "_flow",
         "_framer",
         "_give_up_at",
         "_held",
@@ -95,6 +96,7 @@ class Attempt:
         self._done = False
         self._failure: TransportError | None = None
         self._last_read = 0.0
+        self._flow: Flow | None = None
         self._live = False  # a stream has begun: `idle` holds, not `total`
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -167,7 +169,11 @@ class Attempt:
         else:
             self._held.append(data)
             self._held_bytes += len(data)
-            if self.shape is None and (self._live or self._held_bytes > MAX_HELD_BYTES):
+            if self._flow is not None:
+                self._flow.feed(data)
+            elif self._live or self._held_bytes > MAX_HELD_BYTES:
+                self._flow = self._seen.flow(content_encoding(self.headers), is_stream=self._live)
+                self._flow.feed(data)
                 self._become(Shape.FLOW)
 
     def on_end(self) -> None:
@@ -181,7 +187,9 @@ class Attempt:
             if self.shape is None:
                 self._fail(InvalidResponse("the stream ended without an event"))
                 return
-        elif self.shape is None:
+        elif self._flow is not None:
+            self._flow.end()
+        else:
             self.shape = Shape.WHOLE
         self._finish()
 
@@ -191,7 +199,9 @@ class Attempt:
     # -- within
 
     def _pass_on(self, sink: Sink, data: bytes) -> None:
-        if self._framer is not None:
+        if self._flow is not None:
+            self._flow.feed(data)
+        elif self._framer is not None:
             events = self._passed(self._framer.feed(data))
             data = events[0] if len(events) == 1 else b"".join(events)
         self._to_sink(sink, data)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import zlib
 
 from gateway.openai import Usage, may_bear_usage, usage_of
-from gateway.sse import event_data
+from gateway.sse import EventFramer, event_data
 
 # Of an answer that came compressed although we asked for none of it, this much is unpacked to look for its usage.
 _MOST_UNPACKED_BYTES = 4 * 2**20
+_TAIL_BYTES = 64 * 1024
 _GZIP_OR_ZLIB = 47  # zlib's window bits: either header is taken
 _ENCODINGS = frozenset((b"gzip", b"x-gzip", b"deflate"))
 
@@ -48,10 +51,58 @@ class Seen:
         if self.usage is None and is_text:
             self._events, self._bytes, self._shortest = 1, len(readable), 0
 
+    def flow(self, encoding: bytes, *, is_stream: bool) -> Flow:
+        """For an answer that is passed on as it comes, unread: a look at a bounded copy of it."""
+        return Flow(self, encoding, is_stream=is_stream)
+
     @property
     def text_bytes(self) -> int:
         """About so many bytes of text were answered; 0 where nothing was."""
         return max(4 * self._events, self._bytes - self._events * self._shortest) if self._events else 0
+
+
+class Flow:
+    """Looks for usage in an answer that is passed on as it comes: a compressed stream, or a body too large to hold.
+
+    At most one read's worth is unpacked at a time, and of a large body only its end is kept: usage stands there.
+    """
+
+    __slots__ = ("_framer", "_seen", "_tail", "_unpack")
+
+    def __init__(self, seen: Seen, encoding: bytes, *, is_stream: bool) -> None:
+        self._seen = seen
+        self._framer = EventFramer() if is_stream else None
+        self._tail = b""
+        self._unpack = zlib.decompressobj(_GZIP_OR_ZLIB) if encoding in _ENCODINGS else None
+        if encoding and self._unpack is None:
+            self._framer = None  # in a language that we do not read
+
+    def feed(self, data: bytes) -> None:
+        readable = data if self._unpack is None else self._unpacked(data)
+        if self._framer is None:
+            self._tail = (self._tail + readable[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+            return
+        for event in self._framer.feed(readable):
+            self._seen.event(event)
+
+    def end(self) -> None:
+        start = self._tail.rfind(b'"usage"')
+        if start < 0:
+            return
+        with contextlib.suppress(ValueError):
+            # What follows the object belongs to the rest of the body; a decoder that stops there is in the library.
+            usage, _ = json.JSONDecoder().raw_decode(
+                self._tail[start + 7 :].decode("utf-8", "replace").lstrip(" \t\r\n:")
+            )
+            self._seen.usage = usage_of({"usage": usage}) or self._seen.usage
+
+    def _unpacked(self, data: bytes) -> bytes:
+        if self._unpack is None:
+            return data
+        try:
+            return self._unpack.decompress(data, _MOST_UNPACKED_BYTES)
+        except zlib.error:
+            return b""
 
 
 def _bears_text(event: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from typing import Protocol
 
 from gateway.errors import ConnectionCut, InvalidResponse, TransportError
@@ -13,6 +14,9 @@ from gateway.transport.dial import Line, Origin
 
 # Below this, copying head and body into one piece is cheaper than a second system call.
 _JOINED_BODY_BYTES = 65536
+# The news that a connection was closed before we wrote to it takes one round trip. An upstream that hangs up later than
+# this has had the request in its hands: that is a failed attempt, and it is not asked again behind the caller's back.
+STALE_WITHIN_SECONDS = 1.0
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
@@ -49,7 +53,17 @@ class Owner(Protocol):
 class Exchange:
     """A request on its way and the answer to it. The caller's side is `reused`, `pause`, `resume` and `abort`."""
 
-    __slots__ = ("connect_timeout", "connection", "origin", "paused", "receiver", "replacement", "request", "reused")
+    __slots__ = (
+        "connect_timeout",
+        "connection",
+        "origin",
+        "paused",
+        "receiver",
+        "replacement",
+        "request",
+        "reused",
+        "sent_at",
+    )
 
     def __init__(self, origin: Origin, receiver: Receiver, connect_timeout: float) -> None:
         self.origin = origin
@@ -61,6 +75,7 @@ class Exchange:
         self.replacement: asyncio.Task[None] | None = None
         # Head and body, kept only as long as a stale connection may have to be replaced: until the first byte.
         self.request: tuple[bytes, bytes] | None = None
+        self.sent_at = time.monotonic()
 
     def pause(self) -> None:
         """Stops reading from the upstream, so that it is slowed down. What was read already may still arrive."""
@@ -239,9 +254,9 @@ class Connection(asyncio.Protocol):
             report_receiver(error, exchange.receiver)
 
     def _lose(self, exchange: Exchange, cause: str) -> None:
-        """The upstream went away: for a pooled connection that had said nothing yet, a new one takes over."""
+        """The upstream went away: for a pooled connection that was closed before we asked, a new one takes over."""
         self.close()
-        if exchange.request is not None:
+        if exchange.request is not None and time.monotonic() - exchange.sent_at < STALE_WITHIN_SECONDS:
             self._owner.replace(exchange)
         else:
             exchange.fail(ConnectionCut(f"{self.origin.authority}: {cause} {self._answer.stage}"))
