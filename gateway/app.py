@@ -51,7 +51,15 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         await records.start()
         held.push_async_callback(records.close)
         usage = settings.usage
-        ledger = Ledger.open(usage.url, Path(usage.journal), log=log, retention_days=usage.retention_days)
+        ledger = Ledger.open(
+            usage.url,
+            Path(usage.journal),
+            log=log,
+            retention_days=usage.retention_days,
+            max_journal_bytes=usage.journal_max_mb * 2**20,
+            sync_seconds=usage.journal_sync_seconds,
+            when_unwritable=usage.when_unwritable,
+        )
         held.push_async_callback(ledger.close)
         limiter = await started_limiter(settings, ledger, log)
         held.push_async_callback(limiter.close)

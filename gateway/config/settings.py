@@ -84,6 +84,18 @@ class UsageSettings(msgspec.Struct, frozen=True):
     retention_days: Annotated[
         Annotated[Count, Meta(le=100_000)] | None, Meta(description="Days that ledger rows are kept; null keeps them.")
     ] = None
+    journal_max_mb: Annotated[
+        Count, Meta(le=1_000_000, description="Journal size of each worker beyond which requests are refused.")
+    ] = 1024
+    journal_sync_seconds: Annotated[
+        float, Meta(ge=0, le=60, description="How often the disk is told to keep the journal; 0: for each record.")
+    ] = 1
+    when_unwritable: Annotated[
+        Literal["refuse", "serve"],
+        Meta(
+            description="While the journal cannot be written: refuse requests with 503, or serve and risk their rows."
+        ),
+    ] = "refuse"
 
 
 class RoutingSettings(msgspec.Struct, frozen=True):

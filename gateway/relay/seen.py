@@ -91,9 +91,8 @@ class Flow:
             return
         with contextlib.suppress(ValueError):
             # What follows the object belongs to the rest of the body; a decoder that stops there is in the library.
-            usage, _ = json.JSONDecoder().raw_decode(
-                self._tail[start + 7 :].decode("utf-8", "replace").lstrip(" \t\r\n:")
-            )
+            text = self._tail[start + len(b'"usage"') :].decode("utf-8", "replace")
+            usage, _ = json.JSONDecoder().raw_decode(text.lstrip(" \t\r\n:"))
             self._seen.usage = usage_of({"usage": usage}) or self._seen.usage
 
     def _unpacked(self, data: bytes) -> bytes:

@@ -205,7 +205,6 @@ async def test_usage_is_read_from_compressed_answers(books: Stage, encoding: str
     assert (numbers(row)[:2], row["usage_source"]) == ((70, 7), "reported")
 
 
-@pytest.mark.xfail(strict=True, reason="answers that flow are not looked at for their usage yet")
 async def test_usage_is_read_from_answers_too_large_to_hold(books: Stage, spare_models: Iterator[int]) -> None:
     """Beyond 16 MB an answer flows, as one to many embeddings does; it is not free for that."""
     user, name = fresh_user(), f"m{next(spare_models)}"
@@ -216,7 +215,6 @@ async def test_usage_is_read_from_answers_too_large_to_hold(books: Stage, spare_
     assert (row["outcome"], row["total_tokens"], row["usage_source"]) == ("ok", "70", "reported")
 
 
-@pytest.mark.xfail(strict=True, reason="answers that flow are not looked at for their usage yet")
 async def test_compressed_streams_are_not_free(books: Stage) -> None:
     """They are passed on as they are; what was used is estimated where it cannot be read."""
     user = fresh_user()
