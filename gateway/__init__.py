@@ -2,18 +2,24 @@
 
 A map of the house, from the top floor down; imports point downward only.
 
-    cli          the commands                       demo        the whole thing on one machine
-    app          from settings to a running gateway
+    cli/         the commands                       demo        the whole thing on one machine
+    serving      sockets, signals, reloads, drain   workers     several processes on one socket
+    app          from settings to everything that a process holds
     middleware   around every route: request id, feature flag, caller, errors, the access line
-    routes/      rows of one table: the OpenAI surface, health
-    state        what the routes share
-    relay/       the story of one request: pick an endpoint, try it, stream or answer
+    routes/      rows of one table: OpenAI surface, panel, admin, usage, health
+    explain      who gets which model, and why      usage/      reports for people
+    panel/       chat and studio in other words     registry/   changes to records, and their rules
+    state        what the routes share              cooldowns   told to other workers and to people
+    relay/       the story of one request: admit, pick an endpoint, try it, stream or answer, settle
+    reload       a changed gateway.yaml             differences between two of them, in words
     auth         from headers to a caller           calls       the requests in flight
     server       the one way in (aiohttp)           transport/  the one way out (llhttp)
-    cooldowns    records of rate limits             grants/     models, users, keys; who may use what
+    limits/      reserve and settle                 ledger/     journal, database, queries
+    grants/      models, users, keys: gateway.yaml over the run-time stores
     config/      gateway.yaml → settings            pool/       rotation and cooldown, pure decisions
     sse          bytes in, events out               openai/     wire shapes, rewriting a body
-    logs         structlog                          errors, types
+    addresses    where endpoints may lead           logs        structlog
+    errors, types
 """
 
 __version__ = "0.1.0"
