@@ -15,6 +15,7 @@ import orjson
 import pytest
 
 from gateway.auth import key_sha256
+from gateway.cli import main
 from gateway.config import parse_settings
 
 ROOT = Path(__file__).parent.parent
@@ -66,18 +67,22 @@ def test_serve_on_a_taken_port_says_so_and_where_to_change_it(tmp_path: Path) ->
     assert "server.port" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("serve", "--nonsense"), ("keys", "new")])
+@pytest.mark.parametrize("arguments", [(), ("nonsense",), ("serve", "--nonsense"), ("keys", "new"), ("explain",)])
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     done = gateway(*arguments)
     assert done.returncode == 2
     assert "usage: gateway" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["", "serve", "check", "schema", "demo", "keys", "keys new"])
-def test_every_command_has_help_with_an_example(command: str) -> None:
-    done = gateway(*command.split(), "--help")
-    assert done.returncode == 0
-    assert "example:\n  gateway " in done.stdout
+@pytest.mark.parametrize(
+    "command",
+    ["", "serve", "check", "schema", "demo", "explain", "keys", "keys new", "keys list", "keys revoke", "usage"],
+)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    assert f"example:\n  gateway {command}" in capsys.readouterr().out
 
 
 def test_schema_prints_the_file_in_config() -> None:

@@ -1,0 +1,52 @@
+"""What commands share of their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+
+from gateway.config import Settings, load_settings
+
+DEFAULT_CONFIG = "gateway.yaml"
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Run: TypeAlias = Callable[[argparse.Namespace], int]
+
+
+def add_command(commands: Commands, name: str, run: Run, text: str, example: str) -> argparse.ArgumentParser:
+    """A command that `run` carries out; `example` is a line for the shell."""
+    command = with_example(commands.add_parser(name, help=text, description=text), example)
+    command.set_defaults(run=run)
+    return command
+
+
+def with_example(command: argparse.ArgumentParser, example: str) -> argparse.ArgumentParser:
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = f"example:\n  {example}"
+    return command
+
+
+def add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-c", "--config", default=DEFAULT_CONFIG, metavar="FILE", help="default: ./%(default)s")
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The file that `-c` names. Raises ConfigError."""
+    return load_settings(Path(arguments.config), os.environ)
+
+
+def moment(text: str) -> datetime:
+    """An argument's type: an ISO date or time, in UTC where it names no zone."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO date, as 2027-01-31 or 2027-01-31T12:00:00Z") from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

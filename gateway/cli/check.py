@@ -1,0 +1,70 @@
+"""gateway check, gateway schema"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import orjson
+
+from gateway.cli.arguments import Commands, add_command, add_config, settings_of
+from gateway.cli.console import complain, say
+from gateway.cli.probe import probe
+from gateway.config import Settings, load_settings, settings_schema
+from gateway.differences import differences
+
+
+def add_to(commands: Commands) -> None:
+    example = "gateway check -c gateway.yaml --against /etc/ecli-gateway/gateway.yaml && systemctl reload gateway"
+    command = add_command(commands, "check", _run, "validate gateway.yaml", example)
+    add_config(command)
+    command.add_argument("--against", metavar="OLD", help="another file: tell who gains or loses what, compared to it")
+    command.add_argument(
+        "--probe", action="store_true", help="ask each endpoint for its models: is it there, is its credential alive?"
+    )
+    text = "print the JSON Schema of gateway.yaml, for editors"
+    add_command(commands, "schema", _run_schema, text, "gateway schema > gateway.schema.json")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    say(f"{settings.source} is valid: {_counts(settings)}.")
+    if arguments.against is not None:
+        _tell_differences(load_settings(Path(arguments.against), os.environ), settings)
+    if not arguments.probe:
+        return 0
+    failed = asyncio.run(probe(settings))
+    if failed:
+        complain(
+            f"{failed} endpoint{'s' if failed != 1 else ''} failed; the lines that begin with FAIL say what is wrong."
+        )
+    return 1 if failed else 0
+
+
+def _counts(settings: Settings) -> str:
+    counted = {
+        "models": settings.models,
+        "organisations": settings.organisations,
+        "plans": settings.plans,
+        "users": settings.users,
+        "keys": settings.keys,
+    }
+    return ", ".join(f"{len(records)} {name}" for name, records in counted.items())
+
+
+def _tell_differences(old: Settings, new: Settings) -> None:
+    changes = differences(old, new)
+    if not changes:
+        say(f"Nothing changes compared to {old.source}.")
+        return
+    say(f"Compared to {old.source}:")
+    for change in changes:
+        say(f"  {change}")
+
+
+def _run_schema(_: argparse.Namespace) -> int:
+    sys.stdout.buffer.write(orjson.dumps(settings_schema(), option=orjson.OPT_INDENT_2) + b"\n")
+    return 0

@@ -1,0 +1,37 @@
+"""The two outputs of a command: what was asked for on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+
+
+def say(text: str, *, end: str = "\n") -> None:
+    """On stdout."""
+    sys.stdout.write(_printable(text) + end)
+
+
+def say_json(value: object) -> None:
+    """On stdout, indented."""
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+
+
+def complain(text: str) -> None:
+    """On stderr."""
+    sys.stderr.write(_printable(text) + "\n")
+
+
+def abandon_stdout() -> None:
+    """After a broken pipe: what is still buffered has nobody to read it, and must not fail once more at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printable(text: str) -> str:
+    """Records may have been written by anyone: their control characters must not reach a terminal."""
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+
+
+def _escaped(line: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)

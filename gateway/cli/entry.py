@@ -1,0 +1,47 @@
+"""From the words of a command line to a command, and from its errors to words and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from gateway import __version__
+from gateway.cli import check, explain, keys, serve, usage
+from gateway.cli.arguments import with_example
+from gateway.cli.console import abandon_stdout, complain
+from gateway.errors import ConfigError, GatewayError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
+    except ConfigError as error:
+        complain(str(error))
+        problems = len(error.problems)
+        complain(f"{problems} problem{'s' if problems != 1 else ''}; nothing was done.")
+    except GatewayError as error:
+        complain(f"gateway: {error.message}")
+    except BrokenPipeError:
+        abandon_stdout()
+    except OSError as error:
+        complain(f"gateway: {error.strerror or error}")
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = with_example(
+        argparse.ArgumentParser(prog="gateway", description="An OpenAI-compatible reverse-proxy gateway."),
+        "gateway demo",
+    )
+    parser.add_argument("--version", action="version", version=f"ecli-gateway {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in (serve, check, explain, keys, usage):
+        module.add_to(commands)
+    return parser

@@ -1,0 +1,90 @@
+"""gateway usage"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gateway.cli.arguments import Commands, add_command, add_config, add_json, settings_of
+from gateway.cli.console import complain, say, say_json
+from gateway.config import Settings
+from gateway.grants.base import Catalogue
+from gateway.ledger import LedgerUnusable, QueryFailed, Totals, Usage, UsageReport
+from gateway.types import Id, Organisation, Secret, User, id_text
+from gateway.usage import UsageSummary, days_asked, summary_of, summary_text
+
+
+def add_to(commands: Commands) -> None:
+    example = "gateway usage --user 42 --from 2027-01-01 --to 2027-01-31"
+    command = add_command(commands, "usage", _run, "show what was used, with bars", example)
+    add_config(command)
+    command.add_argument("--user", metavar="ID", help="of this user")
+    command.add_argument("--org", metavar="ID", help="of this organisation")
+    command.add_argument("--model", metavar="NAME", help="of this model: its id, name or alias")
+    command.add_argument(
+        "--from", dest="first", metavar="DATE", help="first day, UTC (default: the first of the last day's month)"
+    )
+    command.add_argument("--to", dest="last", metavar="DATE", help="last day, UTC (default: today)")
+    add_json(command)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = settings_of(arguments)
+    try:
+        usage = _asked(arguments, settings)
+    except ValueError as mistake:
+        complain(f"gateway usage: {mistake}")
+        return 2
+    try:
+        summary = _summary(settings.usage.url, usage)
+    except (QueryFailed, LedgerUnusable) as error:
+        complain(f"gateway: the usage of {settings.source} cannot be read: {error}")
+        return 1
+    if arguments.json:
+        say_json(summary)
+        return 0
+    names = {id_text(one.id): one.name for one in settings.models}
+    say(summary_text(summary, names, unicode=(sys.stdout.encoding or "").lower().startswith("utf")), end="")
+    return 0
+
+
+def _asked(arguments: argparse.Namespace, settings: Settings) -> Usage:
+    """Raises ValueError for days that are none."""
+    first, last = days_asked(arguments.first, arguments.last, datetime.now(UTC).date())
+    model = None if arguments.model is None else Catalogue(settings.models).find(arguments.model)
+    return Usage(
+        first,
+        last,
+        user=_as_listed(arguments.user, settings.users),
+        organisation=_as_listed(arguments.org, settings.organisations),
+        model=arguments.model if model is None else model.id,
+    )
+
+
+def _as_listed(text: str | None, records: Iterable[User | Organisation]) -> Id | None:
+    """The id as the file has it, number or string."""
+    return next((record.id for record in records if id_text(record.id) == text), text)
+
+
+def _summary(url: Secret, usage: Usage) -> UsageSummary:
+    """Asks the database itself, so that it does not matter whether the gateway runs."""
+    from sqlalchemy import make_url  # a quarter of a second that the other commands need not wait
+
+    address = make_url(url.reveal())
+    if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
+        return summary_of(usage, UsageReport(Totals()), UsageReport(Totals()))  # no gateway has run here yet
+    return asyncio.run(_read(url, usage))
+
+
+async def _read(url: Secret, usage: Usage) -> UsageSummary:
+    from gateway.ledger.reader import Reader
+
+    reader = Reader(url)
+    try:
+        return summary_of(usage, await reader.report(usage, "day"), await reader.report(usage, "model"))
+    finally:
+        await reader.close()

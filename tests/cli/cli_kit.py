@@ -1,0 +1,47 @@
+"""Commands as a shell runs them, several at once where they do not disturb each other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kit import DEADLINE_SECONDS
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    def row(self, beginning: str) -> str:
+        """The one line of stdout that begins so."""
+        (found,) = [line for line in self.out.splitlines() if line.startswith(beginning)]
+        return found
+
+
+async def command(*arguments: str, cwd: Path, stdout: int = asyncio.subprocess.PIPE) -> Done:
+    """`gateway ARGUMENTS` in the directory `cwd`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gateway", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+    )
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    assert b"Traceback" not in err, err.decode()
+    return Done(process.returncode, (out or b"").decode(), err.decode())
+
+
+def write(directory: Path, settings: dict[str, Any], name: str = "gateway.yaml") -> None:
+    (directory / name).write_text(json.dumps(settings, indent=1))  # JSON is YAML
