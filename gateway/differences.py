@@ -22,11 +22,13 @@ MOST_LINES = 200
 AT_START = ("host", "port", "workers")
 
 Record = TypeVar("Record", Model, Endpoint, User, ApiKey, Organisation, Plan)
+Owner = TypeVar("Owner", Organisation, Plan)
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
     """One sentence a change; empty where nothing of substance changed."""
-    lines = [*_sections(old, new), *_models(old, new), *_access(old, new), *_users(old, new), *_keys(old, new)]
+    parts = (_sections, _models, _owners, _access, _users, _keys)
+    lines = [line for part in parts for line in part(old, new)]
     if len(lines) > MOST_LINES:
         return [*lines[:MOST_LINES], f"… and {len(lines) - MOST_LINES} more changes"]
     return lines
@@ -68,11 +70,44 @@ def _endpoints(old: Model, new: Model) -> Iterator[str]:
             yield f"model {new.name}: endpoint {now.id}: {change}"
 
 
+def _owners(old: Settings, new: Settings) -> Iterator[str]:
+    """Organisations and plans: their members may all be in the run-time store, where nothing here sees them."""
+    yield from _grants("organisation", old.organisations, new.organisations, old, new)
+    yield from _grants("plan", old.plans, new.plans, old, new)
+
+
+def _grants(
+    kind: str, owners_before: Iterable[Owner], owners_after: Iterable[Owner], old: Settings, new: Settings
+) -> Iterator[str]:
+    before, after = _by_id(owners_before), _by_id(owners_after)
+    for owner in _only_in(before, after):
+        yield f"{kind} {owner.id} removed"
+    for owner in _only_in(after, before):
+        yield f"{kind} {owner.id} added"
+    for then, now in _in_both(before, after):
+        for change in _changed_fields(then, now, leave_out=("id", "grants")):
+            yield f"{kind} {now.id}: {change}"
+    for owner_id in sorted(before.keys() | after.keys()):
+        was = _granted(before.get(owner_id), old)
+        yield from _gains_and_losses(f"{kind} {owner_id}", was, _granted(after.get(owner_id), new))
+
+
+def _granted(owner: Organisation | Plan | None, settings: Settings) -> dict[str, Access]:
+    """By name of the model. The source is left out of what is told, so any but "global" does."""
+    models = _by_id(settings.models)
+    grants = owner.grants if owner is not None else ()
+    return {
+        models[grant.model].name: Access(models[grant.model], "user", grant=grant)
+        for grant in grants
+        if grant.model in models
+    }
+
+
 def _access(old: Settings, new: Settings) -> Iterator[str]:
     before, after = _Reach(old), _Reach(new)
     yield from _gains_and_losses("everybody with a key", before.of_everybody(), after.of_everybody())
     # What everybody gains or loses has been told by then, and is not told again for each user.
-    for user_id in before.users.keys() | after.users.keys():
+    for user_id in sorted(before.users.keys() | after.users.keys()):
         was, now = before.of(user_id), after.of(user_id)
         own = {name for name in was.keys() | now.keys() if not _is_for_all(was.get(name) or now[name])}
         yield from _gains_and_losses(f"user {user_id}", _only(was, own), _only(now, own))
@@ -170,6 +205,8 @@ def _shown(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if isinstance(value, tuple | frozenset):
         return ", ".join(map(str, sorted(value) if isinstance(value, frozenset) else value))
     if isinstance(value, datetime):
@@ -183,7 +220,7 @@ def _shown(value: Any) -> str:
 
 def _shown_fields(value: msgspec.Struct, all_but: tuple[str, ...] = ()) -> str:
     shown = [
-        f"{name} {getattr(value, name)}"
+        f"{name} {_shown(getattr(value, name))}"
         for name in value.__struct_fields__
         if name not in all_but and getattr(value, name) is not None
     ]

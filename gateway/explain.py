@@ -308,7 +308,7 @@ def explanation_text(told: Explanation) -> str:
 
 
 def _limit_line(limit: LimitExplained) -> str:
-    used = "cannot be told now" if limit.used is None else f"{limit.used:g} of {limit.most:g}"
+    used = f"{limit.most:g}, used: cannot be told now" if limit.used is None else f"{limit.used:g} of {limit.most:g}"
     resets = f", resets at {limit.resetsAt}" if limit.resetsAt is not None else ""
     return f"  {limit.counts}: {limit.limit} {used} ({limit.window}{resets})"
 

@@ -52,6 +52,7 @@ class Reloader:
 
     async def watch(self) -> None:
         """Runs until cancelled. A change counts once the file has kept still for one look: writing takes a moment."""
+        await self.catch_up()
         moving = self._seen
         while True:
             await asyncio.sleep(LOOK_EACH_SECONDS)
@@ -60,6 +61,17 @@ class Reloader:
                 await self.reload()
             moving = found
 
+    async def catch_up(self) -> None:
+        """Finds a change made after the served settings were read and before there was anyone to watch."""
+        async with self._one_at_a_time:
+            try:
+                fresh = await asyncio.to_thread(load_settings, self.path, self._environ)
+            except ConfigError:
+                self._seen = None  # told at the first look
+                return
+        if fresh != self.settings:
+            await self.reload()
+
     async def reload(self) -> bool:
         """Reads the file now. True where it is served from here on; a broken one changes nothing and is told."""
         async with self._one_at_a_time:
@@ -67,15 +79,22 @@ class Reloader:
             try:
                 fresh, changes = await asyncio.to_thread(self._read)
             except ConfigError as error:
-                self.failures += 1
-                self.problems = error.problems
-                self._log.error("configuration not reloaded: the file has problems", problems=list(error.problems))
+                self._failed(error.problems)
+                return False
+            except Exception as error:  # a fault of ours: it must not end the watching
+                self._log.exception("configuration not reloaded: a bug", error=type(error).__name__)
+                self._failed((f"{self.path}:1: cannot be taken over because of a bug in the gateway; see its log",))
                 return False
             self._apply(fresh)
             self.settings, self.problems, self.loaded_at = fresh, (), datetime.now(UTC)
             self.reloads += 1
             self._log.info("configuration reloaded", changes=changes or ["nothing of substance"])
             return True
+
+    def _failed(self, problems: tuple[str, ...]) -> None:
+        self.failures += 1
+        self.problems = problems
+        self._log.error("configuration not reloaded: the file has problems", problems=list(problems))
 
     def _read(self) -> tuple[Settings, list[str]]:
         fresh = load_settings(self.path, self._environ)

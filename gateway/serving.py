@@ -114,6 +114,8 @@ async def reloading(state: State, server: Server, watched: Path | None) -> Async
         yield
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
+        # Its default would end the process while the ledger is still being brought in.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         watching.cancel()
         await asyncio.gather(watching, *running, return_exceptions=True)
 

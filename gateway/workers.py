@@ -49,7 +49,7 @@ class Supervisor:
             code = os.waitstatus_to_exitcode(status)
             if self._stopping:
                 # One that was told to stop before it could listen to it has lost nothing either.
-                worst = max(worst, 0 if code == -signal.SIGTERM else abs(code))
+                worst = max(worst, 0 if -code in (signal.SIGTERM, signal.SIGINT) else abs(code))
             else:
                 self._replace(pid, code, time.monotonic() - born)
         return min(worst, 1)
@@ -58,25 +58,32 @@ class Supervisor:
         self._log.error("worker died and is replaced", pid=pid, exit_code=code, age_seconds=round(age_seconds, 1))
         if age_seconds < TOO_YOUNG_SECONDS:
             time.sleep(TOO_YOUNG_SECONDS)
-        if not self._stopping:
-            self._start()
+        self._start()
 
     def _start(self) -> None:
+        """Starts one more, unless it is over: a worker that is born after the signal to stop would never hear of it."""
         # A signal between the fork and the child's own handlers would be forwarded by the child: held back until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
+        if self._stopping:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
+            return
         pid = os.fork()
         if pid == 0:
             self._be_worker()
         self._born[pid] = time.monotonic()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         self._log.info("worker started", pid=pid, workers=len(self._born))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
     def _be_worker(self) -> None:
         code = 1
         try:
             self._born.clear()
+            # Ctrl-C goes to a whole group of processes; forwarded besides, it would count as the second, hurried stop.
+            os.setpgid(0, 0)
             for number in FORWARDED:
                 signal.signal(number, signal.SIG_DFL)
+            # Until it listens to it, "read the file again" must not end it: it is about to read the file anyway.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
             code = self._work()
         except BaseException as error:

@@ -6,15 +6,18 @@ panel.py    chat, studio, discovery, the relay with the model in the URL
 admin/      records, keys, features; endpoints, explain, audit
 ops.py      /healthz, /readyz
 usage.py    what was used, as JSON and CSV
+openapi/    /openapi.json, made from all of these
 """
 
 from gateway.routes import ops, panel, usage
 from gateway.routes.admin import admin_routes
 from gateway.routes.openai import openai_routes
+from gateway.routes.openapi import openapi_route
 from gateway.routes.table import Route, Router
 
 __all__ = ["Route", "Router", "all_routes"]
 
 
 def all_routes() -> list[Route]:
-    return [*openai_routes(), *panel.ROUTES, *usage.ROUTES, *admin_routes(), *ops.ROUTES]
+    rows = [*openai_routes(), *panel.ROUTES, *usage.ROUTES, *admin_routes(), *ops.ROUTES]
+    return [*rows, openapi_route(rows)]

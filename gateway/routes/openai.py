@@ -29,7 +29,10 @@ def openai_routes() -> list[Route]:
     rows = []
     for prefix in OPENAI_PREFIXES:
         rows += [Route("POST", prefix + relayed.path, relay_handler(relayed)) for relayed in RELAYED]
-        rows += [Route("GET", f"{prefix}/models", list_models), Route("GET", f"{prefix}/models/{{id...}}", show_model)]
+        rows += [
+            Route("GET", f"{prefix}/models", list_models, summary="The models that the caller may use"),
+            Route("GET", f"{prefix}/models/{{id...}}", show_model, summary="One of them"),
+        ]
     return rows
 
 

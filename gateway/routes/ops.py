@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
+import msgspec
 import orjson
 from aiohttp import web
 
 from gateway import __version__
+from gateway.auth import key_sha256, presented_key
 from gateway.errors import GatewayError
 from gateway.routes.table import Hit, Route
 from gateway.server import Answer
+from gateway.state import State
 
 JSON = ("content-type", "application/json")
 
@@ -18,24 +24,83 @@ async def healthz(_: Hit) -> web.StreamResponse:
 
 
 async def readyz(hit: Hit) -> web.StreamResponse:
-    """200 while new requests are served, 503 while draining; more to those who may read usage."""
-    draining = hit.state.calls.draining
-    report: dict[str, object] = {"status": "draining" if draining else "ok"}
+    """200 while new requests are served, be it with something missing ("degraded"); 503 while draining.
+
+    More to those who may read usage. In several workers, each speaks for itself.
+    """
+    state = hit.state
+    report: dict[str, object] = {"status": status_of(state)}
     if await _may_see_detail(hit):
-        report["detail"] = {
-            "version": __version__,
-            "in_flight": len(hit.state.calls),
-            "config": {"file": hit.state.settings.source, "models": len(hit.state.settings.models)},
-        }
-    return Answer(503 if draining else 200, [JSON], orjson.dumps(report))
+        report["detail"] = detail_of(state)
+    return Answer(503 if state.calls.draining else 200, [JSON], orjson.dumps(report))
+
+
+def status_of(state: State) -> str:
+    if state.calls.draining:
+        return "draining"
+    store = state.records.status()
+    is_whole = store.available and store.hears_changes and not _limits_alone(state) and state.ledger.status().is_well
+    return "ok" if is_whole and not _problems(state) else "degraded"
+
+
+def detail_of(state: State) -> dict[str, Any]:
+    store, reloader = state.records.status(), state.reloader
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "inFlight": len(state.calls),
+        "store": {
+            "kind": store.kind,
+            "available": store.available,
+            "hearsChanges": store.hears_changes,
+            "detail": store.detail,
+        },
+        "limits": {"keptAlone": _limits_alone(state)},
+        "ledger": _ledger(state),
+        "config": {
+            "file": state.settings.source,
+            "models": len(state.settings.models),
+            "loadedAt": reloader.loaded_at.isoformat() if reloader is not None else None,
+            "problems": _problems(state),
+        },
+        "reloads": {
+            "done": reloader.reloads if reloader is not None else 0,
+            "failed": reloader.failures if reloader is not None else 0,
+        },
+    }
+
+
+def _problems(state: State) -> list[str]:
+    """What is wrong with the file as it stands, while an older one is served."""
+    return list(state.reloader.problems) if state.reloader is not None else []
+
+
+def _limits_alone(state: State) -> bool:
+    """Whether this worker counts without the others, Redis being away."""
+    # The limiter of a single process has no such state: it is never more than itself.
+    return bool(getattr(state.limiter, "is_degraded", False))
+
+
+def _ledger(state: State) -> dict[str, Any]:
+    status = state.ledger.status()
+    fields = msgspec.structs.asdict(status)
+    return {"isWell": status.is_well} | {_camel_case(name): value for name, value in fields.items()}
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
 
 
 async def _may_see_detail(hit: Hit) -> bool:
+    """Asks for the key alone, not for its user: a key of gateway.yaml must do while the store is away."""
     try:
-        await hit.state.authenticator.caller(hit.request.headers, "usage:read")
+        key = await hit.state.store.key(key_sha256(presented_key(hit.request.headers)))
     except GatewayError:
         return False
-    return True
+    if key is None or (key.expires is not None and key.expires <= hit.state.clock()):
+        return False
+    return "usage:read" in key.scopes
 
 
 ROUTES = [

@@ -13,7 +13,7 @@ from gateway.ledger import Group, QueryFailed, Usage, UsageRecord
 from gateway.routes.table import Hit, Route, RouteHandler
 from gateway.server import Answer, EventStream
 from gateway.types import Caller, Id, id_text
-from gateway.usage import CSV_HEADER, answer_of, csv_line, days_asked
+from gateway.usage import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_asked
 
 JSON = ("content-type", "application/json")
 # So many characters of an export leave at once; what a slow reader does not take is not read from the database.
@@ -151,11 +151,14 @@ def _unavailable(hit: Hit, failure: QueryFailed) -> StoreUnavailable:
 
 
 ROUTES = [
-    Route("GET", path + ending, tell(find), scope="any")
-    for path, find in (
-        ("/api/soc/usage/user/{id}", user_in_path),
-        ("/api/soc/usage/org/{id}", organisation_in_path),
-        ("/api/ai/usage", the_caller),
+    Route("GET", path + ending, tell(find), scope="any", answer=answer, summary=f"What {whose} used{how}")
+    for path, find, whose in (
+        ("/api/soc/usage/user/{id}", user_in_path, "a user"),
+        ("/api/soc/usage/org/{id}", organisation_in_path, "an organisation"),
+        ("/api/ai/usage", the_caller, "the caller"),
     )
-    for ending, tell in (("", report), ("/export.csv", export))
+    for ending, tell, answer, how in (
+        ("", report, UsageAnswer, ""),
+        ("/export.csv", export, None, ", every request as a line"),
+    )
 ]

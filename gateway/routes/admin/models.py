@@ -78,13 +78,13 @@ def _link_rows() -> Iterator[Route]:
             "POST",
             f"ai/models/{{id}}/link-{by.word}",
             link_handler(by),
-            f"Link a model to a {by.of.word}; a link that stands already is updated",
+            f"Link a model to one {by.of.word}; a link that stands already is updated",
             body=by.body,
             answer=LinkMade,
             statuses=(200, 201),
         )
         path = f"ai/models/{{id}}/unlink-{by.word}/{{owner}}"
-        yield manage("DELETE", path, unlink_handler(by.of), f"Take a link of a {by.of.word} to a model away")
+        yield manage("DELETE", path, unlink_handler(by.of), f"Take one {by.of.word}'s link to a model away")
 
 
 ROUTES = [

@@ -64,19 +64,19 @@ class Owners:
         return [
             manage("GET", self._plural, self.list_all, f"Each {word}", answer=list[shown]),  # type: ignore[valid-type]  # a type made at run time, for the schema
             manage("GET", one, self.show, f"One {word}", answer=shown),
-            manage("PUT", one, self.put, f"Make or replace: {word}", body=body, answer=shown, statuses=(200, 201)),
-            manage("DELETE", one, self.delete, f"Take away: {word}"),
+            manage("PUT", one, self.put, f"Make or replace one {word}", body=body, answer=shown, statuses=(200, 201)),
+            manage("DELETE", one, self.delete, f"Take one {word} away"),
             manage(
                 "POST",
                 link,
                 self.post_link,
-                f"Change a link of a {word}; `{NEW}` makes one",
+                f"Change one {word}'s link; `{NEW}` makes one",
                 body=LinkChange,
                 answer=LinkMade,
                 statuses=(200, 201),
             ),
-            manage("PUT", link, self.change_link, f"Change a link of a {word}", body=LinkChange, answer=LinkMade),
-            manage("DELETE", link, self.delete_link, f"Take a link of a {word} away"),
+            manage("PUT", link, self.change_link, f"Change one {word}'s link", body=LinkChange, answer=LinkMade),
+            manage("DELETE", link, self.delete_link, f"Take one {word}'s link away"),
         ]
 
 
