@@ -80,5 +80,9 @@ class Limiter(Protocol):
     async def standing(self, demands: Sequence[Demand], now: float) -> list[Standing]:
         """How each demand stands, changing nothing."""
 
+    @property
+    def is_degraded(self) -> bool:
+        """Whether limits are kept by this worker alone, although they should hold across all."""
+
     async def close(self) -> None:
         """Delivers what is still to be told."""

@@ -269,6 +269,10 @@ class MemoryLimiter:
         await self._load_missing(demands, now)
         return [self._standing(demand, now) for demand in demands]
 
+    @property
+    def is_degraded(self) -> bool:
+        return False
+
     async def close(self) -> None:
         await self._loads.close()
 

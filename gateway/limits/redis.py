@@ -191,10 +191,10 @@ class RedisLimiter:
     ) -> _Answer:
         """The answer to a reserve, once all totals that it takes are there. Without a request id it only looks."""
         rows = [_row(demand) for demand in demands]
-        patience = Patience(self._timeout_seconds)
         while True:
             message = self._message("reserve", now, self._holder, request_id, tokens, nano(cost), rows)
-            reply = await self._link.ask(message, patience)
+            # Patience for each answer, not for all of them: while another worker loads totals Redis answers every time.
+            reply = await self._link.ask(message, Patience(self._timeout_seconds))
             if reply[0] in (_ADMITTED, _REFUSED):
                 return _Answer.read(reply)
             demand = demands[reply[2]]

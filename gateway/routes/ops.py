@@ -78,7 +78,7 @@ def _problems(state: State) -> list[str]:
 def _limits_alone(state: State) -> bool:
     """Whether this worker counts without the others, Redis being away."""
     # The limiter of a single process has no such state: it is never more than itself.
-    return bool(getattr(state.limiter, "is_degraded", False))
+    return bool(state.limiter.is_degraded)
 
 
 def _ledger(state: State) -> dict[str, Any]:
