@@ -25,6 +25,9 @@ LISTEN_BACKLOG = 4096
 # After the drain, how long finished answers may take to leave for slow clients.
 LAST_BYTES_SECONDS = 5.0
 
+# Objects that come and do not go before a collection looks at them; Python's own 700 are a few requests' worth.
+GARBAGE_AT_A_TIME = 20_000
+
 Ready = Callable[[str], None]
 
 
@@ -69,9 +72,7 @@ async def serve(
         async with reloading(state, server, watched):
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
             url, port = base_url(sock)
-            # What lives from here to the end need not be looked at by each collection.
-            gc.collect()
-            gc.freeze()
+            settle_the_collector()
             log.info("listening", url=url, port=port, models=len(settings.models), config=settings.source)
             if ready is not None:
                 ready(url)
@@ -82,6 +83,14 @@ async def serve(
                 listener.close()
                 await server.finish(LAST_BYTES_SECONDS)
     log.info("stopped")
+
+
+def settle_the_collector() -> None:
+    """What lives from here to the end need not be looked at by each collection of garbage, and what a request leaves
+    behind goes with its last reference: collections are for the rare cycle."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AT_A_TIME, 20, 50)
 
 
 def base_url(sock: socket.socket) -> tuple[str, int]:
