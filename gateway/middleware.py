@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from time import perf_counter
 
 from aiohttp import web
+from multidict import istr
 
 from gateway import openai
 from gateway.calls import CLIENT_GONE, Call
@@ -18,6 +19,7 @@ from gateway.server import Answer, Headers, connection_of
 from gateway.state import State
 
 _LONGEST_CLIENT_ID = 128
+_REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
 _CLOSE = ("connection", "close")
 
 _METHODS_ALLOWED = "GET, HEAD, POST, PUT, DELETE"
@@ -124,7 +126,7 @@ def begin_call(request: web.BaseRequest) -> Call:
         request.method,
         path.partition("?")[0],
         str(peer[0]) if isinstance(peer, tuple) else "",
-        client_request_id(headers.get("x-request-id") or headers.get("x-client-request-id")),
+        client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID)),
     )
 
 

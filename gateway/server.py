@@ -379,17 +379,16 @@ class EventStream(_Reply):
 
 def head_bytes(status: int, headers: Iterable[tuple[str, str]], *, close: bool, http11: bool) -> bytes:
     """Status line and fields. Raises ValueError for a control character in a field: nothing can be smuggled in."""
-    lines = [
-        f"HTTP/1.1 {status} {_REASONS.get(status, '')}" if http11 else f"HTTP/1.0 {status} {_REASONS.get(status, '')}"
-    ]
-    lines += [f"{name}: {value}" for name, value in headers]
+    lines = [f"{name}: {value}" for name, value in headers]
     lines.append(f"date: {rfc822_formatted_time()}")
     if close:
         lines.append("connection: close")
-    text = "\r\n".join(lines)
-    if text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1 or "\0" in text:
+    fields = "\n".join(lines)
+    if "\r" in fields or "\0" in fields or fields.count("\n") != len(lines) - 1:
         raise ValueError("a control character in a response header")
-    return (text + "\r\n\r\n").encode("latin-1")
+    version = "HTTP/1.1" if http11 else "HTTP/1.0"
+    head = f"{version} {status} {_REASONS.get(status, '')}\n{fields}\n\n"
+    return head.replace("\n", "\r\n").encode("latin-1")
 
 
 def connection_of(request: web.BaseRequest) -> Connection:

@@ -25,7 +25,7 @@ from gateway.ledger.segments import Segment
 if TYPE_CHECKING:
     from gateway.ledger.store import Store
 
-FLUSH_SECONDS = 0.25
+FLUSH_SECONDS = 0.5
 MOST_BACK_OFF_SECONDS = 5.0
 REPLAY_SECONDS = 30  # between looks for journals of processes that have died meanwhile
 EXPIRE_SECONDS = 600

@@ -17,7 +17,7 @@ from gateway.types import Secret
 
 WRITE_SECONDS = 30
 _EXPIRED_AT_ONCE = 500
-ROWS_AT_ONCE = 50
+ROWS_AT_ONCE = (400, 100, 20)  # a statement of each size; SQLite takes 32,766 parameters
 _NOT_THE_DATABASES_FAULT = (DataError, IntegrityError, OverflowError, UnicodeError, ValueError)
 
 
@@ -27,7 +27,8 @@ class Store:
     def __init__(self, url: Secret) -> None:
         self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS)
         self._insert, self._parameters = _prepared(self._database)
-        self._insert_many = _for_many_rows(self._insert) if self._database.dialect == "sqlite" else None
+        sizes = ROWS_AT_ONCE if self._database.dialect == "sqlite" else ()
+        self._insert_many = [(size, _for_many_rows(self._insert, size)) for size in sizes]
 
     def prepare(self) -> None:
         """Makes the tables where they are missing. Raises SchemaTooNew."""
@@ -47,9 +48,10 @@ class Store:
     def _insert_together(self, rows: Sequence[Row]) -> None:
         parameters = [self._parameters(row) for row in rows]
         with self._database.engine.begin() as connection:
-            while self._insert_many is not None and len(parameters) >= ROWS_AT_ONCE:
-                together, parameters = parameters[:ROWS_AT_ONCE], parameters[ROWS_AT_ONCE:]
-                connection.exec_driver_sql(self._insert_many, tuple(chain.from_iterable(together)))
+            for size, insert in self._insert_many:
+                while len(parameters) >= size:
+                    together, parameters = parameters[:size], parameters[size:]
+                    connection.exec_driver_sql(insert, tuple(chain.from_iterable(together)))
             if parameters:
                 connection.exec_driver_sql(self._insert, parameters)
 
@@ -91,14 +93,14 @@ def _prepared(database: Database) -> tuple[str, Callable[[Row], Any]]:
     return str(compiled), dict if order is None else itemgetter(*order)
 
 
-def _for_many_rows(insert: str) -> str:
-    """The same for `ROWS_AT_ONCE` rows.
+def _for_many_rows(insert: str, rows: int) -> str:
+    """The same for several rows.
 
     SQLite's driver lets go of the interpreter's lock for each statement that it runs, and has to win it back from the
     event loop each time. One statement for many rows spares both threads most of that.
     """
     before, values, after = insert.partition(f"({', '.join('?' * len(ai_usage.columns))})")
-    return before + ", ".join([values] * ROWS_AT_ONCE) + after
+    return before + ", ".join([values] * rows) + after
 
 
 def _is_about_a_row(error: Exception) -> bool:

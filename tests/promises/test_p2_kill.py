@@ -183,8 +183,8 @@ class Lineage:
         """The ledger against what upstream and clients counted by themselves."""
         ledger, seen = stored(self.directory), collections.Counter(self.seen())
         times = collections.Counter(row["client_request_id"] for row in ledger)
-        assert set(seen.values()) == {1}, "a request went upstream twice"
-        assert set(times.values()) == {1}, "a request has two rows"
+        assert [tag for tag, count in seen.items() if count > 1] == [], "a request went upstream twice"
+        assert [tag for tag, count in times.items() if count > 1] == [], "a request has two rows"
         assert set(seen) - set(times) == set(), "a request that the upstream saw is lost"
         for row in ledger:
             self.check_row(row, row["client_request_id"], was_seen=row["client_request_id"] in seen)
