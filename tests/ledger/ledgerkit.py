@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from gateway.ledger.drivers import drivername_of
 from gateway.ledger.journal import Journal
 from gateway.types import Secret
 
+OpenLedger = Callable[..., Awaitable[Ledger]]
 PATIENCE_SECONDS = 20
 _numbers = itertools.count(1)
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import OpenLedger, PrivatePostgres
+from kit.postgres import PrivatePostgres
 from ledgerkit import (
+    OpenLedger,
     admission,
     capturing_log,
     eventually,

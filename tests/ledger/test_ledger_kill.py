@@ -10,8 +10,17 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
-from conftest import OpenLedger
-from ledgerkit import admission, leave_journal, outcomes, program, segment_files, settlement, sqlite_url, stored
+from ledgerkit import (
+    OpenLedger,
+    admission,
+    leave_journal,
+    outcomes,
+    program,
+    segment_files,
+    settlement,
+    sqlite_url,
+    stored,
+)
 
 from gateway.ledger.lines import to_line
 from gateway.ledger.records import Record

@@ -12,10 +12,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import OpenLedger
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ledgerkit import admission, serve, settlement, sqlite_url
+from ledgerkit import OpenLedger, admission, serve, settlement, sqlite_url
 
 from gateway.ledger import Ledger, QueryFailed, Totals, Usage
 from gateway.ledger.queries import DAY_MS, start_of_day_ms
