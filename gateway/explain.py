@@ -308,9 +308,14 @@ def explanation_text(told: Explanation) -> str:
 
 
 def _limit_line(limit: LimitExplained) -> str:
-    used = f"{limit.most:g}, used: cannot be told now" if limit.used is None else f"{limit.used:g} of {limit.most:g}"
+    most = _amount(limit.most)
+    used = f"{most}, used: cannot be told now" if limit.used is None else f"{_amount(limit.used)} of {most}"
     resets = f", resets at {limit.resetsAt}" if limit.resetsAt is not None else ""
     return f"  {limit.counts}: {limit.limit} {used} ({limit.window}{resets})"
+
+
+def _amount(number: float) -> str:
+    return f"{number:,.0f}" if number == int(number) else f"{number:g}"
 
 
 def _endpoint_line(pool: PoolExplained, endpoint: EndpointWatched) -> str:
