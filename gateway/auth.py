@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from aiohttp import hdrs  # names that are quick to look up in aiohttp's headers
+from multidict import istr
 
 from gateway.errors import InsufficientScope, InvalidKey, MissingKey
 from gateway.grants.base import GrantStore
 from gateway.types import ApiKey, Caller, Id, Scope
 
 _SCHEMES = ("bearer", "apikey")
+_AUTHORIZATION, _ACTED_FOR = istr("authorization"), istr("x-gateway-user")  # quick to look up in aiohttp's headers
 # Longer than any key that is made anywhere: nobody makes us hash megabytes.
 _LONGEST_KEY = 4096
 # Short beside the 5 s within which a revocation that nobody tells of must be noticed.
@@ -23,7 +24,7 @@ _MOST_REMEMBERED = 2_000
 
 def presented_key(headers: Mapping[str, str]) -> str:
     """The key in `Authorization: Bearer KEY`, `Authorization: ApiKey KEY` or `x-api-key: KEY`. Raises MissingKey."""
-    scheme, _, credential = headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    scheme, _, credential = headers.get(_AUTHORIZATION, "").partition(" ")
     if scheme.lower() in _SCHEMES and credential.strip():
         return credential.strip()
     key = headers.get("x-api-key", "").strip()
@@ -60,7 +61,7 @@ class Authenticator:
         presented = presented_key(headers)
         if len(presented) > _LONGEST_KEY:
             raise _invalid()
-        about = key_sha256(presented), headers.get("x-gateway-user")
+        about = key_sha256(presented), headers.get(_ACTED_FOR)
         now = self._monotonic()
         until, caller = self._recent.get(about, (now, None))
         if caller is None or until <= now:
