@@ -368,6 +368,12 @@ async def test_a_client_that_leaves_as_its_request_is_admitted_has_its_row(tmp_p
     async with running_upstream(raw(asyncio.Event())) as upstream:
         async with GatewayProcess.start(settings(upstream), tmp_path) as gateway:
 
+            async def its_request(number: int) -> None:
+                """Waits until the upstream has seen this visitor's own request: it may be any of those that come."""
+                arrivals = itertools.count(1)
+                while (await upstream.endpoint("m").request(next(arrivals))).json()["user"] != str(number):
+                    pass
+
             async def visit(number: int) -> None:
                 headers = [*acting_for("load"), ("x-client-request-id", str(number))]
                 async with Wire.open(gateway.port) as wire:
@@ -381,7 +387,7 @@ async def test_a_client_that_leaves_as_its_request_is_admitted_has_its_row(tmp_p
                         )
                     )
                     if number % 2:
-                        await upstream.endpoint("m").request(number // 2 + 1)
+                        await its_request(number)
                     wire.reset()
 
             await asyncio.gather(*(visit(number) for number in range(60)))
