@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 # A worker says its life on stdout, a line each: `here PID`, then what it is told. It ends with 0 on SIGTERM.
+# It takes signals one by one: a handler that becomes due just before `signal.pause()` would wait for another signal.
 SCRIPT = """
 import os, signal, sys, time
 from gateway.logs import make_logger
@@ -22,14 +23,17 @@ from gateway.workers import Supervisor
 def say(word):
     os.write(1, f"{word} {os.getpid()}\\n".encode())
 
-def well():
-    stopped = []
-    signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
-    signal.signal(signal.SIGHUP, lambda *_: say("reloaded"))
+def well(*more):
+    heard = {signal.SIGTERM, signal.SIGHUP, *more}
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     say("here")
-    while not stopped:
-        signal.pause()
+    while (number := signal.sigwait(heard)) != signal.SIGTERM:
+        say("reloaded" if number == signal.SIGHUP else "interrupted")
     return 0
+
+def patient():
+    return well(signal.SIGINT)
 
 def slow_to_listen():
     say("here")
@@ -43,10 +47,6 @@ def unwell():
 def short_lived():
     say("here")
     return 7
-
-def patient():
-    signal.signal(signal.SIGINT, lambda *_: say("interrupted"))
-    return well()
 
 work = globals()[sys.argv[2]]
 raise SystemExit(Supervisor(int(sys.argv[1]), work, make_logger("json")).run())
