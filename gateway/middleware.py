@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from time import perf_counter
 
-from aiohttp import web
 from multidict import istr
 
 from gateway import openai
@@ -15,7 +14,7 @@ from gateway.calls import CLIENT_GONE, Call
 from gateway.errors import FeatureDisabled, GatewayError, InternalError, ShuttingDown
 from gateway.panel import flat_body
 from gateway.routes.table import Hit, Router, error_shape, is_ai_path
-from gateway.server import Answer, Headers, connection_of
+from gateway.server import Answer, Headers, Reply, Request
 from gateway.state import State
 
 _LONGEST_CLIENT_ID = 128
@@ -48,9 +47,8 @@ class Dispatcher:
         self._state = state
         self._router = router
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = connection_of(request)
-        connection.request_begins()
+    async def __call__(self, request: Request) -> Reply:
+        connection = request.connection
         origins = self._state.settings.server.cors_origins
         connection.answer_fields = cross_origin_fields(origins, request.headers) if origins else ()
         call = begin_call(request)
@@ -76,7 +74,7 @@ class Dispatcher:
             response.force_close()
         return response
 
-    async def _answer(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+    async def _answer(self, request: Request, call: Call) -> Reply:
         state = self._state
         if call.method == "OPTIONS" and is_preflight(state.settings.server.cors_origins, request.headers):
             return preflight_answer(request.headers, call)
@@ -116,15 +114,12 @@ class Dispatcher:
         self._state.log.info("request", **line)
 
 
-def begin_call(request: web.BaseRequest) -> Call:
-    path = request.raw_path
-    if not path.startswith("/"):  # absolute-form, as proxies are asked
-        path = request.rel_url.raw_path
+def begin_call(request: Request) -> Call:
     headers = request.headers
-    peer = request.protocol.peername
+    peer = request.connection.peername
     return Call(
         request.method,
-        path.partition("?")[0],
+        request.path,
         str(peer[0]) if isinstance(peer, tuple) else "",
         client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID)),
     )

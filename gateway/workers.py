@@ -55,11 +55,11 @@ class Supervisor:
                 self._start()
                 continue
             # What comes before a worker is born is heard first: none is started after the word to stop.
-            for number in os.read(heard, 4096):
-                if number == signal.SIGCHLD:
+            for signalled in os.read(heard, 4096):
+                if signalled == signal.SIGCHLD:
                     self._bury()
                 else:
-                    self._forward(number)
+                    self._forward(signalled)
         return min(self._worst, 1)
 
     def _bury(self) -> None:

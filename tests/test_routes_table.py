@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from aiohttp import web
 
 from gateway.errors import MethodNotAllowed, RouteNotFound
 from gateway.routes import all_routes
 from gateway.routes.table import Hit, Route, Router, error_shape, is_ai_path
+from gateway.server import Answer, Reply
 
 
-async def nothing(_: Hit) -> web.StreamResponse:
-    return web.Response()
+async def nothing(_: Hit) -> Reply:
+    return Answer(200, [], b"")
 
 
 ROUTER = Router(

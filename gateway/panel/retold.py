@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import orjson
-from aiohttp import web
 
 from gateway import openai
 from gateway.errors import GatewayError, StreamIncomplete
 from gateway.panel.errors import AiUnavailable, flat_body
 from gateway.panel.replies import Transcript, parsed
-from gateway.server import EventStream, Headers
+from gateway.server import EventStream, Headers, Request
 from gateway.sse import EventFramer, event_data, event_name
 
 _HEADERS = (
@@ -103,7 +102,7 @@ class RetoldStream(EventStream):
         self._ending = ending
         self._listener = Listener()
 
-    def start(self, request: web.BaseRequest, status: int, headers: Headers) -> None:
+    def start(self, request: Request, status: int, headers: Headers) -> None:
         self._listener.begin(status, headers)
         super().start(request, 200, [*_HEADERS, *own_headers(headers)])
 
@@ -118,7 +117,7 @@ class RetoldStream(EventStream):
             super().send(_event(self._ending(self._listener.transcript)) + _event(_DONE))
         super().finish()
 
-    def tell_whole(self, request: web.BaseRequest, headers: Headers, transcript: Transcript) -> None:
+    def tell_whole(self, request: Request, headers: Headers, transcript: Transcript) -> None:
         """The whole stream at once, for what has been said already."""
         self.start(request, 200, [*_HEADERS, *own_headers(headers)])
         self._listener.transcript = transcript
@@ -140,7 +139,7 @@ class KeptStream(EventStream):
         self.headers_kept: Headers = ()
         self._listener = Listener()
 
-    def start(self, request: web.BaseRequest, status: int, headers: Headers) -> None:
+    def start(self, request: Request, status: int, headers: Headers) -> None:
         self.headers_kept = headers
         self._listener.begin(status, headers)
 

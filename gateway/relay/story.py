@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import NamedTuple
 
-from aiohttp import web
 from structlog.typing import FilteringBoundLogger
 
 from gateway import openai
@@ -35,7 +34,7 @@ from gateway.relay.attempt import Attempt, Shape
 from gateway.relay.outlet import Outlet, content_encoding, passed_headers
 from gateway.relay.seen import Seen
 from gateway.relay.upstreams import Upstream, Upstreams
-from gateway.server import Answer, EventStream, connection_of
+from gateway.server import Answer, EventStream, Reply, Request
 from gateway.transport import Transport
 from gateway.types import Access, Caller, id_text
 
@@ -88,9 +87,7 @@ class Relay:
         self.log = log
         self.heartbeat_seconds = heartbeat_seconds
 
-    async def answer(
-        self, request: web.BaseRequest, call: Call, ask: Ask, stream: EventStream | None = None
-    ) -> web.StreamResponse:
+    async def answer(self, request: Request, call: Call, ask: Ask, stream: EventStream | None = None) -> Reply:
         """The answer, or the stream that has been sent. Raises GatewayError where nothing of an answer went out.
 
         `stream` is where streamed events go: one that retells them in other words may take the place of the plain one.
@@ -101,7 +98,7 @@ class Relay:
 class Story:
     """One request. `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'."""
 
-    def __init__(self, relay: Relay, request: web.BaseRequest, call: Call, ask: Ask, stream: EventStream) -> None:
+    def __init__(self, relay: Relay, request: Request, call: Call, ask: Ask, stream: EventStream) -> None:
         self.relay = relay
         self.request = request
         self.call = call
@@ -120,9 +117,9 @@ class Story:
         self.seen = Seen()
         self.refusal: Answer | None = None  # a 403 or 404, relayed where no other endpoint does better
 
-    async def tell(self) -> web.StreamResponse:
+    async def tell(self) -> Reply:
         self.account = await self._admitted()
-        connection = connection_of(self.request)
+        connection = self.request.connection
         heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, self._beat) if self.wants_stream else None
         connection.watch(None)
         try:
@@ -158,7 +155,7 @@ class Story:
 
     # -- which endpoint
 
-    async def _from_any_endpoint(self) -> web.StreamResponse:
+    async def _from_any_endpoint(self) -> Reply:
         for upstream in self._candidates():
             answer = await self._from_pool(upstream)
             if answer is not None:
@@ -179,7 +176,7 @@ class Story:
                 if fallback is not None:
                     yield self.relay.upstreams.of(fallback)
 
-    async def _from_pool(self, upstream: Upstream) -> web.StreamResponse | None:
+    async def _from_pool(self, upstream: Upstream) -> Reply | None:
         tried: set[str] = set()
         pool = upstream.pool
         while (lease := pool.take(self.loop.time(), tried)) is not None:
@@ -203,7 +200,7 @@ class Story:
 
     # -- one endpoint
 
-    async def _from_endpoint(self, upstream: Upstream, outlet: Outlet, lease: Lease) -> web.StreamResponse | None:
+    async def _from_endpoint(self, upstream: Upstream, outlet: Outlet, lease: Lease) -> Reply | None:
         """The answer, or None where this endpoint had none for us and the next may be tried."""
         call = self.call
         call.attempts += 1
@@ -254,7 +251,7 @@ class Story:
         finally:
             self.call.upstream_seconds += perf_counter() - began
 
-    async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> web.StreamResponse | None:
+    async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> Reply | None:
         """What an answer of the upstream means: an answer to the client, or a failed attempt."""
         status, now = attempt.status, self.loop.time()
         if 200 <= status < 300:
@@ -314,7 +311,7 @@ class Story:
         body = attempt.body if attempt.status < 400 else outlet.masked(attempt.body)
         return Answer(attempt.status, [*passed_headers(attempt.headers), *self._own_headers()], body)
 
-    def _whole(self, answer: Answer, outcome: Outcome) -> web.StreamResponse:
+    def _whole(self, answer: Answer, outcome: Outcome) -> Reply:
         """A whole answer. Where heartbeats have opened a stream already, only an error can still be told."""
         self.seen.answered = True
         self.call.first_byte = perf_counter()
@@ -330,7 +327,7 @@ class Story:
         self.stream.finish()
         return self.stream
 
-    async def _streamed(self, attempt: Attempt) -> web.StreamResponse:
+    async def _streamed(self, attempt: Attempt) -> Reply:
         call, stream = self.call, self.stream
         call.streamed = True
         if not stream.started:
@@ -339,7 +336,7 @@ class Story:
             stream.start(self.request, attempt.status, [*passed, *_STREAM_HEADERS, *self._own_headers()])
         self.seen.answered = self.first_event_out = True
         call.first_byte = perf_counter()
-        connection_of(self.request).watch(attempt.pressure)
+        self.request.connection.watch(attempt.pressure)
         broken = await attempt.pour(stream)
         if broken is None:
             self._settle("ok" if attempt.status < 300 else "upstream_error")
@@ -355,7 +352,7 @@ class Story:
             stream.send(b"\n\n")
         raise StreamIncomplete("The stream broke off before its end.")
 
-    def _end_badly(self, fault: GatewayError) -> web.StreamResponse:
+    def _end_badly(self, fault: GatewayError) -> Reply:
         """Tells a fault: as an answer (by raising it) or, where the head is out, in-band."""
         stream = self.stream
         if not stream.started:

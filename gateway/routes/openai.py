@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway import openai
 from gateway.errors import FieldNotAllowed
 from gateway.grants.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.relay.story import Ask, RelayRoute
 from gateway.routes.table import OPENAI_PREFIXES, Hit, Route, RouteHandler
-from gateway.server import Answer, read_body
+from gateway.server import Answer, Reply, read_body
 
 JSON = ("content-type", "application/json")
 
@@ -39,7 +37,7 @@ def openai_routes() -> list[Route]:
 def relay_handler(relayed: RelayRoute) -> RouteHandler:
     """body → model → relay."""
 
-    async def handler(hit: Hit) -> web.StreamResponse:
+    async def handler(hit: Hit) -> Reply:
         server = hit.state.settings.server
         raw = await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
         body = openai.read_body(raw)
@@ -68,12 +66,12 @@ async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> As
     return Ask(relayed, body, hit.caller, access, catalogue)
 
 
-async def list_models(hit: Hit) -> web.StreamResponse:
+async def list_models(hit: Hit) -> Reply:
     models = [access.model for access in accessible(hit.caller, await hit.state.store.catalogue())]
     return Answer(200, [JSON], openai.models_list(model.name for model in models))
 
 
-async def show_model(hit: Hit) -> web.StreamResponse:
+async def show_model(hit: Hit) -> Reply:
     catalogue = await hit.state.store.catalogue()
     model = catalogue.find(hit.params["id"])
     if model is None:

@@ -7,23 +7,22 @@ from typing import Any
 
 import msgspec
 import orjson
-from aiohttp import web
 
 from gateway import __version__
 from gateway.auth import key_sha256, presented_key
 from gateway.errors import GatewayError
 from gateway.routes.table import Hit, Route
-from gateway.server import Answer
+from gateway.server import Answer, Reply
 from gateway.state import State
 
 JSON = ("content-type", "application/json")
 
 
-async def healthz(_: Hit) -> web.StreamResponse:
+async def healthz(_: Hit) -> Reply:
     return Answer(200, [JSON], b'{"status":"ok"}')
 
 
-async def readyz(hit: Hit) -> web.StreamResponse:
+async def readyz(hit: Hit) -> Reply:
     """200 while new requests are served, be it with something missing ("degraded"); 503 while draining.
 
     More to those who may read usage. In several workers, each speaks for itself.

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
-from aiohttp import web
 
 from gateway import openai
 from gateway.errors import NoModelGranted, UpstreamFault
@@ -39,7 +38,7 @@ from gateway.panel import (
 from gateway.relay.story import Ask, RelayRoute, Story
 from gateway.routes.openai import RELAYED, ask_for, refuse_fields
 from gateway.routes.table import Hit, Route, RouteHandler
-from gateway.server import Answer, Headers, read_body
+from gateway.server import Answer, Headers, Reply, read_body
 from gateway.types import Access, Limits
 
 JSON = ("content-type", "application/json")
@@ -69,12 +68,12 @@ class Words(NamedTuple):
 # -- chat and studio
 
 
-async def chat(hit: Hit) -> web.StreamResponse:
+async def chat(hit: Hit) -> Reply:
     asked = read_as(ChatBody, await body_of(hit))
     return await converse(hit, completion_body(asked, max_tokens=hit.state.settings.chat.max_tokens), CHAT_WORDS)
 
 
-async def studio(hit: Hit) -> web.StreamResponse:
+async def studio(hit: Hit) -> Reply:
     settings = hit.state.settings
     if not reaches(hit.caller.user.tier, settings.studio.tier, settings.tiers):
         raise TierRequired(settings.studio.tier)
@@ -83,7 +82,7 @@ async def studio(hit: Hit) -> web.StreamResponse:
     return await converse(hit, body, STUDIO_WORDS)
 
 
-async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> web.StreamResponse:
+async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
     """Asks the model and tells its answer, or that there is no model to ask.
 
     Raises AiUnavailable where no endpoint has an answer that could be shown, and whatever the relay refuses.
@@ -96,13 +95,13 @@ async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> web.Stre
     return await (told_in_events(hit, ask, words) if streamed else told_whole(hit, ask, words))
 
 
-async def told_whole(hit: Hit, ask: Ask, words: Words) -> web.StreamResponse:
+async def told_whole(hit: Hit, ask: Ask, words: Words) -> Reply:
     story = Story(hit.state.relay, hit.request, hit.call, ask, KeptStream())
     transcript, headers = heard(await answer_of(story))
     return Answer(200, [JSON, *headers], msgspec.json.encode(words.whole(said(story, transcript))))
 
 
-async def told_in_events(hit: Hit, ask: Ask, words: Words) -> web.StreamResponse:
+async def told_in_events(hit: Hit, ask: Ask, words: Words) -> Reply:
     stream = RetoldStream(lambda transcript: msgspec.json.encode(words.end(said(story, transcript))))
     story = Story(hit.state.relay, hit.request, hit.call, ask, stream)
     answer = await answer_of(story)
@@ -112,7 +111,7 @@ async def told_in_events(hit: Hit, ask: Ask, words: Words) -> web.StreamResponse
     return stream
 
 
-def without_model(hit: Hit, words: Words, *, streamed: bool) -> web.StreamResponse:
+def without_model(hit: Hit, words: Words, *, streamed: bool) -> Reply:
     """Not an error: a chat window shows it like any other answer."""
     transcript = Transcript()
     transcript.say(NO_MODEL_REPLY)
@@ -124,14 +123,14 @@ def without_model(hit: Hit, words: Words, *, streamed: bool) -> web.StreamRespon
     return stream
 
 
-async def answer_of(story: Story) -> web.StreamResponse:
+async def answer_of(story: Story) -> Reply:
     try:
         return await story.tell()
     except UpstreamFault as fault:
         raise AiUnavailable(fault.message, headers=fault.headers) from None
 
 
-def heard(answer: web.StreamResponse) -> tuple[Transcript, Headers]:
+def heard(answer: Reply) -> tuple[Transcript, Headers]:
     """What a relayed answer says, and the headers that are true of its retelling. Raises AiUnavailable."""
     transcript: Transcript | None = None
     headers: Headers = ()
@@ -178,13 +177,13 @@ STUDIO_WORDS = Words(whole=_studio_answer, end=_studio_answer)
 # -- discovery
 
 
-async def list_models(hit: Hit) -> web.StreamResponse:
+async def list_models(hit: Hit) -> Reply:
     """Every model there is, whoever may use it."""
     models = (await hit.state.store.catalogue()).models
     return Answer(200, [JSON], msgspec.json.encode([view(model) for model in models]))
 
 
-async def list_my_models(hit: Hit) -> web.StreamResponse:
+async def list_my_models(hit: Hit) -> Reply:
     """The caller's models in order of assignment, with what their limits leave."""
     granted = accessible(hit.caller, await hit.state.store.catalogue())
     rows = await asyncio.gather(*[_counted(hit, access) for access in granted])
@@ -202,7 +201,7 @@ async def _counted(hit: Hit, access: Access) -> MyModel:
 def proxy_handler(relayed: RelayRoute) -> RouteHandler:
     """The same relay; whatever the body says of its model, the URL's is asked."""
 
-    async def handler(hit: Hit) -> web.StreamResponse:
+    async def handler(hit: Hit) -> Reply:
         body = openai.read_body(await body_of(hit))
         refuse_fields(body, hit.state.settings.routing.refuse_fields)
         catalogue = await hit.state.store.catalogue()

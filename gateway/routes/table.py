@@ -7,10 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
-from aiohttp import web
-
 from gateway.calls import Call
 from gateway.errors import MethodNotAllowed, RouteNotFound
+from gateway.server import Reply, Request
 from gateway.state import State
 from gateway.types import Caller, Scope
 
@@ -22,7 +21,7 @@ class Hit(NamedTuple):
     """One request on its way through a route: everything that a handler may want to look at."""
 
     state: State
-    request: web.BaseRequest
+    request: Request
     call: Call
     params: Mapping[str, str]  # from the path, percent-decoded
 
@@ -34,7 +33,7 @@ class Hit(NamedTuple):
         return self.call.caller
 
 
-RouteHandler = Callable[[Hit], Awaitable[web.StreamResponse]]
+RouteHandler = Callable[[Hit], Awaitable[Reply]]
 
 
 class Route(NamedTuple):

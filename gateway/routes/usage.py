@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple, get_args
 
 import msgspec
-from aiohttp import web
 
 from gateway.errors import InsufficientScope, InvalidRequest, StoreUnavailable
 from gateway.ledger import Group, QueryFailed, Usage, UsageRecord
 from gateway.routes.table import Hit, Route, RouteHandler
-from gateway.server import Answer, EventStream
+from gateway.server import Answer, EventStream, Reply
 from gateway.types import Caller, Id, id_text
 from gateway.usage import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_asked
 
@@ -70,7 +69,7 @@ def _check_reads_anyones(caller: Caller) -> None:
 def report(find: FindSubject) -> RouteHandler:
     """Totals and rows by `group` (default: `day`)."""
 
-    async def handler(hit: Hit) -> web.StreamResponse:
+    async def handler(hit: Hit) -> Reply:
         usage = _asked(hit, await find(hit))
         group = _group(hit)
         try:
@@ -85,7 +84,7 @@ def report(find: FindSubject) -> RouteHandler:
 def export(find: FindSubject) -> RouteHandler:
     """Every request as a line of CSV, in order of time, sent as fast as it is read."""
 
-    async def handler(hit: Hit) -> web.StreamResponse:
+    async def handler(hit: Hit) -> Reply:
         usage = _asked(hit, await find(hit))
         stream = EventStream()
         try:
@@ -93,7 +92,7 @@ def export(find: FindSubject) -> RouteHandler:
                 if not stream.started:
                     stream.start(hit.request, 200, _csv_headers(hit, usage))
                 stream.send(block)
-                await hit.request.writer.drain()
+                await stream.drained()
             stream.finish()
         except BaseException as error:
             if stream.started:

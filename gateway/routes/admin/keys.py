@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway.registry import keys
 from gateway.registry.bodies import KeyBody
 from gateway.registry.shown import KeyMade, KeyShown
 from gateway.routes.admin.typed import answer, desk, done, manage, page, paging, read
 from gateway.routes.table import Hit
+from gateway.server import Reply
 
 
-async def list_keys(hit: Hit) -> web.StreamResponse:
+async def list_keys(hit: Hit) -> Reply:
     wanted = paging(hit)
     return page(await keys.listed(desk(hit), wanted.after, wanted.most))
 
 
-async def mint_key(hit: Hit) -> web.StreamResponse:
+async def mint_key(hit: Hit) -> Reply:
     made = await keys.mint(desk(hit), await read(hit, KeyBody), hit.caller.key.scopes)
     return answer(made, 201, headers=(("cache-control", "no-store"),))
 
 
-async def revoke_key(hit: Hit) -> web.StreamResponse:
+async def revoke_key(hit: Hit) -> Reply:
     await keys.revoke(desk(hit), hit.params["id"])
     return done()
 

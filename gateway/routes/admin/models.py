@@ -5,33 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from aiohttp import web
-
 from gateway.registry import links, models
 from gateway.registry.bodies import ModelBody, OrganisationLink, PlanLink, UserLink
 from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind
 from gateway.registry.shown import LinkMade, ModelShown
 from gateway.routes.admin.typed import answer, desk, done, manage, read
 from gateway.routes.table import Hit, Route, RouteHandler
+from gateway.server import Reply
 
 
-async def list_models(hit: Hit) -> web.StreamResponse:
+async def list_models(hit: Hit) -> Reply:
     return answer(await models.listed(desk(hit)))
 
 
-async def create_model(hit: Hit) -> web.StreamResponse:
+async def create_model(hit: Hit) -> Reply:
     return answer(await models.create(desk(hit), await read(hit, ModelBody)), 201)
 
 
-async def show_model(hit: Hit) -> web.StreamResponse:
+async def show_model(hit: Hit) -> Reply:
     return answer(await models.shown(desk(hit), hit.params["id"]))
 
 
-async def replace_model(hit: Hit) -> web.StreamResponse:
+async def replace_model(hit: Hit) -> Reply:
     return answer(await models.replace(desk(hit), hit.params["id"], await read(hit, ModelBody)))
 
 
-async def delete_model(hit: Hit) -> web.StreamResponse:
+async def delete_model(hit: Hit) -> Reply:
     await models.delete(desk(hit), hit.params["id"])
     return done()
 
@@ -53,7 +52,7 @@ LINKS = (
 
 
 def link_handler(by: LinkField) -> RouteHandler:
-    async def link(hit: Hit) -> web.StreamResponse:
+    async def link(hit: Hit) -> Reply:
         at, body = desk(hit), await read(hit, by.body)
         model = models.known_model(await at.catalogue(), hit.params["id"])
         made, is_new = await links.link(at, by.of, getattr(body, by.field), model, body.limits)
@@ -63,7 +62,7 @@ def link_handler(by: LinkField) -> RouteHandler:
 
 
 def unlink_handler(of: OwnerKind) -> RouteHandler:
-    async def unlink(hit: Hit) -> web.StreamResponse:
+    async def unlink(hit: Hit) -> Reply:
         at = desk(hit)
         model = models.known_model(await at.catalogue(), hit.params["id"])
         await links.unlink(at, of, hit.params["owner"], model=model)

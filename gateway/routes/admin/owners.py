@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway.registry import links, owners
 from gateway.registry.bodies import LinkChange, OwnerBody, UserBody
 from gateway.registry.desk import as_id
@@ -11,6 +9,7 @@ from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind
 from gateway.registry.shown import LinkMade, OwnerShown, UserShown
 from gateway.routes.admin.typed import answer, desk, done, manage, page, paging, read
 from gateway.routes.table import Hit, Route
+from gateway.server import Reply
 
 NEW = "new"
 
@@ -24,27 +23,27 @@ class Owners:
         self._body = body
         self._shown = shown
 
-    async def list_all(self, hit: Hit) -> web.StreamResponse:
+    async def list_all(self, hit: Hit) -> Reply:
         wanted = paging(hit)
         return page(await owners.listed(desk(hit), self._of, wanted.after, wanted.most))
 
-    async def show(self, hit: Hit) -> web.StreamResponse:
+    async def show(self, hit: Hit) -> Reply:
         return answer(await owners.shown(desk(hit), self._of, hit.params["id"]))
 
-    async def put(self, hit: Hit) -> web.StreamResponse:
+    async def put(self, hit: Hit) -> Reply:
         shown, is_new = await owners.put(desk(hit), self._of, hit.params["id"], await read(hit, self._body))
         return answer(shown, 201 if is_new else 200)
 
-    async def delete(self, hit: Hit) -> web.StreamResponse:
+    async def delete(self, hit: Hit) -> Reply:
         await owners.delete(desk(hit), self._of, hit.params["id"])
         return done()
 
-    async def change_link(self, hit: Hit) -> web.StreamResponse:
+    async def change_link(self, hit: Hit) -> Reply:
         at, body = desk(hit), await read(hit, LinkChange)
         changed = await links.update(at, self._of, as_id(hit.params["id"]), hit.params["link"], body)
         return answer(LinkMade(True, changed))
 
-    async def post_link(self, hit: Hit) -> web.StreamResponse:
+    async def post_link(self, hit: Hit) -> Reply:
         """As PUT, but that a link named `new` is one to be made."""
         if hit.params["link"] != NEW:
             return await self.change_link(hit)
@@ -53,7 +52,7 @@ class Owners:
         made, is_new = await links.link(at, self._of, as_id(hit.params["id"]), model, body.limits)
         return answer(LinkMade(True, made), 201 if is_new else 200)
 
-    async def delete_link(self, hit: Hit) -> web.StreamResponse:
+    async def delete_link(self, hit: Hit) -> Reply:
         await links.unlink(desk(hit), self._of, as_id(hit.params["id"]), wanted=hit.params["link"])
         return done()
 

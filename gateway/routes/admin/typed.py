@@ -6,13 +6,12 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from aiohttp import web
 
 from gateway.errors import InvalidRequest
 from gateway.registry.desk import Actor, Desk
 from gateway.registry.shown import Done
 from gateway.routes.table import Hit, Route, RouteHandler
-from gateway.server import Answer, read_body
+from gateway.server import Answer, Reply, read_body
 
 _JSON = ("content-type", "application/json")
 _LONGEST_PAGE = 1000
@@ -67,11 +66,11 @@ def _said(error: str) -> str:
     return f"{path.removesuffix('`')}: {reason}" if path else reason
 
 
-def answer(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> web.StreamResponse:
+def answer(value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Reply:
     return Answer(status, [_JSON, *headers], msgspec.json.encode(value))
 
 
-def done() -> web.StreamResponse:
+def done() -> Reply:
     return answer(Done())
 
 
@@ -97,7 +96,7 @@ def limit(hit: Hit, default: int) -> int:
     return most
 
 
-def page(found: tuple[list[Any], str | None]) -> web.StreamResponse:
+def page(found: tuple[list[Any], str | None]) -> Reply:
     """A list; where it is not the end, `x-next-after` is what goes behind `?after=` for the next, percent-encoded."""
     shown, following = found
     return answer(shown, headers=() if following is None else (("x-next-after", quote(following, safe="~")),))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
-
 from gateway.errors import InvalidRequest
 from gateway.explain import Explainer, Explanation
 from gateway.pool import Pool
@@ -15,6 +13,7 @@ from gateway.registry.shown import AuditEntry
 from gateway.registry.watch import CooldownTold, EndpointWatched
 from gateway.routes.admin.typed import answer, desk, done, limit, manage
 from gateway.routes.table import Hit
+from gateway.server import Reply
 from gateway.types import Model
 
 _AUDIT_ENTRIES = 100
@@ -29,21 +28,21 @@ def _pool_of(hit: Hit) -> watch.PoolOf:
     return pool_of
 
 
-async def list_endpoints(hit: Hit) -> web.StreamResponse:
+async def list_endpoints(hit: Hit) -> Reply:
     return answer(await watch.endpoints(desk(hit), _pool_of(hit), asyncio.get_running_loop().time()))
 
 
-async def list_cooldowns(hit: Hit) -> web.StreamResponse:
+async def list_cooldowns(hit: Hit) -> Reply:
     return answer(await watch.cooldowns(desk(hit)))
 
 
-async def reset_cooldown(hit: Hit) -> web.StreamResponse:
+async def reset_cooldown(hit: Hit) -> Reply:
     now = asyncio.get_running_loop().time()
     await watch.reset(desk(hit), _pool_of(hit), hit.params["model"], hit.params["endpoint"], now)
     return done()
 
 
-async def explain(hit: Hit) -> web.StreamResponse:
+async def explain(hit: Hit) -> Reply:
     """`?key=ID` or `?user=ID`, and perhaps `&model=NAME`."""
     state, query = hit.state, hit.request.query
     key_id, user_id = query.get("key"), query.get("user")
@@ -57,7 +56,7 @@ async def explain(hit: Hit) -> web.StreamResponse:
     return answer(await explainer.explain(user_id=owner, key=key, asked=query.get("model")))
 
 
-async def audit(hit: Hit) -> web.StreamResponse:
+async def audit(hit: Hit) -> Reply:
     return answer(await desk(hit).trail(limit(hit, _AUDIT_ENTRIES)))
 
 

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import orjson
-from aiohttp import web
 
 from gateway.routes.openapi.document import described
 from gateway.routes.table import Hit, Route
-from gateway.server import Answer
+from gateway.server import Answer, Reply
 
 __all__ = ["described", "openapi_route"]
 
@@ -27,7 +26,7 @@ def openapi_route(others: Sequence[Route]) -> Route:
     """The row that describes `others` and itself; the document is made when it is first asked for."""
     written: list[bytes] = []
 
-    async def handler(_: Hit) -> web.StreamResponse:
+    async def handler(_: Hit) -> Reply:
         if not written:
             written.append(orjson.dumps(described([*others, own])))
         return Answer(200, [_JSON], written[0])

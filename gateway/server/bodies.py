@@ -1,0 +1,62 @@
+"""Request bodies: read whole, bounded in size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from multidict import istr
+
+from gateway.errors import BodyTooLarge, ClientTooSlow
+from gateway.server.replies import Request
+
+# An upload slower than this, beyond its first `body` seconds, is taken for an attack (compare Apache's MinRate).
+MIN_UPLOAD_BYTES_PER_SECOND = 16 * 1024
+
+_CONTENT_LENGTH, _EXPECT = istr("content-length"), istr("expect")  # quick to look up in aiohttp's headers
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def read_body(request: Request, *, max_bytes: int, seconds: float) -> bytes:
+    """The request's whole body.
+
+    Raises BodyTooLarge (from the declared length already, before a byte of it is read or asked for),
+    ClientTooSlow where it does not arrive in `seconds` plus the time that its size allows at a modest rate.
+    """
+    declared = request.headers.get(_CONTENT_LENGTH)
+    if declared is not None and int(declared) > max_bytes:
+        raise _too_large(max_bytes)
+    if request.headers.get(_EXPECT, "").lower() == "100-continue" and request.http11:
+        _ask_for_body(request)
+    content = request.content
+    if content.is_eof():
+        return content.read_nowait(-1)
+    parts: list[bytes] = []
+    size = 0
+    started = asyncio.get_running_loop().time()
+    try:
+        async with asyncio.timeout_at(started + seconds) as patience:
+            while part := await content.readany():
+                parts.append(part)
+                size += len(part)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                patience.reschedule(started + seconds + size / MIN_UPLOAD_BYTES_PER_SECOND)
+    except TimeoutError:
+        request.connection.give_up_on_body()
+        raise ClientTooSlow("The request's body did not arrive in time.", headers=(("connection", "close"),)) from None
+    return b"".join(parts)
+
+
+def _ask_for_body(request: Request) -> None:
+    transport = request.connection.transport
+    if transport is not None and not transport.is_closing():
+        with contextlib.suppress(RuntimeError):
+            transport.write(_CONTINUE)
+
+
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The request's body is larger than this gateway takes ({max_bytes // 2**20} MiB).",
+        headers=(("connection", "close"),),
+    )

@@ -1,0 +1,314 @@
+"""aiohttp's server and its connections, with a request loop of our own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, InternalError, InvalidHttp
+from gateway.server.replies import Answer, Headers, Reply, Request
+
+Handler = Callable[[Request], Awaitable[Reply]]
+ErrorRenderer = Callable[[GatewayError], Answer]
+
+# How long the rest of a body that its handler did not read may take to arrive before the connection is given up.
+LINGERING_SECONDS = 10.0
+
+
+class Server(web.Server):
+    """aiohttp's low-level server, making our `Connection`s.
+
+    `head`, `body`, `write` and `keepalive` are the client-side time-outs of the configuration, in seconds.
+    `render_error` turns a fault found by the HTTP parser into an answer.
+    """
+
+    def __init__(
+        self, handler: Handler, *, render_error: ErrorRenderer, head: float, write: float, keepalive: float
+    ) -> None:
+        # Without handler_cancellation a client that leaves would go unnoticed until the answer's end.
+        # Request bodies are relayed as they came, so nothing is decompressed.
+        super().__init__(
+            handler,  # type: ignore[arg-type]  # called by our own loop, with our own request
+            handler_cancellation=True,
+            keepalive_timeout=keepalive,
+            access_log=None,
+            auto_decompress=False,
+        )
+        self.handler = handler
+        self.render_error = render_error
+        self.head_seconds = head
+        self.write_seconds = write
+
+    def set_timeouts(self, *, head: float, write: float, keepalive: float) -> None:
+        """New time-outs: `keepalive` for connections to come, the others at once."""
+        self.head_seconds = head
+        self.write_seconds = write
+        self._kwargs["keepalive_timeout"] = keepalive
+
+    def __call__(self) -> Connection:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+    async def finish(self, seconds: float) -> None:
+        """Closes every connection; answers that are written but not yet sent have `seconds` to leave."""
+        transports = [connection.transport for connection in self.connections if connection.transport is not None]
+        self.pre_shutdown()  # idle connections end at once instead of being waited for
+        await self.shutdown(seconds)
+        deadline = self._loop.time() + seconds
+        # A transport offers nothing to await for its last byte.
+        while any(t.get_write_buffer_size() for t in transports) and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for transport in transports:
+            transport.abort()
+
+
+class Connection(web.RequestHandler):
+    """One client's connection."""
+
+    __slots__ = (
+        "_head_timer",
+        "_on_gone",
+        "_on_pressure",
+        "_request",
+        "_server",
+        "_write_timer",
+        "_written_left",
+        "answer_fields",
+        "half_closed",
+    )
+
+    def __init__(self, server: Server, **kwargs: Any) -> None:
+        super().__init__(server, lingering_time=LINGERING_SECONDS, **kwargs)
+        self._server = server
+        self._request: Request | None = None  # the one that is being served
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._written_left = 0
+        self._on_gone: Callable[[], None] | None = None
+        self._on_pressure: Callable[[bool], None] | None = None
+        self.half_closed = False
+        self.answer_fields: Headers = ()  # what any answer to the present request bears, whoever writes it
+
+    # -- what a relay asks of the connection
+
+    def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
+        """While a relay runs, a FIN of the client cancels it, and `on_pressure(paused)` follows the write buffer."""
+        self._on_pressure = on_pressure
+        self._on_gone = self._cancel_request
+        if self.half_closed:
+            self._cancel_request()
+        elif on_pressure is not None and self._paused:
+            on_pressure(True)
+
+    def unwatch(self) -> None:
+        self._on_gone = self._on_pressure = None
+
+    def give_up_on_body(self) -> None:
+        """The connection ends with the answer, without waiting for the rest of a body that does not come."""
+        self._lingering_time = 0.0
+
+    async def drained(self) -> None:
+        """Waits until the client has taken enough. Raises ConnectionResetError where it has gone."""
+        await self._drain_helper()
+
+    # -- one request after another
+
+    async def start(self) -> None:
+        """Serves what comes until the connection ends; cancelled where the client goes.
+
+        It takes the place of aiohttp's own loop, which makes a task, a writer and more for each request.
+        """
+        while not self._force_close:
+            if not self._messages:
+                self._waiter = self._loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            if not await self._serve_next() or self._close or self._force_close:
+                break
+            # When an idle connection is closed, as aiohttp's timer looks at it.
+            self._next_keepalive_close_time = due = self._loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = self._loop.call_at(due, self._process_keepalive)
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _serve_next(self) -> bool:
+        """Answers the first request in the queue. Returns whether another may follow."""
+        message, content = self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        self._head_timer_ends()
+        if not isinstance(message, RawRequestMessage):
+            self._refuse(_parser_fault(message.exc))
+            return False
+        self._request = request = Request(self, message, content)
+        self._request_in_progress = True
+        try:
+            reply = await self._server.handler(request)
+            reply.send_to(request)
+            if self._paused:
+                await self._drain_helper()
+        except ConnectionError:
+            return False
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception:
+            self.logger.exception("a request ended with a mistake of the gateway")
+            self.force_close()
+            return False
+        finally:
+            self._request = None
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+        if self._upgraded:
+            self._decline_upgrade()
+        if not content.is_eof():
+            await self._linger(content)
+        self._keepalive = reply.keep_alive
+        return reply.keep_alive
+
+    def _refuse(self, fault: GatewayError) -> None:
+        """Answers what was no request, as the connection's last."""
+        if self.transport is not None and not self.transport.is_closing():
+            answer = self._server.render_error(fault)
+            answer.force_close()
+            self.transport.write(answer.serialised(http11=True))
+
+    def _decline_upgrade(self) -> None:
+        """Another protocol was asked for, and the answer was in ours: what came behind the request is read in it."""
+        if self._messages or self._parser is None:
+            return
+        self._parser.set_upgraded(False)
+        self._upgraded = False
+        tail, self._message_tail = self._message_tail, b""
+        if tail:
+            self.data_received(tail)
+
+    async def _linger(self, content: StreamReader) -> None:
+        """Lets the rest of a body arrive for a while: closing at once could destroy the answer on its way."""
+        try:
+            async with asyncio.timeout(self._lingering_time):
+                while not content.is_eof():
+                    await content.readany()
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # too late, or broken: the connection ends either way
+            self.close()
+
+    # -- asyncio's callbacks
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._refuse_broken_body()
+        elif self._head_timer is None and not self._request_in_progress and data and not self._close:
+            self._head_timer = self._loop.call_later(self._server.head_seconds, self._head_timed_out)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp declares None, asyncio allows bool
+        """A FIN: a running relay is cancelled; any other request may still be answered, then the connection ends."""
+        self.half_closed = True
+        if self._on_gone is not None:
+            self._on_gone()
+            return False
+        if self._messages or self._request_in_progress:
+            self.close()
+            return True
+        return False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._head_timer_ends()
+        self._stop_write_timer()
+        self.unwatch()
+        super().connection_lost(exc)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for this after every body that was read; where nothing was paused there is nothing to do."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_write_timer()
+        if self._on_pressure is not None:
+            self._on_pressure(True)
+
+    def resume_writing(self) -> None:
+        self._stop_write_timer()
+        super().resume_writing()
+        if self._on_pressure is not None:
+            self._on_pressure(False)
+
+    def force_close(self) -> None:
+        """Also ends a connection whose last bytes the client never takes."""
+        transport = self.transport
+        if transport is not None and self._write_timer is None and transport.get_write_buffer_size():
+            self._start_write_timer()
+        super().force_close()
+
+    # -- the rest is our own business
+
+    def _cancel_request(self) -> None:
+        if self._task_handler is not None:
+            self._task_handler.cancel()
+
+    def _refuse_broken_body(self) -> None:
+        """A body that turns out to be broken HTTP (a bad chunk size) fails the request that is reading it."""
+        request, (message, _) = self._request, self._messages[-1]
+        broken = getattr(message, "exc", None)
+        if broken is not None and request is not None and not request.content.is_eof():
+            self.give_up_on_body()
+            request.content.set_exception(_parser_fault(broken))
+
+    def _head_timer_ends(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_timed_out(self) -> None:
+        self._head_timer = None
+        if self.transport is None or self._request_in_progress or self._messages:
+            return
+        self._refuse(ClientTooSlow("The request's head did not arrive in time."))
+        self.transport.close()
+
+    def _start_write_timer(self) -> None:
+        transport = self.transport
+        if transport is not None:
+            self._written_left = transport.get_write_buffer_size()
+            self._write_timer = self._loop.call_later(self._server.write_seconds, self._check_write)
+
+    def _check_write(self) -> None:
+        """Ends the connection where the client took nothing for `write` seconds; a slow reader may go on."""
+        transport = self.transport
+        if transport is None:
+            return
+        left = transport.get_write_buffer_size()
+        if left and left >= self._written_left:
+            transport.abort()
+        elif left:
+            self._start_write_timer()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+
+def _parser_fault(exc: BaseException | None) -> GatewayError:
+    if isinstance(exc, LineTooLong) or (isinstance(exc, HttpProcessingError) and "Too many headers" in exc.message):
+        return HeadTooLarge("The request's head is larger than this gateway takes.")
+    if isinstance(exc, HttpProcessingError):
+        return InvalidHttp("The request is not valid HTTP/1.1.")
+    return InternalError("The gateway made a mistake.")
