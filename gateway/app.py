@@ -23,6 +23,7 @@ from gateway.grants.yaml import YamlStore
 from gateway.ledger import Ledger, QueryFailed
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
 from gateway.middleware import Dispatcher, rendered
+from gateway.moment import Moment
 from gateway.relay.accounts import Accounts
 from gateway.relay.story import Relay
 from gateway.relay.upstreams import Upstreams
@@ -76,6 +77,8 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         cooldowns = Cooldowns(records, upstreams)
         remembered = CachedRecords(records, log)
         store = layered_store(settings, remembered)
+        moment = Moment()
+        records.on_change(lambda _kind, _id: moment.forget())
         state = State(
             settings=settings,
             store=store,
@@ -83,7 +86,8 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
             remembered=remembered,
             ledger=ledger,
             limiter=limiter,
-            authenticator=Authenticator(store, now),
+            moment=moment,
+            authenticator=Authenticator(store, now, moment),
             calls=Calls(settings.server.max_in_flight),
             transport=transport,
             cooldowns=cooldowns,
@@ -98,7 +102,6 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
             log=log,
             clock=now,
         )
-        records.on_change(lambda _kind, _id: state.authenticator.forget())
         yield state
 
 
@@ -106,7 +109,8 @@ def apply(state: State, server: Server, settings: Settings) -> None:
     """Swaps new settings into a running gateway; what is read only at the start is left as it is."""
     state.settings = settings
     state.store = layered_store(settings, state.remembered)
-    state.authenticator = Authenticator(state.store, state.clock)
+    state.authenticator = Authenticator(state.store, state.clock, state.moment)
+    state.moment.forget()
     state.calls.most = settings.server.max_in_flight
     state.relay.heartbeat_seconds = settings.server.stream_heartbeat_seconds
     timeouts = settings.server.timeouts

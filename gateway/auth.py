@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -11,15 +10,14 @@ from multidict import istr
 
 from gateway.errors import InsufficientScope, InvalidKey, MissingKey
 from gateway.grants.base import GrantStore
+from gateway.moment import Moment
 from gateway.types import ApiKey, Caller, Id, Scope
 
 _SCHEMES = ("bearer", "apikey")
-_AUTHORIZATION, _ACTED_FOR = istr("authorization"), istr("x-gateway-user")  # quick to look up in aiohttp's headers
+# Quick to look up in aiohttp's headers.
+_AUTHORIZATION, _X_API_KEY, _ACTED_FOR = istr("authorization"), istr("x-api-key"), istr("x-gateway-user")
 # Longer than any key that is made anywhere: nobody makes us hash megabytes.
 _LONGEST_KEY = 4096
-# Short beside the 5 s within which a revocation that nobody tells of must be noticed.
-REMEMBERED_SECONDS = 0.25
-_MOST_REMEMBERED = 2_000
 
 
 def presented_key(headers: Mapping[str, str]) -> str:
@@ -27,7 +25,7 @@ def presented_key(headers: Mapping[str, str]) -> str:
     scheme, _, credential = headers.get(_AUTHORIZATION, "").partition(" ")
     if scheme.lower() in _SCHEMES and credential.strip():
         return credential.strip()
-    key = headers.get("x-api-key", "").strip()
+    key = headers.get(_X_API_KEY, "").strip()
     if key:
         return key
     raise MissingKey("No API key was given. Send it as `Authorization: Bearer KEY`.")
@@ -39,35 +37,25 @@ def key_sha256(key: str) -> str:
 
 
 class Authenticator:
-    """Finds the caller behind a request. `clock` returns the present time with a time zone.
+    """Finds the caller behind a request. `clock` returns the present time with a time zone; callers that were just
+    found are taken from `moment`."""
 
-    Callers just found are remembered for a moment, so that a busy key costs one look-up. `forget` drops them: to be
-    called whenever a record changes. What nobody tells of is asked for again within `REMEMBERED_SECONDS`.
-    """
-
-    def __init__(
-        self, store: GrantStore, clock: Callable[[], datetime], *, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: GrantStore, clock: Callable[[], datetime], moment: Moment | None = None) -> None:
         self._store = store
         self._clock = clock
-        self._monotonic = monotonic
-        self._recent: dict[tuple[str, str | None], tuple[float, Caller]] = {}
-
-    def forget(self) -> None:
-        self._recent.clear()
+        self._moment = moment if moment is not None else Moment()
 
     async def caller(self, headers: Mapping[str, str], scope: Scope | None) -> Caller:
         """The caller, who is known to have `scope`. Raises MissingKey, InvalidKey or InsufficientScope."""
-        presented = presented_key(headers)
-        if len(presented) > _LONGEST_KEY:
-            raise _invalid()
-        about = key_sha256(presented), headers.get(_ACTED_FOR)
-        now = self._monotonic()
-        until, caller = self._recent.get(about, (now, None))
-        if caller is None or until <= now:
-            caller = await self._found(*about, scope)
-            self._remember(about, now, caller)
-        self._check(caller.key, scope, acts=about[1] is not None)
+        moment = self._moment
+        moment.begin()
+        acted_for = headers.get(_ACTED_FOR)
+        shown = headers.get(_AUTHORIZATION), headers.get(_X_API_KEY), acted_for
+        caller = moment.callers.get(shown)
+        if caller is None:
+            caller = await self._found(_digest(presented_key(headers)), acted_for, scope)
+            moment.callers[shown] = caller
+        self._check(caller.key, scope, acts=acted_for is not None)
         return caller
 
     async def _found(self, sha256: str, acted_for: str | None, scope: Scope | None) -> Caller:
@@ -86,11 +74,6 @@ class Authenticator:
         if acts and "act:as" not in key.scopes:
             raise InsufficientScope("This key may not act for another user: it does not have the scope `act:as`.")
 
-    def _remember(self, about: tuple[str, str | None], now: float, caller: Caller) -> None:
-        if len(self._recent) >= _MOST_REMEMBERED:
-            self._recent.clear()
-        self._recent[about] = now + REMEMBERED_SECONDS, caller
-
     async def _caller(self, key: ApiKey, user_id: Id) -> Caller:
         store = self._store
         user = await store.user(user_id)
@@ -102,6 +85,12 @@ class Authenticator:
             tuple(one for one in organisations if one is not None),
             tuple(one for one in plans if one is not None),
         )
+
+
+def _digest(presented: str) -> str:
+    if len(presented) > _LONGEST_KEY:
+        raise _invalid()
+    return key_sha256(presented)
 
 
 def _invalid() -> InvalidKey:

@@ -7,6 +7,8 @@ import os
 from time import perf_counter, time_ns
 from typing import Literal
 
+import msgspec
+
 from gateway.errors import Overloaded, ShuttingDown
 from gateway.types import Access, Caller, Endpoint, Model
 
@@ -14,55 +16,36 @@ Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]
 CLIENT_GONE = 499  # the status in log and ledger of a call whose client has left, as nginx has it
 
 
-class Call:
+def new_request_id() -> str:
+    """Its first digits are the time: neighbours in time are neighbours in the ledger's index."""
+    return f"{time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class Call(msgspec.Struct, eq=False):
     """What is known of one request; filled in as it goes its way, read by the access line.
 
     Times are those of `time.perf_counter`: the event loop's own clock may tick in whole milliseconds.
     """
 
-    __slots__ = (
-        "access",
-        "attempts",
-        "began",
-        "caller",
-        "client_request_id",
-        "endpoint",
-        "first_byte",
-        "interrupted",
-        "method",
-        "outcome",
-        "path",
-        "peer",
-        "request_id",
-        "requested_model",
-        "served",
-        "status",
-        "streamed",
-        "task",
-        "upstream_seconds",
-    )
-
-    def __init__(self, method: str, path: str, peer: str, client_request_id: str | None) -> None:
-        # Its first digits are the time: neighbours in time are neighbours in the ledger's index.
-        self.request_id = f"{time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
-        self.client_request_id = client_request_id
-        self.method = method
-        self.path = path
-        self.peer = peer
-        self.began = perf_counter()
-        self.task: asyncio.Task[object] | None = None
-        self.interrupted = False
-        self.caller: Caller | None = None
-        self.access: Access | None = None
-        self.requested_model: str | None = None  # as the client named it
-        self.served: Model | None = None  # the model that answers, or was asked last
-        self.endpoint: Endpoint | None = None
-        self.attempts = 0
-        self.streamed = False
-        self.status = 0
-        self.outcome: Outcome | None = None  # None for calls that went to no upstream
-        self.first_byte: float | None = None
-        self.upstream_seconds = 0.0
+    method: str
+    path: str
+    peer: str
+    client_request_id: str | None
+    request_id: str = msgspec.field(default_factory=new_request_id)
+    began: float = msgspec.field(default_factory=perf_counter)
+    task: asyncio.Task[object] | None = None
+    interrupted: bool = False
+    caller: Caller | None = None
+    access: Access | None = None
+    requested_model: str | None = None  # as the client named it
+    served: Model | None = None  # the model that answers, or was asked last
+    endpoint: Endpoint | None = None
+    attempts: int = 0
+    streamed: bool = False
+    status: int = 0
+    outcome: Outcome | None = None  # None for calls that went to no upstream
+    first_byte: float | None = None
+    upstream_seconds: float = 0.0
 
     def interrupt(self) -> None:
         """Ends the call for a reason of our own (the drain's time is up); its task sees a cancellation and asks why."""

@@ -78,8 +78,14 @@ class Dispatcher:
         state = self._state
         if call.method == "OPTIONS" and is_preflight(state.settings.server.cors_origins, request.headers):
             return preflight_answer(request.headers, call)
-        if is_ai_path(call.path) and not await state.store.feature("ai"):
-            raise FeatureDisabled("The AI feature is switched off.")
+        if is_ai_path(call.path):
+            moment = state.moment
+            moment.begin()
+            is_on = moment.features.get("ai")
+            if is_on is None:
+                is_on = moment.features["ai"] = await state.store.feature("ai")
+            if not is_on:
+                raise FeatureDisabled("The AI feature is switched off.")
         route, params = self._router.match(call.method, call.path)
         if route.scope is not None:
             state.calls.enter(call)

@@ -16,6 +16,7 @@ from gateway.grants.base import GrantStore, RecordStore
 from gateway.grants.cached import CachedRecords
 from gateway.ledger import Ledger
 from gateway.limits import Limiter
+from gateway.moment import Moment
 from gateway.relay.story import Relay
 from gateway.reload import Reloader
 from gateway.transport import Transport
@@ -31,6 +32,7 @@ class State:
     remembered: CachedRecords
     ledger: Ledger
     limiter: Limiter
+    moment: Moment
     authenticator: Authenticator
     calls: Calls
     transport: Transport

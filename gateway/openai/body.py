@@ -71,6 +71,10 @@ class RequestBody:
         """
         if self.fields.get("model") == model and not include_usage and "modelId" not in self.fields:
             return self.raw
+        if not include_usage and "modelId" not in self.fields and "model" in self.fields:
+            span = _lone_model_value(self.raw)
+            if span is not None:
+                return b"".join((self.raw[: span[0]], orjson.dumps(model), self.raw[span[1] :]))
         pieces = self._pieces.get(include_usage)
         if pieces is None:
             pieces = self._pieces[include_usage] = _spliced(self.raw, self._edits(include_usage))

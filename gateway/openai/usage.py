@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,6 +20,39 @@ class Usage(msgspec.Struct, frozen=True):
     total_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+
+
+# What nearly every upstream sends, decoded in one step; anything else is no error but read with more patience.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)]
+
+
+class _Details(msgspec.Struct, gc=False):
+    cached_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+
+
+class _Told(msgspec.Struct):
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    total_tokens: _Count | None = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
+
+
+class _Response(msgspec.Struct):
+    usage: _Told | None = None
+
+
+class _Payload(msgspec.Struct):
+    usage: _Told | None = None
+    response: _Response | None = None
+
+
+_decode = msgspec.json.Decoder(_Payload).decode
 
 
 def usage_of(payload: bytes | Mapping[str, Any]) -> Usage | None:
@@ -41,6 +74,35 @@ def may_bear_usage(data: bytes) -> bool:
 
 
 def _usage_in_bytes(payload: bytes) -> Usage | None:
+    try:
+        told = _decode(payload)
+    except msgspec.MsgspecError:  # no JSON, or not as it should be: what there is of it is picked out by hand
+        return _usage_in_odd_bytes(payload)
+    usage = _usual(told.usage) if told.usage is not None else None
+    if usage is None and told.response is not None and told.response.usage is not None:
+        return _usual(told.response.usage)
+    return usage
+
+
+def _usual(told: _Told) -> Usage | None:
+    prompt = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
+    completion = told.completion_tokens if told.completion_tokens is not None else told.output_tokens
+    total = told.total_tokens
+    if prompt is completion is total is None:
+        return None
+    prompt, completion = prompt or 0, completion or 0
+    of_prompt = told.prompt_tokens_details or told.input_tokens_details
+    of_completion = told.completion_tokens_details or told.output_tokens_details
+    return Usage(
+        prompt,
+        completion,
+        prompt + completion if total is None else total,
+        (of_prompt.cached_tokens or 0) if of_prompt is not None else 0,
+        (of_completion.reasoning_tokens or 0) if of_completion is not None else 0,
+    )
+
+
+def _usage_in_odd_bytes(payload: bytes) -> Usage | None:
     top = top_members(payload)
     return (_read(_decoded(top.usage)) or _usage_in_response(top.response)) if top else None
 

@@ -10,6 +10,8 @@ import asyncio
 import enum
 from typing import Protocol
 
+import msgspec
+
 from gateway import openai
 from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, TransportError
 from gateway.relay.outlet import RawHeaders, content_encoding, is_event_stream
@@ -36,70 +38,35 @@ class Shape(enum.Enum):
     FLOW = "flow"  # a body too large to hold, or a compressed stream: passed on as it comes
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """Implements the transport's `Receiver`. Use: `await opened()`, then for streams `await pour(sink)`.
 
     `expects_stream`: the client asked for one, so the endpoint's `first_byte` time-out holds.
     `give_up_at`: when the request's `total` time-out ends, in the loop's time.
     """
 
-    __slots__ = (
-        "_done",
-        "_exchange",
-        "_expects_stream",
-        "_failure",
-        "_flow",
-        "_framer",
-        "_give_up_at",
-        "_held",
-        "_held_bytes",
-        "_last_read",
-        "_live",
-        "_loop",
-        "_paused",
-        "_seen",
-        "_sink",
-        "_take_usage_out",
-        "_timeouts",
-        "_timer",
-        "_waiter",
-        "headers",
-        "shape",
-        "status",
-    )
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        timeouts: Timeouts,
-        *,
-        expects_stream: bool,
-        take_usage_out: bool,
-        give_up_at: float,
-        seen: Seen,
-    ) -> None:
-        self.status = 0
-        self.headers: RawHeaders = []
-        self.shape: Shape | None = None
-        self._loop = loop
-        self._timeouts = timeouts
-        self._expects_stream = expects_stream
-        self._take_usage_out = take_usage_out
-        self._seen = seen
-        self._give_up_at = give_up_at
-        self._exchange: Exchange | None = None
-        self._framer: EventFramer | None = None
-        self._held: list[bytes] = []
-        self._held_bytes = 0
-        self._sink: Sink | None = None
-        self._paused = False
-        self._done = False
-        self._failure: TransportError | None = None
-        self._last_read = 0.0
-        self._flow: Flow | None = None
-        self._live = False  # a stream has begun: `idle` holds, not `total`
-        self._waiter: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+    loop: asyncio.AbstractEventLoop
+    timeouts: Timeouts
+    expects_stream: bool
+    take_usage_out: bool
+    give_up_at: float
+    seen: Seen
+    status: int = 0
+    headers: RawHeaders = []
+    shape: Shape | None = None
+    _exchange: Exchange | None = None
+    _framer: EventFramer | None = None
+    _held: list[bytes] = []
+    _held_bytes: int = 0
+    _sink: Sink | None = None
+    _paused: bool = False
+    _done: bool = False
+    _failure: TransportError | None = None
+    _last_read: float = 0.0
+    _flow: Flow | None = None
+    _live: bool = False  # a stream has begun: `idle` holds, not `total`
+    _waiter: asyncio.Future[None] | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     # -- the relay's side
 
@@ -116,8 +83,8 @@ class Attempt:
     async def opened(self, exchange: Exchange) -> TransportError | None:
         """Waits for a whole answer or a stream's first event; returns what went wrong instead, if anything did."""
         self._exchange = exchange
-        first_byte_at = self._loop.time() + self._timeouts.first_byte
-        self._restart_timer(min(first_byte_at, self._give_up_at) if self._expects_stream else self._give_up_at)
+        first_byte_at = self.loop.time() + self.timeouts.first_byte
+        self._restart_timer(min(first_byte_at, self.give_up_at) if self.expects_stream else self.give_up_at)
         while self.shape is None and self._failure is None:
             await self._news()
         return self._failure if self.shape is None else None
@@ -135,7 +102,7 @@ class Attempt:
     def pressure(self, paused: bool) -> None:
         """The client reads slowly: the upstream waits, and its idle clock stands still."""
         self._paused = paused
-        self._last_read = self._loop.time()
+        self._last_read = self.loop.time()
         if self._exchange is not None:
             if paused:
                 self._exchange.pause()
@@ -153,15 +120,15 @@ class Attempt:
 
     def on_head(self, status: int, headers: RawHeaders) -> None:
         self.status, self.headers = status, headers
-        self._last_read = self._loop.time()
+        self._last_read = self.loop.time()
         if 200 <= status < 300 and is_event_stream(headers):
             self._live = True
             self._framer = None if content_encoding(headers) else EventFramer()
-        elif self._expects_stream:
-            self._restart_timer(self._give_up_at)
+        elif self.expects_stream:
+            self._restart_timer(self.give_up_at)
 
     def on_body(self, data: bytes) -> None:
-        self._last_read = self._loop.time()
+        self._last_read = self.loop.time()
         if self._sink is not None:
             self._pass_on(self._sink, data)
         elif self._framer is not None:
@@ -172,7 +139,7 @@ class Attempt:
             if self._flow is not None:
                 self._flow.feed(data)
             elif self._live or self._held_bytes > MAX_HELD_BYTES:
-                self._flow = self._seen.flow(content_encoding(self.headers), is_stream=self._live)
+                self._flow = self.seen.flow(content_encoding(self.headers), is_stream=self._live)
                 self._flow.feed(data)
                 self._become(Shape.FLOW)
 
@@ -232,16 +199,14 @@ class Attempt:
     def _passed(self, events: list[bytes]) -> list[bytes]:
         """Takes down what the events tell of usage, and leaves out the event that only we had asked for."""
         ours = [
-            event
-            for event in events
-            if self._seen.event(event) and self._take_usage_out and openai.is_usage_only(event)
+            event for event in events if self.seen.event(event) and self.take_usage_out and openai.is_usage_only(event)
         ]
         return [event for event in events if event not in ours] if ours else events
 
     def _become(self, shape: Shape) -> None:
         self.shape = shape
         if self._live:
-            self._restart_timer(self._last_read + self._timeouts.idle)
+            self._restart_timer(self._last_read + self.timeouts.idle)
         self._wake()
 
     def _timed_out(self) -> None:
@@ -251,16 +216,16 @@ class Attempt:
         elif not self._live:
             self._fail(ConnectionCut("the answer did not end in time"))
         else:
-            now = self._loop.time()
-            quiet_until = (now if self._paused else self._last_read) + self._timeouts.idle
+            now = self.loop.time()
+            quiet_until = (now if self._paused else self._last_read) + self.timeouts.idle
             if quiet_until > now:
                 self._restart_timer(quiet_until)
             else:
-                self._fail(IdleTimedOut(f"no byte for {self._timeouts.idle:g} s in the middle of a stream"))
+                self._fail(IdleTimedOut(f"no byte for {self.timeouts.idle:g} s in the middle of a stream"))
 
     def _restart_timer(self, when: float) -> None:
         self._stop_timer()
-        self._timer = self._loop.call_at(when, self._timed_out)
+        self._timer = self.loop.call_at(when, self._timed_out)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -284,7 +249,7 @@ class Attempt:
             self._waiter.set_result(None)
 
     async def _news(self) -> None:
-        self._waiter = self._loop.create_future()
+        self._waiter = self.loop.create_future()
         try:
             await self._waiter
         finally:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import zlib
 
+import msgspec
+
 from gateway.openai import Usage, may_bear_usage, usage_of
 from gateway.sse import EventFramer, event_data
 
@@ -16,21 +18,18 @@ _GZIP_OR_ZLIB = 47  # zlib's window bits: either header is taken
 _ENCODINGS = frozenset((b"gzip", b"x-gzip", b"deflate"))
 
 
-class Seen:
+class Seen(msgspec.Struct, eq=False):
     """What was seen of an answer: the usage that the upstream reported, and its text's size where it reports none.
 
     An event is JSON around a few letters. The shortest one of a stream shows what the JSON alone takes; what the others
     have beyond it is text, and each has at least one token.
     """
 
-    __slots__ = ("_bytes", "_events", "_shortest", "answered", "usage")
-
-    def __init__(self) -> None:
-        self.answered = False  # some upstream gave an answer, be it a refusal
-        self.usage: Usage | None = None
-        self._events = 0
-        self._bytes = 0
-        self._shortest = 0
+    answered: bool = False  # some upstream gave an answer, be it a refusal
+    usage: Usage | None = None
+    _events: int = 0
+    _bytes: int = 0
+    _shortest: int = 0
 
     def event(self, event: bytes) -> bool:
         """A whole event of a stream; whether it may tell of usage. The last usage that is reported counts."""

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import NamedTuple
 
+import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from gateway import openai
@@ -95,27 +96,33 @@ class Relay:
         return await Story(self, request, call, ask, stream or EventStream()).tell()
 
 
-class Story:
+class Story(msgspec.Struct, eq=False):
     """One request. `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'."""
 
-    def __init__(self, relay: Relay, request: Request, call: Call, ask: Ask, stream: EventStream) -> None:
-        self.relay = relay
-        self.request = request
-        self.call = call
-        self.ask = ask
-        self.loop = asyncio.get_running_loop()
-        self.wants_stream = ask.body.fields.get("stream") is True
-        options = ask.body.fields.get("stream_options")
-        client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
-        self.adds_usage = ask.route.asks_usage and self.wants_stream and not client_asks_usage
-        self.stream = stream
-        self.first_event_out = False
+    relay: Relay
+    request: Request
+    call: Call
+    ask: Ask
+    stream: EventStream
+    loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
+    wants_stream: bool = False
+    adds_usage: bool = False
+    first_event_out: bool = False
+    began: float = 0.0
+    give_up_at: float = math.inf  # set by the first endpoint's `total`
+    obstacles: list[Obstacle] = []
+    account: Account | None = None
+    seen: Seen = msgspec.field(default_factory=Seen)
+    refusal: Answer | None = None  # a 403 or 404, relayed where no other endpoint does better
+
+    def __post_init__(self) -> None:
         self.began = self.loop.time()
-        self.give_up_at = math.inf  # set by the first endpoint's `total`
-        self.obstacles: list[Obstacle] = []
-        self.account: Account | None = None
-        self.seen = Seen()
-        self.refusal: Answer | None = None  # a 403 or 404, relayed where no other endpoint does better
+        fields = self.ask.body.fields
+        if fields.get("stream") is True:
+            self.wants_stream = True
+            options = fields.get("stream_options")
+            client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
+            self.adds_usage = self.ask.route.asks_usage and not client_asks_usage
 
     async def tell(self) -> Reply:
         self.account = await self._admitted()

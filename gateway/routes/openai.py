@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from gateway import openai
 from gateway.errors import FieldNotAllowed
+from gateway.grants.base import Catalogue
 from gateway.grants.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.relay.story import Ask, RelayRoute
 from gateway.routes.table import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.server import Answer, Reply, read_body
+from gateway.types import Access
 
 JSON = ("content-type", "application/json")
 
@@ -56,14 +58,28 @@ def refuse_fields(body: openai.RequestBody, refused: tuple[str, ...]) -> None:
 
 async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> Ask:
     """Resolves the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
-    state, call = hit.state, hit.call
-    catalogue = await state.store.catalogue()
+    state, call, caller, moment = hit.state, hit.call, hit.caller, hit.state.moment
+    catalogue = moment.catalogue
+    if catalogue is None:
+        catalogue = moment.catalogue = await state.store.catalogue()
+    name = body.fields.get("model")
+    plain_name = name if isinstance(name, str) and "modelId" not in body.fields else None
+    access = moment.access(caller, plain_name) if plain_name is not None else None
+    call.requested_model = plain_name
+    if access is None:
+        access = _resolved(hit, relayed, body, catalogue)
+        if plain_name is not None and catalogue.find(plain_name) is access.model:
+            moment.remember_access(caller, plain_name, access)
+    call.access = access
+    return Ask(relayed, body, caller, access, catalogue)
+
+
+def _resolved(hit: Hit, relayed: RelayRoute, body: openai.RequestBody, catalogue: Catalogue) -> Access:
     named = named_model(body.fields)
-    unknown_is_assigned = relayed.is_text and state.settings.routing.unknown_model == "assigned"
-    call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=unknown_is_assigned)
     if named.model_id is None and named.name is not None:
-        call.requested_model = str(named.name)
-    return Ask(relayed, body, hit.caller, access, catalogue)
+        hit.call.requested_model = str(named.name)
+    unknown_is_assigned = relayed.is_text and hit.state.settings.routing.unknown_model == "assigned"
+    return resolve(hit.caller, catalogue, named, unknown_is_assigned=unknown_is_assigned)
 
 
 async def list_models(hit: Hit) -> Reply:

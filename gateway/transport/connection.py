@@ -8,6 +8,8 @@ import ssl
 import time
 from typing import Protocol
 
+import msgspec
+
 from gateway.errors import ConnectionCut, InvalidResponse, TransportError
 from gateway.transport.answer import AnswerParser
 from gateway.transport.dial import Line, Origin
@@ -50,32 +52,19 @@ class Owner(Protocol):
     def replace(self, exchange: Exchange) -> None: ...
 
 
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """A request on its way and the answer to it. The caller's side is `reused`, `pause`, `resume` and `abort`."""
 
-    __slots__ = (
-        "connect_timeout",
-        "connection",
-        "origin",
-        "paused",
-        "receiver",
-        "replacement",
-        "request",
-        "reused",
-        "sent_at",
-    )
-
-    def __init__(self, origin: Origin, receiver: Receiver, connect_timeout: float) -> None:
-        self.origin = origin
-        self.receiver = receiver
-        self.connect_timeout = connect_timeout
-        self.reused = False  # it began on a pooled connection
-        self.paused = False
-        self.connection: Connection | None = None
-        self.replacement: asyncio.Task[None] | None = None
-        # Head and body, kept only as long as a stale connection may have to be replaced: until the first byte.
-        self.request: tuple[bytes, bytes] | None = None
-        self.sent_at = time.monotonic()
+    origin: Origin
+    receiver: Receiver
+    connect_timeout: float
+    reused: bool = False  # it began on a pooled connection
+    paused: bool = False
+    connection: Connection | None = None
+    replacement: asyncio.Task[None] | None = None
+    # Head and body, kept only as long as a stale connection may have to be replaced: until the first byte.
+    request: tuple[bytes, bytes] | None = None
+    sent_at: float = msgspec.field(default_factory=time.monotonic)
 
     def pause(self) -> None:
         """Stops reading from the upstream, so that it is slowed down. What was read already may still arrive."""
