@@ -38,23 +38,22 @@ def key_sha256(key: str) -> str:
 
 class Authenticator:
     """Finds the caller behind a request. `clock` returns the present time with a time zone; callers that were just
-    found are taken from `moment`."""
+    found are taken from `moment`, whoever begins it."""
 
     def __init__(self, store: GrantStore, clock: Callable[[], datetime], moment: Moment | None = None) -> None:
         self._store = store
         self._clock = clock
-        self._moment = moment if moment is not None else Moment()
+        self._moment = moment
 
     async def caller(self, headers: Mapping[str, str], scope: Scope | None) -> Caller:
         """The caller, who is known to have `scope`. Raises MissingKey, InvalidKey or InsufficientScope."""
-        moment = self._moment
-        moment.begin()
+        remembered = self._moment.callers if self._moment is not None else {}
         acted_for = headers.get(_ACTED_FOR)
         shown = headers.get(_AUTHORIZATION), headers.get(_X_API_KEY), acted_for
-        caller = moment.callers.get(shown)
+        caller = remembered.get(shown)
         if caller is None:
             caller = await self._found(_digest(presented_key(headers)), acted_for, scope)
-            moment.callers[shown] = caller
+            remembered[shown] = caller
         self._check(caller.key, scope, acts=acted_for is not None)
         return caller
 

@@ -37,10 +37,11 @@ def make_logger(
             structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=22, sort_keys=False),
         ]
         sink = structlog.WriteLogger(out)
+    wrapper = structlog.make_filtering_bound_logger(level)
     logger: FilteringBoundLogger = structlog.wrap_logger(
         sink,
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_with_quick_info(wrapper, out) if log_format == "json" and level <= logging.INFO else wrapper,
         cache_logger_on_first_use=True,
     )
     return logger.bind()
@@ -57,6 +58,23 @@ class LibraryLogs(logging.Handler):
         self._log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
+def _with_quick_info(wrapper: Any, out: TextIO) -> Any:
+    """The same, with a short way for what is said of each request: there, structlog's steps would be a tenth of it."""
+    write, flush = out.buffer.write, out.buffer.flush
+
+    class Quick(wrapper):  # type: ignore[misc]  # structlog makes its class at run time
+        def info(self, event: str, *args: Any, **fields: Any) -> Any:
+            if args or "exc_info" in fields:
+                return super().info(event, *args, **fields)
+            line = {"timestamp": datetime.now(UTC), "level": "info", **self._context, **fields, "event": event}
+            write(orjson.dumps(line, default=str, option=_LINE))
+            flush()
+            return None
+
+    return Quick
+
+
+_LINE = orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE
 _format_exception = structlog.processors.ExceptionRenderer()
 
 

@@ -78,9 +78,9 @@ class Dispatcher:
         state = self._state
         if call.method == "OPTIONS" and is_preflight(state.settings.server.cors_origins, request.headers):
             return preflight_answer(request.headers, call)
+        moment = state.moment
+        moment.begin()
         if is_ai_path(call.path):
-            moment = state.moment
-            moment.begin()
             is_on = moment.features.get("ai")
             if is_on is None:
                 is_on = moment.features["ai"] = await state.store.feature("ai")

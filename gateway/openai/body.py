@@ -25,7 +25,7 @@ _COLON, _BACKSLASH = 0x3A, 0x5C  # a search for a number skips the work of takin
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _KEY = re.compile(rb"[ \t\n\r{,]*+(" + _STRING + rb")[ \t\n\r]*+:[ \t\n\r]*+")
-_PLAIN_STRING_VALUE = re.compile(rb'[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
+_MODEL_AS_PLAIN_STRING = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
 _TOKEN = re.compile(_STRING + rb"|[{}:]")
 # For text that may be malformed: an unclosed string reaches to the end, lest a try from each later quote add up.
 _STRING_OR_NUMBER = re.compile(_STRING + rb"?|(-?\d++(?:\.\d++)?(?:[eE][+-]?\d++)?)")
@@ -267,11 +267,9 @@ def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
     An object's own key that is spelled without escapes stands in `raw` as `"model"`. Where these bytes occur only
     once, and no escape can spell a letter of it, they are that key. In a large body the members are as soon located.
     """
-    key = b'"model"'
-    at = raw.find(key) if len(raw) < _LARGE else -1
-    if at < 0 or raw.find(key, at + len(key)) >= 0 or (_BACKSLASH in raw and b"\\u006" in raw):
+    if len(raw) >= _LARGE or raw.count(b'"model"') != 1 or (_BACKSLASH in raw and b"\\u006" in raw):
         return None
-    value = _PLAIN_STRING_VALUE.match(raw, at + len(key))
+    value = _MODEL_AS_PLAIN_STRING.search(raw)
     return value.span(1) if value else None
 
 

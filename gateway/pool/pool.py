@@ -10,7 +10,7 @@ from random import Random
 from gateway.pool.headers import LONGEST_WAIT_SECONDS
 from gateway.pool.rotation import Tier
 from gateway.pool.state import Blocked, Cause, Cooldown, EndpointState, Obstacle, Slot, same_credential
-from gateway.types import Endpoint, Model, id_text
+from gateway.types import Endpoint, Model
 
 FAILURES_IN_A_ROW = 3
 FAILURE_COOLDOWNS_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -28,11 +28,12 @@ class Lease:
     Verdicts may come late (after a reload, after the release, under a longer cooldown): then they do no harm.
     """
 
-    __slots__ = ("_epoch", "_health", "_is_held", "_is_undecided_probe", "_pool", "endpoint", "is_probe")
+    __slots__ = ("_epoch", "_health", "_is_held", "_is_undecided_probe", "_pool", "endpoint", "endpoint_id", "is_probe")
 
     def __init__(self, pool: Pool, slot: Slot) -> None:
         health = slot.health
         self.endpoint: Endpoint = slot.endpoint
+        self.endpoint_id = slot.id
         self.is_probe: bool = health.on_probation
         self._pool = pool
         self._health = health
@@ -93,7 +94,7 @@ class Lease:
     def __repr__(self) -> str:
         kind = "probe" if self.is_probe else "request"
         state = "held" if self._is_held else "released"
-        return f"<lease of endpoint {id_text(self.endpoint.id)} for a {kind}, {state}>"
+        return f"<lease of endpoint {self.endpoint_id} for a {kind}, {state}>"
 
 
 class Pool:
@@ -188,13 +189,13 @@ class Pool:
             slot.health = copy.copy(self._slots[slot.id].health)
         tried: list[str] = []
         while (lease := rehearsal.take(now, tried)) is not None:
-            tried.append(id_text(lease.endpoint.id))
+            tried.append(lease.endpoint_id)
         return tried
 
     def judge(self, lease: Lease, cause: Cause, now: float, retry_after_seconds: float | None) -> Cooldown | None:
         """What follows from a lease's failure; for `Lease.failed`. Endpoints that a reload has replaced are let be."""
         pool = self._latest()
-        slot = pool._slots.get(id_text(lease.endpoint.id))
+        slot = pool._slots.get(lease.endpoint_id)
         if slot is None or not lease.concerns(slot):
             return None
         if cause is Cause.RATE_LIMITED:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.calls import Call
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import NANO, Admission, JournalUnavailable, Ledger, Settlement, UsageSource, cost_nano
 from gateway.limits import (
+    Demand,
     Limiter,
     Reservation,
     demands,
@@ -27,6 +28,17 @@ from gateway.relay.seen import Seen
 from gateway.types import Access, Caller, Id, Model, Price
 
 NOTHING_USED = Usage()
+_MOST_TERMS = 2_000
+
+
+class Terms(NamedTuple):
+    """What a caller's requests for a model are counted on."""
+
+    access: Access
+    caller: Caller
+    demands: tuple[Demand, ...]
+    scope: str
+    organisation: Id | None
 
 
 class Accounts:
@@ -35,20 +47,22 @@ class Accounts:
     def __init__(self, ledger: Ledger, limiter: Limiter) -> None:
         self._ledger = ledger
         self._limiter = limiter
+        self._known_terms: dict[int, Terms] = {}
 
     async def open(
         self, call: Call, access: Access, caller: Caller, fields: Mapping[str, Any], *, body_size: int, route: str
     ) -> Account:
         """Admits the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
         now = time.time()
-        scope = grant_scope(access, caller)
-        wanted = demands(access, caller)
+        terms = self._terms_of(access, caller)
         reservation = None
-        if wanted:
+        if terms.demands:
             tokens = reserved_tokens(fields, body_size, route)
             prompt = prompt_tokens(fields, body_size)
             nano = _cost_nano(access.model.price, prompt, max(0, tokens - prompt))
-            reservation = await self._limiter.reserve(call.request_id, wanted, tokens=tokens, cost=nano / NANO, now=now)
+            reservation = await self._limiter.reserve(
+                call.request_id, terms.demands, tokens=tokens, cost=nano / NANO, now=now
+            )
         account = Account(self._ledger, self._limiter, call, reservation)
         try:
             self._ledger.admit(
@@ -57,12 +71,12 @@ class Accounts:
                     client_request_id=call.client_request_id,
                     time=now,
                     user=caller.user.id,
-                    organisation=_organisation(access, caller),
+                    organisation=terms.organisation,
                     key=caller.key.id,
                     model=access.model.id,
                     route=route,
                     streamed=fields.get("stream") is True,
-                    counted_on=scope,
+                    counted_on=terms.scope,
                 )
             )
         except JournalUnavailable:
@@ -71,6 +85,19 @@ class Accounts:
                 "The gateway cannot write down usage at the moment, so it serves nothing."
             ) from None
         return account
+
+    def _terms_of(self, access: Access, caller: Caller) -> Terms:
+        """The terms, which are the same for one caller's requests for as long as nobody looks the caller up anew."""
+        known = self._known_terms.get(id(access))
+        if known is not None and known.access is access and known.caller is caller:
+            return known
+        if len(self._known_terms) >= _MOST_TERMS:
+            self._known_terms.clear()
+        terms = Terms(
+            access, caller, demands(access, caller), grant_scope(access, caller), _organisation(access, caller)
+        )
+        self._known_terms[id(access)] = terms
+        return terms
 
 
 class Account:

@@ -11,16 +11,15 @@ from gateway.types import Endpoint
 RawHeaders = list[tuple[bytes, bytes]]
 
 # content-encoding is not in the contract's list, yet a compressed body is unreadable without it.
-_PASSED = frozenset(
-    (
-        b"content-type",
-        b"content-language",
-        b"content-disposition",
-        b"content-encoding",
-        b"openai-processing-ms",
-        b"openai-version",
-    )
-)
+_PASSED = {
+    b"content-type": "content-type",
+    b"content-language": "content-language",
+    b"content-disposition": "content-disposition",
+    b"content-encoding": "content-encoding",
+    b"openai-processing-ms": "openai-processing-ms",
+    b"openai-version": "openai-version",
+    b"x-request-id": "x-upstream-request-id",
+}
 
 
 class Outlet:
@@ -75,12 +74,7 @@ class Outlet:
 
 def passed_headers(headers: RawHeaders) -> list[tuple[str, str]]:
     """Those of an upstream's headers that the client may see; its request id under a name of its own."""
-    passed = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name in _PASSED]
-    for name, value in headers:
-        if name == b"x-request-id":
-            passed.append(("x-upstream-request-id", value.decode("latin-1")))
-            break
-    return passed
+    return [(_PASSED[name], value.decode("latin-1")) for name, value in headers if name in _PASSED]
 
 
 def is_event_stream(headers: RawHeaders) -> bool:

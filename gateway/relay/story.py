@@ -37,7 +37,7 @@ from gateway.relay.seen import Seen
 from gateway.relay.upstreams import Upstream, Upstreams
 from gateway.server import Answer, EventStream, Reply, Request
 from gateway.transport import Transport
-from gateway.types import Access, Caller, id_text
+from gateway.types import Access, Caller
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
 TIMER_SLACK_SECONDS = 0.002
@@ -125,7 +125,10 @@ class Story(msgspec.Struct, eq=False):
             self.adds_usage = self.ask.route.asks_usage and not client_asks_usage
 
     async def tell(self) -> Reply:
-        self.account = await self._admitted()
+        ask = self.ask
+        self.account = await self.relay.accounts.open(
+            self.call, ask.access, ask.caller, ask.body.fields, body_size=len(ask.body.raw), route=ask.route.path[1:]
+        )
         connection = self.request.connection
         heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, self._beat) if self.wants_stream else None
         connection.watch(None)
@@ -148,17 +151,6 @@ class Story(msgspec.Struct, eq=False):
             if heartbeat is not None:
                 heartbeat.stop()
             connection.unwatch()
-
-    async def _admitted(self) -> Account:
-        ask = self.ask
-        return await self.relay.accounts.open(
-            self.call,
-            ask.access,
-            ask.caller,
-            ask.body.fields,
-            body_size=len(ask.body.raw),
-            route=ask.route.path[1:],
-        )
 
     # -- which endpoint
 
@@ -187,12 +179,11 @@ class Story(msgspec.Struct, eq=False):
         tried: set[str] = set()
         pool = upstream.pool
         while (lease := pool.take(self.loop.time(), tried)) is not None:
-            endpoint_id = id_text(lease.endpoint.id)
-            tried.add(endpoint_id)
+            tried.add(lease.endpoint_id)
             if self.call.attempts == 0:
                 self.give_up_at = self.began + lease.endpoint.timeouts.total
             try:
-                answer = await self._from_endpoint(upstream, upstream.outlets[endpoint_id], lease)
+                answer = await self._from_endpoint(upstream, upstream.outlets[lease.endpoint_id], lease)
             finally:
                 lease.release()
             if answer is not None:

@@ -121,7 +121,7 @@ async def test_an_idle_gateway_ends_at_once(tmp_path: Path, number: signal.Signa
         await wire.send(request_bytes("GET", "/healthz"))
         assert (await wire.reply()).status == 200
         stage.gateway.signal(number)
-        assert await stage.gateway.wait(seconds=2) == 0
+        assert await stage.gateway.wait(seconds=10) == 0
 
 
 async def test_a_request_half_sent_when_draining_begins_is_answered(tmp_path: Path) -> None:
