@@ -16,8 +16,11 @@ from structlog.typing import FilteringBoundLogger
 from gateway.app import apply, make_server, running_state
 from gateway.calls import Calls
 from gateway.config import Settings
+from gateway.handover import Successor
 from gateway.reload import Reloader
+from gateway.retiring import retire
 from gateway.server import Server
+from gateway.service import tell_service_manager
 from gateway.state import State
 
 # The kernel cuts it to its own limit (somaxconn); aiohttp's 128 would drop connections under a burst.
@@ -29,6 +32,7 @@ LAST_BYTES_SECONDS = 5.0
 GARBAGE_AT_A_TIME = 20_000
 
 Ready = Callable[[str], None]
+Upgrade = Callable[[], Successor]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -52,14 +56,16 @@ async def serve(
     *,
     watched: Path | None = None,
     ready: Ready | None = None,
+    upgrade: Upgrade | None = None,
 ) -> None:
     """Serves on `sock` until SIGTERM or SIGINT, then drains.
 
     `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `ready` is called once with
-    the base URL. Raises ConfigError where the store cannot be used as it is configured.
+    the base URL. On SIGUSR2 a successor is started by `upgrade` and takes over when it is ready; without `upgrade`
+    somebody else has seen to that. Raises ConfigError where the store cannot be used as it is configured.
     """
     loop = asyncio.get_running_loop()
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    stop, hurry, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def on_stop() -> None:
         # The second signal says: do not wait any longer.
@@ -69,7 +75,7 @@ async def serve(
         loop.add_signal_handler(number, on_stop)
     async with running_state(settings, log) as state:
         server = make_server(state)
-        async with reloading(state, server, watched):
+        async with reloading(state, server, watched), upgrading(upgrade, replaced, log):
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
             url, port = base_url(sock)
             settle_the_collector()
@@ -77,8 +83,13 @@ async def serve(
             if ready is not None:
                 ready(url)
             try:
-                await stop.wait()
-                await drain(state, hurry)
+                await first_of(stop, replaced)
+                deadline = loop.time() + state.settings.server.drain_seconds
+                if not stop.is_set():
+                    listener.close()
+                    log.info("retiring", connections=len(server.connections), in_flight=len(state.calls))
+                    await retire(server, stop, state.settings.server.drain_seconds)
+                await drain(state, hurry, max(0.0, deadline - loop.time()))
             finally:
                 listener.close()
                 await server.finish(LAST_BYTES_SECONDS)
@@ -129,10 +140,60 @@ async def reloading(state: State, server: Server, watched: Path | None) -> Async
         await asyncio.gather(watching, *running, return_exceptions=True)
 
 
-async def drain(state: State, hurry: asyncio.Event) -> None:
-    """Running calls have `drain_seconds` to end; streams left then end as incomplete. `hurry` cuts that short."""
-    seconds = state.settings.server.drain_seconds
-    state.log.info("draining", in_flight=len(state.calls), seconds=seconds)
+@contextlib.asynccontextmanager
+async def upgrading(upgrade: Upgrade | None, replaced: asyncio.Event, log: FilteringBoundLogger) -> AsyncIterator[None]:
+    """While it lasts, SIGUSR2 starts a successor, and `replaced` is set once that is ready."""
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()
+
+    def on_signal() -> None:
+        if upgrade is None:
+            replaced.set()
+        elif not running and not replaced.is_set():
+            running.add(task := loop.create_task(hand_over(upgrade, replaced, log)))
+            task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGUSR2, on_signal)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR2)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def hand_over(upgrade: Upgrade, replaced: asyncio.Event, log: FilteringBoundLogger) -> None:
+    """Starts a successor and sets `replaced` when it is ready. One that fails is ended, and nothing has changed."""
+    try:
+        successor = upgrade()
+    except OSError as error:
+        log.error("no successor could be started", because=error.strerror)
+        return
+    log.info("successor started", successor=successor.pid)
+    is_ready = False
+    try:
+        is_ready = await successor.is_ready_in_time()
+    finally:
+        if not is_ready:
+            code = successor.dismiss()
+            log.error("successor failed, this process serves on", successor=successor.pid, exit_code=code)
+    if is_ready:
+        tell_service_manager(os.environ, MAINPID=successor.pid)
+        replaced.set()
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+async def drain(state: State, hurry: asyncio.Event, seconds: float) -> None:
+    """Running calls have `seconds` to end; streams left then end as incomplete. `hurry` cuts that short."""
+    state.log.info("draining", in_flight=len(state.calls), seconds=round(seconds, 1))
     hurried = asyncio.create_task(_interrupt_when(hurry, state.calls))
     try:
         left = await state.calls.drain(seconds)

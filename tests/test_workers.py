@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from gateway.workers import MOST_YOUNG_DEATHS
+
 # A worker says its life on stdout, a line each: `here PID`, then what it is told. It ends with 0 on SIGTERM.
 # It takes signals one by one: a handler that becomes due just before `signal.pause()` would wait for another signal.
 SCRIPT = """
@@ -173,3 +175,23 @@ def test_a_stop_during_the_start_leaves_no_worker_behind() -> None:
         code, log = it.end()
     assert code == 0
     assert [line["event"] for line in log] == ["worker started"] * len(log)
+
+
+def test_workers_that_never_live_end_the_supervisor() -> None:
+    """A fault that does not mend itself: it gives up with exit code 1 and says why, instead of trying for ever."""
+    with supervised(1, "short_lived") as it:
+        code, log = it.end()
+    assert code == 1
+    assert log[-1]["event"] == "workers die as soon as they are started; giving up"
+    assert (log[-1]["deaths"], log[-1]["exit_code"], log[-1]["level"]) == (MOST_YOUNG_DEATHS, 7, "error")
+    assert [line["event"] for line in log].count("worker started") == MOST_YOUNG_DEATHS
+
+
+def test_workers_end_with_a_supervisor_that_was_killed() -> None:
+    """Nobody would replace them, reload them or stop them any more; they take it as SIGTERM."""
+    with supervised(2, "well") as it:
+        it.born(2)
+        it.process.kill()
+        said, _ = it.process.communicate(timeout=10)
+        assert said == "", "the end of its output: nobody holds it any more"
+        assert it.process.returncode == -signal.SIGKILL

@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -18,7 +20,9 @@ from gateway.cli.console import complain
 from gateway.config import Settings, load_settings
 from gateway.demo import run_demo
 from gateway.errors import ConfigError
+from gateway.handover import Predecessor, Successor
 from gateway.logs import LibraryLogs, LogFormat, make_logger
+from gateway.service import tell_service_manager
 from gateway.serving import LISTEN_BACKLOG, listening_socket, serve
 from gateway.workers import Supervisor
 
@@ -38,27 +42,69 @@ def add_to(commands: Commands) -> None:
 
 
 def _run_serve(arguments: argparse.Namespace) -> int:
+    predecessor = Predecessor.of(os.environ)
+    # Until somebody listens to them they must not end the process: the file is about to be read anyway.
+    for number in (signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     settings = settings_of(arguments)
     log = _log(arguments)
     server = settings.server
-    sock = _listen(server.host, server.port, f"`server.port` in {settings.source}")
+    sock = _listen(server.host, server.port, f"`server.port` in {settings.source}", predecessor)
     if sock is None:
         return 1
-    path = Path(arguments.config)
+    if predecessor is not None and settings.store.kind == "embedded":
+        # One process at a time holds the records and the limits' counts. Who connects by then waits in the queue.
+        predecessor.say_ready()
+        predecessor.wait_for_its_end()
+    serving = _Serving(settings, log, sock, Path(arguments.config), predecessor)
     if server.workers == 1:
-        uvloop.run(serve(settings, log, sock, watched=path))
+        serving.run(upgrade=serving.successor)
         return 0
     # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
     sock.listen(LISTEN_BACKLOG)
-    return Supervisor(server.workers, lambda: _work(settings, log, sock, path), log).run()
+    return Supervisor(server.workers, serving.run_worker, log, serving.successor).run()
 
 
-def _work(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, path: Path) -> int:
-    """One worker's life. A worker that replaces another begins with the file as it is by then, if that is valid."""
-    with contextlib.suppress(ConfigError):
-        settings = load_settings(path, os.environ)
-    uvloop.run(serve(settings, log, sock, watched=path))
-    return 0
+class _Serving:
+    """What one process, or each of several workers, serves."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: FilteringBoundLogger,
+        sock: socket.socket,
+        path: Path,
+        predecessor: Predecessor | None,
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._sock = sock
+        self._path = path
+        self._predecessor = predecessor
+
+    def run(self, upgrade: Callable[[], Successor] | None = None) -> None:
+        serving = serve(self._settings, self._log, self._sock, watched=self._path, ready=self._ready, upgrade=upgrade)
+        uvloop.run(serving)
+
+    def run_worker(self) -> int:
+        """One worker's life; its exit code. One that replaces another begins with the file as it is by then, if that is
+        valid."""
+        with contextlib.suppress(ConfigError):
+            self._settings = load_settings(self._path, os.environ)
+        try:
+            self.run()
+        except ConfigError as error:
+            self._log.error("worker cannot be started", problems=error.problems)
+            return 1
+        return 0
+
+    def successor(self) -> Successor:
+        return Successor.start(self._sock)
+
+    def _ready(self, url: str) -> None:
+        tell_service_manager(os.environ, READY=1)
+        if self._predecessor is not None:
+            self._predecessor.say_ready()
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
@@ -69,7 +115,9 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _listen(host: str, port: int, setting: str) -> socket.socket | None:
+def _listen(host: str, port: int, setting: str, predecessor: Predecessor | None = None) -> socket.socket | None:
+    if predecessor is not None:
+        return predecessor.listener
     try:
         return listening_socket(host, port)
     except OSError as error:

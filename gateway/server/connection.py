@@ -43,6 +43,7 @@ class Server(web.Server):
         self.render_error = render_error
         self.head_seconds = head
         self.write_seconds = write
+        self.retiring = False  # from then on every answer that begins asks its client to go elsewhere
 
     def set_timeouts(self, *, head: float, write: float, keepalive: float) -> None:
         """New time-outs: `keepalive` for connections to come, the others at once."""
@@ -115,6 +116,11 @@ class Connection(web.RequestHandler):
         """Waits until the client has taken enough. Raises ConnectionResetError where it has gone."""
         await self._drain_helper()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has come of a next request."""
+        return self._waiter is not None and not self._messages and self._head_timer is None
+
     # -- one request after another
 
     async def start(self) -> None:
@@ -152,6 +158,8 @@ class Connection(web.RequestHandler):
             self._refuse(_parser_fault(message.exc))
             return False
         self._request = request = Request(self, message, content)
+        if self._server.retiring:
+            request.keep_alive = False
         self._request_in_progress = True
         try:
             reply = await self._server.handler(request)
