@@ -37,7 +37,7 @@ schema: $(VENV)/.installed  ## write config/gateway.schema.json anew
 	@$(BIN)/gateway schema > config/gateway.schema.json
 
 clean:  ## remove what the commands above made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The stamps hold the installation to pyproject.toml; a failed installation leaves none.
 $(VENV)/.installed: pyproject.toml
