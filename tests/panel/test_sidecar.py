@@ -92,7 +92,7 @@ def test_the_unit_writes_only_where_systemd_lets_it() -> None:
     text = (CONFIG / "ecli-gateway.service").read_text()
     for line in ("DynamicUser=yes", "ProtectSystem=strict", "NoNewPrivileges=yes", "StateDirectory=ecli-gateway"):
         assert f"\n{line}\n" in text
-    assert "\nExecReload=/bin/kill -HUP $MAINPID\n" in text
+    assert "\nExecReload=/bin/kill -USR2 $MAINPID\n" in text
     usage = yaml.safe_load(GATEWAY_YAML.read_text())["usage"]
     assert usage["url"].startswith("sqlite:///${STATE_DIRECTORY:-data}/")
     assert usage["journal"].startswith("${STATE_DIRECTORY:-data}/")

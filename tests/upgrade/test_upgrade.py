@@ -110,8 +110,7 @@ async def test_a_connection_that_stays_is_served_once_more_and_told_to_go(
             assert (reply.status, reply.header("connection")) == (200, "close")
             assert await busy.ended() == b""
             assert await idle.ended() == b""
-        await dynasty.ended(dynasty.pids[0])
-        assert dynasty.founder.process.returncode == 0
+        assert await dynasty.founder_ended() == 0
 
 
 async def test_a_stream_is_cut_honestly_when_the_drain_is_over(redis_server: RedisServer, tmp_path: Path) -> None:
@@ -137,8 +136,7 @@ async def test_a_stop_shortens_the_retirement(redis_server: RedisServer, tmp_pat
             dynasty.founder.signal(signal.SIGTERM)
             for stream in streams:
                 assert b'"code":"stream_incomplete"' in await stream.event()
-        await dynasty.ended(dynasty.pids[0])
-        assert dynasty.founder.process.returncode == 0
+        assert await dynasty.founder_ended() == 0
         assert (await dynasty.founder.get("/healthz")).status == 200
 
 
@@ -159,8 +157,7 @@ async def test_a_successor_that_cannot_start_changes_nothing(
         assert (await dynasty.founder.get("/healthz")).status == 200
         rewrite(tmp_path, whole)
         await dynasty.begin_upgrade()
-        await dynasty.ended(dynasty.pids[0])
-        assert dynasty.founder.process.returncode == 0
+        assert await dynasty.founder_ended() == 0
         assert (await dynasty.founder.get("/healthz")).status == 200
 
 

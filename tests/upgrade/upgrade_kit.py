@@ -76,6 +76,15 @@ class Dynasty:
 
         await until(logged)
 
+    async def founder_ended(self) -> int | None:
+        """Waits for the end of the first one alone: its output is that of its successors as well. Its exit code."""
+
+        async def gone() -> bool:
+            return not self.founder.is_running
+
+        await until(gone)
+        return self.founder.process.returncode
+
     async def ended(self, pid: int) -> None:
         """Waits for the end of one that is no child of the tests."""
 
