@@ -16,6 +16,8 @@ from structlog.typing import FilteringBoundLogger
 from gateway.app import apply, make_server, running_state
 from gateway.calls import Calls
 from gateway.config import Settings
+from gateway.metrics import Crew
+from gateway.readings import own_samples
 from gateway.reload import Reloader
 from gateway.server import Server
 from gateway.state import State
@@ -51,12 +53,14 @@ async def serve(
     sock: socket.socket,
     *,
     watched: Path | None = None,
+    crew: Path | None = None,
     ready: Ready | None = None,
 ) -> None:
     """Serves on `sock` until SIGTERM or SIGINT, then drains.
 
-    `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `ready` is called once with
-    the base URL. Raises ConfigError where the store cannot be used as it is configured.
+    `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `crew`: a directory that the
+    workers of one gateway share, where there are several. `ready` is called once with the base URL. Raises ConfigError
+    where the store cannot be used as it is configured.
     """
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -69,7 +73,7 @@ async def serve(
         loop.add_signal_handler(number, on_stop)
     async with running_state(settings, log) as state:
         server = make_server(state)
-        async with reloading(state, server, watched):
+        async with reloading(state, server, watched), beside_others(state, crew):
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
             url, port = base_url(sock)
             settle_the_collector()
@@ -127,6 +131,18 @@ async def reloading(state: State, server: Server, watched: Path | None) -> Async
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         watching.cancel()
         await asyncio.gather(watching, *running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def beside_others(state: State, directory: Path | None) -> AsyncIterator[None]:
+    """While it lasts, this worker tells the others its numbers, and can ask for theirs."""
+    async with contextlib.AsyncExitStack() as held:
+        if directory is not None:
+            try:
+                state.crew = await held.enter_async_context(Crew.join(directory, lambda: own_samples(state)))
+            except OSError as error:
+                state.log.error("/metrics of this worker will not tell of the others", error=str(error))
+        yield
 
 
 async def drain(state: State, hurry: asyncio.Event) -> None:

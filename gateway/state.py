@@ -16,6 +16,7 @@ from gateway.grants.base import GrantStore, RecordStore
 from gateway.grants.cached import CachedRecords
 from gateway.ledger import Ledger
 from gateway.limits import Limiter
+from gateway.metrics import Crew, Tallies
 from gateway.moment import Moment
 from gateway.relay.story import Relay
 from gateway.reload import Reloader
@@ -35,9 +36,11 @@ class State:
     moment: Moment
     authenticator: Authenticator
     calls: Calls
+    tallies: Tallies
     transport: Transport
     cooldowns: Cooldowns
     relay: Relay
     log: FilteringBoundLogger
     clock: Callable[[], datetime]
+    crew: Crew | None = None  # None where this process is the only worker
     reloader: Reloader | None = None  # None where there is no file to reload, as in the demo

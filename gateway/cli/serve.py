@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import uvloop
@@ -50,14 +51,16 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         return 0
     # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
     sock.listen(LISTEN_BACKLOG)
-    return Supervisor(server.workers, lambda: _work(settings, log, sock, path), log).run()
+    # A worker never comes back to here, so it is the supervisor alone that takes the directory away.
+    with tempfile.TemporaryDirectory(prefix="ecli-gateway-") as crew:
+        return Supervisor(server.workers, lambda: _work(settings, log, sock, path, Path(crew)), log).run()
 
 
-def _work(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, path: Path) -> int:
+def _work(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, path: Path, crew: Path) -> int:
     """One worker's life. A worker that replaces another begins with the file as it is by then, if that is valid."""
     with contextlib.suppress(ConfigError):
         settings = load_settings(path, os.environ)
-    uvloop.run(serve(settings, log, sock, watched=path))
+    uvloop.run(serve(settings, log, sock, watched=path, crew=crew))
     return 0
 
 
