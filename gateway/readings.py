@@ -85,3 +85,5 @@ def _endpoint(model: str, endpoint: EndpointState) -> Iterator[Reading]:
     for each in _STATES:
         yield "gateway_endpoint_state", each == endpoint.state, (*about, each)
     yield "gateway_endpoint_in_flight", endpoint.in_flight, about
+    if endpoint.cause is not None:
+        yield "gateway_endpoint_cooling_seconds", endpoint.seconds_left, (*about, endpoint.cause.value)

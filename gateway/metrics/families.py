@@ -97,6 +97,13 @@ FAMILIES: dict[str, Family] = {
             "Workers for which the endpoint is in this state. Models that nobody has asked for yet are missing.",
             ("model", "endpoint", "state"),
         ),
+        Family(
+            "gateway_endpoint_cooling_seconds",
+            "gauge",
+            "What is left of a cooldown; missing while the endpoint does not cool.",
+            ("model", "endpoint", "cause"),
+            join="max",
+        ),
         Family("gateway_endpoint_in_flight", "gauge", "Attempts in flight.", ("model", "endpoint")),
         # -- ledger
         Family("gateway_journal_bytes", "gauge", "Size of the journals."),

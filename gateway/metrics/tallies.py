@@ -11,6 +11,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from gateway.calls import NO_ROUTE, Call
+from gateway.errors import InternalError
 from gateway.metrics.families import DURATION_SECONDS, FIRST_BYTE_SECONDS, OWN_SECONDS, Labels, Samples, Value
 from gateway.types import Id, id_text
 
@@ -115,6 +116,9 @@ class Tallies:
     def samples(self) -> Samples:
         """Everything counted so far."""
         sums: dict[str, dict[Labels, Value]] = defaultdict(dict)
+        # Prometheus sees growth only where it has seen a number before: the error that must never be is there from the
+        # first.
+        _add(sums["gateway_errors_total"], (InternalError.code, "", ""), 0)
         for key, tally in self._tallies.items():
             _tell(sums, Key(*key), tally)  # type: ignore[arg-type]  # keys are written in its order
         for (model, endpoint, cause), count in self._failures.items():

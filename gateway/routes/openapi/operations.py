@@ -124,7 +124,7 @@ def _content(route: Route, schemas: Mapping[int, Json]) -> Json:
     if route.path.endswith("/export.csv"):
         return {"text/csv": {"schema": {"type": "string"}}}
     if route.path == "/metrics":
-        return {"text/plain": {"schema": {"type": "string"}}}
+        return {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
     example = {"example": ANSWERS[route.answer]} if route.answer in ANSWERS else {}
     own = {"application/json": {"schema": _answer(route, schemas), **example}}
     return own | ({"text/event-stream": _EVENTS} if _may_stream(route) else {})
