@@ -12,7 +12,7 @@ from gateway.relay.seen import unpacked
 SHOWN_CHARACTERS = 4_000
 _LOOKED_AT_BYTES = 16 * 1024
 # Keys that are not ours to know: somebody else's, or one that this endpoint had before.
-_LIKE_A_KEY = re.compile(rb"(?i)\b(?:sk|pk|rk)-[\w-]{12,}|\bbearer +[^\s\"'\\]{8,}")
+_LIKE_A_KEY = re.compile(rb"(?i)\b(?:sk|pk|rk)-[\w.-]{12,}|\bbearer +[^\s\"'\\]{8,}")
 
 
 def overheard(outlet: Outlet, attempt: Attempt) -> str | None:
