@@ -10,6 +10,7 @@ from typing import get_args
 from gateway import __version__
 from gateway.metrics import Samples
 from gateway.metrics.families import Labels
+from gateway.metrics.process import process_samples
 from gateway.pool import EndpointState
 from gateway.pool.state import State as EndpointStateName
 from gateway.state import State
@@ -24,19 +25,13 @@ async def own_samples(state: State) -> Samples:
     """Everything that this process has to tell."""
     read: Samples = {}
     for name, value, *labels in (*_load(state), *_ledger(state), *_configuration(state), *_pools(state)):
-        read.setdefault(name, []).append((labels[0] if labels else (), value))
-    return state.tallies.samples() | read | await asyncio.to_thread(_process)
+        read.setdefault(name, []).append((labels[0] if labels else (), float(value)))
+    return state.tallies.samples() | read | await asyncio.to_thread(process_samples)
 
 
 async def all_samples(state: State) -> Samples:
     """Those of all workers together."""
     return await own_samples(state) if state.crew is None else await state.crew.samples()
-
-
-def _process() -> Samples:
-    from gateway.metrics.exposition import process_samples  # loaded here: see there
-
-    return process_samples()
 
 
 def _load(state: State) -> Iterator[Reading]:

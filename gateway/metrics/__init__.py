@@ -3,6 +3,7 @@
 families.py   every metric by name: its kind, labels and meaning, and how the numbers of several workers become one
 tallies.py    the counting, once for each request that has ended
 crew.py       the workers of one gateway: each tells its numbers to whichever of them is asked
+process.py    CPU, memory and descriptors
 exposition.py the text that Prometheus reads
 """
 

@@ -24,7 +24,7 @@ import msgspec
 from gateway.metrics.families import Samples, joined, lasting
 
 # A scrape has 10 s by default; a worker that says nothing for so long is stuck.
-ANSWER_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
 
 Tell = Callable[[], Awaitable[Samples]]
 

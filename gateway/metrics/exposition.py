@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import accumulate
 
-from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -17,14 +16,6 @@ def exposition(samples: Samples, accept: str) -> tuple[bytes, str]:
     """The body and its content type: OpenMetrics where `accept` (the request's header) asks for it."""
     encode, content_type = choose_encoder(accept)
     return encode(_Told(samples)), content_type
-
-
-def process_samples() -> Samples:
-    """CPU, memory and descriptors of this process; nothing where the system does not tell (it must have /proc)."""
-    found: Samples = {}
-    for metric in ProcessCollector(registry=None).collect():
-        found |= {sample.name: [((), sample.value)] for sample in metric.samples if sample.name in FAMILIES}
-    return found
 
 
 class _Told(Collector):

@@ -57,7 +57,7 @@ async def test_what_a_dead_worker_has_told_stays_and_who_takes_its_place_goes_on
 
 
 async def test_a_worker_that_is_stuck_holds_nobody_up(tmp_path: Path) -> None:
-    """It is given a second; what it told before still counts."""
+    """It is not waited for long; what it told before still counts."""
     async with Crew.join(tmp_path, Worker(1).tell) as well, stuck_worker(tmp_path) as stuck:
         assert numbers(await well.samples()) == (21, 2)
         stuck.clear()
