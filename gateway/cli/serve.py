@@ -51,12 +51,24 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         return 0
     # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
     sock.listen(LISTEN_BACKLOG)
-    # A worker never comes back to here, so it is the supervisor alone that takes the directory away.
-    with tempfile.TemporaryDirectory(prefix="ecli-gateway-") as crew:
-        return Supervisor(server.workers, lambda: _work(settings, log, sock, path, Path(crew)), log).run()
+    with contextlib.ExitStack() as held:
+        crew = _crew_directory(held, log)
+        return Supervisor(server.workers, lambda: _work(settings, log, sock, path, crew), log).run()
 
 
-def _work(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, path: Path, crew: Path) -> int:
+def _crew_directory(held: contextlib.ExitStack, log: FilteringBoundLogger) -> Path | None:
+    """Where the workers meet to add up their metrics; None where there is no place for it.
+
+    A worker never comes back to here, so it is the supervisor alone that takes the directory away.
+    """
+    try:
+        return Path(held.enter_context(tempfile.TemporaryDirectory(prefix="ecli-gateway-")))
+    except OSError as error:
+        log.error("no temporary directory: /metrics tells of one worker at a time", error=str(error))
+        return None
+
+
+def _work(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, path: Path, crew: Path | None) -> int:
     """One worker's life. A worker that replaces another begins with the file as it is by then, if that is valid."""
     with contextlib.suppress(ConfigError):
         settings = load_settings(path, os.environ)
