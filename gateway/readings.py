@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from gateway import __version__
-from gateway.metrics import Samples
+from gateway.metrics import Samples, Tallies, joined
 from gateway.metrics.families import Labels
 from gateway.metrics.process import process_samples
 from gateway.pool import EndpointState
@@ -19,19 +19,30 @@ from gateway.types import id_text
 _STATES: tuple[str, ...] = get_args(EndpointStateName)
 
 Reading = tuple[str, float] | tuple[str, float, Labels]
+Pools = list[tuple[str, list[EndpointState]]]  # by the model's name
 
 
 async def own_samples(state: State) -> Samples:
     """Everything that this process has to tell."""
-    read: Samples = {}
-    for name, value, *labels in (*_load(state), *_ledger(state), *_configuration(state), *_pools(state)):
-        read.setdefault(name, []).append((labels[0] if labels else (), float(value)))
-    return state.tallies.samples() | read | await asyncio.to_thread(process_samples)
+    now = asyncio.get_running_loop().time()
+    pools = [(upstream.model.name, upstream.pool.snapshot(now)) for upstream in state.relay.upstreams]
+    readings = [*_load(state), *_ledger(state), *_configuration(state)]
+    return await asyncio.to_thread(_samples, state.tallies, readings, pools)
 
 
 async def all_samples(state: State) -> Samples:
     """Those of all workers together."""
-    return await own_samples(state) if state.crew is None else await state.crew.samples()
+    if state.crew is not None:
+        return await state.crew.samples()
+    return joined([await own_samples(state)])
+
+
+def _samples(tallies: Tallies, readings: list[Reading], pools: Pools) -> Samples:
+    """What takes longer than the event loop should wait, where there are many models."""
+    read: Samples = {}
+    for name, value, *labels in (*readings, *_pools(pools)):
+        read.setdefault(name, []).append((labels[0] if labels else (), float(value)))
+    return tallies.samples() | read | process_samples()
 
 
 def _load(state: State) -> Iterator[Reading]:
@@ -68,11 +79,10 @@ def _configuration(state: State) -> Iterator[Reading]:
         yield "gateway_config_problems", len(reloader.problems)
 
 
-def _pools(state: State) -> Iterator[Reading]:
-    now = asyncio.get_running_loop().time()
-    for upstream in state.relay.upstreams:
-        for endpoint in upstream.pool.snapshot(now):
-            yield from _endpoint(upstream.model.name, endpoint)
+def _pools(pools: Pools) -> Iterator[Reading]:
+    for model, endpoints in pools:
+        for endpoint in endpoints:
+            yield from _endpoint(model, endpoint)
 
 
 def _endpoint(model: str, endpoint: EndpointState) -> Iterator[Reading]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
+from operator import add
 from typing import NamedTuple
 
 from gateway.calls import NO_ROUTE, Call
@@ -63,7 +64,7 @@ class Tally:
 
 
 class Tallies:
-    """What one worker has counted. For the event loop's thread."""
+    """What one worker has counted. For the event loop's thread, but for `samples`."""
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[object, ...], Tally] = {}
@@ -114,16 +115,16 @@ class Tallies:
         self._cooldowns[model, endpoint, cause] += 1
 
     def samples(self) -> Samples:
-        """Everything counted so far."""
+        """Everything counted so far. From any thread: with many models it takes a while."""
         sums: dict[str, dict[Labels, Value]] = defaultdict(dict)
         # Prometheus sees growth only where it has seen a number before: the error that must never be is there from the
         # first.
         _add(sums["gateway_errors_total"], (InternalError.code, "", ""), 0)
-        for key, tally in self._tallies.items():
+        for key, tally in list(self._tallies.items()):
             _tell(sums, Key(*key), tally)  # type: ignore[arg-type]  # keys are written in its order
-        for (model, endpoint, cause), count in self._failures.items():
+        for (model, endpoint, cause), count in list(self._failures.items()):
             _add(sums["gateway_upstream_attempts_total"], (model, id_text(endpoint), cause), count)
-        for (model, endpoint, cause), count in self._cooldowns.items():
+        for (model, endpoint, cause), count in list(self._cooldowns.items()):
             _add(sums["gateway_cooldowns_total"], (model, id_text(endpoint), cause), count)
         return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}
 
@@ -179,10 +180,12 @@ def _tell(sums: dict[str, dict[Labels, Value]], key: Key, tally: Tally) -> None:
 
 
 def _add(values: dict[Labels, Value], labels: Labels, value: Value) -> None:
-    there = values.get(labels, 0)
-    if isinstance(value, list):
-        values[labels] = [a + b for a, b in zip(there, value, strict=True)] if isinstance(there, list) else list(value)
-    elif not isinstance(there, list):
+    there = values.get(labels)
+    if there is None:
+        values[labels] = list(value) if isinstance(value, list) else value
+    elif isinstance(there, list) and isinstance(value, list):
+        there[:] = map(add, there, value)
+    elif not isinstance(there, list) and not isinstance(value, list):
         values[labels] = there + value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -67,3 +68,39 @@ async def test_a_scrape_of_either_worker_is_the_sum_of_both_and_no_death_makes_i
         assert [chats(await scrape_on(wires[0])) for wires in fresh.values()] == [7 + WORKERS] * WORKERS
         assert len(os.listdir(short_tmp)) == 1
     assert os.listdir(short_tmp) == [], "the supervisor leaves nothing behind"
+
+
+async def test_workers_that_cannot_meet_serve_all_the_same_and_say_so(
+    upstream: FakeUpstream, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the directory's name is too long for a Unix socket: each worker tells of itself alone."""
+    deep = tmp_path / ("x" * 120)
+    os.mkdir(deep)
+    monkeypatch.setenv("TMPDIR", str(deep))
+    async with workers(tmp_path, upstream, redis_server) as at, AsyncExitStack() as stack:
+        for wires in (await connection_to_each(at, stack)).values():
+            assert await chat_on(wires[0], "open") == 200
+            told = await scrape_on(wires[0])
+            assert (chats(told), told.total("gateway_workers")) == (1, 1)
+        complaints = [line for line in at.logs if line["event"].startswith("/metrics of this worker")]
+        assert [(line["level"], "too long" in line["error"]) for line in complaints] == [("error", True)] * WORKERS
+
+
+async def test_where_there_is_no_temporary_directory_the_supervisor_says_so(
+    upstream: FakeUpstream, redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system that takes no files costs the sum over the workers, and nothing else."""
+    code = "import sys, tempfile; tempfile.tempdir = '/nowhere'; from gateway.cli import main; sys.exit(main())"
+    monkeypatch.setattr("sys.executable", str(executable(tmp_path, code)))
+    async with workers(tmp_path, upstream, redis_server) as at, AsyncExitStack() as stack:
+        assert [line["level"] for line in at.logs if line["event"].startswith("no temporary directory")] == ["error"]
+        for wires in (await connection_to_each(at, stack)).values():
+            assert (await scrape_on(wires[0])).total("gateway_workers") == 1
+
+
+def executable(directory: Path, code: str) -> Path:
+    """What stands in for `python -m gateway`: a gateway that finds no temporary directory."""
+    file = directory / "python"
+    file.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -c "{code}" "$@"\n')
+    file.chmod(0o700)
+    return file

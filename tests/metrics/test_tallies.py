@@ -132,6 +132,14 @@ def test_samples_of_workers_are_added_and_what_each_sees_for_itself_is_not() -> 
     assert set(lasting(one)) == {"gateway_requests_total", "gateway_own_share_seconds", "gateway_config_reloads_total"}
 
 
+def test_what_bears_the_same_labels_is_one_series() -> None:
+    """A model of the file and one made at run time may have the same name."""
+    labels = ("m", "a", "available")
+    assert joined([{"gateway_endpoint_state": [(labels, 1.0), (labels, 1.0)]}]) == {
+        "gateway_endpoint_state": [(labels, 2.0)]
+    }
+
+
 def test_every_family_is_told_in_both_formats() -> None:
     """A typing error in the table would otherwise show itself in production's first scrape."""
     samples: Samples = {
