@@ -45,8 +45,8 @@ class Supervisor:
         heard, told = os.pipe()
         os.set_blocking(told, False)
         signal.set_wakeup_fd(told)
-        for each in (*FORWARDED, signal.SIGCHLD):
-            signal.signal(each, _heard_by_pipe)
+        for number in (*FORWARDED, signal.SIGCHLD):
+            signal.signal(number, _heard_by_pipe)
         self._due = [time.monotonic()] * self._count
         while self._born or self._due:
             patience = max(0.0, min(self._due) - time.monotonic()) if self._due else None

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
-
 from gateway.auth import key_sha256, presented_key
 from gateway.errors import InsufficientScope, InvalidKey
 from gateway.metrics import Samples
 from gateway.readings import all_samples
 from gateway.routes.table import Hit, Route
-from gateway.server import Answer
+from gateway.server import Answer, Reply
 
 _SCOPE = "usage:read"
 
 
-async def metrics(hit: Hit) -> web.StreamResponse:
+async def metrics(hit: Hit) -> Reply:
     """The numbers of all workers together. While draining too: the last ones are worth having."""
     if not hit.state.settings.server.metrics_public:
         await _check_key(hit)
