@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from structlog.typing import FilteringBoundLogger
@@ -42,5 +43,6 @@ class State:
     relay: Relay
     log: FilteringBoundLogger
     clock: Callable[[], datetime]
+    scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
     crew: Crew | None = None  # None where this process is the only worker
     reloader: Reloader | None = None  # None where there is no file to reload, as in the demo

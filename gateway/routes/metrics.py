@@ -18,8 +18,9 @@ async def metrics(hit: Hit) -> Reply:
     """The numbers of all workers together. While draining too: the last ones are worth having."""
     if not hit.state.settings.server.metrics_public:
         await _check_key(hit)
-    samples = await all_samples(hit.state)
-    body, content_type = await asyncio.to_thread(_text, samples, hit.request.headers.get("accept", ""))
+    async with hit.state.scraping:  # one after another: with many models, many at once would be felt by all
+        samples = await all_samples(hit.state)
+        body, content_type = await asyncio.to_thread(_text, samples, hit.request.headers.get("accept", ""))
     return Answer(200, [("content-type", content_type), ("cache-control", "no-store")], body)
 
 

@@ -156,6 +156,11 @@ async def test_one_answer_has_each_series_once_and_all_that_a_lone_process_can_t
     assert told.total("process_resident_memory_bytes") > 2**20
 
 
+async def test_many_may_ask_at_once(stage: Stage) -> None:
+    told = await asyncio.gather(*(scrape(stage.gateway) for _ in range(12)))
+    assert [each.total("gateway_workers") for each in told] == [1] * 12
+
+
 async def test_it_can_be_public_outlives_the_feature_and_tells_of_reloads(tmp_path: Path) -> None:
     """`server.metrics_public` is taken over by a reload; with the feature `ai` off its requests show as such."""
     upstream = await FakeUpstream.start(as_openai())

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -159,33 +162,52 @@ async def test_what_is_no_valid_trace_stays_here(stage: Stage, headers: list[tup
     assert "trace_id" not in await line_of(stage, reply)
 
 
-async def test_the_console_format_is_for_people(tmp_path: Path) -> None:
-    """`--log-format console`: one readable line a request, whatever is in its path."""
-    file = tmp_path / "gateway.yaml"
+@asynccontextmanager
+async def serving(directory: Path, *options: str) -> AsyncIterator[tuple[int, asyncio.StreamReader]]:
+    """A gateway with these options: its port, and its log from the line behind `listening`."""
+    file = directory / "gateway.yaml"
     file.write_text(json.dumps(config([])))
-    command = [sys.executable, "-m", "gateway", "serve", "-c", str(file), "--log-format", "console"]
+    command = [sys.executable, "-m", "gateway", "serve", "-c", str(file), *options]
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
     assert process.stderr is not None
     try:
         async with asyncio.timeout(DEADLINE_SECONDS):
             while b"listening" not in (line := await process.stderr.readline()):
                 assert line, "it ended"
-            port = int(line.partition(b"port=")[2].split()[0])
-            async with Wire.open(port) as wire:
-                await wire.send(request_bytes("GET", "/no%1b[31mwhere", key=KEYS["user"]))
-                assert (await wire.reply()).status == 404
-            access = (await process.stderr.readline()).decode()
+            found = re.search(rb'port(?:=|":)(\d+)', line)
+            assert found is not None
+            yield int(found[1]), process.stderr
             process.terminate()
-            rest = await process.stderr.read()
+            await process.stderr.read()
             assert await process.wait() == 0
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def visit(port: int, target: str) -> int:
+    async with Wire.open(port) as wire:
+        await wire.send(request_bytes("GET", target, key=KEYS["user"]))
+        return (await wire.reply()).status
+
+
+async def test_the_console_format_is_for_people(tmp_path: Path) -> None:
+    """`--log-format console`: one readable line a request."""
+    async with serving(tmp_path, "--log-format", "console") as (port, log):
+        assert await visit(port, "/no%1b[31mwhere") == 404
+        access = (await log.readline()).decode()
     assert "[info     ] request" in access
     assert "path=/no%1b[31mwhere status=404" in access
     assert "code=not_found" in access
-    assert "\x1b" not in access + rest.decode()
+    assert "\x1b" not in access
+
+
+async def test_without_a_terminal_lines_are_json(tmp_path: Path) -> None:
+    async with serving(tmp_path) as (port, log):
+        assert await visit(port, "/healthz") == 200
+        line = json.loads(await log.readline())
+    assert (line["event"], line["level"], line["path"], line["status"]) == ("request", "info", "/healthz", 200)
 
 
 async def test_the_format_is_one_of_those_that_there_are(tmp_path: Path) -> None:
