@@ -53,16 +53,7 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         records = record_store(settings, log)
         await records.start()
         held.push_async_callback(records.close)
-        usage = settings.usage
-        ledger = Ledger.open(
-            usage.url,
-            Path(usage.journal),
-            log=log,
-            retention_days=usage.retention_days,
-            max_journal_bytes=usage.journal_max_mb * 2**20,
-            sync_seconds=usage.journal_sync_seconds,
-            when_unwritable=usage.when_unwritable,
-        )
+        ledger = opened_ledger(settings, log)
         held.push_async_callback(ledger.close)
         limiter = await started_limiter(settings, ledger, log)
         held.push_async_callback(limiter.close)
@@ -166,6 +157,20 @@ def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
     from gateway.grants.redis import RedisStore  # only who uses it pays for loading redis-py
 
     return RedisStore(store.url, log, prefix=store.prefix)
+
+
+def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
+    """Raises LedgerUnusable and JournalUnavailable."""
+    usage = settings.usage
+    return Ledger.open(
+        usage.url,
+        Path(usage.journal),
+        log=log,
+        retention_days=usage.retention_days,
+        max_journal_bytes=usage.journal_max_mb * 2**20,
+        sync_seconds=usage.journal_sync_seconds,
+        when_unwritable=usage.when_unwritable,
+    )
 
 
 async def started_limiter(settings: Settings, ledger: Ledger, log: FilteringBoundLogger) -> Limiter:
