@@ -8,6 +8,7 @@ A map of the house, from the top floor down; imports point downward only.
     middleware   around every route: request id, feature flag, caller, errors, the access line
     routes/      rows of one table: OpenAI surface, panel, admin, usage, health
     explain      who gets which model, and why      usage/      reports for people
+    readings     gauges, when somebody asks         metrics/    what is counted, for Prometheus
     panel/       chat and studio in other words     registry/   changes to records, and their rules
     state        what the routes share              cooldowns   told to other workers and to people
     relay/       the story of one request: admit, pick an endpoint, try it, stream or answer, settle
@@ -17,6 +18,7 @@ A map of the house, from the top floor down; imports point downward only.
     limits/      reserve and settle                 ledger/     journal, database, queries
     grants/      models, users, keys: gateway.yaml over the run-time stores
     config/      gateway.yaml → settings            pool/       rotation and cooldown, pure decisions
+    trace        traceparent, passed on
     sse          bytes in, events out               openai/     wire shapes, rewriting a body
     addresses    where endpoints may lead           logs        structlog
     errors, types

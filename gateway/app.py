@@ -14,7 +14,7 @@ from gateway.auth import Authenticator
 from gateway.calls import Calls
 from gateway.config import Settings
 from gateway.cooldowns import Cooldowns
-from gateway.errors import StoreUnavailable
+from gateway.errors import GatewayError, StoreUnavailable
 from gateway.grants.base import RecordStore
 from gateway.grants.cached import CachedRecords
 from gateway.grants.embedded import EmbeddedStore
@@ -22,13 +22,15 @@ from gateway.grants.layered import LayeredStore
 from gateway.grants.yaml import YamlStore
 from gateway.ledger import Ledger, QueryFailed
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
+from gateway.metrics import Tallies
 from gateway.middleware import Dispatcher, rendered
 from gateway.moment import Moment
+from gateway.pool import Cooldown
 from gateway.relay.accounts import Accounts
 from gateway.relay.story import Relay
 from gateway.relay.upstreams import Upstreams
 from gateway.routes import Router, all_routes
-from gateway.server import Server
+from gateway.server import Answer, Server
 from gateway.state import State
 from gateway.transport import Origin, Proxy, Transport
 from gateway.types import Model, id_text
@@ -51,16 +53,7 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         records = record_store(settings, log)
         await records.start()
         held.push_async_callback(records.close)
-        usage = settings.usage
-        ledger = Ledger.open(
-            usage.url,
-            Path(usage.journal),
-            log=log,
-            retention_days=usage.retention_days,
-            max_journal_bytes=usage.journal_max_mb * 2**20,
-            sync_seconds=usage.journal_sync_seconds,
-            when_unwritable=usage.when_unwritable,
-        )
+        ledger = opened_ledger(settings, log)
         held.push_async_callback(ledger.close)
         limiter = await started_limiter(settings, ledger, log)
         held.push_async_callback(limiter.close)
@@ -75,6 +68,12 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         held.push_async_callback(transport.close)
         upstreams = Upstreams(is_in_file)
         cooldowns = Cooldowns(records, upstreams)
+        tallies = Tallies()
+
+        def on_cooldown(cooldown: Cooldown) -> None:
+            tallies.cooled(cooldown.model_name, cooldown.endpoint_id, cooldown.cause.value)
+            cooldowns.began(cooldown)
+
         remembered = CachedRecords(records, log)
         store = layered_store(settings, remembered)
         moment = Moment()
@@ -89,13 +88,14 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
             moment=moment,
             authenticator=Authenticator(store, now, moment),
             calls=Calls(settings.server.max_in_flight),
+            tallies=tallies,
             transport=transport,
             cooldowns=cooldowns,
             relay=Relay(
                 transport,
                 upstreams,
                 Accounts(ledger, limiter),
-                cooldowns.began,
+                on_cooldown,
                 log,
                 heartbeat_seconds=settings.server.stream_heartbeat_seconds,
             ),
@@ -119,9 +119,14 @@ def apply(state: State, server: Server, settings: Settings) -> None:
 
 def make_server(state: State) -> Server:
     timeouts = state.settings.server.timeouts
+
+    def refused(fault: GatewayError) -> Answer:
+        state.tallies.unparsable(fault.status, fault.code)
+        return rendered(fault)
+
     return Server(
         Dispatcher(state, Router(all_routes())),
-        render_error=rendered,
+        render_error=refused,
         head=timeouts.head,
         write=timeouts.write,
         keepalive=timeouts.keepalive,
@@ -152,6 +157,20 @@ def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
     from gateway.grants.redis import RedisStore  # only who uses it pays for loading redis-py
 
     return RedisStore(store.url, log, prefix=store.prefix)
+
+
+def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
+    """Raises LedgerUnusable and JournalUnavailable."""
+    usage = settings.usage
+    return Ledger.open(
+        usage.url,
+        Path(usage.journal),
+        log=log,
+        retention_days=usage.retention_days,
+        max_journal_bytes=usage.journal_max_mb * 2**20,
+        sync_seconds=usage.journal_sync_seconds,
+        when_unwritable=usage.when_unwritable,
+    )
 
 
 async def started_limiter(settings: Settings, ledger: Ledger, log: FilteringBoundLogger) -> Limiter:

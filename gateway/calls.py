@@ -10,9 +10,12 @@ from typing import Literal
 import msgspec
 
 from gateway.errors import Overloaded, ShuttingDown
-from gateway.types import Access, Caller, Endpoint, Model
+from gateway.openai import Usage
+from gateway.trace import Trace
+from gateway.types import Access, Caller, Endpoint, Id, Model
 
 Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]
+NO_ROUTE = "(none)"  # nothing is at the call's path, or not by its method
 CLIENT_GONE = 499  # the status in log and ledger of a call whose client has left, as nginx has it
 
 
@@ -35,17 +38,27 @@ class Call(msgspec.Struct, eq=False):
     began: float = msgspec.field(default_factory=perf_counter)
     task: asyncio.Task[object] | None = None
     interrupted: bool = False
+    route: str = NO_ROUTE  # the template of its path
     caller: Caller | None = None
     access: Access | None = None
     requested_model: str | None = None  # as the client named it
     served: Model | None = None  # the model that answers, or was asked last
     endpoint: Endpoint | None = None
     attempts: int = 0
+    failures: list[tuple[str, Id, str]] | None = None  # of attempts: model, endpoint, cause
     streamed: bool = False
     status: int = 0
+    code: str | None = None  # of the error that it was told
     outcome: Outcome | None = None  # None for calls that went to no upstream
     first_byte: float | None = None
     upstream_seconds: float = 0.0
+    usage: Usage | None = None
+    trace: Trace | None = None
+
+    def attempt_failed(self, cause: str) -> None:
+        """The attempt under way had no answer for this call."""
+        if self.served is not None and self.endpoint is not None:
+            self.failures = [*(self.failures or ()), (self.served.name, self.endpoint.id, cause)]
 
     def interrupt(self) -> None:
         """Ends the call for a reason of our own (the drain's time is up); its task sees a cancellation and asks why."""

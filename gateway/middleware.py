@@ -16,6 +16,7 @@ from gateway.panel import flat_body
 from gateway.routes.table import Hit, Router, error_shape, is_ai_path
 from gateway.server import Answer, Headers, Reply, Request
 from gateway.state import State
+from gateway.trace import trace_of
 
 _LONGEST_CLIENT_ID = 128
 _REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
@@ -69,7 +70,9 @@ class Dispatcher:
             response = rendered(InternalError(f"The gateway made a mistake (request {call.request_id})."), call)
         finally:
             self._state.calls.leave(call)
-            self._log(call)
+            now = perf_counter()
+            self._state.tallies.finished(call, now)
+            self._log(call, now)
         if self._state.calls.draining:
             response.force_close()
         return response
@@ -87,6 +90,7 @@ class Dispatcher:
             if not is_on:
                 raise FeatureDisabled("The AI feature is switched off.")
         route, params = self._router.match(call.method, call.path)
+        call.route = route.path
         if route.scope is not None:
             state.calls.enter(call)
             scope = None if route.scope == "any" else route.scope
@@ -97,7 +101,7 @@ class Dispatcher:
         call.status = call.status or response.status
         return response
 
-    def _log(self, call: Call) -> None:
+    def _log(self, call: Call, now: float) -> None:
         """The access line: who asked for what, who served it, how it ended."""
         line: dict[str, object] = {
             "request_id": call.request_id,
@@ -105,7 +109,7 @@ class Dispatcher:
             "method": call.method,
             "path": call.path,
             "status": call.status,
-            "ms": round((perf_counter() - call.began) * 1000, 2),
+            "ms": round((now - call.began) * 1000, 2),
         }
         if call.client_request_id is not None:
             line["client_request_id"] = call.client_request_id
@@ -115,6 +119,10 @@ class Dispatcher:
             line["outcome"], line["attempts"], line["streamed"] = call.outcome, call.attempts, call.streamed
             line["model"] = call.served.name if call.served is not None else None
             line["endpoint"] = call.endpoint.id if call.endpoint is not None else None
+        if call.code is not None:
+            line["code"] = call.code
+        if call.trace is not None:
+            line["trace_id"] = call.trace.trace_id
         if call.first_byte is not None:
             line["first_byte_ms"] = round((call.first_byte - call.began) * 1000, 2)
         self._state.log.info("request", **line)
@@ -123,12 +131,14 @@ class Dispatcher:
 def begin_call(request: Request) -> Call:
     headers = request.headers
     peer = request.connection.peername
-    return Call(
+    call = Call(
         request.method,
         request.path,
         str(peer[0]) if isinstance(peer, tuple) else "",
         client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID)),
     )
+    call.trace = trace_of(headers)
+    return call
 
 
 def client_request_id(text: str | None) -> str | None:
@@ -183,7 +193,7 @@ def rendered(fault: GatewayError, call: Call | None = None) -> Answer:
     body = flat_body(fault) if flat else openai.error_body(fault)
     headers = [("content-type", "application/json"), *(field for field in fault.headers if field != _CLOSE)]
     if call is not None:
-        call.status = fault.status
+        call.status, call.code = fault.status, fault.code
         if not any(name == "x-request-id" for name, _ in headers):
             headers.append(("x-request-id", call.request_id))
     answer = Answer(fault.status, headers, body)

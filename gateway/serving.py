@@ -17,6 +17,8 @@ from gateway.app import apply, make_server, running_state
 from gateway.calls import Calls
 from gateway.config import Settings
 from gateway.handover import Successor
+from gateway.metrics import Crew
+from gateway.readings import own_samples
 from gateway.reload import Reloader
 from gateway.retiring import retire
 from gateway.server import Server
@@ -55,14 +57,16 @@ async def serve(
     sock: socket.socket,
     *,
     watched: Path | None = None,
+    crew: Path | None = None,
     ready: Ready | None = None,
     upgrade: Upgrade | None = None,
 ) -> None:
     """Serves on `sock` until SIGTERM or SIGINT, then drains.
 
-    `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `ready` is called once with
-    the base URL. On SIGUSR2 a successor is started by `upgrade` and takes over when it is ready; without `upgrade`
-    somebody else has seen to that. Raises ConfigError where the store cannot be used as it is configured.
+    `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `crew`: a directory that the
+    workers of one gateway share, where there are several. `ready` is called once with the base URL. On SIGUSR2 a
+    successor is started by `upgrade` and takes over when it is ready; without `upgrade` somebody else has seen to that.
+    Raises ConfigError where the store cannot be used as it is configured.
     """
     loop = asyncio.get_running_loop()
     stop, hurry, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -75,7 +79,7 @@ async def serve(
         loop.add_signal_handler(number, on_stop)
     async with running_state(settings, log) as state:
         server = make_server(state)
-        async with reloading(state, server, watched), upgrading(upgrade, replaced, log):
+        async with reloading(state, server, watched), beside_others(state, crew), upgrading(upgrade, replaced, log):
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
             url, port = base_url(sock)
             settle_the_collector()
@@ -189,6 +193,18 @@ async def first_of(*events: asyncio.Event) -> None:
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:
         wait.cancel()
+
+
+@contextlib.asynccontextmanager
+async def beside_others(state: State, directory: Path | None) -> AsyncIterator[None]:
+    """While it lasts, this worker tells the others its numbers, and can ask for theirs."""
+    async with contextlib.AsyncExitStack() as held:
+        if directory is not None:
+            try:
+                state.crew = await held.enter_async_context(Crew.join(directory, lambda: own_samples(state)))
+            except OSError as error:
+                state.log.error("/metrics of this worker will not tell of the others", error=str(error))
+        yield
 
 
 async def drain(state: State, hurry: asyncio.Event, seconds: float) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from structlog.typing import FilteringBoundLogger
@@ -16,6 +17,7 @@ from gateway.grants.base import GrantStore, RecordStore
 from gateway.grants.cached import CachedRecords
 from gateway.ledger import Ledger
 from gateway.limits import Limiter
+from gateway.metrics import Crew, Tallies
 from gateway.moment import Moment
 from gateway.relay.story import Relay
 from gateway.reload import Reloader
@@ -35,9 +37,12 @@ class State:
     moment: Moment
     authenticator: Authenticator
     calls: Calls
+    tallies: Tallies
     transport: Transport
     cooldowns: Cooldowns
     relay: Relay
     log: FilteringBoundLogger
     clock: Callable[[], datetime]
+    scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
+    crew: Crew | None = None  # None where this process is the only worker
     reloader: Reloader | None = None  # None where there is no file to reload, as in the demo

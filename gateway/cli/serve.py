@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,7 +63,21 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         return 0
     # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
     sock.listen(LISTEN_BACKLOG)
-    return Supervisor(server.workers, serving.run_worker, log, serving.successor).run()
+    with contextlib.ExitStack() as held:
+        serving.crew = _crew_directory(held, log)
+        return Supervisor(server.workers, serving.run_worker, log, serving.successor).run()
+
+
+def _crew_directory(held: contextlib.ExitStack, log: FilteringBoundLogger) -> Path | None:
+    """Where the workers meet to add up their metrics; None where there is no place for it.
+
+    A worker never comes back to here, so it is the supervisor alone that takes the directory away.
+    """
+    try:
+        return Path(held.enter_context(tempfile.TemporaryDirectory(prefix="ecli-gateway-")))
+    except OSError as error:
+        log.error("no temporary directory: /metrics tells of one worker at a time", error=str(error))
+        return None
 
 
 class _Serving:
@@ -81,9 +96,18 @@ class _Serving:
         self._sock = sock
         self._path = path
         self._predecessor = predecessor
+        self.crew: Path | None = None
 
     def run(self, upgrade: Callable[[], Successor] | None = None) -> None:
-        serving = serve(self._settings, self._log, self._sock, watched=self._path, ready=self._ready, upgrade=upgrade)
+        serving = serve(
+            self._settings,
+            self._log,
+            self._sock,
+            watched=self._path,
+            crew=self.crew,
+            ready=self._ready,
+            upgrade=upgrade,
+        )
         uvloop.run(serving)
 
     def run_worker(self) -> int:

@@ -119,6 +119,7 @@ class Account:
         usage, source = self._usage(seen, fields, body_size)
         nano = _cost_nano(served.price if served is not None else None, usage.prompt_tokens, usage.completion_tokens)
         call, now = self._call, perf_counter()
+        call.usage = usage
         self._ledger.settle(
             Settlement(
                 request_id=call.request_id,

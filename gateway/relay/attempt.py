@@ -54,6 +54,7 @@ class Attempt(msgspec.Struct, eq=False):
     status: int = 0
     headers: RawHeaders = []
     shape: Shape | None = None
+    said: bytes = b""  # an error that came in an event's place
     _exchange: Exchange | None = None
     _framer: EventFramer | None = None
     _held: list[bytes] = []
@@ -188,6 +189,7 @@ class Attempt(msgspec.Struct, eq=False):
                 if payload is None:
                     continue
                 if openai.is_error_payload(payload, event_name(event)):
+                    self.said = payload
                     self._fail(InvalidResponse("the first event of the stream is an error"))
                     return
                 self._held.extend(events[:position])

@@ -40,17 +40,27 @@ class Outlet:
         self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in endpoint.query.items())
         self._heads: dict[str, bytes] = {}
 
-    def head(self, path: str, length: int) -> bytes:
-        """The whole request head for a JSON body of `length` bytes; `path` is the route's, as /chat/completions."""
+    def head(self, path: str, length: int, trace: bytes = b"") -> bytes:
+        """The whole request head for a JSON body of `length` bytes; `path` is the route's, as /chat/completions.
+
+        `trace`: header lines of the request's own, each with its line end.
+        """
         begin = self._heads.get(path)
         if begin is None:
             begin = self._heads[path] = self._head_up_to_length(path)
-        return b"%bcontent-length: %d\r\n\r\n" % (begin, length)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (begin, trace, length)
 
     def masked(self, body: bytes) -> bytes:
         """The body with the endpoint's own credential, should the upstream echo it, made unreadable."""
         key = self.endpoint.api_key
         return body if key is None else openai.mask(body, key.reveal())
+
+    def secrets(self) -> list[str]:
+        """Everything that is sent to the endpoint and nobody else may read, the longest first."""
+        endpoint = self.endpoint
+        held = [*endpoint.headers.values(), *endpoint.query.values(), *([endpoint.api_key] if endpoint.api_key else ())]
+        texts = {piece for secret in held for piece in (secret.reveal(), *secret.reveal().split())}
+        return sorted(texts | {urlsplit(endpoint.url).password or ""}, key=len, reverse=True)
 
     def _head_up_to_length(self, path: str) -> bytes:
         target = f"{self._base_path}{path}" + (f"?{self._query}" if self._query else "")

@@ -45,7 +45,7 @@ class Seen(msgspec.Struct, eq=False):
 
     def whole(self, body: bytes, *, encoding: bytes, is_text: bool) -> None:
         """A whole answer: its usage is read, or else its size is taken down."""
-        readable = _unpacked(body, encoding) if encoding else body
+        readable = unpacked(body, encoding) if encoding else body
         self.usage = usage_of(readable) if readable[:1] == b"{" else None
         if self.usage is None and is_text:
             self._events, self._bytes, self._shortest = 1, len(readable), 0
@@ -110,7 +110,7 @@ def _bears_text(event: bytes) -> bool:
     return event.startswith(b"event:") and b".delta" in event[:80]
 
 
-def _unpacked(body: bytes, encoding: bytes) -> bytes:
+def unpacked(body: bytes, encoding: bytes) -> bytes:
     """The body's content, as much of it as is unpacked; nothing where it is not to be had."""
     if encoding not in _ENCODINGS:
         return b""

@@ -33,6 +33,7 @@ from gateway.pool import Cause, Cooldown, Lease, Obstacle, no_answer, retry_afte
 from gateway.relay.accounts import Account, Accounts
 from gateway.relay.attempt import Attempt, Shape
 from gateway.relay.outlet import Outlet, content_encoding, passed_headers
+from gateway.relay.overheard import overheard
 from gateway.relay.seen import Seen
 from gateway.relay.upstreams import Upstream, Upstreams
 from gateway.server import Answer, EventStream, Reply, Request
@@ -211,7 +212,7 @@ class Story(msgspec.Struct, eq=False):
                 attempt, error = await self._try(upstream, outlet, False)
                 outlet.refuses_stream_options = error is None and attempt.status not in _MAY_REFUSE_STREAM_OPTIONS
             if error is not None:
-                self._failed(lease, _cause_of(error), str(error))
+                self._failed(lease, _cause_of(error), str(error), said=overheard(outlet, attempt))
                 return None
             return await self._judge(outlet, lease, attempt)
         finally:
@@ -235,7 +236,7 @@ class Story(msgspec.Struct, eq=False):
         try:
             exchange = await self.relay.transport.exchange(
                 outlet.origin,
-                outlet.head(self.ask.route.path, len(body)),
+                outlet.head(self.ask.route.path, len(body), self.call.trace.fields if self.call.trace else b""),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
@@ -261,17 +262,20 @@ class Story(msgspec.Struct, eq=False):
                 return self._whole(self._relayed(outlet, attempt), "ok")
             return await self._streamed(attempt)
         if status == 401 or status == 429 or status in _BROKEN or status >= 500:
-            self._failed(lease, *self._fault_in(lease, attempt))
+            self._failed(lease, *self._fault_in(lease, attempt), said=overheard(outlet, attempt))
             return None
         if status < 400:
             # Following it could lead anywhere; relaying it would lead the client past us.
             self.relay.log.error("upstream redirects; its url needs correcting", **self._about(lease), status=status)
             raise UpstreamFailed("The model's endpoint is not set up correctly.")
         lease.succeeded(now)
+        about = self._about(lease) | {"status": status, "upstream_said": overheard(outlet, attempt)}
+        self.relay.log.info("upstream refuses the request", **about)
         if attempt.shape is not Shape.WHOLE:
             return await self._streamed(attempt)
         answer = self._relayed(outlet, attempt)
         if status in _TRIED_ELSEWHERE_FIRST:
+            self.call.attempt_failed("refused")
             self.refusal = self.refusal or answer
             return None
         return self._whole(answer, "upstream_error")
@@ -286,14 +290,17 @@ class Story(msgspec.Struct, eq=False):
             return Cause.RATE_LIMITED, why, retry_after_seconds(_texts(attempt.headers), datetime.now(UTC))
         return Cause.BROKEN, why, None
 
-    def _failed(self, lease: Lease, cause: Cause, why: str, wait_seconds: float | None = None) -> None:
+    def _failed(
+        self, lease: Lease, cause: Cause, why: str, wait_seconds: float | None = None, *, said: str | None = None
+    ) -> None:
+        self.call.attempt_failed(cause.value)
         cooldown = lease.failed(cause, self.loop.time(), retry_after_seconds=wait_seconds)
         self.obstacles.append(lease.obstacle(cause))
-        said = self._about(lease) | {"why": why}
+        about = self._about(lease) | {"why": why} | ({"upstream_said": said} if said else {})
         if cooldown is None:
-            self.relay.log.warning("attempt failed", **said)
+            self.relay.log.warning("attempt failed", **about)
             return
-        self.relay.log.warning("attempt failed, endpoint cools down", **said, wait_ms=cooldown.wait_ms)
+        self.relay.log.warning("attempt failed, endpoint cools down", **about, wait_ms=cooldown.wait_ms)
         self.relay.on_cooldown(cooldown)
 
     def _about(self, lease: Lease) -> dict[str, object]:
@@ -361,6 +368,7 @@ class Story(msgspec.Struct, eq=False):
             raise fault
         if self.first_event_out or isinstance(fault, ShuttingDown):
             fault = StreamIncomplete("The stream broke off before its end.")
+        self.call.code = fault.code
         stream.send(openai.error_event(fault, named=self.ask.route.names_errors))
         stream.finish()
         return stream

@@ -5,11 +5,12 @@ openai.py   the OpenAI surface, under two prefixes
 panel.py    chat, studio, discovery, the relay with the model in the URL
 admin/      records, keys, features; endpoints, explain, audit
 ops.py      /healthz, /readyz
+metrics.py  /metrics
 usage.py    what was used, as JSON and CSV
 openapi/    /openapi.json, made from all of these
 """
 
-from gateway.routes import ops, panel, usage
+from gateway.routes import metrics, ops, panel, usage
 from gateway.routes.admin import admin_routes
 from gateway.routes.openai import openai_routes
 from gateway.routes.openapi import openapi_route
@@ -19,5 +20,5 @@ __all__ = ["Route", "Router", "all_routes"]
 
 
 def all_routes() -> list[Route]:
-    rows = [*openai_routes(), *panel.ROUTES, *usage.ROUTES, *admin_routes(), *ops.ROUTES]
+    rows = [*openai_routes(), *panel.ROUTES, *usage.ROUTES, *admin_routes(), *ops.ROUTES, *metrics.ROUTES]
     return [*rows, openapi_route(rows)]

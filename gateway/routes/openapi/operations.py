@@ -71,6 +71,8 @@ def _plain_summary(route: Route) -> str:
 
 def _security(route: Route) -> list[Json]:
     """3.1 lets schemes that are not OAuth name what a key must have; no entry at all for what is open to everybody."""
+    if route.path == "/metrics":
+        return [{}, {"bearer": ["usage:read"]}, {"apiKey": ["usage:read"]}]  # which of them, the operators say
     if route.scope is None:
         return []
     scopes = [] if route.scope == "any" else [route.scope]
@@ -122,7 +124,7 @@ def _content(route: Route, schemas: Mapping[int, Json]) -> Json:
     if route.path.endswith("/export.csv"):
         return {"text/csv": {"schema": {"type": "string"}}}
     if route.path == "/metrics":
-        return {"text/plain": {"schema": {"type": "string"}}}
+        return {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
     example = {"example": ANSWERS[route.answer]} if route.answer in ANSWERS else {}
     own = {"application/json": {"schema": _answer(route, schemas), **example}}
     return own | ({"text/event-stream": _EVENTS} if _may_stream(route) else {})

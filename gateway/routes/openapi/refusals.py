@@ -61,6 +61,8 @@ def _faults(route: Route) -> Iterator[Fault]:
     yield errors.InternalError
     if is_ai_path(route.path):
         yield errors.FeatureDisabled
+    if route.path == "/metrics":
+        yield from (errors.MissingKey, errors.InvalidKey, errors.InsufficientScope, errors.StoreUnavailable)
     if route.scope is None:
         return
     yield from _KEYED

@@ -1,0 +1,46 @@
+"""`GET /metrics`: with a key that may read usage, or for everybody where `server.metrics_public` says so."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.auth import key_sha256, presented_key
+from gateway.errors import InsufficientScope, InvalidKey
+from gateway.metrics import Samples
+from gateway.readings import all_samples
+from gateway.routes.table import Hit, Route
+from gateway.server import Answer, Reply
+
+_SCOPE = "usage:read"
+
+
+async def metrics(hit: Hit) -> Reply:
+    """The numbers of all workers together. While draining too: the last ones are worth having."""
+    if not hit.state.settings.server.metrics_public:
+        await _check_key(hit)
+    async with hit.state.scraping:  # one after another: with many models, many at once would be felt by all
+        samples = await all_samples(hit.state)
+        body, content_type = await asyncio.to_thread(_text, samples, hit.request.headers.get("accept", ""))
+    return Answer(200, [("content-type", content_type), ("cache-control", "no-store")], body)
+
+
+def _text(samples: Samples, accept: str) -> tuple[bytes, str]:
+    from gateway.metrics.exposition import exposition  # loaded here: see there
+
+    return exposition(samples, accept)
+
+
+async def _check_key(hit: Hit) -> None:
+    """Asks for the key alone, not for its user: a key of gateway.yaml must do while the store is away."""
+    key = await hit.state.store.key(key_sha256(presented_key(hit.request.headers)))
+    if key is None or (key.expires is not None and key.expires <= hit.state.clock()):
+        raise InvalidKey("The API key is not valid.")
+    if _SCOPE not in key.scopes:
+        raise InsufficientScope(f"This key does not have the scope `{_SCOPE}`.")
+
+
+ROUTES = [
+    Route(
+        "GET", "/metrics", metrics, scope=None, summary="What Prometheus reads; needs `usage:read` unless made public"
+    )
+]

@@ -1,0 +1,64 @@
+"""W3C Trace Context: a client's `traceparent` and `tracestate` go on to the upstream as they came.
+
+The gateway adds no span of its own, so nothing in them changes. What is not valid is dropped, as the recommendation has
+it: a broken `traceparent` takes `tracestate` with it, a broken `tracestate` goes alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from multidict import CIMultiDictProxy, istr
+
+_TRACEPARENT, _TRACESTATE = istr("traceparent"), istr("tracestate")
+# version, trace id, parent id, flags; versions to come may add more, behind another dash
+_PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-[!-~]*)?", re.ASCII)
+_LONGEST_PARENT = 512
+_UNKNOWN_VERSION = "ff"
+_KEY = r"[a-z0-9][a-z0-9_*/@-]{0,255}"
+_VALUE = r"[ -+\--<>-~]{0,255}[!-+\--<>-~]"
+_MEMBER = re.compile(rf"{_KEY}={_VALUE}", re.ASCII)
+_MOST_MEMBERS = 32
+_LONGEST_STATE = 32 * 513
+
+
+class Trace(NamedTuple):
+    """`fields` are the header lines for the upstream, each with its line end."""
+
+    trace_id: str
+    fields: bytes
+
+
+def trace_of(headers: CIMultiDictProxy[str]) -> Trace | None:
+    """The trace that a request belongs to; None where it brings none, or none that is valid."""
+    if _TRACEPARENT not in headers:
+        return None
+    parents = headers.getall(_TRACEPARENT)
+    found = _PARENT.fullmatch(parents[0]) if len(parents) == 1 and len(parents[0]) <= _LONGEST_PARENT else None
+    if found is None or not _is_meaningful(*found.groups()):
+        return None
+    state = _state(headers.getall(_TRACESTATE, ()))
+    lines = f"traceparent: {parents[0]}\r\n" + (f"tracestate: {state}\r\n" if state else "")
+    return Trace(found[2], lines.encode("ascii"))
+
+
+def _is_meaningful(version: str, trace_id: str, parent_id: str, more: str | None) -> bool:
+    """Ids of zeros alone are invalid, and version 00 ends with its flags."""
+    return (
+        version != _UNKNOWN_VERSION
+        and bool(trace_id.strip("0") and parent_id.strip("0"))
+        and not (version == "00" and more is not None)
+    )
+
+
+def _state(lines: list[str] | tuple[str, ...]) -> str:
+    """The lines as one; empty where there are none or something in them is not valid."""
+    joined = ",".join(lines)
+    if len(joined) > _LONGEST_STATE:
+        return ""
+    members = [member.strip(" \t") for member in joined.split(",")]
+    members = [member for member in members if member]
+    keys = {member.partition("=")[0] for member in members}
+    is_valid = len(keys) == len(members) <= _MOST_MEMBERS and all(map(_MEMBER.fullmatch, members))
+    return ",".join(members) if is_valid else ""
