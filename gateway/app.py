@@ -14,7 +14,8 @@ from gateway.auth import Authenticator
 from gateway.calls import Calls
 from gateway.config import Settings
 from gateway.cooldowns import Cooldowns
-from gateway.errors import GatewayError, StoreUnavailable
+from gateway.crowd import Crowd, room_for
+from gateway.errors import GatewayError, Overloaded, StoreUnavailable
 from gateway.grants.base import RecordStore
 from gateway.grants.cached import CachedRecords
 from gateway.grants.embedded import EmbeddedStore
@@ -114,11 +115,23 @@ def apply(state: State, server: Server, settings: Settings) -> None:
     state.calls.most = settings.server.max_in_flight
     state.relay.heartbeat_seconds = settings.server.stream_heartbeat_seconds
     timeouts = settings.server.timeouts
+    server.crowd.most = connections_for(settings, state.log)
     server.set_timeouts(head=timeouts.head, write=timeouts.write, keepalive=timeouts.keepalive)
+
+
+def connections_for(settings: Settings, log: FilteringBoundLogger) -> int:
+    """How many clients may be connected: as many as configured, or as the limit of open files leaves room for."""
+    wanted = settings.server.max_connections
+    most = room_for(wanted, settings.server.max_in_flight)
+    if most < wanted:
+        log.info("the limit of open files leaves room for fewer connections", max_connections=wanted, room_for=most)
+    return most
 
 
 def make_server(state: State) -> Server:
     timeouts = state.settings.server.timeouts
+    refusal = rendered(Overloaded("The gateway has too many connections; try again in a moment."))
+    refusal.force_close()
 
     def refused(fault: GatewayError) -> Answer:
         state.tallies.unparsable(fault.status, fault.code)
@@ -127,6 +140,7 @@ def make_server(state: State) -> Server:
     return Server(
         Dispatcher(state, Router(all_routes())),
         render_error=refused,
+        crowd=Crowd(connections_for(state.settings, state.log), refusal.serialised(http11=True), state.log),
         head=timeouts.head,
         write=timeouts.write,
         keepalive=timeouts.keepalive,

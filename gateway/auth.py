@@ -8,7 +8,7 @@ from datetime import datetime
 
 from multidict import istr
 
-from gateway.errors import InsufficientScope, InvalidKey, MissingKey
+from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey
 from gateway.grants.base import GrantStore
 from gateway.moment import Moment
 from gateway.types import ApiKey, Caller, Id, Scope
@@ -46,13 +46,15 @@ class Authenticator:
         self._moment = moment
 
     async def caller(self, headers: Mapping[str, str], scope: Scope | None) -> Caller:
-        """The caller, who is known to have `scope`. Raises MissingKey, InvalidKey or InsufficientScope."""
+        """The caller, who has `scope`. Raises MissingKey, InvalidKey, InvalidRequest or InsufficientScope."""
         remembered = self._moment.callers if self._moment is not None else {}
         acted_for = headers.get(_ACTED_FOR)
         shown = headers.get(_AUTHORIZATION), headers.get(_X_API_KEY), acted_for
         caller = remembered.get(shown)
         if caller is None:
-            caller = await self._found(_digest(presented_key(headers)), acted_for, scope)
+            sha256 = _digest(presented_key(headers))
+            _check_readable(acted_for)
+            caller = await self._found(sha256, acted_for, scope)
             remembered[shown] = caller
         self._check(caller.key, scope, acts=acted_for is not None)
         return caller
@@ -90,6 +92,12 @@ def _digest(presented: str) -> str:
     if len(presented) > _LONGEST_KEY:
         raise _invalid()
     return key_sha256(presented)
+
+
+def _check_readable(user: str | None) -> None:
+    """Raises InvalidRequest for an `x-gateway-user` in bytes that are no text, and so nobody's id anywhere."""
+    if user is not None and not user.isprintable():
+        raise InvalidRequest("The header `x-gateway-user` is not printable text in UTF-8.")
 
 
 def _invalid() -> InvalidKey:

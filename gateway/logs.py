@@ -83,13 +83,21 @@ def _as_json_line(logger: WrappedLogger, level: str, event: EventDict) -> bytes:
     line = {"timestamp": datetime.now(UTC), "level": _LEVELS.get(level, level), **event}
     if "exc_info" in event:
         line = dict(_format_exception(logger, level, line))
-    return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)
+    except orjson.JSONEncodeError:  # half a surrogate pair: bytes of a header that were no UTF-8
+        told = {key: _escaped(str(value)) for key, value in line.items() if value is not None}
+        return orjson.dumps(told)
 
 
 def _make_printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Escapes control characters, which the console renderer would print as they are (and a terminal would obey)."""
-    # A traceback is ours and needs its lines.
-    return {key: value if key == "exception" else _escaped(value) for key, value in event.items()}
+    return {key: _escaped_lines(value) if key == "exception" else _escaped(value) for key, value in event.items()}
+
+
+def _escaped_lines(traceback: str) -> str:
+    """A traceback is ours and needs its lines; what an exception's text quotes may be anybody's."""
+    return "\n".join(str(_escaped(line)) for line in traceback.split("\n"))
 
 
 def _escaped(value: object) -> object:

@@ -39,6 +39,7 @@ def test_a_file_without_content_gives_every_default_of_the_contract(text: str) -
         workers=1,
         max_body_mb=32,
         max_in_flight=10_000,
+        max_connections=20_000,
         timeouts=settings.ClientTimeouts(head=10, body=60, write=60, keepalive=75),
         stream_heartbeat_seconds=15,
         drain_seconds=30,

@@ -36,6 +36,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     max_in_flight: Annotated[
         Count, Meta(le=10_000_000, description="Requests at a time; beyond it 503 overloaded.")
     ] = 10_000
+    max_connections: Annotated[
+        Count, Meta(le=10_000_000, description="Client connections of each worker, idle ones too; beyond it 503.")
+    ] = 20_000
     timeouts: Annotated[ClientTimeouts, Meta(description="Time-outs of the client's side.")] = ClientTimeouts()
     stream_heartbeat_seconds: Annotated[
         float,

@@ -59,7 +59,8 @@ def _record_of(line: re.Match[bytes]) -> Record | None:
         return None
     try:
         return _decoder.decode(payload)
-    except msgspec.DecodeError:  # whole, but not ours to understand: written by another version
+    # Whole, but not ours to understand: written by another version.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

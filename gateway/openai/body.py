@@ -6,6 +6,7 @@ other byte stays as the client sent it.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -19,14 +20,17 @@ from gateway.openai.shapes import printable
 _TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."  # what orjson can write; it reads deeper
 _MAX_EXAMINED = 1 << 20  # bytes up to which a refused body is looked at once more, slowly, on the event loop
 _MAX_KEY_SHOWN = 64
+_MAX_VALUES = 1_000_000  # a value takes up to a hundred times its bytes as a Python object, and a while to be made
 _LARGE = 1 << 16  # bytes from which on another way of searching pays
-_COLONS_WORTH_FINDING = 1000  # beyond so many, counting beats finding one by one
+_WORTH_FINDING = 1000  # beyond so many, counting beats finding one by one
 _COLON, _BACKSLASH = 0x3A, 0x5C  # a search for a number skips the work of taking a bytes argument apart
+_MARKS = b"[{:,"
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _KEY = re.compile(rb"[ \t\n\r{,]*+(" + _STRING + rb")[ \t\n\r]*+:[ \t\n\r]*+")
 _MODEL_AS_PLAIN_STRING = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
 _TOKEN = re.compile(_STRING + rb"|[{}:]")
+_STRING_OR_MARK = re.compile(_STRING + rb"?|[\[{:,]")
 # For text that may be malformed: an unclosed string reaches to the end, lest a try from each later quote add up.
 _STRING_OR_NUMBER = re.compile(_STRING + rb"?|(-?\d++(?:\.\d++)?(?:[eE][+-]?\d++)?)")
 _PERHAPS_ENORMOUS = re.compile(rb"[eE]\+?\d{2}|\d{300}")
@@ -138,9 +142,12 @@ def read_body(raw: bytes) -> RequestBody:
     """Read a request's body, which must be a JSON object.
 
     Raises InvalidJson, with the position where one is known: not JSON or not UTF-8 (nor can half a surrogate pair be
-    escaped), not an object, a key given twice at any depth, nested more than 254 levels deep. Of the body itself the
-    message holds at most a key's name. `fields` has 1e308 for a number beyond a double's range, such as 1e400.
+    escaped), not an object, a key given twice at any depth, nested more than 254 levels deep, a million values or more.
+    Of the body itself the message holds at most a key's name. `fields` has 1e308 for a number beyond a double's range,
+    such as 1e400.
     """
+    if len(raw) > _MAX_VALUES and _has_too_many_values(raw):
+        raise InvalidJson(f"The request body has too many values (more than about {_MAX_VALUES:,}).")
     fields = _parse(raw)
     if not isinstance(fields, dict):
         raise InvalidJson(f"The request body must be a JSON object, not {_kind(fields)}.")
@@ -198,16 +205,28 @@ def _kind(value: object) -> str:
     return names.get(type(value), "a number")
 
 
+def _has_too_many_values(raw: bytes) -> bool:
+    """Each value but the outermost has a colon or a comma before it, or a bracket; the latter two make a pair."""
+    if sum(_count(mark, raw) for mark in _MARKS) <= _MAX_VALUES:
+        return False
+    marks = (match for match in _STRING_OR_MARK.finditer(raw) if match[0][:1] != b'"')
+    return next(itertools.islice(marks, _MAX_VALUES, None), None) is not None
+
+
 def _count_colons(text: bytes) -> int:
-    """`text.count(b":")`; where colons are few, as in megabytes of base64, far faster by `find`, which uses memchr."""
+    return _count(_COLON, text)
+
+
+def _count(character: int, text: bytes) -> int:
+    """`text.count`; where it finds little, as in megabytes of base64, far faster by `find`, which uses memchr."""
     if len(text) < _LARGE:
-        return text.count(_COLON)
-    found, at = 0, text.find(_COLON)
+        return text.count(character)
+    found, at = 0, text.find(character)
     while at >= 0:
         found += 1
-        if found == _COLONS_WORTH_FINDING:
-            return found + text.count(_COLON, at + 1)
-        at = text.find(_COLON, at + 1)
+        if found == _WORTH_FINDING:
+            return found + text.count(character, at + 1)
+        at = text.find(character, at + 1)
     return found
 
 

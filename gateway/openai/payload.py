@@ -21,10 +21,10 @@ _decoder = msgspec.json.Decoder(TopMembers)
 
 
 def top_members(payload: bytes) -> TopMembers | None:
-    """None where the payload is not a JSON object (`[DONE]`, say)."""
+    """None where the payload is not a JSON object (`[DONE]`, say), or is nested past all sense."""
     try:
         return _decoder.decode(payload)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
 
 

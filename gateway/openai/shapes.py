@@ -33,14 +33,15 @@ def error_event(error: GatewayError, *, named: bool) -> bytes:
 
 
 def relayed_error_event(body: bytes, *, named: bool) -> bytes | None:
-    """An upstream's refusal, retold within a stream; None where its body is no error object."""
+    """An upstream's refusal, retold within a stream; None where its body is no error object (or one nested past 254
+    levels, which orjson reads and does not write)."""
     try:
         told = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        if not isinstance(told, dict) or told.get("error") is None:
+            return None
+        return _as_event(orjson.dumps(told), named)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
-    if not isinstance(told, dict) or told.get("error") is None:
-        return None
-    return _as_event(orjson.dumps(told), named)
 
 
 def is_error_payload(payload: bytes, name: bytes | None) -> bool:

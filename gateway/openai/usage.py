@@ -76,7 +76,7 @@ def may_bear_usage(data: bytes) -> bool:
 def _usage_in_bytes(payload: bytes) -> Usage | None:
     try:
         told = _decode(payload)
-    except msgspec.MsgspecError:  # no JSON, or not as it should be: what there is of it is picked out by hand
+    except (msgspec.MsgspecError, RecursionError):  # no JSON, or not as it should be: picked out by hand
         return _usage_in_odd_bytes(payload)
     usage = _usual(told.usage) if told.usage is not None else None
     if usage is None and told.response is not None and told.response.usage is not None:
@@ -115,7 +115,7 @@ def _usage_in_response(response: msgspec.Raw) -> Usage | None:
 def _decoded(value: msgspec.Raw) -> object:
     try:
         return msgspec.json.decode(value)
-    except msgspec.MsgspecError:  # a number past all bounds: nothing to count
+    except (msgspec.MsgspecError, RecursionError):  # a number or a depth past all bounds: nothing to count
         return None
 
 

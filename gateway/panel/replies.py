@@ -15,6 +15,7 @@ from gateway.openai import printable
 MOST_CHARACTERS = 16 * 2**20
 _MOST_TOOLS_NAMED = 3
 _LONGEST_TOOL_NAME = 64
+_LONGEST_FINISH_REASON = 64
 
 _CALLS_TOOLS = "The model wanted to use a tool ({}) instead of answering, and there are none in this chat."
 _SILENCES = {
@@ -53,7 +54,7 @@ class Transcript:
         choice = _first_choice(document)
         finish_reason = choice.get("finish_reason")
         if isinstance(finish_reason, str):
-            self.finish_reason = finish_reason
+            self.finish_reason = printable(finish_reason, _LONGEST_FINISH_REASON)
         message = _first_object(choice.get("message"), choice.get("delta"))
         self._note_tools(message)
         said = (_text_in(message.get("content")), _text_in(message.get("refusal")), _text_in(choice.get("text")))

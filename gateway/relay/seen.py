@@ -88,7 +88,7 @@ class Flow:
         start = self._tail.rfind(b'"usage"')
         if start < 0:
             return
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             # What follows the object belongs to the rest of the body; a decoder that stops there is in the library.
             text = self._tail[start + len(b'"usage"') :].decode("utf-8", "replace")
             usage, _ = json.JSONDecoder().raw_decode(text.lstrip(" \t\r\n:"))

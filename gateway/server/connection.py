@@ -10,6 +10,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from gateway.crowd import Crowd, TurnedAway
 from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, InternalError, InvalidHttp
 from gateway.server.replies import Answer, Headers, Reply, Request
 
@@ -21,14 +22,21 @@ LINGERING_SECONDS = 10.0
 
 
 class Server(web.Server):
-    """aiohttp's low-level server, making our `Connection`s.
+    """aiohttp's low-level server, making our `Connection`s, as many as the `crowd` may have.
 
     `head`, `body`, `write` and `keepalive` are the client-side time-outs of the configuration, in seconds.
     `render_error` turns a fault found by the HTTP parser into an answer.
     """
 
     def __init__(
-        self, handler: Handler, *, render_error: ErrorRenderer, head: float, write: float, keepalive: float
+        self,
+        handler: Handler,
+        *,
+        render_error: ErrorRenderer,
+        crowd: Crowd,
+        head: float,
+        write: float,
+        keepalive: float,
     ) -> None:
         # Without handler_cancellation a client that leaves would go unnoticed until the answer's end.
         # Request bodies are relayed as they came, so nothing is decompressed.
@@ -41,6 +49,7 @@ class Server(web.Server):
         )
         self.handler = handler
         self.render_error = render_error
+        self.crowd = crowd
         self.head_seconds = head
         self.write_seconds = write
         self.retiring = False  # from then on every answer that begins asks its client to go elsewhere
@@ -51,11 +60,14 @@ class Server(web.Server):
         self.write_seconds = write
         self._kwargs["keepalive_timeout"] = keepalive
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> Connection | TurnedAway:  # type: ignore[override]  # aiohttp never calls it itself
+        if len(self._connections) >= self.crowd.most:
+            return self.crowd.turned_away()
         return Connection(self, loop=self._loop, **self._kwargs)
 
     async def finish(self, seconds: float) -> None:
         """Closes every connection; answers that are written but not yet sent have `seconds` to leave."""
+        self.crowd.close()
         transports = [connection.transport for connection in self.connections if connection.transport is not None]
         self.pre_shutdown()  # idle connections end at once instead of being waited for
         await self.shutdown(seconds)
@@ -144,6 +156,7 @@ class Connection(web.RequestHandler):
         if not self._force_close:
             self._task_handler = None
             if self.transport is not None:
+                self._watch_last_bytes()
                 self.transport.close()
 
     async def _serve_next(self) -> bool:
@@ -260,9 +273,7 @@ class Connection(web.RequestHandler):
 
     def force_close(self) -> None:
         """Also ends a connection whose last bytes the client never takes."""
-        transport = self.transport
-        if transport is not None and self._write_timer is None and transport.get_write_buffer_size():
-            self._start_write_timer()
+        self._watch_last_bytes()
         super().force_close()
 
     # -- the rest is our own business
@@ -291,22 +302,28 @@ class Connection(web.RequestHandler):
         self._refuse(ClientTooSlow("The request's head did not arrive in time."))
         self.transport.close()
 
-    def _start_write_timer(self) -> None:
+    def _watch_last_bytes(self) -> None:
         transport = self.transport
-        if transport is not None:
-            self._written_left = transport.get_write_buffer_size()
-            self._write_timer = self._loop.call_later(self._server.write_seconds, self._check_write)
+        if transport is not None and self._write_timer is None and transport.get_write_buffer_size():
+            self._start_write_timer()
 
-    def _check_write(self) -> None:
+    def _start_write_timer(self) -> None:
+        if self.transport is not None:
+            self._check_write_later(self.transport)
+
+    def _check_write_later(self, transport: asyncio.Transport) -> None:
+        # The transport is handed on: aiohttp lets go of it with `force_close`, while its last bytes are still there.
+        self._written_left = transport.get_write_buffer_size()
+        self._write_timer = self._loop.call_later(self._server.write_seconds, self._check_write, transport)
+
+    def _check_write(self, transport: asyncio.Transport) -> None:
         """Ends the connection where the client took nothing for `write` seconds; a slow reader may go on."""
-        transport = self.transport
-        if transport is None:
-            return
+        self._write_timer = None
         left = transport.get_write_buffer_size()
         if left and left >= self._written_left:
             transport.abort()
         elif left:
-            self._start_write_timer()
+            self._check_write_later(transport)
 
     def _stop_write_timer(self) -> None:
         if self._write_timer is not None:
