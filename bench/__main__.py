@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_where(parser)
     options = parser.parse_args(arguments)
     plan = PLANS["quick" if options.quick else options.size]
-    changes = {"rounds": options.rounds, "soak_seconds": options.soak_seconds}
+    changes = {"rounds": options.rounds, "side_rounds": options.rounds, "soak_seconds": options.soak_seconds}
     options.plan = msgspec.structs.replace(plan, **{name: each for name, each in changes.items() if each})
     return options
 

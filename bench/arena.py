@@ -167,10 +167,8 @@ class Arena:
         return Load(**about | more)  # type: ignore[arg-type]  # the fields of a struct, put together here
 
     def warm_up(self, contender: Contender) -> None:
-        run_loads([self.load(contender, connections=16, seconds=self.plan.warm_up_seconds)])
-
-    def rounds(self, target: Target) -> int:
-        return min(self.plan.rounds, self.plan.slow_rounds) if target.slow else self.plan.rounds
+        if self.plan.warm_up_seconds:
+            run_loads([self.load(contender, connections=16, seconds=self.plan.warm_up_seconds)])
 
     def new_folder(self) -> Path:
         self._folders += 1

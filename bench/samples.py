@@ -16,7 +16,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """How much of everything, how long and how often."""
 
     size: str
-    rounds: int
+    rounds: int  # of requests, events and latency
+    side_rounds: int  # of TLS upstreams and of large bodies
     slow_rounds: int  # of targets that are slow
     warm_up_seconds: float  # of requests, before a target's first round
     request_seconds: float
@@ -42,6 +43,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 FULL = Plan(
     size="full",
     rounds=5,
+    side_rounds=3,
     slow_rounds=2,
     warm_up_seconds=0.5,
     request_seconds=5,
@@ -51,7 +53,7 @@ FULL = Plan(
     streams=(4000, 8000),
     stream_rounds=2,
     stream_events=15,
-    opened_per_second=2000,
+    opened_per_second=1000,
     body_megabytes=10,
     body_seconds=4,
     keys=100_000,
@@ -66,6 +68,7 @@ QUICK = msgspec.structs.replace(
     FULL,
     size="quick",
     rounds=2,
+    side_rounds=1,
     slow_rounds=1,
     request_seconds=2,
     stream_seconds=0.5,
@@ -86,7 +89,7 @@ SMOKE = msgspec.structs.replace(
     QUICK,
     size="smoke",
     rounds=1,
-    warm_up_seconds=0.1,
+    warm_up_seconds=0,
     request_seconds=0.3,
     stream_seconds=0,
     events=10,

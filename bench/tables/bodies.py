@@ -22,7 +22,7 @@ def measure_bodies(arena: Arena) -> Iterator[Sample]:
         for contender in contenders:
             arena.warm_up(contender)
         at_rest_mb = {each.name: each.process.resident_mb() if each.process else 0.0 for each in contenders}
-        for number in range(1, arena.plan.rounds + 1):
+        for number in range(1, arena.plan.side_rounds + 1):
             samples = [_sent(arena, contender, number, at_rest_mb[contender.name]) for contender in contenders]
             yield from samples
             yield from _parsed(samples, number, _parse_ms(body))

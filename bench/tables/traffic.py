@@ -27,7 +27,7 @@ RATIO = Column("cpu_us", "gateway ÷ this", 2, "ratio")
 
 def measure_requests(arena: Arena) -> Iterator[Sample]:
     with arena.upstream() as upstream, arena.contenders("requests", upstream) as contenders:
-        yield from _request_rounds(arena, "requests", contenders)
+        yield from _request_rounds(arena, "requests", contenders, arena.plan.rounds)
 
 
 def measure_tls(arena: Arena) -> Iterator[Sample]:
@@ -35,16 +35,16 @@ def measure_tls(arena: Arena) -> Iterator[Sample]:
         arena.upstream(tls=True) as upstream,
         arena.contenders("tls", upstream, with_direct=False) as contenders,
     ):
-        yield from _request_rounds(arena, "tls", contenders)
+        yield from _request_rounds(arena, "tls", contenders, arena.plan.side_rounds)
 
 
-def _request_rounds(arena: Arena, table: str, contenders: list[Contender]) -> Iterator[Sample]:
+def _request_rounds(arena: Arena, table: str, contenders: list[Contender], rounds: int) -> Iterator[Sample]:
     """A B C, A B C, …: drift of the machine between rounds drops out of the ratios."""
     for contender in contenders:
         arena.warm_up(contender)
-    for number in range(1, arena.plan.rounds + 1):
+    for number in range(1, rounds + 1):
         for contender in contenders:
-            if number <= arena.rounds(contender.target):
+            if number <= arena.plan.slow_rounds or not contender.target.slow:
                 load = arena.load(contender, connections=REQUEST_CONNECTIONS, seconds=arena.plan.request_seconds)
                 yield loaded(table, contender, number, load)
 
