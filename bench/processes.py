@@ -16,6 +16,8 @@ from typing import NamedTuple
 from bench.wire import AnswerReader, BodyKind, Expected, body_bytes, make_request
 
 STOP_SECONDS = 10
+IDLE_LOOK_SECONDS = 0.4
+IDLE_SHARE = 0.1  # of one core
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 FILES_KEPT_BACK = 200  # of a process's descriptors: logs, databases, listening sockets
 
@@ -155,6 +157,15 @@ class Process:
         if self._popen.poll() is not None:
             complaint = f"it ended with exit code {self._popen.returncode}"
         raise StartError(f"{self.name} did not come up: {complaint}\n{self._log_tail()}")
+
+    def wait_until_idle(self, seconds: float) -> None:
+        """Returns once it does nothing by itself, such as what it put off until after its start, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            before = Census().cpu_seconds_of_tree(self.pid)
+            time.sleep(IDLE_LOOK_SECONDS)
+            if Census().cpu_seconds_of_tree(self.pid) - before <= IDLE_SHARE * IDLE_LOOK_SECONDS:
+                return
 
     def stop(self) -> None:
         """Asks it to end, and kills what is left of its tree."""

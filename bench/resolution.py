@@ -51,12 +51,12 @@ async def measure(job: Resolution) -> Found:
 
 
 async def _resolve_all(state: State, requests: Sequence[CIMultiDict[str]]) -> float:
-    """Mean µs of one."""
-    began = time.perf_counter()
+    """Mean CPU µs of one: nothing is waited for, and a busy machine plays no part."""
+    began = time.process_time()
     for headers in requests:
         caller = await state.authenticator.caller(headers, "ai:use")
         resolve(caller, await state.store.catalogue(), NAMED, unknown_is_assigned=True)
-    return (time.perf_counter() - began) / len(requests) * 1e6
+    return (time.process_time() - began) / len(requests) * 1e6
 
 
 def main() -> None:
