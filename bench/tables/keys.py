@@ -128,8 +128,8 @@ def _stepped(arena: Arena, gateway: Contender, keys: list[str], step: int, start
 KEYS = Table(
     name="keys",
     title=lambda plan: f"{plan.keys:,} keys, users and grants in gateway.yaml",
-    about="Start: from nothing to the first answer. Resolution: from a request's headers to caller, model and grant, CPU "
-    "in a process that does nothing else; the first time for each key, and again while it is remembered. CPU a "
+    about="Start: from nothing to the first answer. Resolution: from a request's headers to caller, model and grant, "
+    "CPU in a process that does nothing else; the first time for each key, and again while it is remembered. CPU a "
     f"request: over {CONNECTIONS} connections, each request with the next key.",
     columns=(
         Column("start_seconds", "start s", 2),
