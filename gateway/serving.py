@@ -9,14 +9,13 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.app import apply, make_server, running_state
 from gateway.calls import Calls
 from gateway.config import Settings
-from gateway.reload import Reloader
+from gateway.reload import Reloader, Watched
 from gateway.server import Server
 from gateway.state import State
 
@@ -50,7 +49,7 @@ async def serve(
     log: FilteringBoundLogger,
     sock: socket.socket,
     *,
-    watched: Path | None = None,
+    watched: Watched | None = None,
     ready: Ready | None = None,
 ) -> None:
     """Serves on `sock` until SIGTERM or SIGINT, then drains.
@@ -99,7 +98,7 @@ def base_url(sock: socket.socket) -> tuple[str, int]:
 
 
 @contextlib.asynccontextmanager
-async def reloading(state: State, server: Server, watched: Path | None) -> AsyncIterator[None]:
+async def reloading(state: State, server: Server, watched: Watched | None) -> AsyncIterator[None]:
     """While it lasts, the file is watched and SIGHUP reads it again."""
     if watched is None:
         yield

@@ -19,6 +19,7 @@ from gateway.config import Settings, load_settings
 from gateway.demo import run_demo
 from gateway.errors import ConfigError
 from gateway.logs import LibraryLogs, LogFormat, make_logger
+from gateway.reload import Watched
 from gateway.serving import LISTEN_BACKLOG, listening_socket, serve
 from gateway.workers import Supervisor
 
@@ -38,26 +39,28 @@ def add_to(commands: Commands) -> None:
 
 
 def _run_serve(arguments: argparse.Namespace) -> int:
+    watched = Watched.now(Path(arguments.config))
     settings = settings_of(arguments)
     log = _log(arguments)
     server = settings.server
     sock = _listen(server.host, server.port, f"`server.port` in {settings.source}")
     if sock is None:
         return 1
-    path = Path(arguments.config)
     if server.workers == 1:
-        uvloop.run(serve(settings, log, sock, watched=path))
+        uvloop.run(serve(settings, log, sock, watched=watched))
         return 0
     # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
     sock.listen(LISTEN_BACKLOG)
-    return Supervisor(server.workers, lambda: _work(settings, log, sock, path), log).run()
+    return Supervisor(server.workers, lambda: _work(settings, log, sock, watched), log).run()
 
 
-def _work(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, path: Path) -> int:
+def _work(settings: Settings, log: FilteringBoundLogger, sock: socket.socket, watched: Watched) -> int:
     """One worker's life. A worker that replaces another begins with the file as it is by then, if that is valid."""
-    with contextlib.suppress(ConfigError):
-        settings = load_settings(path, os.environ)
-    uvloop.run(serve(settings, log, sock, watched=path))
+    found = Watched.now(watched.path)
+    if found != watched:
+        with contextlib.suppress(ConfigError):
+            settings, watched = load_settings(watched.path, os.environ), found
+    uvloop.run(serve(settings, log, sock, watched=watched))
     return 0
 
 
