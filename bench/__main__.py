@@ -124,7 +124,7 @@ def install(arena: Arena, options: argparse.Namespace) -> None:
 
 
 def _installed(name: str, *, only_if_there: bool) -> Installed:
-    if only_if_there and name != "nginx" and not peers.is_installed(name):
+    if only_if_there and not peers.is_installed(name):
         raise UnavailableError("not installed, and nothing was to be installed")
     return PEERS[name].install()
 

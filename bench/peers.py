@@ -23,6 +23,7 @@ SGLANG_ROUTER = "sglang-router==0.3.2"
 LITELLM = "litellm[proxy]==1.106.2"
 PORTKEY = "@portkey-ai/gateway@1.15.2"
 
+INSTALLED_HERE = ("caddy", "sglang-router", "litellm", "portkey")  # the names of their folders
 INSTALL_SECONDS = 120
 LITELLM_SECONDS = 240  # some 130 distributions: a minute or two
 
@@ -118,7 +119,7 @@ def _once(folder: Path, requirement: str, install: Callable[[], Installed]) -> I
 
 def is_installed(name: str) -> bool:
     """Whether asking for the peer of this name would install nothing."""
-    return (PEERS_FOLDER / name / RECORD).exists()
+    return name not in INSTALLED_HERE or (PEERS_FOLDER / name / RECORD).exists()
 
 
 def _pip_install(folder: Path, requirement: str, program: str, limit_seconds: float) -> Installed:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
 import pytest
 
+from bench.processes import Census
 from bench.report import Report
 from bench.tables import TABLES
 
@@ -22,9 +25,12 @@ GROUPS = (
 )
 
 
+COMMAND = [sys.executable, "-m", "bench", "--size", "smoke", "--installed"]  # installs nothing
+
+
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Installs nothing: peers that are there take part."""
-    command = [sys.executable, "-m", "bench", "--size", "smoke", "--installed", *arguments]
+    """Peers that are there take part."""
+    command = [*COMMAND, *arguments]
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
 
 
@@ -53,6 +59,25 @@ def test_a_page_a_json_file_and_charts_are_written(tmp_path: Path) -> None:
     for chart in (tmp_path / "benchmarks").glob("*.svg"):
         assert f"](benchmarks/{chart.name})" in page
         assert ElementTree.parse(chart).getroot().tag.endswith("svg")
+
+
+def test_a_run_that_is_ended_takes_its_processes_along() -> None:
+    command = [*COMMAND, "--only", "soak", "--peers", "none", "--soak-seconds", "60"]
+    silent = subprocess.DEVNULL
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=silent, stderr=silent) as run:
+        below = _until_it_has(run.pid, processes=4)  # upstream, gateway and two loads
+        run.terminate()
+        assert run.wait(LIMIT_SECONDS) == 128 + signal.SIGTERM
+    assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
+
+
+def _until_it_has(pid: int, *, processes: int) -> set[int]:
+    """Those below this one, once there are so many."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while len(below := Census().tree(pid) - {pid}) < processes:
+        assert time.monotonic() < deadline, f"only {len(below)} processes"
+        time.sleep(0.05)
+    return below
 
 
 def test_wrong_usage_is_told_apart_from_a_failed_measurement() -> None:
