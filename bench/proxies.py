@@ -125,12 +125,14 @@ def sglang_router(installed: Installed, place: Place) -> Target:
 
 def portkey(installed: Installed, place: Place) -> Target:
     version = json.loads(Path(installed.program).parent.with_name("package.json").read_text())["version"]
+    node = shutil.which("node") or "node"
     return Target(
         name="portkey",
         version=version,
-        note="Node; told provider and upstream by two headers of each request: checks no key, knows no models, "
+        note=f"Node {_first_line(node, '--version')}; told provider and upstream by two headers "
+        "of each request: checks no key, knows no models, "
         "counts no usage, writes no log",
-        command=[shutil.which("node") or "node", installed.program, f"--port={place.port}", "--headless"],
+        command=[node, installed.program, f"--port={place.port}", "--headless"],
         environment={"NODE_EXTRA_CA_CERTS": str(place.authority)} if place.authority else {},
         headers={"x-portkey-provider": "openai", "x-portkey-custom-host": f"{place.upstream_url}/v1"},
         byte_exact=False,
