@@ -121,6 +121,10 @@ class Process:
     def tree(self) -> set[int]:
         return Census().tree(self.pid)
 
+    def cpu_seconds(self) -> float:
+        """User and system time of the tree since its start."""
+        return Census().cpu_seconds_of_tree(self.pid)
+
     def resident_mb(self) -> float:
         return sum(_memory_kb(pid, "VmRSS") for pid in self.tree()) / 1024
 
@@ -162,9 +166,9 @@ class Process:
         """Returns once it does nothing by itself, such as what it put off until after its start, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            before = Census().cpu_seconds_of_tree(self.pid)
+            before = self.cpu_seconds()
             time.sleep(IDLE_LOOK_SECONDS)
-            if Census().cpu_seconds_of_tree(self.pid) - before <= IDLE_SHARE * IDLE_LOOK_SECONDS:
+            if self.cpu_seconds() - before <= IDLE_SHARE * IDLE_LOOK_SECONDS:
                 return
 
     def stop(self) -> None:

@@ -41,8 +41,8 @@ def _with_keys(arena: Arena, upstream: UpstreamAt, count: int, number: int) -> S
     build = partial(targets.gateway, users=keys)
     began = time.perf_counter()
     with arena.started(build, upstream, key=keys[-1], pause_seconds=0.01) as gateway:
-        values = {"start_seconds": time.perf_counter() - began}
         assert gateway.process is not None
+        values = {"start_seconds": time.perf_counter() - began, "start_cpu_seconds": gateway.process.cpu_seconds()}
         gateway.process.wait_until_idle(IDLE_SECONDS)
         values["resident_mb"] = gateway.process.resident_mb()
         errors, values["cpu_us"], noise = _cpu_us(arena, gateway, keys)
@@ -133,6 +133,7 @@ KEYS = Table(
     f"request: over {CONNECTIONS} connections, each request with the next key.",
     columns=(
         Column("start_seconds", "start s", 2),
+        Column("start_cpu_seconds", "start CPU s", 2),
         Column("resident_mb", "resident MB", 0),
         Column("first_us", "resolution µs", 1),
         Column("again_us", "again µs", 1),

@@ -34,7 +34,12 @@ def _started(arena: Arena, upstream: UpstreamAt, name: str, build: Builder, numb
         with arena.started(build, upstream, pause_seconds=PAUSE_SECONDS) as contender:
             seconds = time.perf_counter() - began
             assert contender.process is not None
-            values = {"seconds": seconds, "resident_mb": contender.process.resident_mb()}
+            process = contender.process
+            values = {
+                "seconds": seconds,
+                "cpu_seconds": process.cpu_seconds(),
+                "resident_mb": process.resident_mb(),
+            }
             return Sample(table="startup", target=name, round=number, values=values)
     except StartError as error:
         if name == GATEWAY:
@@ -68,6 +73,7 @@ STARTUP = Table(
     columns=(
         Column("seconds", "seconds", 2),
         Column("seconds", "gateway ÷ this", 2, "ratio"),
+        Column("cpu_seconds", "CPU s", 2),
         Column("resident_mb", "resident MB", 1),
         Column("resident_mb", "gateway ÷ this", 2, "ratio"),
     ),
