@@ -30,8 +30,8 @@ format: $(VENV)/.installed-dev  ## put the code into shape
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## compare with other proxies on this machine
-	@$(BIN)/python -m bench
+bench: $(VENV)/.installed-dev  ## compare with other proxies on this machine; QUICK=1: in minutes, WRITE=docs: as a page
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(WRITE),--write $(WRITE))
 
 schema: $(VENV)/.installed  ## write config/gateway.schema.json anew
 	@$(BIN)/gateway schema > config/gateway.schema.json

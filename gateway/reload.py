@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
@@ -23,8 +24,19 @@ LOOK_EACH_SECONDS = 0.25
 Fingerprint = tuple[int, int, int]
 
 
+class Watched(NamedTuple):
+    """A file, and what it was like just before it was read: a change since then is one to hear of."""
+
+    path: Path
+    fingerprint: Fingerprint | None
+
+    @classmethod
+    def now(cls, path: Path) -> Watched:
+        return cls(path, fingerprint(path))
+
+
 class Reloader:
-    """Keeps a running gateway in step with its file.
+    """Keeps a running gateway in step with its file, which `watched` was before `settings` were read from it.
 
     `apply` swaps new settings in; it is called on the event loop and must not fail. `problems` are those of the file as
     it stands, empty while it is the one that is served; `loaded_at` is when the served one was read.
@@ -32,13 +44,13 @@ class Reloader:
 
     def __init__(
         self,
-        path: Path,
+        watched: Watched,
         environ: Mapping[str, str],
         settings: Settings,
         apply: Callable[[Settings], None],
         log: FilteringBoundLogger,
     ) -> None:
-        self.path = path
+        self.path = watched.path
         self.settings = settings
         self.problems: tuple[str, ...] = ()
         self.loaded_at = datetime.now(UTC)
@@ -47,12 +59,11 @@ class Reloader:
         self._environ = environ
         self._apply = apply
         self._log = log
-        self._seen = fingerprint(path)
+        self._seen = watched.fingerprint
         self._one_at_a_time = asyncio.Lock()
 
     async def watch(self) -> None:
         """Runs until cancelled. A change counts once the file has kept still for one look: writing takes a moment."""
-        await self.catch_up()
         moving = self._seen
         while True:
             await asyncio.sleep(LOOK_EACH_SECONDS)
@@ -60,17 +71,6 @@ class Reloader:
             if found != self._seen and found == moving and found is not None:
                 await self.reload()
             moving = found
-
-    async def catch_up(self) -> None:
-        """Finds a change made after the served settings were read and before there was anyone to watch."""
-        async with self._one_at_a_time:
-            try:
-                fresh = await asyncio.to_thread(load_settings, self.path, self._environ)
-            except ConfigError:
-                self._seen = None  # told at the first look
-                return
-        if fresh != self.settings:
-            await self.reload()
 
     async def reload(self) -> bool:
         """Reads the file now. True where it is served from here on; a broken one changes nothing and is told."""

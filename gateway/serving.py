@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
@@ -19,7 +18,7 @@ from gateway.config import Settings
 from gateway.handover import Successor
 from gateway.metrics import Crew
 from gateway.readings import own_samples
-from gateway.reload import Reloader
+from gateway.reload import Reloader, Watched
 from gateway.retiring import retire
 from gateway.server import Server
 from gateway.service import tell_service_manager
@@ -56,7 +55,7 @@ async def serve(
     log: FilteringBoundLogger,
     sock: socket.socket,
     *,
-    watched: Path | None = None,
+    watched: Watched | None = None,
     crew: Path | None = None,
     ready: Ready | None = None,
     upgrade: Upgrade | None = None,
@@ -114,7 +113,7 @@ def base_url(sock: socket.socket) -> tuple[str, int]:
 
 
 @contextlib.asynccontextmanager
-async def reloading(state: State, server: Server, watched: Path | None) -> AsyncIterator[None]:
+async def reloading(state: State, server: Server, watched: Watched | None) -> AsyncIterator[None]:
     """While it lasts, the file is watched and SIGHUP reads it again."""
     if watched is None:
         yield

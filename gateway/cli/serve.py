@@ -23,6 +23,7 @@ from gateway.demo import run_demo
 from gateway.errors import ConfigError
 from gateway.handover import Predecessor, Successor
 from gateway.logs import LibraryLogs, LogFormat, make_logger
+from gateway.reload import Watched
 from gateway.service import tell_service_manager
 from gateway.serving import LISTEN_BACKLOG, listening_socket, serve
 from gateway.workers import Supervisor
@@ -47,6 +48,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     # Until somebody listens to them they must not end the process: the file is about to be read anyway.
     for number in (signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    watched = Watched.now(Path(arguments.config))
     settings = settings_of(arguments)
     log = _log(arguments)
     server = settings.server
@@ -57,7 +59,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         # One process at a time holds the records and the limits' counts. Who connects by then waits in the queue.
         predecessor.say_ready()
         predecessor.wait_for_its_end()
-    serving = _Serving(settings, log, sock, Path(arguments.config), predecessor)
+    serving = _Serving(settings, log, sock, watched, predecessor)
     if server.workers == 1:
         serving.run(upgrade=serving.successor)
         return 0
@@ -88,13 +90,13 @@ class _Serving:
         settings: Settings,
         log: FilteringBoundLogger,
         sock: socket.socket,
-        path: Path,
+        watched: Watched,
         predecessor: Predecessor | None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._sock = sock
-        self._path = path
+        self._watched = watched
         self._predecessor = predecessor
         self.crew: Path | None = None
 
@@ -103,7 +105,7 @@ class _Serving:
             self._settings,
             self._log,
             self._sock,
-            watched=self._path,
+            watched=self._watched,
             crew=self.crew,
             ready=self._ready,
             upgrade=upgrade,
@@ -113,8 +115,10 @@ class _Serving:
     def run_worker(self) -> int:
         """One worker's life; its exit code. One that replaces another begins with the file as it is by then, if that is
         valid."""
-        with contextlib.suppress(ConfigError):
-            self._settings = load_settings(self._path, os.environ)
+        found = Watched.now(self._watched.path)
+        if found != self._watched:
+            with contextlib.suppress(ConfigError):
+                self._settings, self._watched = load_settings(found.path, os.environ), found
         try:
             self.run()
         except ConfigError as error:

@@ -1,0 +1,70 @@
+"""How long the gateway takes from a request's headers to caller, model and grant, with nothing else going on.
+
+python -m bench.resolution      reads a `Resolution` as JSON from stdin; prints `Found` as JSON
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+import uvloop
+from multidict import CIMultiDict
+
+from bench.wire import MODEL
+from gateway.app import running_state
+from gateway.config import load_settings
+from gateway.grants.resolve import Named, resolve
+from gateway.state import State
+
+NAMED = Named(None, MODEL, True)
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    configuration: str  # a gateway.yaml; nobody may use its folder meanwhile
+    keys: list[str]
+    look_ups: int
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Means of one look-up. `again`: right after the first, while the caller is remembered."""
+
+    first_us: float
+    again_us: float
+
+
+async def measure(job: Resolution) -> Found:
+    settings = load_settings(job.configuration, os.environ)
+    keys = random.sample(job.keys, len(job.keys))
+    requests = [CIMultiDict({"authorization": f"Bearer {key}"}) for key in keys]
+    async with running_state(settings, structlog.get_logger()) as state:
+        await _resolve_all(state, requests[:1])  # what is made when first used
+        first_us = await _resolve_all(state, requests)
+        again_us = await _resolve_all(state, (requests[-50:] * job.look_ups)[: job.look_ups])
+        return Found(first_us, again_us)
+
+
+async def _resolve_all(state: State, requests: Sequence[CIMultiDict[str]]) -> float:
+    """Mean CPU µs of one: nothing is waited for, and a busy machine plays no part."""
+    began = time.process_time()
+    for headers in requests:
+        caller = await state.authenticator.caller(headers, "ai:use")
+        resolve(caller, await state.store.catalogue(), NAMED, unknown_is_assigned=True)
+    return (time.process_time() - began) / len(requests) * 1e6
+
+
+def main() -> None:
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Resolution)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(measure(job))
+    sys.stdout.buffer.write(msgspec.json.encode(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""What the tables make of samples: pairs within a round, medians, verdicts, charts. No process is started."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.chart import Bar, bars
+from bench.goals import GOALS, Goal, judge
+from bench.proxies import PEERS
+from bench.report import make_rows
+from bench.rows import Row
+from bench.samples import Sample
+from bench.tables import TABLES
+from bench.wire import DONE, Expected, stream_events
+
+
+def sample(target: str, number: int, **values: float) -> Sample:
+    return Sample(table="requests", target=target, round=number, values=values)
+
+
+def rows_of(*samples: Sample) -> dict[str, Row]:
+    return {row.target: row for row in make_rows(samples)}
+
+
+def test_a_ratio_is_taken_within_a_round_and_only_then_its_median() -> None:
+    drifting = [sample("gateway", 1, cpu_us=100), sample("caddy", 1, cpu_us=200)]
+    drifting += [sample("gateway", 2, cpu_us=300), sample("caddy", 2, cpu_us=600)]
+    ratio = rows_of(*drifting)["caddy"].ratios["cpu_us"]
+    assert (ratio.low, ratio.median, ratio.high) == (0.5, 0.5, 0.5)
+
+
+def test_a_target_with_fewer_rounds_is_compared_in_those_that_it_has() -> None:
+    rows = rows_of(sample("gateway", 1, cpu_us=100), sample("gateway", 2, cpu_us=900), sample("slow", 1, cpu_us=1000))
+    assert rows["slow"].ratios["cpu_us"].median == 0.1
+    assert rows["gateway"].ratios == {}
+
+
+def test_what_is_added_is_over_direct() -> None:
+    rows = rows_of(sample("direct", 1, p50_ms=0.1), sample("gateway", 1, p50_ms=0.4))
+    assert rows["gateway"].added["p50_ms"].median == pytest.approx(0.3)
+    assert rows["direct"].added == {}
+
+
+def test_a_target_that_used_no_time_that_could_be_counted_has_no_ratio() -> None:
+    rows = rows_of(sample("gateway", 1, cpu_us=100), sample("nginx", 1, cpu_us=0))
+    assert rows["nginx"].ratios == {}
+
+
+def test_a_goal_is_met_at_its_bound_and_unknown_where_nothing_was_measured() -> None:
+    goal = Goal(what="CPU", table="requests", field="cpu_us", most=100)
+    rows = make_rows([sample("gateway", 1, cpu_us=100)])
+    assert judge(goal, rows).is_met is True
+    assert judge(Goal(what="CPU", table="requests", field="cpu_us", most=99), rows).is_met is False
+    assert judge(Goal(what="CPU", table="events", field="cpu_us", most=99), rows).is_met is None
+
+
+def test_every_goal_is_about_a_field_that_its_table_shows() -> None:
+    for goal in GOALS:
+        assert goal.field in {column.field for column in TABLES[goal.table].columns}, goal
+
+
+def test_every_table_draws_a_field_that_it_shows_and_every_peer_is_in_tables_that_exist() -> None:
+    assert all(table.chart in {column.field for column in table.columns} for table in TABLES.values())
+    assert all(peer.tables <= TABLES.keys() for peer in PEERS.values())
+
+
+def test_a_bar_that_would_dwarf_the_others_is_cut() -> None:
+    svg = bars("CPU", "µs", [Bar("gateway", 10, "10"), Bar("a < b", 20, "20"), Bar("huge", 5000, "5,000")], "gateway")
+    root = ElementTree.fromstring(svg)
+    widths = [float(each.get("width", 0)) for each in root.findall("{*}rect")[1:]]
+    assert widths == sorted(widths)
+    assert widths[0] > widths[2] / 5
+    assert len(root.findall("{*}path")) == 1
+    assert "5,000  (500 ×)" in svg
+
+
+def test_an_exact_answer_is_compared_to_the_byte_and_another_by_its_words() -> None:
+    events = stream_events(4)
+    reworded = b"".join(event.replace(b'"id":"chatcmpl-bench"', b'"id":"another"') for event in events)
+    assert Expected("stream", 4, byte_exact=True).is_met_by(200, b"".join(events))
+    assert not Expected("stream", 4, byte_exact=True).is_met_by(200, reworded)
+    assert Expected("stream", 4, byte_exact=False).is_met_by(200, reworded)
+    assert not Expected("stream", 4, byte_exact=False).is_met_by(200, events[0] + DONE)
+    assert not Expected("stream", 4, byte_exact=False).is_met_by(200, b"<html>")
+    assert not Expected("stream", 4, byte_exact=False).is_met_by(502, reworded)
