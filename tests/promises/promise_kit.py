@@ -54,7 +54,7 @@ async def until_taken(request: Received) -> None:
     wanted = f"{_as_kernel_writes(theirs)} {_as_kernel_writes(ours)} "
     async with asyncio.timeout(5):
         while _unread_bytes(wanted):  # noqa: ASYNC110  # the kernel tells nobody when another process reads
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 def _as_kernel_writes(address: tuple[str, int]) -> str:
