@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from kit import FakeUpstream, GatewayProcess, Received, Reply, Wire, as_openai
+from kit import FakeUpstream, GatewayProcess, Received, as_openai
 from kit.upstream import Behaviour
 
 TORTURE = bool(os.environ.get("GATEWAY_TORTURE"))
 # Two processes and the test share the machine with other tests: what a bound in milliseconds is given on top.
 SCHEDULING_SECONDS = 0.050
+_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 
 
 def rounds(short: int, long: int) -> int:
@@ -49,35 +52,26 @@ async def gateway(directory: Path, settings: dict[str, Any]) -> AsyncIterator[Ga
 
 async def until_taken(request: Received) -> None:
     """Waits until the gateway has read every byte that was sent, so that what follows is another read of its own."""
-    ours = request.connection.transport.get_extra_info("sockname")
-    theirs = request.connection.transport.get_extra_info("peername")
-    wanted = f"{_as_kernel_writes(theirs)} {_as_kernel_writes(ours)} "
+    transport = request.connection.transport
+    asked = _question(transport.get_extra_info("peername"), transport.get_extra_info("sockname"))
     async with asyncio.timeout(5):
-        while _unread_bytes(wanted):  # noqa: ASYNC110  # the kernel tells nobody when another process reads
-            await asyncio.sleep(0.001)
+        while _unread_bytes(asked):  # noqa: ASYNC110  # the kernel tells nobody when another process reads
+            await asyncio.sleep(0)
 
 
-def _as_kernel_writes(address: tuple[str, int]) -> str:
-    host = bytes(map(int, address[0].split(".")))
-    return f"{host[::-1].hex().upper()}:{address[1]:04X}"
+def _question(theirs: tuple[str, int], ours: tuple[str, int]) -> bytes:
+    """What `ss` asks the kernel (sock_diag(7)) about one socket: that with these ends, in whatever state."""
+    source, target = (socket.inet_aton(host).ljust(16, b"\0") for host, _ in (theirs, ours))
+    ends = struct.pack(">HH", theirs[1], ours[1]) + source + target
+    wanted = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, 0xFFFFFFFF)
+    body = wanted + ends + struct.pack("=III", 0, 0xFFFFFFFF, 0xFFFFFFFF)
+    return struct.pack("=IHHII", 16 + len(body), _SOCK_DIAG_BY_FAMILY, 1, 0, 0) + body
 
 
-def _unread_bytes(wanted: str) -> int:
-    with open("/proc/net/tcp") as table:
-        for line in table:
-            if wanted in line:
-                return int(line.split()[4].partition(":")[2], 16)
-    return 0
-
-
-async def whole_conversation(wire: Wire) -> bytes:
-    """Every byte that comes until the connection ends."""
-    return await wire.ended()
-
-
-async def reply_or_none(wire: Wire) -> Reply | None:
-    """An answer, or None where the connection ended instead."""
-    try:
-        return await wire.reply()
-    except (ConnectionError, asyncio.IncompleteReadError):
-        return None
+def _unread_bytes(asked: bytes) -> int:
+    """What the kernel still holds for the reader; 0 as well where the socket is gone."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as kernel:
+        kernel.send(asked)
+        told = kernel.recv(4096)
+    kind: int = struct.unpack_from("=H", told, 4)[0]
+    return int(struct.unpack_from("=I", told, 72)[0]) if kind == _SOCK_DIAG_BY_FAMILY else 0
