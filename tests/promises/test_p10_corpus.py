@@ -75,7 +75,9 @@ async def test_an_input_gets_its_answer_in_time(target: GatewayProcess, one: Inp
 
 async def test_all_of_them_at_once_and_in_pieces(target: GatewayProcess, dice: random.Random) -> None:
     """In any order, several beside each other, cut anywhere: the same answers, but no bound on time."""
-    rows = [row for row in TABLE if not row.is_paced and not row.whole] * rounds(1, 30)
+    # Whoever still sends a head that was refused half-way may see a reset instead of the answer.
+    cuttable = [row for row in TABLE if not (row.is_paced or row.whole or row.code == "headers_too_large")]
+    rows = cuttable * rounds(1, 30)
     dice.shuffle(rows)
 
     async def player() -> None:
