@@ -21,7 +21,7 @@ A map of the house, from the top floor down; imports point downward only.
     trace        traceparent, passed on
     sse          bytes in, events out               openai/     wire shapes, rewriting a body
     addresses    where endpoints may lead           logs        structlog
-    crowd        how many clients may be connected
+    crowd        how many clients may be connected  heads       of requests: what is refused in them
     errors, types
 """
 

@@ -12,6 +12,7 @@ from multidict import istr
 from gateway import openai
 from gateway.calls import CLIENT_GONE, Call
 from gateway.errors import FeatureDisabled, GatewayError, InternalError, ShuttingDown
+from gateway.heads import refuse_ambiguous
 from gateway.panel import flat_body
 from gateway.routes.table import Hit, Router, error_shape, is_ai_path
 from gateway.server import Answer, Headers, Reply, Request
@@ -79,6 +80,7 @@ class Dispatcher:
 
     async def _answer(self, request: Request, call: Call) -> Reply:
         state = self._state
+        refuse_ambiguous(request.headers, http11=request.http11)
         if call.method == "OPTIONS" and is_preflight(state.settings.server.cors_origins, request.headers):
             return preflight_answer(request.headers, call)
         moment = state.moment

@@ -7,7 +7,7 @@ import contextlib
 
 from multidict import istr
 
-from gateway.errors import BodyTooLarge, ClientTooSlow
+from gateway.errors import BodyTooLarge, ClientTooSlow, InvalidHttp
 from gateway.server.replies import Request
 
 # An upload slower than this, beyond its first `body` seconds, is taken for an attack (compare Apache's MinRate).
@@ -31,6 +31,9 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float) -> byte
     content = request.content
     if content.is_eof():
         return content.read_nowait(-1)
+    if request.connection.half_closed:
+        request.connection.give_up_on_body()
+        raise unfinished()
     parts: list[bytes] = []
     size = 0
     started = asyncio.get_running_loop().time()
@@ -53,6 +56,11 @@ def _ask_for_body(request: Request) -> None:
     if transport is not None and not transport.is_closing():
         with contextlib.suppress(RuntimeError):
             transport.write(_CONTINUE)
+
+
+def unfinished() -> InvalidHttp:
+    """What is said of a body after which a FIN came too early."""
+    return InvalidHttp("The request's body ended before it was whole.", headers=(("connection", "close"),))
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -12,6 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateway.crowd import Crowd, TurnedAway
 from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, InternalError, InvalidHttp
+from gateway.heads import Trailers
+from gateway.server.bodies import unfinished
 from gateway.server.replies import Answer, Headers, Reply, Request
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -88,6 +90,7 @@ class Connection(web.RequestHandler):
         "_on_pressure",
         "_request",
         "_server",
+        "_trailers",
         "_write_timer",
         "_written_left",
         "answer_fields",
@@ -97,6 +100,7 @@ class Connection(web.RequestHandler):
     def __init__(self, server: Server, **kwargs: Any) -> None:
         super().__init__(server, lingering_time=LINGERING_SECONDS, **kwargs)
         self._server = server
+        self._trailers = Trailers()
         self._request: Request | None = None  # the one that is being served
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -116,6 +120,11 @@ class Connection(web.RequestHandler):
             self._cancel_request()
         elif on_pressure is not None and self._paused:
             on_pressure(True)
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether no further request will be taken from this connection."""
+        return self.half_closed or self._close
 
     def unwatch(self) -> None:
         self._on_gone = self._on_pressure = None
@@ -231,10 +240,13 @@ class Connection(web.RequestHandler):
     # -- asyncio's callbacks
 
     def data_received(self, data: bytes) -> None:
+        queued = len(self._messages)
         super().data_received(data)
+        if self._trailers.may_come or len(self._messages) > queued:
+            self._look_for_trailers(data, queued)
         if self._messages:
             self._refuse_broken_body()
-        elif self._head_timer is None and not self._request_in_progress and data and not self._close:
+        elif self._head_timer is None and data and not self._close and not self._is_at_work():
             self._head_timer = self._loop.call_later(self._server.head_seconds, self._head_timed_out)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # aiohttp declares None, asyncio allows bool
@@ -243,7 +255,8 @@ class Connection(web.RequestHandler):
         if self._on_gone is not None:
             self._on_gone()
             return False
-        if self._messages or self._request_in_progress:
+        if self._is_at_work():
+            self._refuse_unfinished_body()
             self.close()
             return True
         return False
@@ -290,6 +303,25 @@ class Connection(web.RequestHandler):
             self.give_up_on_body()
             request.content.set_exception(_parser_fault(broken))
 
+    def _is_at_work(self) -> bool:
+        """Whether there is a request, be it one whose answer is out and whose body is still drained."""
+        return bool(self._messages) or self._request_in_progress or (self._waiter is None and self._request_count > 0)
+
+    def _refuse_unfinished_body(self) -> None:
+        """After a FIN a body that is not whole never will be: nobody waits until its time is over."""
+        request = self._request
+        if request is not None and not request.content.is_eof():
+            self.give_up_on_body()
+            request.content.set_exception(unfinished())
+
+    def _look_for_trailers(self, data: bytes, queued: int) -> None:
+        """Ends the connection after a request with trailers. `queued` requests were there before `data`."""
+        served, goes_on = self._trailers.read(data, [self._messages[n] for n in range(queued, len(self._messages))])
+        while len(self._messages) > queued + served:
+            self._messages.pop()
+        if not goes_on:
+            self.close()
+
     def _head_timer_ends(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -297,7 +329,7 @@ class Connection(web.RequestHandler):
 
     def _head_timed_out(self) -> None:
         self._head_timer = None
-        if self.transport is None or self._request_in_progress or self._messages:
+        if self.transport is None or self._is_at_work():
             return
         self._refuse(ClientTooSlow("The request's head did not arrive in time."))
         self.transport.close()

@@ -83,7 +83,7 @@ class Reply:
 
     def _attach(self, request: Request) -> Connection:
         self._connection = connection = request.connection
-        if not request.keep_alive or connection.half_closed:
+        if not request.keep_alive or connection.ends_here:
             self.keep_alive = False
         return connection
 

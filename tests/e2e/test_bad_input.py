@@ -335,3 +335,13 @@ async def trickling(wire: Wire, data: bytes) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_rest_of_a_refused_body_is_no_head_that_is_late(strict: Stage) -> None:
+    """What still comes of a body after its refusal is drained without a second answer, beyond the time for heads."""
+    async with Wire.open(strict.port) as wire:
+        await wire.send(request_bytes("POST", CHAT, key=KEYS["user"], headers=[("content-length", str(33 * MEGABYTE))]))
+        assert_error(await wire.reply(), 413, "request_too_large")
+        async with trickling(wire, b" " * 20):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(wire.reader.read(1), 0.8)

@@ -229,3 +229,63 @@ async def test_a_body_that_nobody_needed_is_not_taken_for_a_request(stage: Stage
         await wire.send(request_bytes("POST", CHAT, b"{" + b" " * (5 << 20)))
         await wire.send(chat_request(stage.model()))
         assert [(await wire.reply()).status for _ in range(3)] == [200, 401, 200]
+
+
+# --- what could come from somebody else behind a shared proxy
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one write", "two writes"])
+async def test_a_trailer_never_becomes_a_field_of_the_next_request(stage: Stage, together: bool) -> None:
+    """aiohttp's parser would put it there: with `authorization`, one client could ask in the name of another."""
+    body = chat_request(stage.model()).partition(b"\r\n\r\n")[2]
+    head = request_bytes("POST", CHAT, key=KEYS["user"], headers=[("transfer-encoding", "chunked")])
+    first = head + b"%x\r\n%s\r\n0\r\nx-request-id: planted\r\n\r\n" % (len(body), body)
+    second = request_bytes("GET", "/v1/models", key=KEYS["user"])
+    async with Wire.open(stage.port) as wire:
+        await wire.send(first + second if together else first)
+        reply = await wire.reply()
+        assert (reply.status, reply.header("connection")) == (200, "close")
+        assert await wire.ended() == b""
+    assert not [line for line in stage.gateway.logs if line.get("client_request_id") == "planted"]
+
+
+async def test_a_chunked_request_without_trailers_keeps_its_connection(stage: Stage) -> None:
+    """Several of them, one after the other, in two reads each."""
+    body = chat_request(stage.model()).partition(b"\r\n\r\n")[2]
+    head = request_bytes("POST", CHAT, key=KEYS["user"], headers=[("transfer-encoding", "chunked")])
+    async with Wire.open(stage.port) as wire:
+        for _ in range(3):
+            await wire.send(head + b"%x\r\n%s\r\n0\r" % (len(body), body))
+            await stage.get("/healthz")  # when this is answered, the first part has been read
+            await wire.send(b"\n\r\n")
+            assert (await wire.reply()).status == 200
+
+
+async def test_a_body_that_ends_early_is_told_at_once(stage: Stage) -> None:
+    """A FIN in the middle of it: nobody waits for `body` seconds until the rest comes, which never will."""
+    async with Wire.open(stage.port) as wire:
+        await wire.send(request_bytes("POST", CHAT, key=KEYS["user"], headers=[("content-length", "100")]) + b"{")
+        wire.half_close()
+        reply = await wire.reply()
+        assert (reply.status, reply.error()["code"]) == (400, "invalid_http")
+        assert await wire.ended() == b""
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"host: x\r\ntransfer-encoding: gzip, chunked\r\n",
+        b"host: x\r\ntransfer-encoding:\r\ncontent-length: 4\r\n",
+        b"host: a b/c@d\r\ncontent-length: 4\r\n",
+        b"host: x\r\nauthorization: Bearer sk-nobody\r\ncontent-length: 4\r\n",
+    ],
+    ids=["a coding nobody undoes", "an empty coding", "no host", "two keys"],
+)
+async def test_a_head_with_two_meanings_is_refused(stage: Stage, lines: bytes) -> None:
+    """As RFC 9112 and nginx have it; the connection ends."""
+    async with Wire.open(stage.port) as wire:
+        key = f"authorization: Bearer {KEYS['user']}\r\n".encode()
+        await wire.send(b"POST " + CHAT.encode() + b" HTTP/1.1\r\n" + key + lines + b"\r\n4\r\nabcd\r\n0\r\n\r\n")
+        reply = await wire.reply()
+        assert (reply.status, reply.error()["code"]) == (400, "invalid_http")
+        assert await wire.ended() == b""

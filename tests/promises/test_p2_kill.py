@@ -6,7 +6,6 @@ import asyncio
 import collections
 import contextlib
 import itertools
-import os
 import random
 import resource
 import signal
@@ -40,8 +39,9 @@ from kit.books import acting_for, ask_for, rows, stored, until
 from kit.postgres import PrivatePostgres, private_postgres
 from kit.stage import endpoint, model
 from kit.wire import DEADLINE_SECONDS
+from promise_kit import rounds, upstream_with
 
-KILLS = 200 if os.environ.get("GATEWAY_TORTURE") else 20
+KILLS = rounds(12, 200)
 LINEAGES = 2  # gateways with a directory each, killed and started again side by side
 CLIENTS = 8
 MOST_REQUESTS_IN_A_LIFE = 150
@@ -59,16 +59,6 @@ PLANS: dict[str, tuple[str, set[str]]] = {
     "stall": ("", {"interrupted"}),
 }
 WEIGHTS = (40, 30, 8, 8, 10, 4)
-
-
-@asynccontextmanager
-async def running_upstream(behaviour: Any = None) -> AsyncIterator[FakeUpstream]:
-    upstream = await FakeUpstream.start(behaviour or as_openai())
-    try:
-        yield upstream
-    finally:
-        await upstream.close()
-    assert upstream.faults == []
 
 
 def settings(upstream: FakeUpstream, **sections: Any) -> dict[str, Any]:
@@ -201,17 +191,17 @@ class Lineage:
             assert (row["total_tokens"], row["usage_source"]) == (USAGE["total_tokens"], "reported")
 
 
-async def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path) -> None:
+async def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, dice: random.Random) -> None:
     """Killed again and again under load: each request that an upstream saw has one row, with the right outcome."""
     async with asyncio.TaskGroup() as lineages:
         for number in range(LINEAGES):
             directory = tmp_path / str(number)
             directory.mkdir()
-            lineages.create_task(_killed_again_and_again(directory, random.Random()))
+            lineages.create_task(_killed_again_and_again(directory, random.Random(dice.random())))
 
 
 async def _killed_again_and_again(directory: Path, dice: random.Random) -> None:
-    async with running_upstream(as_planned) as upstream:
+    async with upstream_with(as_planned) as upstream:
         lineage = Lineage(upstream, directory, dice)
         for _ in range(KILLS // LINEAGES):
             await lineage.life()
@@ -274,7 +264,7 @@ async def assert_each_once(gateway: GatewayProcess, answered: list[str]) -> None
 
 async def test_a_locked_sqlite_file_delays_and_loses_nothing(tmp_path: Path) -> None:
     """Another process holds the file: requests are served all the while, and everything arrives afterwards."""
-    async with running_upstream() as upstream, GatewayProcess.start(settings(upstream), tmp_path) as gateway:
+    async with upstream_with() as upstream, GatewayProcess.start(settings(upstream), tmp_path) as gateway:
         async with load_on(gateway) as answered:
             await more_of(answered)
             with closing(sqlite3.connect(tmp_path / "data" / "usage.db", timeout=10, isolation_level=None)) as other:
@@ -289,7 +279,7 @@ async def test_postgresql_may_die_and_come_back_under_load(tmp_path: Path, postg
     """The server stops without a word; nobody's request fails, and each has one row once it is back."""
     url = postgres.new_database().reveal()
     async with (
-        running_upstream() as upstream,
+        upstream_with() as upstream,
         GatewayProcess.start(settings(upstream, usage={"url": url}), tmp_path) as gateway,
     ):
         async with load_on(gateway) as answered:
@@ -317,7 +307,7 @@ def allow_files_of(gateway: GatewayProcess, size_bytes: int) -> None:
 
 async def test_a_full_disk_refuses_new_requests_and_loses_none_that_run(tmp_path: Path) -> None:
     """503 ledger_unavailable without asking an upstream; a stream under way ends well and is in the ledger later."""
-    async with running_upstream() as upstream, GatewayProcess.start(settings(upstream), tmp_path) as gateway:
+    async with upstream_with() as upstream, GatewayProcess.start(settings(upstream), tmp_path) as gateway:
         asked, release = upstream.endpoint("m"), asyncio.Event()
         assert (await ask_for(gateway, "load", ask("m"), tag="before")).status == 200
         asked.replies(events(delta("a"), release, usage_only(), DONE))
@@ -352,7 +342,7 @@ async def until_served(gateway: GatewayProcess) -> None:
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["stop", "kill -9"])
 async def test_an_end_while_the_database_is_away_loses_nothing(tmp_path: Path, end: signal.Signals) -> None:
     """The journal keeps what the database never saw, over a stop as over a kill; the next start brings it in."""
-    async with running_upstream() as upstream:
+    async with upstream_with() as upstream:
         away = {"url": "postgresql://gateway@127.0.0.1:1/usage"}
         async with GatewayProcess.start(settings(upstream, usage=away), tmp_path) as gateway:
             for number in range(20):
@@ -365,7 +355,7 @@ async def test_an_end_while_the_database_is_away_loses_nothing(tmp_path: Path, e
 
 async def test_a_client_that_leaves_as_its_request_is_admitted_has_its_row(tmp_path: Path) -> None:
     """Sixty clients gone at once, some before the upstream was asked: what it saw is written down, as cancelled."""
-    async with running_upstream(raw(asyncio.Event())) as upstream:
+    async with upstream_with(raw(asyncio.Event())) as upstream:
         async with GatewayProcess.start(settings(upstream), tmp_path) as gateway:
 
             async def its_request(number: int) -> None:

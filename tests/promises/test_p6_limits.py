@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
-from kit import DONE, KEYS, FakeUpstream, GatewayProcess, Received, Wire, as_openai, ask, config, events, request_bytes
+from kit import DONE, KEYS, FakeUpstream, GatewayProcess, Received, Wire, ask, config, events, request_bytes
 from kit.answers import delta, full
 from kit.books import acting_for, ask_for, fresh_user, rows, stored
 from kit.stage import Record, endpoint, model
 from kit.wire import DEADLINE_SECONDS
+from promise_kit import rounds, upstream_with
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CLIENTS = 64
+USERS = rounds(1, 25)  # one after the other, each at full speed against a count of its own
 LIMITS: dict[str, Record] = {
     "hundred": {"requests": 100, "period": "month"},
     "rpm": {"rpm": 50},
@@ -35,16 +37,6 @@ LIMITS: dict[str, Record] = {
 def models(upstream: FakeUpstream) -> Iterator[Record]:
     for name, limits in LIMITS.items():
         yield model(name, [endpoint(upstream, name)], limits=limits)
-
-
-@asynccontextmanager
-async def running_upstream() -> AsyncIterator[FakeUpstream]:
-    upstream = await FakeUpstream.start(as_openai())
-    try:
-        yield upstream
-    finally:
-        await upstream.close()
-    assert upstream.faults == []
 
 
 @asynccontextmanager
@@ -63,7 +55,7 @@ class Scene(NamedTuple):
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     """One gateway for the tests that do not end it; each has users of its own."""
     directory = tmp_path_factory.mktemp("p6")
-    async with running_upstream() as upstream, gateway_before(upstream, directory) as gateway:
+    async with upstream_with() as upstream, gateway_before(upstream, directory) as gateway:
         yield Scene(upstream, gateway)
 
 
@@ -95,11 +87,12 @@ async def crowd(
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 async def test_exactly_a_hundred_of_64_parallel_clients_requests_pass(scene: Scene, stream: bool) -> None:
     """256 requests at full speed against `requests: 100`: not one more, and not one less."""
-    asked, user = scene.upstream.endpoint("hundred").requests, fresh_user()
-    before = len(asked)
-    assert await crowd(scene.gateway, user, ask("hundred", stream=stream), each=4) == {200: 100, 429: 156}
-    assert len(asked) - before == 100
-    assert len(await rows(scene.gateway, user, 100)) == 100
+    for _ in range(USERS):
+        asked, user = scene.upstream.endpoint("hundred").requests, fresh_user()
+        before = len(asked)
+        assert await crowd(scene.gateway, user, ask("hundred", stream=stream), each=4) == {200: 100, 429: 156}
+        assert len(asked) - before == 100
+        assert len(await rows(scene.gateway, user, 100)) == 100
 
 
 @pytest.mark.parametrize(("name", "pass_it"), [("rpm", 50), ("both", 30)])
@@ -166,7 +159,7 @@ async def test_tokens_are_overrun_by_the_last_admitted_request_alone(scene: Scen
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["stop", "kill -9"])
 async def test_totals_survive_a_restart(tmp_path: Path, end: signal.Signals) -> None:
     """60 of 100 are used, three more are under way when the process ends: its successor lets the rest pass, no more."""
-    async with running_upstream() as upstream:
+    async with upstream_with() as upstream:
         asked = upstream.endpoint("stepped")
         async with gateway_before(upstream, tmp_path) as gateway:
             await asyncio.gather(*(ask_for(gateway, "crowd", ask("stepped")) for _ in range(60)))
@@ -195,7 +188,7 @@ async def cut_off(gateway: GatewayProcess, body: dict[str, Any]) -> None:
 
 async def test_what_a_killed_process_had_reserved_comes_back(tmp_path: Path) -> None:
     """A reservation that held the whole quota dies with its process."""
-    async with running_upstream() as upstream:
+    async with upstream_with() as upstream:
         asked = upstream.endpoint("held").replies(events(delta("a"), asyncio.Event()))
         async with gateway_before(upstream, tmp_path) as gateway, asyncio.TaskGroup() as clients:
             clients.create_task(cut_off(gateway, ask("held", stream=True, max_tokens=10_000)))
