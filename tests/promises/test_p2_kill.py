@@ -41,7 +41,7 @@ from kit.stage import endpoint, model
 from kit.wire import DEADLINE_SECONDS
 from promise_kit import rounds, upstream_with
 
-KILLS = rounds(12, 200)
+KILLS = rounds(20, 200)
 LINEAGES = 2  # gateways with a directory each, killed and started again side by side
 CLIENTS = 8
 MOST_REQUESTS_IN_A_LIFE = 150
