@@ -1,0 +1,201 @@
+"""One mode, from the first request to the last row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from kit import KEYS
+from kit.books import stored
+
+from gateway.demo.faults import BY_NAME
+from torture.book import Book
+from torture.clients import Client
+from torture.gauges import Holding, Samples, at_rest, still_reserved
+from torture.house import ADMIN_KEY, House
+from torture.options import Options
+from torture.troubles import Troubles
+
+Say = Callable[[str], None]
+
+_PROGRESS_SECONDS = 10.0
+# A cache that fills, an allocator that keeps what it has. A leak of a few bytes a request exceeds it in half an hour.
+GROWTH_MB, GROWTH_PART = 8.0, 0.05
+# A database's or Redis's connection that is opened on demand may stand at one moment and not at another.
+SPARE_DESCRIPTORS, SPARE_TASKS = 4, 2
+_MOST_TOLD = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    wrongs: list[str]
+    told: str  # what was measured
+
+    @property
+    def holds(self) -> bool:
+        return not self.wrongs
+
+
+@dataclass
+class Result:
+    options: Options
+    book: Book
+    troubles: dict[str, int]
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        return all(check.holds for check in self.checks)
+
+
+async def tortured(options: Options, directory: Path, say: Say) -> Result:
+    """Runs one mode in this (empty) directory."""
+    book = Book()
+    async with House.standing(options, directory, book) as house:
+        say(f"{options.mode}: {options.workers} worker(s) on port {house.port}, seed {options.seed}")
+        samples = Samples()
+        async with load(house, book):
+            await asyncio.sleep(options.warm_up_seconds)
+        base = await at_rest(house, book)
+        began = asyncio.get_running_loop().time()
+        troubles = Troubles(house, book)
+        async with load(house, book, partial(samples.take, house), troubles.run):
+            await progress(options, book, troubles, say)
+        await house.up.wait()
+        reserved = await still_reserved(house)
+        rest = await at_rest(house, book)
+        used = await tokens_used(house)
+        exit_code = await house.stop()
+    result = Result(options, book, dict(troubles.done))
+    late = began + options.seconds * 0.6
+    result.checks = [
+        Check("clients got what the contract has for them", book.wrongs, f"{len(book.heard)} requests"),
+        ledger_check(book, directory),
+        totals_check(directory, used),
+        Check("reservations and slots given back", reserved, "none held"),
+        rest_check(base, rest),
+        memory_check(samples, late),
+        Check("stopped well", [] if exit_code == 0 else [f"exit code {exit_code}"], f"exit code {exit_code}"),
+        log_check(house.log_file),
+        faults_check(book),
+    ]
+    return result
+
+
+@asynccontextmanager
+async def load(house: House, book: Book, *beside: Callable[[asyncio.Event], Awaitable[None]]) -> AsyncIterator[None]:
+    """Clients ask while the block lasts, and what is `beside` them runs as long: it is given the end."""
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        for each in beside:
+            group.create_task(_until(each, over))
+        stamp = len(book.heard)
+        for number in range(house.options.clients):
+            group.create_task(Client(stamp + number, house, book).run(over))
+        try:
+            yield
+        finally:
+            over.set()
+
+
+async def _until(what: Callable[[asyncio.Event], Awaitable[None]], over: asyncio.Event) -> None:
+    await what(over)
+
+
+async def progress(options: Options, book: Book, troubles: Troubles, say: Say) -> None:
+    """Lets the time pass, and says now and then how far it is."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while (left := began + options.seconds - loop.time()) > 0:
+        await asyncio.sleep(min(left, _PROGRESS_SECONDS))
+        done = ", ".join(f"{count} {name}" for name, count in sorted(troubles.done.items()))
+        say(
+            f"{options.mode} {loop.time() - began:5.0f} s: {len(book.heard)} requests, {len(book.wrongs)} wrong; {done}"
+        )
+
+
+async def tokens_used(house: House) -> dict[str, float]:
+    """The tokens that limits have counted for the user of most requests, by model."""
+    used = {}
+    for record in house.settings()["models"]:
+        reply = await house.call("GET", f"/api/admin/explain?user=42&model={record['name']}")
+        for each in reply.json()["limits"]:
+            if each["limit"] == "tokens":
+                used[record["name"]] = each["used"]
+    return used
+
+
+def ledger_check(book: Book, directory: Path) -> Check:
+    rows = stored(directory)
+    wrongs = list(book.against(rows))
+    journal = [str(each) for each in (directory / "data" / "journal").iterdir()]
+    return Check("ledger agrees with the independent count", wrongs + journal, f"{len(rows)} rows")
+
+
+def totals_check(directory: Path, used: dict[str, float]) -> Check:
+    ledger: dict[str, float] = dict.fromkeys(used, 0)
+    for row in stored(directory):
+        name = str(row["counted_on"]).removeprefix("user:42:model:id-")
+        if name in ledger and row["answered"]:
+            ledger[name] += row["total_tokens"]
+    wrongs = [f"{name}: {used[name]:.0f} counted, {ledger[name]:.0f} in the ledger" for name in used]
+    wrongs = [each for each, name in zip(wrongs, used, strict=True) if used[name] != ledger[name]]
+    return Check("totals of limits are those of the ledger", wrongs, f"{sum(ledger.values()):.0f} tokens")
+
+
+def rest_check(base: list[Holding], rest: list[Holding]) -> Check:
+    most_tasks = max(each.tasks for each in base) + SPARE_TASKS
+    most_descriptors = max(each.descriptors for each in base) + SPARE_DESCRIPTORS
+    wrongs = [
+        f"{each}; at the beginning {base}"
+        for each in rest
+        if each.in_flight or each.tasks > most_tasks or each.descriptors > most_descriptors
+    ]
+    told = "; ".join(f"{each.tasks} tasks, {each.descriptors} descriptors" for each in rest)
+    return Check("in flight 0, tasks and descriptors back to base", wrongs, told)
+
+
+def memory_check(samples: Samples, since: float) -> Check:
+    grown = samples.growth_mb(since)
+    wrongs = [
+        f"process {pid} grew from {first:.1f} to {last:.1f} MB"
+        for pid, (first, last) in grown.items()
+        if last - first > GROWTH_MB + GROWTH_PART * first
+    ]
+    if not grown:
+        wrongs = ["no process lived long enough to tell"]
+    told = "; ".join(f"{first:.1f} → {last:.1f} MB" for first, last in grown.values())
+    return Check("memory flat over the last two fifths", wrongs, told)
+
+
+def log_check(file: Path) -> Check:
+    lines, wrongs = 0, list[str]()
+    with file.open(encoding="utf-8", errors="replace") as log:
+        for line in log:
+            lines += 1
+            if len(wrongs) < _MOST_TOLD and (fault := _fault_of_line(line)):
+                wrongs.append(f"{fault}: {line[:1500]}")
+    return Check("nothing in the log that should not be there", wrongs, f"{lines} lines")
+
+
+def _fault_of_line(line: str) -> str | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return "not a log line"
+    if "exception" in record:
+        return "an exception"
+    secrets = [*KEYS.values(), ADMIN_KEY]
+    return "a key" if any(secret in line for secret in secrets) else None
+
+
+def faults_check(book: Book) -> Check:
+    met = {name for name, _ in book.faults}
+    missing = sorted(set(BY_NAME) - met)
+    return Check("every fault was met", [f"{each} never came" for each in missing], f"{len(met)} kinds")
