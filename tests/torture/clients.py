@@ -16,6 +16,7 @@ from torture.house import EMBED, ENDLESS, GRANTED, SAFE, TIGHT_MODEL, UPSTREAMS,
 
 # More than every time-out of an endpoint on a model's and a fallback's way, one after the other.
 BOUND_SECONDS = 12.0
+MOST_TOKENS = 220  # of one request, prompt and answer
 MOST_EVENTS = 40  # an endless stream is left after so many
 MODELS = [*(f"lone-{number}" for number in range(UPSTREAMS)), "round_robin", "weighted", "least_busy", "ranked"]
 MODELS += ["falls-back", SAFE]
