@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from kit.books import stored
 from gateway.demo.faults import BY_NAME
 from torture.book import Book
 from torture.clients import MOST_TOKENS, Client
-from torture.gauges import Holding, Samples, at_rest, still_reserved
+from torture.gauges import Holding, Samples, at_rest, resident_mb, still_reserved
 from torture.house import ADMIN_KEY, House
 from torture.options import Options
 from torture.troubles import Troubles
@@ -66,7 +67,7 @@ async def tortured(options: Options, directory: Path, say: Say) -> Result:
         began = asyncio.get_running_loop().time()
         troubles = Troubles(house, book)
         async with load(house, book, partial(samples.take, house), troubles.run):
-            await progress(options, book, troubles, say)
+            await progress(house, book, troubles, say)
         await house.up.wait()
         reserved = await still_reserved(house)
         rest = await at_rest(house, book)
@@ -108,16 +109,24 @@ async def _until(what: Callable[[asyncio.Event], Awaitable[None]], over: asyncio
     await what(over)
 
 
-async def progress(options: Options, book: Book, troubles: Troubles, say: Say) -> None:
+async def progress(house: House, book: Book, troubles: Troubles, say: Say) -> None:
     """Lets the time pass, and says now and then how far it is."""
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    began, options = loop.time(), house.options
     while (left := began + options.seconds - loop.time()) > 0:
         await asyncio.sleep(min(left, _PROGRESS_SECONDS))
         done = ", ".join(f"{count} {name}" for name, count in sorted(troubles.done.items()))
-        say(
-            f"{options.mode} {loop.time() - began:5.0f} s: {len(book.heard)} requests, {len(book.wrongs)} wrong; {done}"
-        )
+        age, held = loop.time() - began, ", ".join(memory_of(house))
+        say(f"{options.mode} {age:5.0f} s: {len(book.heard)} requests, {len(book.wrongs)} wrong; {held}; {done}")
+
+
+def memory_of(house: House) -> list[str]:
+    """Of each worker that lives at this moment."""
+    told = []
+    for pid in house.workers:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            told.append(f"{resident_mb(pid):.0f} MB")
+    return told
 
 
 async def tokens_used(house: House) -> dict[str, float]:
