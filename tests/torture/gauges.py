@@ -13,7 +13,7 @@ from typing import Any
 from kit import Wire, request_bytes
 
 from torture.book import Book
-from torture.house import ADMIN_KEY, EMBED, ENDLESS, SAFE, House
+from torture.house import ADMIN_KEY, House
 
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 _SAMPLE_SECONDS = 1.0
@@ -121,7 +121,7 @@ async def still_reserved(house: House) -> list[str]:
 
 async def _running_by_limits(house: House) -> list[str]:
     told = []
-    for name in (SAFE, EMBED, ENDLESS):
+    for name in [record["name"] for record in house.settings()["models"]]:
         reply = await house.call("GET", f"/api/admin/explain?user=42&model={name}")
         limits = reply.json()["limits"]
         told += [f"{name}: {each['used']} {each['limit']}" for each in limits if each["limit"] == "concurrency"]
