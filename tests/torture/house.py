@@ -68,6 +68,7 @@ class House:
         self.dice = random.Random(f"{options.mode}:{options.seed}")
         self.port = _free_port()
         self.up = asyncio.Event()
+        self.good_file = asyncio.Lock()  # held by who needs gateway.yaml to be valid, and by who breaks it
         self.deaths: list[tuple[float, float]] = []
         self.redis_away: list[tuple[float, float]] = []
         self.redis: RedisServer | None = None
@@ -142,17 +143,26 @@ class House:
         """`kill -9` of the gateway, or of one worker beside which another goes on. It is back when this returns."""
         began = asyncio.get_running_loop().time()
         self.deaths.append((began, math.inf))
-        if self.options.workers > 1:
-            victim = self.dice.choice(self.workers)
-            os.kill(victim, signal.SIGKILL)
-            await until(lambda: self._replaced(victim), START_SECONDS)
-        else:
-            assert self._process is not None
+        try:
+            await (self._kill_worker() if self.options.workers > 1 else self._kill_gateway())
+        finally:
+            self.deaths[-1] = (began, asyncio.get_running_loop().time())
+
+    async def _kill_worker(self) -> None:
+        victim = self.dice.choice(self.workers)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: self._replaced(victim), START_SECONDS)
+
+    async def _kill_gateway(self) -> None:
+        assert self._process is not None
+        async with self.good_file:
             self.up.clear()
             self._process.kill()
             await self._process.wait()
-            await self.start()
-        self.deaths[-1] = (began, asyncio.get_running_loop().time())
+            try:
+                await self.start()
+            finally:
+                self.up.set()  # clients that wait for one that never came are to see it
 
     async def stop(self) -> int:
         """SIGTERM; the exit code."""

@@ -54,8 +54,8 @@ class Troubles:
                     await trouble()
             except (ConnectionError, asyncio.IncompleteReadError):
                 continue  # a gateway that was killed meanwhile; a client would ask again
-            except TimeoutError:
-                self.book.wrong(f"{name}: not done within 40 s")
+            except (TimeoutError, AssertionError) as error:
+                self.book.wrong(f"{name}: not done: {error!r}")
             self.done[name] += 1
 
     def _age(self) -> float:
@@ -65,9 +65,10 @@ class Troubles:
         self.house.write_config()
 
     async def _file_broken(self) -> None:
-        self.house.write_config(_BROKEN_FILE)
-        await asyncio.sleep(0.5)
-        self.house.write_config()
+        async with self.house.good_file:
+            self.house.write_config(_BROKEN_FILE)
+            await asyncio.sleep(0.5)
+            self.house.write_config()
 
     async def _hangup(self) -> None:
         self.house.hang_up()
