@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -149,7 +150,8 @@ class Client:
             self._reply = await wire.head()
             await wire.piece()
         if self.dice.random() < 0.5:
-            wire.reset()
+            with contextlib.suppress(OSError):  # closed already, by a gateway that was killed
+                wire.reset()
         raise Left
 
     async def slow(self, tag: str) -> bytes:
