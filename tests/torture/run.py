@@ -32,7 +32,8 @@ GROWTH_MB, GROWTH_PART = 8.0, 0.05
 # A database's or Redis's connection that is opened on demand may stand at one moment and not at another.
 SPARE_DESCRIPTORS, SPARE_TASKS = 4, 2
 _MOST_TOLD = 20
-MEMORY_FLAT = "memory flat over the last two fifths"
+MEMORY_FLAT = "memory flat once warm"
+WARMING_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,6 @@ async def tortured(options: Options, directory: Path, say: Say) -> Result:
         used = await tokens_used(house)
         exit_code = await house.stop()
     result = Result(options, book, dict(troubles.done))
-    late = began + options.seconds * 0.6
     result.checks = [
         Check("clients got what the contract has for them", book.wrongs, f"{len(book.heard)} requests"),
         store_check(book, house),
@@ -85,7 +85,7 @@ async def tortured(options: Options, directory: Path, say: Say) -> Result:
         totals_check(directory, used, forgiven_tokens(house)),
         Check("reservations and slots given back", reserved, f"{len(reserved)} held"),
         rest_check(base, rest),
-        memory_check(samples, late, options.seconds),
+        memory_check(samples, began, options),
         Check("stopped well", [] if exit_code == 0 else [f"exit code {exit_code}"], f"exit code {exit_code}"),
         log_check(house.log_file),
         faults_check(book),
@@ -213,11 +213,12 @@ def rest_check(base: list[Holding], rest: list[Holding]) -> Check:
     return Check("in flight 0, tasks and descriptors back to base", wrongs, told)
 
 
-def memory_check(samples: Samples, since: float, seconds: float) -> Check:
-    """A process grows in its first minute, whatever it does: a shorter run is not judged."""
-    if seconds < 100:
+def memory_check(samples: Samples, began: float, options: Options) -> Check:
+    """A process grows in its first minute, whatever it does: a run that ends soon after it is not judged."""
+    since = max(options.seconds * 0.6, options.kills_until + WARMING_SECONDS)
+    if options.seconds - since < WARMING_SECONDS:
         return Check(MEMORY_FLAT, [], "too short to tell")
-    grown = samples.growth_mb(since)
+    grown = samples.growth_mb(began + since)
     wrongs = [
         f"process {pid} grew from {first:.1f} to {last:.1f} MB"
         for pid, (first, last) in grown.items()
