@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint types layers format bench schema clean
+.PHONY: help demo test torture check lint types layers format bench schema clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,6 +13,14 @@ demo: $(VENV)/.installed  ## run a gateway with a loopback upstream and print wh
 
 test: $(VENV)/.installed-dev  ## run the tests
 	@$(BIN)/pytest
+
+# How long, by which seed, in which modes: make torture SECONDS=600 SEED=7 MODES=embedded
+SECONDS ?= 1800
+MODES ?= embedded,redis
+
+torture: $(VENV)/.installed-dev  ## half an hour of every fault at once, then hundreds of kills; see docs/torture.md
+	@PYTHONPATH=.:tests $(BIN)/python -m torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --modes $(MODES)
+	@GATEWAY_TORTURE=1 LEDGER_KILLS=200 $(BIN)/pytest tests/promises/test_p2_kill.py tests/ledger/test_ledger_kill.py
 
 check: lint types layers  ## lint, types and import floors
 

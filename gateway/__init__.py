@@ -2,7 +2,7 @@
 
 A map of the house, from the top floor down; imports point downward only.
 
-    cli/         the commands                       demo        the whole thing on one machine
+    cli/         the commands                       demo/       the whole thing on one machine
     serving      sockets, signals, reloads, drain   workers     several processes on one socket
     app          from settings to everything that a process holds
     middleware   around every route: request id, feature flag, caller, errors, the access line

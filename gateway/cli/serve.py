@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import os
+import random
 import signal
 import socket
 import sys
@@ -35,10 +36,18 @@ def add_to(commands: Commands) -> None:
     add_config(serving)
     _add_logging(serving)
     text = "run a gateway with a loopback upstream: no file, no key, no network"
-    demo = add_command(commands, "demo", _run_demo, text, "gateway demo --port 8080")
+    demo = add_command(commands, "demo", _run_demo, text, "gateway demo --port 8080\n  gateway demo --faults --seed 7")
     demo.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     demo.add_argument(
         "--port", type=int, default=8080, help="port to listen on; 0 takes a free one (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--faults",
+        action="store_true",
+        help="an upstream that breaks HTTP in many ways; the log says which one each request met",
+    )
+    demo.add_argument(
+        "--seed", type=int, help="with --faults: the order in which they come (default: another each time)"
     )
     _add_logging(demo)
 
@@ -136,10 +145,16 @@ class _Serving:
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:
+    seed = arguments.seed
+    if seed is not None and not arguments.faults:
+        complain("gateway demo: --seed is for --faults")
+        return 2
+    if arguments.faults and seed is None:
+        seed = random.randrange(1_000_000)
     sock = _listen(arguments.host, arguments.port, "--port")
     if sock is None:
         return 1
-    uvloop.run(run_demo(sock, _log(arguments)))
+    uvloop.run(run_demo(sock, _log(arguments), faults_by_seed=seed))
     return 0
 
 

@@ -137,10 +137,10 @@ class Account:
                 first_byte_ms=_milliseconds(call.began, call.first_byte),
                 duration_ms=_milliseconds(call.began, now),
                 attempts=call.attempts,
-                answered=seen.answered,
+                answered=seen.counts,
             )
         )
-        if seen.answered and self._reservation is not None:
+        if seen.counts and self._reservation is not None:
             self._limiter.settle(self._reservation, tokens=usage.total_tokens, cost=nano / NANO, now=time.time())
         else:
             self.give_back()

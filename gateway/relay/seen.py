@@ -55,6 +55,11 @@ class Seen(msgspec.Struct, eq=False):
         return Flow(self, encoding, is_stream=is_stream)
 
     @property
+    def counts(self) -> bool:
+        """Whether an upstream gave an answer, be it one of which nothing reached the client: what it used was used."""
+        return self.answered or self.usage is not None or self._events > 0
+
+    @property
     def text_bytes(self) -> int:
         """About so many bytes of text were answered; 0 where nothing was."""
         return max(4 * self._events, self._bytes - self._events * self._shortest) if self._events else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -48,6 +49,7 @@ def detail_of(state: State) -> dict[str, Any]:
         "version": __version__,
         "pid": os.getpid(),
         "inFlight": len(state.calls),
+        "tasks": len(asyncio.all_tasks()),
         "store": {
             "kind": store.kind,
             "available": store.available,

@@ -6,6 +6,8 @@ gateway    GatewayProcess: a real `python -m gateway serve`, its log and its end
 stage      Stage: a gateway in front of a fake upstream, with fresh models for each test
 wire       Wire: a client that sends raw bytes, reads event by event, leaves by FIN or RST
 nginx      a real nginx in front
+
+An upstream that breaks HTTP in every way that has a name is the product's own: `gateway.demo.faulty`.
 """
 
 from kit.answers import CLOSE, DONE, RESET, answer, as_openai, event, events, raw

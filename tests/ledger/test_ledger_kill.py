@@ -10,6 +10,7 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import pytest
 from ledgerkit import (
     OpenLedger,
     admission,
@@ -45,6 +46,7 @@ def ids_of(said: list[bytes], kind: bytes) -> set[str]:
     return {line[2:-1].decode() for line in said if line.startswith(kind)}
 
 
+@pytest.mark.timeout(max(120, 10 * KILLS))
 async def test_kill_at_any_moment_loses_and_doubles_nothing(
     url: Secret, open_ledger: OpenLedger, tmp_path: Path
 ) -> None:

@@ -191,6 +191,7 @@ class Lineage:
             assert (row["total_tokens"], row["usage_source"]) == (USAGE["total_tokens"], "reported")
 
 
+@pytest.mark.timeout(max(120, 10 * KILLS))
 async def test_kill_9_at_any_moment_loses_and_doubles_nothing(tmp_path: Path, dice: random.Random) -> None:
     """Killed again and again under load: each request that an upstream saw has one row, with the right outcome."""
     async with asyncio.TaskGroup() as lineages:

@@ -1,26 +1,14 @@
-"""`gateway demo`: the whole thing on one machine, with a loopback upstream that says what it is.
-
-Two endpoints serve the model `demo`. One is steady; the other answers 429 now and then, so that rotation and cooldown
-can be seen in the log.
-"""
+"""The steady upstream, which speaks word by word, and a flaky one beside it that answers 429 now and then."""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 from aiohttp import web
-from structlog.typing import FilteringBoundLogger
-
-from gateway.config import Settings, parse_settings
-from gateway.serving import serve
 
 MODEL = "demo"
 ANSWER = (
@@ -30,57 +18,6 @@ ANSWER = (
 SECONDS_BETWEEN_WORDS = 0.05
 REFUSES_EACH = 3  # the flaky endpoint answers 429 to each third request
 RETRY_AFTER_SECONDS = 2
-
-
-async def run_demo(sock: socket.socket, log: FilteringBoundLogger) -> None:
-    """Serves gateway and upstream until SIGTERM or SIGINT; prints what to paste."""
-    key = f"sk-demo-{secrets.token_urlsafe(24)}"
-    host, port = sock.getsockname()[:2]
-    with TemporaryDirectory(prefix="ecli-gateway-demo-") as directory:
-        async with loopback_upstream() as upstream_url:
-            settings = demo_settings(upstream_url, key, host, port, Path(directory))
-            await serve(settings, log, sock, ready=lambda url: print(snippets(url, key), flush=True))
-
-
-def demo_settings(upstream_url: str, key: str, host: str, port: int, directory: Path) -> Settings:
-    """A configuration like one that an operator would write, made in memory."""
-    text = f"""
-server: {{host: "{host}", port: {port}, drain_seconds: 3}}
-models:
-  - id: 1
-    name: {MODEL}
-    global: true
-    endpoints:
-      - {{id: steady, url: "{upstream_url}/steady/v1"}}
-      - {{id: flaky, url: "{upstream_url}/flaky/v1"}}
-keys:
-  - {{id: demo, user: demo, key: "{key}"}}
-"""
-    return parse_settings(text, "(demo)", {}, directory)
-
-
-def snippets(url: str, key: str) -> str:
-    """Ready to paste: a `curl` line and an `openai` program."""
-    return f"""
-The demo gateway serves the model `{MODEL}` at {url}/v1 — stop it with Ctrl-C. Ask it something:
-
-curl -N {url}/v1/chat/completions \\
-  -H "Authorization: Bearer {key}" \\
-  -H "Content-Type: application/json" \\
-  -d '{{"model": "{MODEL}", "stream": true, "messages": [{{"role": "user", "content": "Hello?"}}]}}'
-
-Or in Python (pip install openai):
-
-from openai import OpenAI
-
-client = OpenAI(base_url="{url}/v1", api_key="{key}")
-stream = client.chat.completions.create(
-    model="{MODEL}", messages=[{{"role": "user", "content": "Hello?"}}], stream=True
-)
-for chunk in stream:
-    print(chunk.choices[0].delta.content or "", end="", flush=True)
-print()
-"""
 
 
 @asynccontextmanager

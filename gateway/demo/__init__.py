@@ -1,0 +1,10 @@
+"""`gateway demo`: the whole thing on one machine, with a loopback upstream that says what it is.
+
+running    configuration, upstreams, gateway; what to paste
+words      the steady upstream, word by word
+faulty     an upstream that breaks HTTP (`--faults`): faults, the plans that it follows; answers, what it breaks
+"""
+
+from gateway.demo.running import run_demo
+
+__all__ = ["run_demo"]
