@@ -240,12 +240,14 @@ class Connection(web.RequestHandler):
     # -- asyncio's callbacks
 
     def data_received(self, data: bytes) -> None:
-        queued = len(self._messages)
+        messages = self._messages
+        queued = len(messages)
         super().data_received(data)
-        if self._trailers.may_come or len(self._messages) > queued:
+        if self._trailers.may_come or (len(messages) > queued and not self._is_one_without_chunks(queued)):
             self._look_for_trailers(data, queued)
-        if self._messages:
-            self._refuse_broken_body()
+        if messages:
+            if self._request is not None:
+                self._refuse_broken_body()
         elif self._head_timer is None and data and not self._close and not self._is_at_work():
             self._head_timer = self._loop.call_later(self._server.head_seconds, self._head_timed_out)
 
@@ -313,6 +315,10 @@ class Connection(web.RequestHandler):
         if request is not None and not request.content.is_eof():
             self.give_up_on_body()
             request.content.set_exception(unfinished())
+
+    def _is_one_without_chunks(self, queued: int) -> bool:
+        """What most reads bring: one request, framed by its length."""
+        return len(self._messages) == queued + 1 and not getattr(self._messages[-1][0], "chunked", True)
 
     def _look_for_trailers(self, data: bytes, queued: int) -> None:
         """Ends the connection after a request with trailers. `queued` requests were there before `data`."""

@@ -13,6 +13,8 @@ from ledgerkit import OpenLedger, capturing_log, sqlite_url
 from gateway.ledger import Ledger
 from gateway.types import Secret
 
+PATIENCE_SECONDS = 100  # after 200 kills there is much to replay
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PrivatePostgres]:
@@ -43,7 +45,7 @@ async def open_ledger(tmp_path: Path, log_entries: list[Any]) -> AsyncIterator[O
         ledger = Ledger.open(url, tmp_path / "journal", log=log, **settings)
         opened.append(ledger)
         if reached:
-            await ledger.flushed(20)
+            await ledger.flushed(PATIENCE_SECONDS)
         log_entries.append(entries)
         return ledger
 
