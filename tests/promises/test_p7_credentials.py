@@ -92,7 +92,7 @@ def context(said: bytes, one: bytes) -> str:
 
 async def indiscreet(request: Received) -> None:
     """An upstream that tells all that it was told, in whatever way the request's `user` asks for."""
-    told = f"{request.head.decode('latin-1')} {API_KEY} {FIELD} {QUERY} {USER_INFO} {IN_FILE}"
+    told = request.head.decode("latin-1")
     message = {"error": {"message": told, "type": "t", "param": None, "code": "c"}}
     way = json.loads(request.body or b"{}").get("user", "200")  # a probe has no body
     special = {

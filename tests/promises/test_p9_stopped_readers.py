@@ -80,6 +80,8 @@ async def test_memory_is_bounded_and_the_upstream_paused(
 ) -> None:
     """While they stay: nothing grows once the buffers are full, and another client is served all the while."""
     async with upstream_with(as_asked) as upstream, gateway(tmp_path, settings(upstream, 60)) as at:
+        assert (await at.get("/v1/models", key=KEYS["user"])).status == 200
+        await rows(at, "deaf", 0)  # the database's libraries are loaded by then
         before = resident_bytes(at.process.pid)
         async with AsyncExitStack() as stack:
             await stopped_readers(stack, at, count, stream=stream)
