@@ -4,6 +4,7 @@ A map of the house, from the top floor down; imports point downward only.
 
     cli/         the commands                       demo/       the whole thing on one machine
     serving      sockets, signals, reloads, drain   workers     several processes on one socket
+    handover     the socket goes to a successor     retiring    what the predecessor does then
     app          from settings to everything that a process holds
     middleware   around every route: request id, feature flag, caller, errors, the access line
     routes/      rows of one table: OpenAI surface, panel, admin, usage, health
@@ -14,7 +15,8 @@ A map of the house, from the top floor down; imports point downward only.
     relay/       the story of one request: admit, pick an endpoint, try it, stream or answer, settle
     reload       a changed gateway.yaml             differences between two of them, in words
     auth         from headers to a caller           calls       the requests in flight
-    server       the one way in (aiohttp)           transport/  the one way out (llhttp)
+    moment       what was looked up just now        service     what systemd is told
+    server/      the one way in (aiohttp)           transport/  the one way out (llhttp)
     limits/      reserve and settle                 ledger/     journal, database, queries
     grants/      models, users, keys: gateway.yaml over the run-time stores
     config/      gateway.yaml → settings            pool/       rotation and cooldown, pure decisions
