@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeGuard
@@ -30,6 +30,7 @@ Check = Callable[[str], str]
 _TAGS = "tag:yaml.org,2002:"
 _UNTYPED_TAGS = frozenset((PLAIN, *(_TAGS + name for name in ("int", "float", "bool", "null", "timestamp"))))
 _COLLECTION_TAGS = frozenset((COLLECTION, _TAGS + "map", _TAGS + "seq"))
+_MOST_REMEMBERED = 50
 _LARGEST_ID = 2**63 - 1  # what SQL databases and JSON writers can hold
 
 
@@ -100,6 +101,14 @@ def is_nothing(node: Node) -> bool:
     return node.__class__ is ScalarNode and node.tag in _UNTYPED_TAGS and node.value in scalars.NULL_WORDS
 
 
+class NotPrepared(Exception):
+    """Values like this one have to be read from nodes."""
+
+
+# A value from texts of which each is a plain or quoted scalar as it is written. Raises `Refused`.
+Prepared = Callable[[Sequence[str]], Any]
+
+
 class Reader(ABC):
     """Reads one type. `expected` is its name in messages; `stand_in` a harmless value of it."""
 
@@ -110,6 +119,20 @@ class Reader(ABC):
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
         """The value at `node`, or the stand-in once the problem has been noted."""
 
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        """How to read what is written just as `node` but for the scalars in `texts`, which maps their `id` to the
+        index of their text. Raises NotPrepared; problems are noted.
+        """
+        raise NotPrepared
+
+
+class LongList(SequenceNode, ABC):
+    """A list that need not have all of its items as nodes."""
+
+    @abstractmethod
+    def records(self, item: Reader, walk: Walk) -> Iterator[Any]:
+        """What `item` reads, in order."""
+
 
 class ScalarReader(Reader):
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
@@ -119,9 +142,37 @@ class ScalarReader(Reader):
             walk.problems.add(line_of(node), path, str(refused))
             return self.stand_in
 
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        index = texts.get(id(node))
+        if index is None:
+            constant = self.read(walk, node, None)
+            return lambda _: constant
+        return _Remembering(self.value, walk.problems, index).read
+
     @abstractmethod
     def value(self, scalar: Scalar, problems: Problems) -> Any:
         """Raises `Refused` with the reason."""
+
+
+class _Remembering:
+    """Reads one text of many; the first few values are remembered, since most that repeat are among them."""
+
+    __slots__ = ("_index", "_known", "_problems", "_value")
+
+    def __init__(self, value: Callable[[Scalar, Problems], Any], problems: Problems, index: int) -> None:
+        self._value = value
+        self._problems = problems
+        self._index = index
+        self._known: dict[str, Any] = {}
+
+    def read(self, texts: Sequence[str]) -> Any:
+        text = texts[self._index]
+        found = self._known.get(text)
+        if found is None:
+            found = self._value(scalars.written(text), self._problems)
+            if len(self._known) < _MOST_REMEMBERED:
+                self._known[text] = found
+        return found
 
 
 class TextReader(ScalarReader):
@@ -168,6 +219,12 @@ class IdReader(ScalarReader):
         if not scalar.text.isprintable() or scalar.text != scalar.text.strip() or not scalar.text:
             raise Refused("an id must be printable, not empty, and without spaces at its ends")
         return scalar.text
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        index, read = texts.get(id(node)), super().prepare(walk, node, texts)
+        if index is None:
+            return read
+        return lambda texts: number if (number := scalars.short_number(texts[index])) is not None else read(texts)
 
     def _number(self, scalar: Scalar) -> int:
         value = scalars.whole_number(scalar.text)
@@ -245,12 +302,22 @@ class MomentReader(ScalarReader):
 
 class NullableReader(Reader):
     def __init__(self, inner: Reader) -> None:
+        self._inner = inner
         self._read = inner.read
         self.expected = f"{inner.expected} or null"
         self.stand_in = inner.stand_in
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
         return None if is_nothing(node) else self._read(walk, node, path)
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        index = texts.get(id(node))
+        if index is None and is_nothing(node):
+            return lambda _: None
+        read = self._inner.prepare(walk, node, texts)
+        if index is None:
+            return read
+        return lambda texts: None if texts[index] in scalars.NULL_WORDS else read(texts)
 
 
 class ListReader(Reader):
@@ -262,6 +329,8 @@ class ListReader(Reader):
         self._min_length = min_length
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        if isinstance(node, LongList):
+            return tuple(node.records(self._item, walk))
         if not walk.is_list(node, path):
             return self.stand_in
         if len(node.value) < self._min_length:
@@ -269,6 +338,12 @@ class ListReader(Reader):
         read = self._item.read
         items = [read(walk, item, (path, index)) for index, item in enumerate(node.value)]
         return tuple([item for item in items if item is not None])
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        if not walk.is_list(node, None) or len(node.value) < self._min_length:
+            raise NotPrepared
+        items = [self._item.prepare(walk, item, texts) for item in node.value]
+        return lambda texts: tuple([read(texts) for read in items])
 
 
 class MappingReader(Reader):
@@ -334,6 +409,22 @@ class RecordReader(Reader):
         if self._is_placed:
             values["place"] = Place(node, path)
         return self._cls(**values)
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        if not walk.is_mapping(node, None):
+            raise NotPrepared
+        fields: dict[str, Prepared] = {}
+        for key, value in node.value:
+            known = self._fields.get(key.value) if key.__class__ is ScalarNode else None
+            if known is None or known.attribute in fields:
+                raise NotPrepared
+            if known.make_default is not None and value.__class__ is ScalarNode:
+                raise NotPrepared  # nothing at all, or a problem
+            fields[known.attribute] = known.reader.prepare(walk, value, texts)
+        if any(attribute not in fields for _, attribute, _ in self._required):
+            raise NotPrepared
+        made, parts = self._cls, tuple(fields.items())
+        return lambda texts: made(**{attribute: read(texts) for attribute, read in parts})
 
     def _values(self, walk: Walk, node: MappingNode, path: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}
