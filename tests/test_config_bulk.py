@@ -13,7 +13,8 @@ from gateway.config import Settings, parse_settings
 from gateway.config.bulk import MOST_LAYOUTS, MOST_ODD_RECORDS, SHORTEST_CHARACTERS, NotInBulk, compose_in_bulk
 from gateway.config.expand import Expander
 from gateway.config.problems import Problems
-from gateway.config.readers import Walk, read_file
+from gateway.config.readers import read_file
+from gateway.config.walk import Walk
 from gateway.errors import ConfigError
 
 ENVIRONMENT = {"NAME": "from the environment", "KEY": "sk-0123456789-0123456789"}

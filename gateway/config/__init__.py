@@ -1,6 +1,6 @@
 """gateway.yaml → frozen `Settings`; the only reader of the environment.
 
-    text ── nodes ──→ tree with lines ── readers (types of shapes, settings; checks) ──→ GatewayFile
+    text ── nodes (bulk: long lists) ──→ tree with lines ── readers (types of shapes, settings; checks) ──→ GatewayFile
          ── crossrefs ──→ no problem left ── records ──→ Settings of gateway.types
 
 Every problem of a file is gathered in `problems.Problems` and raised at once as `gateway.errors.ConfigError`.
@@ -23,7 +23,7 @@ from gateway.config.jsonschema import settings_schema
 from gateway.config.keyline import key_yaml_line
 from gateway.config.nodes import YamlFault, compose
 from gateway.config.problems import Problems
-from gateway.config.readers import Walk, read_file
+from gateway.config.readers import read_file
 from gateway.config.records import Records, grant_id
 from gateway.config.settings import (
     ChatSettings,
@@ -36,6 +36,7 @@ from gateway.config.settings import (
     StudioSettings,
     UsageSettings,
 )
+from gateway.config.walk import Walk
 from gateway.errors import ConfigError
 
 __all__ = [

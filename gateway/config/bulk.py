@@ -18,7 +18,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.config.nodes import PLAIN, QUOTED, YamlFault, compose
 from gateway.config.problems import LinePlace, Refused
-from gateway.config.readers import LongList, NotPrepared, Prepared, Reader, Walk
+from gateway.config.readers import LongList, NotPrepared, Prepared, Reader
+from gateway.config.walk import Walk
 
 # Shorter lists are read node by node as quickly.
 SHORTEST_CHARACTERS = 1 << 16
@@ -103,15 +104,16 @@ def _cut(text: str) -> tuple[dict[str, Run], str]:
 
 def _long_runs(text: str) -> Iterator[tuple[int, int, int]]:
     """Start, end and indentation."""
-    for heading in _HEADING.finditer(text):
-        indent = len(heading["indent"])
+    heading = _HEADING.search(text)
+    while heading is not None:
+        indent, position = len(heading["indent"]), heading.start("indent")
         pattern = re.compile(rf"(?:{_record(indent)})++", re.MULTILINE)
-        run = pattern.match(text, heading.start("indent"))
-        while run is not None:
+        while run := pattern.match(text, position):
             if run.end() - run.start() >= SHORTEST_CHARACTERS:
                 yield run.start(), run.end(), indent
             comments = _COMMENTS.match(text, run.end())
-            run = pattern.match(text, comments.end() if comments else run.end())
+            position = comments.end() if comments is not None else run.end()
+        heading = _HEADING.search(text, max(position, heading.end()))
 
 
 def _put_back(root: MappingNode, runs: Mapping[str, Run]) -> int:
