@@ -18,7 +18,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.config.nodes import PLAIN, QUOTED, YamlFault, compose
 from gateway.config.problems import LinePlace, Refused
-from gateway.config.readers import LongList, NotPrepared, Prepared, Reader
+from gateway.config.readers import LongList
+from gateway.config.values import NotPrepared, Prepared, Reader
 from gateway.config.walk import Walk
 
 # Shorter lists are read node by node as quickly.
