@@ -1,6 +1,8 @@
 """The values that everything else speaks in: frozen, hashable where it matters, without behaviour of their own.
 
 Shapes follow the YAML of the configuration; ids keep their type (number or string) and compare through `id_text`.
+Those of which there may be a hundred thousand are left alone by the garbage collector (`gc=False`): nothing in them can
+lead back to them.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ class Price(msgspec.Struct, frozen=True):
     output: float = 0
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, gc=False):
     """What a caller may use; `None` is no limit. `requests`, `tokens` and `cost` count per calendar `period` in UTC."""
 
     rpm: int | None = None
@@ -112,7 +114,7 @@ class Model(msgspec.Struct, frozen=True):
     endpoints: tuple[Endpoint, ...] = ()
 
 
-class Grant(msgspec.Struct, frozen=True):
+class Grant(msgspec.Struct, frozen=True, gc=False):
     """A link from its owner (a user, an organisation or a plan) to a model."""
 
     id: Id
@@ -120,19 +122,19 @@ class Grant(msgspec.Struct, frozen=True):
     limits: Limits | None = None
 
 
-class Organisation(msgspec.Struct, frozen=True):
+class Organisation(msgspec.Struct, frozen=True, gc=False):
     id: Id
     name: str | None = None
     grants: tuple[Grant, ...] = ()
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     id: Id
     name: str | None = None
     grants: tuple[Grant, ...] = ()
 
 
-class User(msgspec.Struct, frozen=True):
+class User(msgspec.Struct, frozen=True, gc=False):
     id: Id
     tier: str
     name: str | None = None
@@ -141,7 +143,7 @@ class User(msgspec.Struct, frozen=True):
     grants: tuple[Grant, ...] = ()
 
 
-class ApiKey(msgspec.Struct, frozen=True):
+class ApiKey(msgspec.Struct, frozen=True, gc=False):
     """A key's record; the key itself is not in it, only its SHA-256 in lower-case hex."""
 
     id: Id

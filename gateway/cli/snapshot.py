@@ -61,6 +61,9 @@ class Snapshot:
     async def close(self) -> None:
         """Nothing is open."""
 
+    def surely_lacks(self, kind: Kind, record_id: str) -> bool:
+        return (kind, storable(record_id)) not in self._documents
+
     async def get(self, kind: Kind, record_id: str) -> bytes | None:
         return self._documents.get((kind, storable(record_id)))
 

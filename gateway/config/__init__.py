@@ -1,6 +1,6 @@
 """gateway.yaml → frozen `Settings`; the only reader of the environment.
 
-    text ── nodes ──→ tree with lines ── readers (types of shapes, settings; checks) ──→ GatewayFile
+    text ── nodes (bulk: long lists) ──→ tree with lines ── readers (types of shapes, settings; checks) ──→ GatewayFile
          ── crossrefs ──→ no problem left ── records ──→ Settings of gateway.types
 
 Every problem of a file is gathered in `problems.Problems` and raised at once as `gateway.errors.ConfigError`.
@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from yaml.nodes import Node
+
+from gateway.config.bulk import NotInBulk, compose_in_bulk
 from gateway.config.crossrefs import check
 from gateway.config.environment import read_proxy
 from gateway.config.expand import Expander
@@ -20,7 +23,7 @@ from gateway.config.jsonschema import settings_schema
 from gateway.config.keyline import key_yaml_line
 from gateway.config.nodes import YamlFault, compose
 from gateway.config.problems import Problems
-from gateway.config.readers import Walk, read_file
+from gateway.config.readers import read_file
 from gateway.config.records import Records, grant_id
 from gateway.config.settings import (
     ChatSettings,
@@ -33,7 +36,7 @@ from gateway.config.settings import (
     StudioSettings,
     UsageSettings,
 )
-from gateway.config.shapes import GatewayFile
+from gateway.config.walk import Walk
 from gateway.errors import ConfigError
 
 __all__ = [
@@ -64,22 +67,31 @@ def load_settings(path: str | Path, environ: Mapping[str, str]) -> Settings:
 
 def parse_settings(text: str, filename: str, environ: Mapping[str, str], base_dir: Path) -> Settings:
     """The same for text at hand: `filename` is what problems name, `base_dir` what relative paths start from."""
-    problems = Problems(filename)
     with _collector_at_rest():
-        file = _read_shape(text, problems, Expander(environ, base_dir))
-        models = check(file, problems)
-        proxy = read_proxy(environ, problems)
-        problems.raise_if_any()
-        return Records(file, models, base_dir).settings(proxy, filename)
+        try:
+            root = compose_in_bulk(text)
+            if root is not None:
+                return _settings(root, Problems(filename), environ, base_dir)
+        except (ConfigError, NotInBulk, YamlFault):
+            pass  # read once more, for problems with the lines on which they are
+        problems = Problems(filename)
+        return _settings(_composed(text, problems), problems, environ, base_dir)
 
 
-def _read_shape(text: str, problems: Problems, expander: Expander) -> GatewayFile:
+def _composed(text: str, problems: Problems) -> Node | None:
     try:
-        root = compose(text)
+        return compose(text)
     except YamlFault as fault:
         problems.add_syntax(fault.line, fault.reason)
-        root = None
-    return read_file(root, Walk(problems, expander))
+        return None
+
+
+def _settings(root: Node | None, problems: Problems, environ: Mapping[str, str], base_dir: Path) -> Settings:
+    file = read_file(root, Walk(problems, Expander(environ, base_dir)))
+    models = check(file, problems)
+    proxy = read_proxy(environ, problems)
+    problems.raise_if_any()
+    return Records(file, models, base_dir).settings(proxy, problems.filename)
 
 
 def _read_text(path: Path, filename: str) -> str:

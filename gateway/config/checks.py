@@ -15,6 +15,7 @@ MIN_KEY_CHARACTERS = 24
 
 HASH_PATTERN = r"^sha256:[0-9a-fA-F]{64}$"
 
+_HASH = re.compile(HASH_PATTERN)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
@@ -84,7 +85,7 @@ def plain_key(text: str) -> str:
 
 def key_hash(text: str) -> str:
     """Gives the bare digest in lower case."""
-    if not re.fullmatch(HASH_PATTERN, text):
+    if not _HASH.fullmatch(text):
         raise Refused("must be `sha256:` and 64 hexadecimal digits")
     return text.removeprefix("sha256:").lower()
 

@@ -86,13 +86,14 @@ def _check_unique_ids(file: GatewayFile, problems: Problems) -> None:
 
 
 def _check_unique(records: Iterable[Record | EndpointShape | GrantShape], problems: Problems) -> None:
-    first: dict[str, Place] = {}
+    first: dict[str, Record | EndpointShape | GrantShape] = {}
     for record in records:
         if record.id is None or record.id == "":
             continue
-        holder = first.setdefault(id_text(record.id), record.place)
-        if holder is not record.place:
-            told = f"{problems.quoted(id_text(record.id))} is already the id of {holder} (line {holder.line})"
+        holder = first.setdefault(id_text(record.id), record)
+        if holder is not record:
+            where = holder.place
+            told = f"{problems.quoted(id_text(record.id))} is already the id of {where} (line {where.line})"
             problems.add_at(record.place.inside("id"), told)
 
 
@@ -144,7 +145,8 @@ def _check_headers(endpoint: EndpointShape, problems: Problems) -> None:
 def _check_grants(file: GatewayFile, models: Mapping[str, ModelShape], problems: Problems) -> None:
     for _, owner in owners(file):
         if owner.grants:
-            _check_unique(owner.grants, problems)
+            if len(owner.grants) > 1:
+                _check_unique(owner.grants, problems)
             _check_granted_models(owner, models, problems)
 
 
@@ -167,8 +169,10 @@ def _check_users(file: GatewayFile, problems: Problems) -> None:
     for user in file.users:
         if user.tier and user.tier not in file.tiers:
             _tell_unknown_tier(user.tier, user.place.inside("tier"), file, problems)
-        _check_memberships(user.organisations, organisations, user.place.inside("organisations"), problems)
-        _check_memberships(user.plans, plans, user.place.inside("plans"), problems)
+        if user.organisations:
+            _check_memberships(user.organisations, organisations, user.place.inside("organisations"), problems)
+        if user.plans:
+            _check_memberships(user.plans, plans, user.place.inside("plans"), problems)
 
 
 def _tell_unknown_tier(tier: str, place: Place, file: GatewayFile, problems: Problems) -> None:
@@ -202,14 +206,14 @@ def _check_memberships(members: Iterable[Id], known: _Known, place: Place, probl
 
 
 def _check_keys(keys: Iterable[KeyShape], problems: Problems) -> None:
-    first: dict[str, Place] = {}
+    first: dict[str, KeyShape] = {}
     for key in keys:
         if (key.hash is None) == (key.key is None):
             problems.add_at(key.place, "needs either `hash` or `key`" + (", not both" if key.hash is not None else ""))
         digest = key_digest(key)
-        holder = first.setdefault(digest, key.place) if digest else key.place
-        if holder is not key.place:
-            problems.add_at(key.place, f"the same key as {holder} (line {holder.line})")
+        holder = first.setdefault(digest, key) if digest else key
+        if holder is not key:
+            problems.add_at(key.place, f"the same key as {holder.place} (line {holder.place.line})")
 
 
 def _check_tiers(file: GatewayFile, problems: Problems) -> None:

@@ -25,7 +25,7 @@ from gateway.config.expand import Expander
 from gateway.config.nodes import COLLECTION, PLAIN, QUOTED
 from gateway.config.problems import Path as KeyPath
 from gateway.config.problems import path_text
-from gateway.config.readers import Reader, Walk, reader_of
+from gateway.config.readers import reader_of
 from gateway.config.records import make_key, make_limits, make_model
 from gateway.config.scalars import Scalar
 from gateway.config.shapes import (
@@ -37,6 +37,8 @@ from gateway.config.shapes import (
     Record,
     UserShape,
 )
+from gateway.config.values import Reader
+from gateway.config.walk import Walk
 from gateway.types import ApiKey, Id, Limits, Model, Organisation, Plan, User, id_text
 
 RecordKind = Literal["model", "user", "org", "plan", "key"]

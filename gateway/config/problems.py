@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection, Iterator
 from typing import TypeAlias
 
+from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.errors import ConfigError
@@ -80,6 +81,20 @@ class Place:
         return path_text(self.path)
 
 
+class LinePlace(Place):
+    """The place of a record that is read in bulk: its line is known, and nothing of what is inside."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self, line: int) -> None:
+        self.node, self.path = NOWHERE.node, None
+        self._line = line
+
+    @property
+    def line(self) -> int:
+        return self._line
+
+
 def _child(node: Node, part: str | int) -> Node:
     if isinstance(node, MappingNode):
         return next((value for key, value in node.value if key.value == part), node)
@@ -90,14 +105,14 @@ def _child(node: Node, part: str | int) -> Node:
 
 
 # For records that no file defines: the defaults of sections that are not written out.
-NOWHERE = Place(ScalarNode("", ""), None)
+NOWHERE = Place(ScalarNode("", "", Mark("nowhere", 0, 0, 0, None, 0)), None)
 
 
 class Problems:
     """Collects problems; `raise_if_any` tells all of them at once, in the order of the file."""
 
     def __init__(self, filename: str) -> None:
-        self._filename = filename
+        self.filename = filename
         self._found: list[tuple[int, str]] = []
         self._hidden: set[str] = set()
         self._suggested = 0
@@ -111,14 +126,14 @@ class Problems:
         return "the value of its `${…}`" if text in self._hidden else shown(text)
 
     def add(self, line: int, path: Path, reason: str) -> None:
-        self._found.append((line, f"{self._filename}:{line}: {path_text(path)}: {reason}"))
+        self._found.append((line, f"{self.filename}:{line}: {path_text(path)}: {reason}"))
 
     def add_at(self, place: Place, reason: str) -> None:
         self.add(place.line, place.path, reason)
 
     def add_syntax(self, line: int, reason: str) -> None:
         """The text itself cannot be read, so there is no key to name."""
-        self._found.append((line, f"{self._filename}:{line}: YAML: {reason}"))
+        self._found.append((line, f"{self.filename}:{line}: YAML: {reason}"))
 
     def add_environment(self, variable: str, reason: str) -> None:
         """A variable of the process, not of the file, is at fault; it has no line."""

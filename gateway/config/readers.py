@@ -6,251 +6,62 @@ goes on and the checks after it still find every further problem; since a proble
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import inspect as types
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.config import scalars
-from gateway.config.expand import Expander, has_reference
-from gateway.config.nodes import COLLECTION, PLAIN, QUOTED
-from gateway.config.problems import Path, Place, Problems, Refused, line_of
-from gateway.config.scalars import Scalar
+from gateway.config.problems import Path, Place, Refused, line_of
 from gateway.config.shapes import FILE_TYPE, GatewayFile
+from gateway.config.values import (
+    Check,
+    ChoiceReader,
+    IdReader,
+    MomentReader,
+    NotPrepared,
+    NumberReader,
+    Prepared,
+    Reader,
+    SecretReader,
+    TextReader,
+    TruthReader,
+)
+from gateway.config.walk import Walk, is_nothing
 from gateway.types import Secret
 
-Check = Callable[[str], str]
 
-_TAGS = "tag:yaml.org,2002:"
-_UNTYPED_TAGS = frozenset((PLAIN, *(_TAGS + name for name in ("int", "float", "bool", "null", "timestamp"))))
-_COLLECTION_TAGS = frozenset((COLLECTION, _TAGS + "map", _TAGS + "seq"))
-_LARGEST_ID = 2**63 - 1  # what SQL databases and JSON writers can hold
-
-
-class Walk:
-    """What a walk over one file carries along."""
-
-    __slots__ = ("expander", "problems")
-
-    def __init__(self, problems: Problems, expander: Expander) -> None:
-        self.problems = problems
-        self.expander = expander
-
-    def scalar(self, node: Node, expected: str) -> Scalar:
-        """The scalar at `node` with its references expanded; raises `Refused` where there is none."""
-        if node.__class__ is not ScalarNode:
-            raise Refused(f"expected {expected}, found {_collection_noun(node)}")
-        text: str = node.value
-        if "${" in text:
-            return self._expanded(text)
-        if node.tag == QUOTED:
-            return Scalar(text, "text")
-        if node.tag in _UNTYPED_TAGS:
-            return Scalar(text, scalars.plain_kind(text))
-        if node.tag == _TAGS + "str":
-            return Scalar(text, "text")
-        raise Refused("a YAML tag that has no meaning here")
-
-    def _expanded(self, text: str) -> Scalar:
-        expanded = self.expander.expand(text)
-        if not has_reference(text):
-            return Scalar(expanded, "text")
-        self.problems.hide(expanded)
-        return Scalar(expanded, "reference")
-
-    def is_mapping(self, node: Node, path: Path) -> TypeGuard[MappingNode]:
-        """Notes a problem where it is none."""
-        return self._is_collection(node, path, MappingNode, "a mapping")
-
-    def is_list(self, node: Node, path: Path) -> TypeGuard[SequenceNode]:
-        """Notes a problem where it is none."""
-        return self._is_collection(node, path, SequenceNode, "a list")
-
-    def _is_collection(self, node: Node, path: Path, kind: type[Node], expected: str) -> bool:
-        if node.__class__ is kind and node.tag in _COLLECTION_TAGS:
-            return True
-        found = "nothing" if is_nothing(node) else _collection_noun(node)
-        self.problems.add(line_of(node), path, f"expected {expected}, found {found}")
-        return False
-
-    def add_odd_key(self, parent: MappingNode, key: Node, path: Path) -> None:
-        """Notes a key that is no text, or that the mapping holds before."""
-        if key.__class__ is not ScalarNode:
-            self.problems.add(line_of(key), path, f"a key must be text, found {_collection_noun(key)}")
-            return
-        first = next(line_of(other) for other, _ in parent.value if other.value == key.value)
-        self.problems.add(line_of(key), (path, key.value), f"given twice (first on line {first})")
-
-
-def _collection_noun(node: Node) -> str:
-    if isinstance(node, ScalarNode):
-        return "a single value"
-    noun = "a mapping" if isinstance(node, MappingNode) else "a list"
-    return noun if node.tag in _COLLECTION_TAGS else f"{noun} with a YAML tag that has no meaning here"
-
-
-def is_nothing(node: Node) -> bool:
-    """`null`, `~`, or nothing at all after the colon."""
-    return node.__class__ is ScalarNode and node.tag in _UNTYPED_TAGS and node.value in scalars.NULL_WORDS
-
-
-class Reader(ABC):
-    """Reads one type. `expected` is its name in messages; `stand_in` a harmless value of it."""
-
-    expected: str = "a value"
-    stand_in: Any = None
+class LongList(SequenceNode, ABC):
+    """A list that need not have all of its items as nodes."""
 
     @abstractmethod
-    def read(self, walk: Walk, node: Node, path: Path) -> Any:
-        """The value at `node`, or the stand-in once the problem has been noted."""
-
-
-class ScalarReader(Reader):
-    def read(self, walk: Walk, node: Node, path: Path) -> Any:
-        try:
-            return self.value(walk.scalar(node, self.expected), walk.problems)
-        except Refused as refused:
-            walk.problems.add(line_of(node), path, str(refused))
-            return self.stand_in
-
-    @abstractmethod
-    def value(self, scalar: Scalar, problems: Problems) -> Any:
-        """Raises `Refused` with the reason."""
-
-
-class TextReader(ScalarReader):
-    expected = "text"
-    stand_in: Any = ""
-
-    def __init__(self, check: Check | None, *, secret: bool, min_length: int) -> None:
-        self._check = check
-        self._secret = secret
-        self._min_length = min_length
-
-    def value(self, scalar: Scalar, problems: Problems) -> Any:
-        text = scalar.text
-        if scalar.kind not in ("text", "reference"):
-            raise scalars.wrong_type(self.expected, scalar, secret=self._secret)
-        if not self._secret and not text.isprintable():
-            raise Refused("must not hold control characters")
-        if len(text) < self._min_length:
-            raise Refused("must not be empty")
-        return self._check(text) if self._check else text
-
-
-class SecretReader(TextReader):
-    stand_in = Secret("")
-
-    def __init__(self, check: Check | None) -> None:
-        super().__init__(check, secret=True, min_length=0)
-
-    def value(self, scalar: Scalar, problems: Problems) -> Secret:
-        return Secret(super().value(scalar, problems))
-
-
-class IdReader(ScalarReader):
-    """A number or text, whose type is kept. The stand-in is the empty text, which no id can be."""
-
-    expected = "an id (a whole number or text)"
-    stand_in = ""
-
-    def value(self, scalar: Scalar, problems: Problems) -> int | str:
-        if scalar.kind == "whole number":
-            return self._number(scalar)
-        if scalar.kind not in ("text", "reference"):
-            raise scalars.wrong_type(self.expected, scalar, secret=False)
-        if not scalar.text.isprintable() or scalar.text != scalar.text.strip() or not scalar.text:
-            raise Refused("an id must be printable, not empty, and without spaces at its ends")
-        return scalar.text
-
-    def _number(self, scalar: Scalar) -> int:
-        value = scalars.whole_number(scalar.text)
-        if value is None or abs(value) > _LARGEST_ID:
-            raise Refused("too large for a number; put it in quotes")
-        return value
-
-
-_BOUNDS: Final = (
-    ("ge", operator.ge, "at least"),
-    ("gt", operator.gt, "above"),
-    ("le", operator.le, "at most"),
-    ("lt", operator.lt, "below"),
-)
-
-
-class NumberReader(ScalarReader):
-    def __init__(self, wanted: types.IntType | types.FloatType) -> None:
-        whole = isinstance(wanted, types.IntType)
-        self.expected = "a whole number" if whole else "a number"
-        self.stand_in = 1
-        self._parse: Callable[[str], float | None] = scalars.whole_number if whole else scalars.number
-        self._kinds = ("whole number", "reference") if whole else ("whole number", "number", "reference")
-        given = [(getattr(wanted, name), holds, words) for name, holds, words in _BOUNDS]
-        self._bounds = [(bound, holds, words) for bound, holds, words in given if bound is not None]
-
-    def value(self, scalar: Scalar, problems: Problems) -> float:
-        value = self._parse(scalar.text.strip()) if scalar.kind in self._kinds else None
-        if value is None:
-            raise scalars.wrong_type(self.expected, scalar, secret=False)
-        if not all(holds(value, bound) for bound, holds, _ in self._bounds):
-            found = "" if scalar.kind == "reference" else f", found {scalar.text}"
-            raise Refused(f"must be {self._range()}{found}")
-        return value
-
-    def _range(self) -> str:
-        return " and ".join(
-            f"{words} {bound:g}" if bound < 1e6 else f"{words} {bound:,.0f}" for bound, _, words in self._bounds
-        )
-
-
-class TruthReader(ScalarReader):
-    expected = "true or false"
-    stand_in = False
-
-    def value(self, scalar: Scalar, problems: Problems) -> bool:
-        value = scalars.truth(scalar.text) if scalar.kind in ("boolean", "reference") else None
-        if value is None:
-            raise scalars.wrong_type(self.expected, scalar, secret=False)
-        return value
-
-
-class ChoiceReader(ScalarReader):
-    def __init__(self, choices: tuple[str, ...]) -> None:
-        self._choices = choices
-        self.expected = f"one of {', '.join(choices)}"
-        self.stand_in = choices[0]
-
-    def value(self, scalar: Scalar, problems: Problems) -> str:
-        if scalar.kind in ("text", "reference") and scalar.text in self._choices:
-            return scalar.text
-        hint = problems.suggestion(scalar.text, self._choices) if scalar.kind == "text" else ""
-        raise Refused(f"{scalars.wrong_type(self.expected, scalar, secret=False)}{hint}")
-
-
-class MomentReader(ScalarReader):
-    expected = "a date or time such as 2027-01-01 or 2027-01-01T00:00:00Z"
-
-    def value(self, scalar: Scalar, problems: Problems) -> Any:
-        moment = scalars.moment(scalar.text) if scalar.kind in ("text", "reference") else None
-        if moment is None:
-            raise scalars.wrong_type(self.expected, scalar, secret=False)
-        return moment
+    def records(self, item: Reader, walk: Walk) -> Iterator[Any]:
+        """What `item` reads, in order."""
 
 
 class NullableReader(Reader):
     def __init__(self, inner: Reader) -> None:
+        self._inner = inner
         self._read = inner.read
         self.expected = f"{inner.expected} or null"
         self.stand_in = inner.stand_in
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
         return None if is_nothing(node) else self._read(walk, node, path)
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        index = texts.get(id(node))
+        if index is None and is_nothing(node):
+            return lambda _: None
+        read = self._inner.prepare(walk, node, texts)
+        if index is None:
+            return read
+        return lambda texts: None if texts[index] in scalars.NULL_WORDS else read(texts)
 
 
 class ListReader(Reader):
@@ -262,6 +73,8 @@ class ListReader(Reader):
         self._min_length = min_length
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        if isinstance(node, LongList):
+            return tuple(node.records(self._item, walk))
         if not walk.is_list(node, path):
             return self.stand_in
         if len(node.value) < self._min_length:
@@ -269,6 +82,12 @@ class ListReader(Reader):
         read = self._item.read
         items = [read(walk, item, (path, index)) for index, item in enumerate(node.value)]
         return tuple([item for item in items if item is not None])
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        if not walk.is_list(node, None) or len(node.value) < self._min_length:
+            raise NotPrepared
+        items = [self._item.prepare(walk, item, texts) for item in node.value]
+        return lambda texts: tuple([read(texts) for read in items])
 
 
 class MappingReader(Reader):
@@ -334,6 +153,22 @@ class RecordReader(Reader):
         if self._is_placed:
             values["place"] = Place(node, path)
         return self._cls(**values)
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        if not walk.is_mapping(node, None):
+            raise NotPrepared
+        fields: dict[str, Prepared] = {}
+        for key, value in node.value:
+            known = self._fields.get(key.value) if key.__class__ is ScalarNode else None
+            if known is None or known.attribute in fields:
+                raise NotPrepared
+            if known.make_default is not None and value.__class__ is ScalarNode:
+                raise NotPrepared  # nothing at all, or a problem
+            fields[known.attribute] = known.reader.prepare(walk, value, texts)
+        if any(attribute not in fields for _, attribute, _ in self._required):
+            raise NotPrepared
+        made, parts = self._cls, tuple(fields.items())
+        return lambda texts: made(**{attribute: read(texts) for attribute, read in parts})
 
     def _values(self, walk: Walk, node: MappingNode, path: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
 from gateway.config.crossrefs import key_digest
-from gateway.config.settings import ProxySettings, Settings, StoreSettings, StudioSettings, UsageSettings
+from gateway.config.settings import Lines, ProxySettings, Settings, StoreSettings, StudioSettings, UsageSettings
 from gateway.config.shapes import (
     EndpointShape,
     GatewayFile,
@@ -167,10 +168,16 @@ def make_key(shape: KeyShape) -> ApiKey:
         id=shape.id,
         user=shape.user,
         sha256=key_digest(shape),
-        scopes=frozenset(shape.scopes),
+        scopes=_set_of(shape.scopes),
         expires=shape.expires,
         limits=make_limits(shape.limits),
     )
+
+
+@lru_cache(maxsize=64)
+def _set_of(scopes: tuple[str, ...]) -> frozenset[str]:
+    """One for all the keys that have the same: a set takes more memory than the rest of a key."""
+    return frozenset(scopes)
 
 
 def _absolute_sqlite_url(url: str, absolute: Callable[[str], str]) -> str:
@@ -181,12 +188,12 @@ def _absolute_sqlite_url(url: str, absolute: Callable[[str], str]) -> str:
     return f"{scheme}:///{absolute(path)}{mark}{query}"
 
 
-def _lines(file: GatewayFile) -> dict[tuple[str, str], int]:
+def _lines(file: GatewayFile) -> Lines:
     lines = {
-        (kind, id_text(record.id)): record.place.line for kind, records in lists_of_records(file) for record in records
+        kind: {id_text(record.id): record.place.line for record in records} for kind, records in lists_of_records(file)
     }
-    lines.update({("feature", name): file.place.inside("features", name).line for name in _features_in(file)})
-    return lines
+    lines["feature"] = {name: file.place.inside("features", name).line for name in _features_in(file)}
+    return Lines(lines)
 
 
 def _features_in(file: GatewayFile) -> Iterable[str]:

@@ -49,9 +49,19 @@ def plain_kind(text: str) -> Kind:
     return "number" if _NUMBER.fullmatch(text) else "text"
 
 
+def written(text: str) -> Scalar:
+    """A scalar from its text as it stands in the file: plain, or in quotes with nothing escaped inside."""
+    return Scalar(text[1:-1], "text") if text[0] in "\"'" else Scalar(text, plain_kind(text))
+
+
 def whole_number(text: str) -> int | None:
     """Decimal digits, with `_` between them if you like; `None` for anything else, leading zeros included."""
     return int(text) if len(text) <= _MOST_DIGITS and _WHOLE.fullmatch(text) else None
+
+
+def short_number(text: str) -> int | None:
+    """The same for the numbers that ids mostly are, quickly; `None` for all others."""
+    return int(text) if text.isdecimal() and text[0] != "0" and len(text) < 19 and text.isascii() else None
 
 
 def number(text: str) -> float | None:

@@ -6,6 +6,7 @@ and the JSON Schema alike. Records are written differently than they are kept: t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -127,12 +128,32 @@ class ProxySettings(msgspec.Struct, frozen=True):
     no_proxy: str = ""
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration that has passed every check. Paths are absolute; references are ids as text.
-
-    `lines` maps a record's (kind, id as text) to the line that defines it, for the kinds "model", "user",
-    "organisation", "plan", "key" and "feature".
+class Lines(Mapping[tuple[str, str], int]):
+    """The line that defines a record, by its kind ("model", "user", "organisation", "plan", "key", "feature") and its
+    id as text. Kept by kind: a file may hold a hundred thousand of them.
     """
+
+    __slots__ = ("_by_kind",)
+
+    def __init__(self, by_kind: Mapping[str, Mapping[str, int]]) -> None:
+        self._by_kind = by_kind
+
+    def __getitem__(self, record: tuple[str, str]) -> int:
+        kind, record_id = record
+        return self._by_kind[kind][record_id]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return ((kind, record_id) for kind, lines in self._by_kind.items() for record_id in lines)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_kind.values()))
+
+    def __repr__(self) -> str:
+        return f"<Lines of {len(self)} records>"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that has passed every check. Paths are absolute; references are ids as text."""
 
     server: ServerSettings
     features: dict[str, bool]
@@ -149,4 +170,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[ApiKey, ...]
     proxy: ProxySettings
     source: str
-    lines: dict[tuple[str, str], int]
+    lines: Lines

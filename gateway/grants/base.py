@@ -141,6 +141,9 @@ class RecordStore(Protocol):
     async def close(self) -> None:
         """Ends background work, closes files and connections; what was pushed before is written first if it can be."""
 
+    def surely_lacks(self, kind: Kind, record_id: str) -> bool:
+        """Whether it is certain, without asking, that there is no such document. False where that cannot be told."""
+
     async def get(self, kind: Kind, record_id: str) -> bytes | None: ...
 
     async def get_many(self, kind: Kind, record_ids: Sequence[str]) -> list[bytes | None]:

@@ -87,7 +87,9 @@ class CachedRecords:
         slot = kind, record_id
         known = self._known.get(slot)
         if known is None:
-            return None if self._is_known_miss(kind, record_id) else await self._ask(slot)
+            if self._source.surely_lacks(kind, record_id) or self._is_known_miss(kind, record_id):
+                return None
+            return await self._ask(slot)
         left = self._freshness.share_left(known.asked)
         if left <= 0:
             return await self._ask(slot)

@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.grants.base import (
     COOLDOWN_RECORDS_KEPT_SECONDS,
+    KINDS,
     MOST_AUDIT_ENTRIES,
     MOST_COOLDOWN_RECORDS,
     Change,
@@ -46,6 +47,7 @@ CREATE TABLE IF NOT EXISTS audit (position INTEGER PRIMARY KEY, entry BLOB NOT N
 CREATE TABLE IF NOT EXISTS cooldowns (position INTEGER PRIMARY KEY, epoch REAL NOT NULL, record BLOB NOT NULL);
 """
 
+_Ids = dict[str, set[str]]
 _Result = TypeVar("_Result")
 _Work = Callable[[sqlite3.Connection], _Result]
 
@@ -54,7 +56,8 @@ class EmbeddedStore:
     """A `RecordStore` in `directory`/gateway.db, which no second process may open.
 
     Reads go to SQLite at once (tens of microseconds, never waiting for a writer: it is in WAL mode); writes go through
-    one thread, and are on the disk when they return. `epoch` returns seconds since 1970.
+    one thread, and are on the disk when they return. Which ids there are is held in memory, so that a record which only
+    gateway.yaml has costs no look at the disk. `epoch` returns seconds since 1970.
     """
 
     def __init__(
@@ -69,16 +72,17 @@ class EmbeddedStore:
         self._push: asyncio.Task[None] | None = None
         self._fault: str | None = None
         with ExitStack() as opened:
-            self._reader, self._writer = self._open(opened)
+            self._reader, self._writer, self._ids = self._open(opened)
             self._files = opened.pop_all()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grants")
         self._is_open = True
 
-    def _open(self, opened: ExitStack) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    def _open(self, opened: ExitStack) -> tuple[sqlite3.Connection, sqlite3.Connection, _Ids]:
         opened.callback(os.close, _locked(self._directory))
         try:
             _make_private(self._directory / FILE_NAME)
-            return opened.enter_context(closing(self._connect())), opened.enter_context(closing(self._connect()))
+            reader = opened.enter_context(closing(self._connect()))
+            return reader, opened.enter_context(closing(self._connect())), _ids(reader)
         except (sqlite3.Error, OSError) as error:
             raise ConfigError([f"store.path: {self._directory / FILE_NAME}: {error}"]) from None
 
@@ -114,6 +118,10 @@ class EmbeddedStore:
         await asyncio.to_thread(self._thread.shutdown)
         self._files.close()
 
+    def surely_lacks(self, kind: Kind, record_id: str) -> bool:
+        """No other process writes: what is in the file is known here."""
+        return self._is_open and storable(record_id) not in self._ids[kind]
+
     async def get(self, kind: Kind, record_id: str) -> bytes | None:
         return self._read(lambda database: _document(database, kind, record_id))
 
@@ -144,7 +152,7 @@ class EmbeddedStore:
         return after
 
     async def _change(self, kind: Kind, record_id: str, change: Change) -> tuple[bytes | None, bytes | None]:
-        """The documents before and after; listeners are told where they differ."""
+        """The documents before and after; listeners are told where they differ, once it is known what there is."""
 
         def apply(database: sqlite3.Connection) -> tuple[bytes | None, bytes | None]:
             before = _document(database, kind, record_id)
@@ -153,6 +161,9 @@ class EmbeddedStore:
             return before, after
 
         def tell(change: tuple[bytes | None, bytes | None]) -> None:
+            ids = self._ids[kind]
+            known = storable(record_id)
+            ids.discard(known) if change[1] is None else ids.add(known)
             if change[0] != change[1]:
                 for listener in self._listeners:
                     listener(kind, record_id)
@@ -224,6 +235,13 @@ class EmbeddedStore:
 
     def __repr__(self) -> str:
         return f"<EmbeddedStore in {self._directory}>"
+
+
+def _ids(database: sqlite3.Connection) -> _Ids:
+    found: _Ids = {kind: set() for kind in KINDS}
+    for kind, record_id in database.execute("SELECT kind, id FROM records"):
+        found.setdefault(kind, set()).add(record_id)
+    return found
 
 
 def _locked(directory: Path) -> int:

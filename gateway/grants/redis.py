@@ -105,6 +105,10 @@ class RedisStore:
         detail = f"{self._address}: {fault}" if fault is not None else None
         return StoreStatus("redis", self._asking.is_up, self._hearing.is_up, detail)
 
+    def surely_lacks(self, kind: Kind, record_id: str) -> bool:
+        """Anyone may have written it a moment ago."""
+        return False
+
     async def get(self, kind: Kind, record_id: str) -> bytes | None:
         return (await self.get_many(kind, [record_id]))[0]
 

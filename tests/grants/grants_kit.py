@@ -105,6 +105,10 @@ class MoodyStore(EmbeddedStore):
     def hears_changes(self) -> bool:
         return not self.is_deaf
 
+    def surely_lacks(self, kind: Kind, record_id: str) -> bool:
+        """As a store that others write to: it has to be asked."""
+        return False
+
     async def get(self, kind: Kind, record_id: str) -> bytes | None:
         self.asked += 1
         found = await super().get(kind, record_id)

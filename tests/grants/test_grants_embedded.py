@@ -126,6 +126,31 @@ async def test_a_file_that_fails_is_an_unavailable_store_and_no_crash(
     assert store.status().detail is None
 
 
+async def test_it_knows_without_asking_what_it_does_not_have(tmp_path: Path, stores: AsyncExitStack, log: Log) -> None:
+    store = EmbeddedStore(tmp_path, log.logger)
+    odd = "\udc80"  # what UTF-8 cannot write is filed under another name
+    await store.put("user", "42", b"{}")
+    await store.put("user", odd, b"{}")
+    await store.close()
+    assert not store.surely_lacks("user", "none")  # closed: nothing is certain any longer
+    again = EmbeddedStore(tmp_path, log.logger)
+    stores.push_async_callback(again.close)
+    assert not again.surely_lacks("user", "42")
+    assert not again.surely_lacks("user", odd)
+    assert again.surely_lacks("plan", "42")
+
+
+async def test_whoever_hears_of_a_change_finds_it(tmp_path: Path, stores: AsyncExitStack, log: Log) -> None:
+    store = EmbeddedStore(tmp_path, log.logger)
+    stores.push_async_callback(store.close)
+    told: list[bool] = []
+    store.on_change(lambda kind, record_id: told.append(store.surely_lacks("key", "ab")))
+    await store.put("key", "ab", b"{}")
+    await store.update("key", "ab", lambda before: b"[]")
+    await store.delete("key", "ab")
+    assert told == [False, False, True]
+
+
 async def test_a_closed_store_says_so(tmp_path: Path, log: Log) -> None:
     store = EmbeddedStore(tmp_path, log.logger)
     await store.close()
