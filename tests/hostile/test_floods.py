@@ -151,7 +151,8 @@ async def test_an_endless_body_is_refused(tmp_path: Path, start: bytes, piece: b
                 assert reply.status in statuses | {408}, reply
                 assert_error(reply, reply.status, str(reply.error()["code"]))
             await wire.ended()
-        assert sent[0] < MORE_THAN_KERNELS_HOLD
+        if 413 in statuses:  # what ends by the clock is as much as the machine passes on until then
+            assert sent[0] < MORE_THAN_KERNELS_HOLD
         assert (memory_kb(stage.gateway) - before) / KILOBYTE < 60
         await assert_serves(stage)
 
