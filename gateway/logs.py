@@ -34,7 +34,13 @@ def make_logger(
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.processors.ExceptionRenderer(),
             _make_printable,
-            structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=22, sort_keys=False),
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(),
+                pad_event_to=22,
+                sort_keys=False,
+                # Its own choice, where Rich is installed, would warn that ours is made: the text is there already.
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
         ]
         sink = structlog.WriteLogger(out)
     wrapper = structlog.make_filtering_bound_logger(level)

@@ -6,6 +6,7 @@ import io
 import logging
 
 import orjson
+import pytest
 
 from gateway.logs import LibraryLogs, make_logger
 from gateway.types import Secret
@@ -31,8 +32,15 @@ def test_the_console_shows_control_characters_instead_of_obeying_them() -> None:
     assert "very" not in text
 
 
-def test_a_traceback_keeps_its_lines() -> None:
-    out = io.StringIO()
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_traceback_keeps_its_lines(stream: type[io.StringIO]) -> None:
+    """On a terminal too, and where Rich is installed, which structlog would rather use there."""
+    out = stream()
     log = make_logger("console", stream=out)
     try:
         raise LookupError("nowhere")

@@ -72,7 +72,7 @@ class Supervised:
 
     def end(self) -> tuple[int, list[dict[str, Any]]]:
         """Waits for its end; its exit code and its log."""
-        _, log = self.process.communicate(timeout=10)
+        _, log = self.process.communicate(timeout=30)
         return self.process.returncode, [json.loads(line) for line in log.splitlines()]
 
 
@@ -107,7 +107,7 @@ def test_ctrl_c_reaches_every_worker_once() -> None:
         os.killpg(it.process.pid, signal.SIGINT)
         assert {it.heard() for _ in workers} == {("interrupted", pid) for pid in workers}
         it.process.terminate()
-        said, _ = it.process.communicate(timeout=10)
+        said, _ = it.process.communicate(timeout=30)
         assert (it.process.returncode, said) == (0, "")
 
 
@@ -192,6 +192,6 @@ def test_workers_end_with_a_supervisor_that_was_killed() -> None:
     with supervised(2, "well") as it:
         it.born(2)
         it.process.kill()
-        said, _ = it.process.communicate(timeout=10)
+        said, _ = it.process.communicate(timeout=30)
         assert said == "", "the end of its output: nobody holds it any more"
         assert it.process.returncode == -signal.SIGKILL

@@ -83,8 +83,12 @@ class Outlet:
 
 
 def passed_headers(headers: RawHeaders) -> list[tuple[str, str]]:
-    """Those of an upstream's headers that the client may see; its request id under a name of its own."""
-    return [(_PASSED[name], value.decode("latin-1")) for name, value in headers if name in _PASSED]
+    """Those of an upstream's headers that the client may see; its (first) request id under a name of its own."""
+    passed = [(_PASSED[name], value.decode("latin-1")) for name, value in headers if name in _PASSED]
+    ids = [place for place, (name, _) in enumerate(passed) if name == "x-upstream-request-id"]
+    for place in reversed(ids[1:]):
+        del passed[place]
+    return passed
 
 
 def is_event_stream(headers: RawHeaders) -> bool:

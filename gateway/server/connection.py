@@ -21,6 +21,7 @@ ErrorRenderer = Callable[[GatewayError], Answer]
 
 # How long the rest of a body that its handler did not read may take to arrive before the connection is given up.
 LINGERING_SECONDS = 10.0
+LINGERING_BYTES = 32 << 20  # and how much of it is read: a client that never ends shall not keep us busy all that time
 
 
 class Server(web.Server):
@@ -228,10 +229,13 @@ class Connection(web.RequestHandler):
 
     async def _linger(self, content: StreamReader) -> None:
         """Lets the rest of a body arrive for a while: closing at once could destroy the answer on its way."""
+        left = LINGERING_BYTES
         try:
             async with asyncio.timeout(self._lingering_time):
-                while not content.is_eof():
-                    await content.readany()
+                while not content.is_eof() and left > 0:
+                    left -= len(await content.readany())
+            if left <= 0:
+                self.close()
         except asyncio.CancelledError:
             raise
         except Exception:  # too late, or broken: the connection ends either way

@@ -36,7 +36,7 @@ async def workers(directory: Path, upstream: FakeUpstream, redis: RedisServer) -
     """Two workers, each of whom is up. Redis is emptied before."""
     with redis.client() as client:
         client.flushall()
-    whole = settings(list(models(upstream)), redis.url, server={"workers": WORKERS, "drain_seconds": 20})
+    whole = settings(list(models(upstream)), redis.url, server={"workers": WORKERS, "drain_seconds": 90})
     async with gateway(directory, whole) as running:
         await until_listening(running, WORKERS)
         yield running

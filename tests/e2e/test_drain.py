@@ -13,7 +13,7 @@ from kit import DEADLINE_SECONDS, DONE, KEYS, FakeUpstream, Stage, Wire, events,
 from kit.answers import delta, full
 from kit.stage import FreshModel, Record, endpoint, model
 
-GENEROUS = 30  # drain_seconds that no test waits for
+GENEROUS = 90  # drain_seconds that no test waits for
 
 
 def few_models(upstream: FakeUpstream) -> Iterator[Record]:

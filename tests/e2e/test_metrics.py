@@ -197,7 +197,7 @@ async def test_it_can_be_read_while_draining(tmp_path: Path) -> None:
     """On a connection that is there already: the last numbers are worth having."""
     go_on = asyncio.Event()
     async with Stage.open(
-        tmp_path, lambda upstream: [model("m", [endpoint(upstream, "a")])], may_end=True, server={"drain_seconds": 20}
+        tmp_path, lambda upstream: [model("m", [endpoint(upstream, "a")])], may_end=True, server={"drain_seconds": 90}
     ) as stage:
         stage.upstream.endpoint("a").replies(events(delta("one"), go_on, DONE))
         async with stage.asking(ask("m", stream=True)) as wire, Wire.open(stage.port) as scraper:

@@ -63,7 +63,7 @@ async def test_a_rate_limit_ends(stage: Stage) -> None:
     model = stage.model()
     model.a.replies(upstream_error(429, retry_after_ms="300"))
     assert (await stage.post(model.chat())).status == 429
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await stage.post(model.chat())).status != 200:  # noqa: ASYNC110  # it is another process
             await asyncio.sleep(0.05)  # nothing tells us of the end but the next answer
     assert model.asked() == [2]

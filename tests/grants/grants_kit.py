@@ -41,7 +41,7 @@ def model(name: str, **fields: Any) -> bytes:
     return document(**{"name": name, "endpoints": endpoints, **fields})
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """For what nothing can be awaited on: another process's doing."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - it is another process that changes it

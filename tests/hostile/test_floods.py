@@ -87,7 +87,7 @@ async def test_a_client_that_pipelines_and_never_reads_ends(tmp_path: Path) -> N
         async with Wire.open(stage.port, receive_buffer=4 * KILOBYTE) as wire:
             wire.stop_reading()
             with contextlib.suppress(ConnectionError):
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     while True:
                         await wire.send(MODELS * 1_000)
             assert (memory_kb(stage.gateway) - before) / KILOBYTE < 50
@@ -151,7 +151,8 @@ async def test_an_endless_body_is_refused(tmp_path: Path, start: bytes, piece: b
                 assert reply.status in statuses | {408}, reply
                 assert_error(reply, reply.status, str(reply.error()["code"]))
             await wire.ended()
-        assert sent[0] < MORE_THAN_KERNELS_HOLD
+        if 413 in statuses:  # what ends by the clock is as much as the machine passes on until then
+            assert sent[0] < MORE_THAN_KERNELS_HOLD
         assert (memory_kb(stage.gateway) - before) / KILOBYTE < 60
         await assert_serves(stage)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,6 +127,16 @@ async def test_ports_that_refuse_and_ports_that_never_answer() -> None:
     with unanswering_port() as port, pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
             await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_a_wire_that_is_refused_leaves_no_socket_behind() -> None:
+    """A socket that nobody closes is a warning in some other test, long afterwards."""
+    with refusing_port() as port:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(ConnectionRefusedError):
+            async with Wire.open(port):
+                pass
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_nginx_relays(upstream: FakeUpstream, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from gateway.limits import Demand, Limiter, QuotaUsedUp, RateLimited, Reservatio
 from gateway.types import Limits, Secret
 
 NOON = 1_792_238_400.0  # 2026-10-17 12:00:00 UTC, a Saturday
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 
 
 class RedisServer:

@@ -83,7 +83,7 @@ def _nginx(directory: Path) -> Iterator[int]:
 
 def _until_listening(process: subprocess.Popen[str], port: int, directory: Path) -> None:
     """nginx says nothing when it is ready."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

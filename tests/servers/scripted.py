@@ -93,6 +93,7 @@ def sends(*pieces: bytes, then: Callable[[Peer], None] | None = None) -> Script:
         await peer.request()
         await peer.send(*pieces)
         if then is not None:
+            await asyncio.sleep(0)  # uvloop before 0.22 lets go of what was written at the end of a turn
             then(peer)
         await peer.gone()
 

@@ -204,7 +204,7 @@ async def test_the_service_manager_is_told(
     """systemd's protocol: ready, and who is in charge by now."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(10)
+        manager.settimeout(30)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         async with Dynasty.found(tmp_path, redis_server) as dynasty:
             assert manager.recv(1000) == b"READY=1"

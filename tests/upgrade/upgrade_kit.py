@@ -18,7 +18,7 @@ from kit import KEYS, FakeUpstream, GatewayProcess, Wire, ask, request_bytes
 from kit.books import until
 from kit.stage import Record, endpoint, model
 
-GENEROUS = 20  # drain_seconds that no test waits for
+GENEROUS = 90  # drain_seconds that no test waits for
 
 
 def models(upstream: FakeUpstream) -> Iterator[Record]:
