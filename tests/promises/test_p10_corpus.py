@@ -88,6 +88,8 @@ async def test_all_of_them_at_once_and_in_pieces(target: GatewayProcess, dice: r
             try:
                 await play_row(target, row.patient(), sent, pieces)
             except (AssertionError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+                if row.then == "closed" and row.code == "invalid_http" and isinstance(error, ConnectionError):
+                    continue  # refused by a piece that was not its last: the reset took the answer along
                 raise AssertionError(f"{row.file} in {[len(piece) for piece in pieces]}") from error
 
     async with asyncio.TaskGroup() as players:
