@@ -22,6 +22,9 @@ from gateway.types import Timeouts
 
 # A whole answer is held up to here, so that an upstream dying within it is a failed attempt and not a broken answer.
 MAX_HELD_BYTES = 16 * 2**20
+# uvloop calls what is due before it looks at the sockets. In a process that stood still for a while (stopped, starved,
+# its machine asleep) bytes may lie there that came in time: they are read before an upstream is said to be silent.
+LOOK_AGAIN_SECONDS = 0.005
 
 
 class Sink(Protocol):
@@ -212,6 +215,9 @@ class Attempt(msgspec.Struct, eq=False):
         self._wake()
 
     def _timed_out(self) -> None:
+        self._timer = self.loop.call_later(LOOK_AGAIN_SECONDS, self._still_timed_out)
+
+    def _still_timed_out(self) -> None:
         self._timer = None
         if self.shape is None:
             self._fail(FirstByteTimedOut("no answer in time"))
