@@ -121,6 +121,17 @@ async def test_a_client_that_stops_reading_stops_the_sender(upstream: FakeUpstre
             await asyncio.wait_for(sent_all.wait(), 0.3)
 
 
+async def test_the_end_of_a_body_is_told_as_often_as_one_asks(upstream: FakeUpstream) -> None:
+    """Who waits for more on a connection that is kept open would wait for ever."""
+    upstream.endpoint("a").replies(events(DONE))
+    async with Wire.open(upstream.port) as wire, asyncio.timeout(5):
+        await wire.send(chat())
+        await wire.head()
+        assert [await wire.event() for _ in range(3)] == [DONE, b"", b""]
+        await wire.send(chat())
+        assert (await wire.reply()).status == 200
+
+
 async def test_ports_that_refuse_and_ports_that_never_answer() -> None:
     with refusing_port() as port, pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)

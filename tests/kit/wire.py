@@ -90,6 +90,7 @@ class Wire:
         self.writer = writer
         self._reply: Reply | None = None
         self._left: int | None = None  # bytes of a body with a length that have not come yet
+        self._is_over = False  # the last chunk has come
         self._undelivered = b""
 
     @classmethod
@@ -133,10 +134,11 @@ class Wire:
         pairs = [line.split(":", 1) for line in lines]
         self._reply = Reply(version, int(status), [(name.lower(), value.strip()) for name, value in pairs])
         self._left = int(self._reply.header("content-length") or 0)
+        self._is_over = False
         return self._reply
 
     async def piece(self) -> bytes:
-        """The next bytes of the body as they were framed (a chunk, or what one read gave); `b""` at its end."""
+        """The next bytes of the body as they were framed (a chunk, or what one read gave); `b""` from its end on."""
         reply = self._current()
         async with asyncio.timeout(DEADLINE_SECONDS):
             if reply.header("transfer-encoding") == "chunked":
@@ -146,9 +148,12 @@ class Wire:
             return await self._sized_piece()
 
     async def _chunk(self) -> bytes:
+        if self._is_over:
+            return b""  # what comes on this connection belongs to the next answer, if it comes at all
         size = int((await self.reader.readuntil(b"\r\n")).split(b";")[0], 16)
         data = await self.reader.readexactly(size + 2)
         assert data.endswith(b"\r\n"), "a chunk that does not end where it said"
+        self._is_over = size == 0
         return data[:-2]
 
     async def _sized_piece(self) -> bytes:
@@ -159,7 +164,7 @@ class Wire:
         return data
 
     async def event(self) -> bytes:
-        """The next bytes of the body up to and with a blank line (LF); what is left, at the end of the body."""
+        """The next bytes of the body up to and with a blank line (LF); at the end what is left, and then `b""`."""
         while b"\n\n" not in self._undelivered:
             piece = await self.piece()
             if not piece:
