@@ -19,6 +19,7 @@ from torture.house import EMBED, ENDLESS, GRANTED, SAFE, TIGHT_MODEL, UPSTREAMS,
 BOUND_SECONDS = 12.0
 MOST_TOKENS = 220  # of one request, prompt and answer
 MOST_EVENTS = 40  # an endless stream is left after so many
+SLOW_EVENTS = 20  # and by who reads slowly
 MODELS = [*(f"lone-{number}" for number in range(UPSTREAMS)), "round_robin", "weighted", "least_busy", "ranked"]
 MODELS += ["falls-back", SAFE]
 UPSTREAMS_FAULT = {400, 403}  # relayed
@@ -65,12 +66,12 @@ class Client:
             while not over.is_set():
                 await self.house.up.wait()
                 (action,) = self.dice.choices(list(actions), list(actions.values()))
-                await self._one(action, next(self._tags))
+                await self.once(action, next(self._tags))
                 await asyncio.sleep(self.dice.random() * self.house.options.pause_seconds)
         finally:
-            await self._hang_up()
+            await self.hang_up()
 
-    async def _one(self, action: Callable[[str], Coroutine[Any, Any, bytes]], tag: str) -> None:
+    async def once(self, action: Callable[[str], Coroutine[Any, Any, bytes]], tag: str) -> None:
         """One request to its end, and what became of it."""
         loop = asyncio.get_running_loop()
         began, ending, body = loop.time(), "whole", b""
@@ -86,7 +87,7 @@ class Client:
             ending = "left"
             self.book.wrong(f"{tag} {action.__name__}: {error!r} after {loop.time() - began:.1f} s")
         if ending != "whole" or self._says_close():
-            await self._hang_up()
+            await self.hang_up()
         self._write(tag, action.__name__, ending, body, began)  # type: ignore[arg-type]  # one of `Ending`
 
     def _write(self, tag: str, action: str, ending: Ending, body: bytes, began: float) -> None:
@@ -156,20 +157,23 @@ class Client:
 
     async def slow(self, tag: str) -> bytes:
         """Of a stream without end: reads a little, stops so that it piles up, reads on, leaves."""
-        await self._hang_up()
+        await self.hang_up()
         self._wire = Wire(*await asyncio.open_connection("127.0.0.1", self.house.port, limit=1 << 14))
         self._good_at = asyncio.get_running_loop().time()
         wire = await self._asking(tag, self._chat(ENDLESS, stream=True))
         self._reply = await wire.head()
         if self._reply.status != 200:
             return (await wire.body()).body
-        await wire.event()
+        events = [await wire.event()]
         wire.stop_reading()
         await asyncio.sleep(self.dice.random())
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]  # a stream's transport has it
-        for _ in range(20):
-            await wire.event()
-        raise Left
+        while events[-1]:
+            if len(events) > SLOW_EVENTS:
+                raise Left
+            events.append(await wire.event())
+        self.book.wrong(f"{tag} slow: a stream without end has ended: {b''.join(events)[-300:]!r}")
+        return b"".join(events)
 
     async def bad(self, tag: str) -> bytes:
         body, status, code = self.dice.choice(BAD)
@@ -224,13 +228,13 @@ class Client:
     async def _connected(self) -> Wire:
         """The connection of the last request, while it is good; sometimes a fresh one: workers take turns."""
         if self._wire is not None and self.dice.random() < 0.1:
-            await self._hang_up()
+            await self.hang_up()
         if self._wire is None:
             self._wire = Wire(*await asyncio.open_connection("127.0.0.1", self.house.port))
             self._good_at = asyncio.get_running_loop().time()
         return self._wire
 
-    async def _hang_up(self) -> None:
+    async def hang_up(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
             await wire.close()
