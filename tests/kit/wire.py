@@ -96,7 +96,16 @@ class Wire:
     @classmethod
     @asynccontextmanager
     async def open(cls, port: int, *, receive_buffer: int | None = None) -> AsyncIterator[Wire]:
-        """A connection to 127.0.0.1; a small `receive_buffer` makes back-pressure felt early."""
+        """A connection to 127.0.0.1 until the end of the block; see `connected`."""
+        wire = await cls.connected(port, receive_buffer=receive_buffer)
+        try:
+            yield wire
+        finally:
+            await wire.close()
+
+    @classmethod
+    async def connected(cls, port: int, *, receive_buffer: int | None = None) -> Wire:
+        """A connection to 127.0.0.1, to be closed; a small `receive_buffer` makes back-pressure felt early."""
         sock = socket.socket()
         sock.setblocking(False)
         if receive_buffer is not None:
@@ -104,15 +113,10 @@ class Wire:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
-                reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 16)
+                return cls(*await asyncio.open_connection(sock=sock, limit=1 << 16))
         except BaseException:
             sock.close()
             raise
-        wire = cls(reader, writer)
-        try:
-            yield wire
-        finally:
-            await wire.close()
 
     async def send(self, data: bytes) -> None:
         async with asyncio.timeout(DEADLINE_SECONDS):

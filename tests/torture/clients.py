@@ -19,7 +19,8 @@ from torture.house import EMBED, ENDLESS, GRANTED, SAFE, TIGHT_MODEL, UPSTREAMS,
 BOUND_SECONDS = 12.0
 MOST_TOKENS = 220  # of one request, prompt and answer
 MOST_EVENTS = 40  # an endless stream is left after so many
-SLOW_EVENTS = 20  # and by who reads slowly
+SLOW_EVENTS = 80  # and a flood by who reads slowly: more than the buffers of a connection hold
+SLOW_BUFFER_BYTES = 65_536
 MODELS = [*(f"lone-{number}" for number in range(UPSTREAMS)), "round_robin", "weighted", "least_busy", "ranked"]
 MODELS += ["falls-back", SAFE]
 UPSTREAMS_FAULT = {400, 403}  # relayed
@@ -158,7 +159,7 @@ class Client:
     async def slow(self, tag: str) -> bytes:
         """Of a stream without end: reads a little, stops so that it piles up, reads on, leaves."""
         await self.hang_up()
-        self._wire = Wire(*await asyncio.open_connection("127.0.0.1", self.house.port, limit=1 << 14))
+        self._wire = await Wire.connected(self.house.port, receive_buffer=SLOW_BUFFER_BYTES)
         self._good_at = asyncio.get_running_loop().time()
         wire = await self._asking(tag, self._chat(ENDLESS, stream=True))
         self._reply = await wire.head()
@@ -230,7 +231,7 @@ class Client:
         if self._wire is not None and self.dice.random() < 0.1:
             await self.hang_up()
         if self._wire is None:
-            self._wire = Wire(*await asyncio.open_connection("127.0.0.1", self.house.port))
+            self._wire = await Wire.connected(self.house.port)
             self._good_at = asyncio.get_running_loop().time()
         return self._wire
 

@@ -20,6 +20,8 @@ from kit import Reply, Wire, config, request_bytes
 from kit.books import until
 from kit.stage import Record, model
 
+from gateway.demo.answers import EVENTS, Asked, chunk, event, head
+from gateway.demo.faults import Endless, Fault, Plan
 from gateway.demo.faulty import REFUSE, FaultyUpstream
 from torture.book import Book
 from torture.options import Options
@@ -35,13 +37,23 @@ START_SECONDS = 20.0
 # Bounds that nothing here comes near: what counts is that what they hold comes back.
 LIMITS = {"concurrency": 5000, "requests": 10**9, "tokens": 10**12, "period": "month"}
 TIGHT = {"rpm": 300}
+FLOOD_PIECE_BYTES = 65_536
 GRANTED, SAFE, ENDLESS, TIGHT_MODEL, EMBED = "granted", "safe", "endless", "tight", "embed"
 # What only a store can tell is unknown for so long after Redis is back.
 HEALED_SECONDS = 3.0
 
 
+def _flood(asked: Asked, _: random.Random) -> Plan:
+    data = event({"id": asked.id, "choices": [], "padding": " " * FLOOD_PIECE_BYTES})
+    return [head(200, EVENTS, ("transfer-encoding", "chunked")), Endless(chunk(data), pause_seconds=0)]
+
+
+# So fast that a reader who stops is felt by the gateway within milliseconds, and not by the kernel's buffers alone.
+FLOOD = Fault("flood", "a stream without end, as fast as it is taken", _flood)
+
+
 def models(upstreams: list[FaultyUpstream]) -> Iterator[Record]:
-    """Lone endpoints, which are never spared a fault, and pools of every rotation."""
+    """Lone endpoints, which are never spared a fault, and pools of every rotation. The last upstream is the flood."""
 
     def leads_to(number: int, what: str, **more: Any) -> Record:
         return {"id": f"{what}-{number}", "url": upstreams[number].url(what), "timeouts": TIMEOUTS} | more
@@ -57,7 +69,7 @@ def models(upstreams: list[FaultyUpstream]) -> Iterator[Record]:
     yield model(SAFE, [leads_to(0, "good")], limits=LIMITS)
     yield model(EMBED, [leads_to(1, "often"), leads_to(2, "good")], limits=LIMITS)
     patient = TIMEOUTS | {"idle": ENDLESS_IDLE_SECONDS}
-    yield model(ENDLESS, [leads_to(2, "endless-body", timeouts=patient)], limits=LIMITS)
+    yield model(ENDLESS, [leads_to(UPSTREAMS, "any", timeouts=patient)], limits=LIMITS)
     yield model(TIGHT_MODEL, [leads_to(0, "good")], limits=TIGHT)
     yield model(GRANTED, [leads_to(0, "good")]) | {"global": False}
 
@@ -91,6 +103,8 @@ class House:
             for number in range(UPSTREAMS):
                 running = FaultyUpstream.running(options.seed + number, book.met)
                 house.upstreams.append(await stack.enter_async_context(running))
+            flood = FaultyUpstream.running(options.seed, book.met, [FLOOD])
+            house.upstreams.append(await stack.enter_async_context(flood))
             house.write_config()
             await house.start()
             try:
