@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import NamedTuple
 
 from multidict import istr
 
@@ -20,15 +21,29 @@ _AUTHORIZATION, _X_API_KEY, _ACTED_FOR = istr("authorization"), istr("x-api-key"
 _LONGEST_KEY = 4096
 
 
-def presented_key(headers: Mapping[str, str]) -> str:
-    """The key in `Authorization: Bearer KEY`, `Authorization: ApiKey KEY` or `x-api-key: KEY`. Raises MissingKey."""
-    scheme, _, credential = headers.get(_AUTHORIZATION, "").partition(" ")
-    if scheme.lower() in _SCHEMES and credential.strip():
-        return credential.strip()
-    key = headers.get(_X_API_KEY, "").strip()
-    if key:
-        return key
-    raise MissingKey("No API key was given. Send it as `Authorization: Bearer KEY`.")
+class Shown(NamedTuple):
+    """What a request's headers show of its caller."""
+
+    authorization: str | None
+    x_api_key: str | None
+    acted_for: str | None  # a user's id: `x-gateway-user`
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> Shown:
+        return cls(headers.get(_AUTHORIZATION), headers.get(_X_API_KEY), headers.get(_ACTED_FOR))
+
+    def key(self) -> str:
+        """The key in `Authorization: Bearer KEY`, `Authorization: ApiKey KEY` or `x-api-key: KEY`. Raises MissingKey."""
+        scheme, _, credential = (self.authorization or "").partition(" ")
+        if scheme.lower() in _SCHEMES and credential.strip():
+            return credential.strip()
+        key = (self.x_api_key or "").strip()
+        if key:
+            return key
+        raise MissingKey("No API key was given. Send it as `Authorization: Bearer KEY`.")
+
+    def __repr__(self) -> str:
+        return f"<Shown for {self.acted_for!r}>" if self.acted_for is not None else "<Shown>"
 
 
 def key_sha256(key: str) -> str:
@@ -45,18 +60,20 @@ class Authenticator:
         self._clock = clock
         self._moment = moment
 
-    async def caller(self, headers: Mapping[str, str], scope: Scope | None) -> Caller:
+    def remembered(self, shown: Shown, scope: Scope | None) -> Caller | None:
+        """The caller, where it was found a moment ago. Raises as `caller` does."""
+        caller = self._moment.callers.get(shown) if self._moment is not None else None
+        if caller is not None:
+            self._check(caller.key, scope, acts=shown.acted_for is not None)
+        return caller
+
+    async def caller(self, shown: Shown, scope: Scope | None) -> Caller:
         """The caller, who has `scope`. Raises MissingKey, InvalidKey, InvalidRequest or InsufficientScope."""
+        # This moment's: what is looked up now must not be taken for news by the next.
         remembered = self._moment.callers if self._moment is not None else {}
-        acted_for = headers.get(_ACTED_FOR)
-        shown = headers.get(_AUTHORIZATION), headers.get(_X_API_KEY), acted_for
-        caller = remembered.get(shown)
-        if caller is None:
-            sha256 = _digest(presented_key(headers))
-            _check_readable(acted_for)
-            caller = await self._found(sha256, acted_for, scope)
-            remembered[shown] = caller
-        self._check(caller.key, scope, acts=acted_for is not None)
+        sha256 = _digest(shown.key())
+        _check_readable(shown.acted_for)
+        remembered[shown] = caller = await self._found(sha256, shown.acted_for, scope)
         return caller
 
     async def _found(self, sha256: str, acted_for: str | None, scope: Scope | None) -> Caller:

@@ -7,14 +7,15 @@ import re
 from collections.abc import Mapping
 from time import perf_counter
 
-from multidict import istr
+from multidict import CIMultiDictProxy, istr
 
 from gateway import openai
+from gateway.auth import Shown
 from gateway.calls import CLIENT_GONE, Call
 from gateway.errors import FeatureDisabled, GatewayError, InternalError, ShuttingDown
 from gateway.heads import refuse_ambiguous
 from gateway.panel import flat_body
-from gateway.routes.table import Hit, Router, error_shape, is_ai_path
+from gateway.routes.table import Hit, Route, Router, error_shape, is_ai_path
 from gateway.server import Answer, Headers, Reply, Request
 from gateway.state import State
 from gateway.trace import trace_of
@@ -42,6 +43,20 @@ _EXPOSED = ", ".join(
 )
 
 
+class Reading:
+    """What follows from a head alone, and so for every request that repeats it."""
+
+    __slots__ = ("client_request_id", "is_ai", "params", "route", "shown", "trace")
+
+    def __init__(self, headers: CIMultiDictProxy[str], path: str) -> None:
+        self.client_request_id = client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID))
+        self.trace = trace_of(headers)
+        self.is_ai = is_ai_path(path)
+        self.shown = Shown.of(headers)
+        self.route: Route | None = None  # once it was looked for
+        self.params: Mapping[str, str] = {}
+
+
 class Dispatcher:
     """The server's one handler. The order of refusals is the contract's, §3."""
 
@@ -53,9 +68,13 @@ class Dispatcher:
         connection = request.connection
         origins = self._state.settings.server.cors_origins
         connection.answer_fields = cross_origin_fields(origins, request.headers) if origins else ()
-        call = begin_call(request)
+        reading: Reading = request.head.known
+        if reading is None:
+            reading = request.head.known = Reading(request.headers, request.path)
+        call = Call(request.method, request.path, connection.client, reading.client_request_id)
+        call.trace = reading.trace
         try:
-            response = await self._answer(request, call)
+            response = await self._answer(request, call, reading)
         except GatewayError as fault:
             response = rendered(fault, call)
         except asyncio.CancelledError:
@@ -78,26 +97,31 @@ class Dispatcher:
             response.force_close()
         return response
 
-    async def _answer(self, request: Request, call: Call) -> Reply:
+    async def _answer(self, request: Request, call: Call, reading: Reading) -> Reply:
         state = self._state
-        refuse_ambiguous(request.headers, http11=request.http11)
+        if reading.route is None:
+            refuse_ambiguous(request.headers, http11=request.http11)
         if call.method == "OPTIONS" and is_preflight(state.settings.server.cors_origins, request.headers):
             return preflight_answer(request.headers, call)
         moment = state.moment
         moment.begin()
-        if is_ai_path(call.path):
+        if reading.is_ai:
             is_on = moment.features.get("ai")
             if is_on is None:
                 is_on = moment.features["ai"] = await state.store.feature("ai")
             if not is_on:
                 raise FeatureDisabled("The AI feature is switched off.")
-        route, params = self._router.match(call.method, call.path)
+        route = reading.route
+        if route is None:
+            route, reading.params = self._router.match(call.method, call.path)
+            reading.route = route
         call.route = route.path
         if route.scope is not None:
             state.calls.enter(call)
             scope = None if route.scope == "any" else route.scope
-            call.caller = await state.authenticator.caller(request.headers, scope)
-        response = await route.handler(Hit(state, request, call, params))
+            shown, authenticator = reading.shown, state.authenticator
+            call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)
+        response = await route.handler(Hit(state, request, call, reading.params))
         if isinstance(response, Answer) and call.attempts == 0:
             response.fields = (*response.fields, ("x-request-id", call.request_id))
         call.status = call.status or response.status
@@ -128,19 +152,6 @@ class Dispatcher:
         if call.first_byte is not None:
             line["first_byte_ms"] = round((call.first_byte - call.began) * 1000, 2)
         self._state.log.info("request", **line)
-
-
-def begin_call(request: Request) -> Call:
-    headers = request.headers
-    peer = request.connection.peername
-    call = Call(
-        request.method,
-        request.path,
-        str(peer[0]) if isinstance(peer, tuple) else "",
-        client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID)),
-    )
-    call.trace = trace_of(headers)
-    return call
 
 
 def client_request_id(text: str | None) -> str | None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from multidict import CIMultiDict
 
-from gateway.auth import Authenticator, key_sha256, presented_key
+from gateway.auth import Authenticator, Shown, key_sha256
 from gateway.errors import InsufficientScope, InvalidKey, MissingKey
 from gateway.grants.yaml import YamlStore
 from gateway.types import ApiKey, Organisation, Plan, User
@@ -39,17 +39,17 @@ def authenticator(**changes: object) -> Authenticator:
     ],
 )
 def test_a_key_is_taken_from_each_of_its_places(headers: dict[str, str]) -> None:
-    assert presented_key(CIMultiDict(headers)) == KEY
+    assert Shown.of(CIMultiDict(headers)).key() == KEY
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}, {"Authorization": KEY}, {"x-api-key": " "}])
 def test_no_key_is_told_from_a_wrong_one(headers: dict[str, str]) -> None:
     with pytest.raises(MissingKey):
-        presented_key(CIMultiDict(headers))
+        Shown.of(CIMultiDict(headers)).key()
 
 
 async def test_the_caller_comes_with_what_they_belong_to() -> None:
-    caller = await authenticator().caller({"x-api-key": KEY}, "ai:use")
+    caller = await authenticator().caller(Shown.of({"x-api-key": KEY}), "ai:use")
     assert (caller.user.id, caller.user.tier) == (42, "paid")
     assert [one.id for one in caller.organisations] == [10], "one that is gone is passed over"
     assert [one.id for one in caller.plans] == ["pro"]
@@ -63,28 +63,28 @@ async def test_an_expired_key_an_unknown_one_and_an_endless_one_get_the_same_ans
         (authenticator(), "x" * 100_000),
     ):
         with pytest.raises(InvalidKey) as refusal:
-            await found.caller({"x-api-key": presented}, "ai:use")
+            await found.caller(Shown.of({"x-api-key": presented}), "ai:use")
         answers.append((refusal.value.status, refusal.value.code, refusal.value.message))
     assert len(set(answers)) == 1
 
 
 async def test_a_key_works_until_the_second_it_expires() -> None:
-    caller = await authenticator(expires=NOW + timedelta(seconds=1)).caller({"x-api-key": KEY}, "ai:use")
+    caller = await authenticator(expires=NOW + timedelta(seconds=1)).caller(Shown.of({"x-api-key": KEY}), "ai:use")
     assert caller.key.id == "laptop"
 
 
 async def test_a_missing_scope_is_named() -> None:
     with pytest.raises(InsufficientScope, match="ai:manage"):
-        await authenticator().caller({"x-api-key": KEY}, "ai:manage")
+        await authenticator().caller(Shown.of({"x-api-key": KEY}), "ai:manage")
 
 
 async def test_acting_for_another_user_needs_its_scope_and_adds_none() -> None:
     headers = {"x-api-key": KEY, "x-gateway-user": "7"}
     with pytest.raises(InsufficientScope, match="act:as"):
-        await authenticator().caller(headers, "ai:use")
+        await authenticator().caller(Shown.of(headers), "ai:use")
     allowed = authenticator(scopes=frozenset(("ai:use", "act:as")))
-    caller = await allowed.caller(headers, "ai:use")
+    caller = await allowed.caller(Shown.of(headers), "ai:use")
     assert (caller.user.id, caller.user.tier) == ("7", "free"), "a user nobody listed has the lowest tier"
     assert caller.key.scopes == {"ai:use", "act:as"}
     with pytest.raises(InsufficientScope):
-        await allowed.caller(headers, "ai:manage")
+        await allowed.caller(Shown.of(headers), "ai:manage")

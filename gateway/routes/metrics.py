@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.auth import key_sha256, presented_key
+from gateway.auth import Shown, key_sha256
 from gateway.errors import InsufficientScope, InvalidKey
 from gateway.metrics import Samples
 from gateway.readings import all_samples
@@ -32,7 +32,7 @@ def _text(samples: Samples, accept: str) -> tuple[bytes, str]:
 
 async def _check_key(hit: Hit) -> None:
     """Asks for the key alone, not for its user: a key of gateway.yaml must do while the store is away."""
-    key = await hit.state.store.key(key_sha256(presented_key(hit.request.headers)))
+    key = await hit.state.store.key(key_sha256(Shown.of(hit.request.headers).key()))
     if key is None or (key.expires is not None and key.expires <= hit.state.clock()):
         raise InvalidKey("The API key is not valid.")
     if _SCOPE not in key.scopes:

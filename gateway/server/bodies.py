@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from multidict import istr
-
 from gateway.errors import BodyTooLarge, ClientTooSlow, InvalidHttp
 from gateway.server.replies import Request
 
 # An upload slower than this, beyond its first `body` seconds, is taken for an attack (compare Apache's MinRate).
 MIN_UPLOAD_BYTES_PER_SECOND = 16 * 1024
 
-_CONTENT_LENGTH, _EXPECT = istr("content-length"), istr("expect")  # quick to look up in aiohttp's headers
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -23,10 +20,14 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float) -> byte
     Raises BodyTooLarge (from the declared length already, before a byte of it is read or asked for),
     ClientTooSlow where it does not arrive in `seconds` plus the time that its size allows at a modest rate.
     """
-    declared = request.headers.get(_CONTENT_LENGTH)
-    if declared is not None and int(declared) > max_bytes:
+    if request.body is not None:
+        if len(request.body) > max_bytes:
+            raise _too_large(max_bytes)
+        return request.body
+    declared = request.head.declared_length
+    if declared is not None and declared > max_bytes:
         raise _too_large(max_bytes)
-    if request.headers.get(_EXPECT, "").lower() == "100-continue" and request.http11:
+    if request.head.awaits_continue:
         _ask_for_body(request)
     content = request.content
     if content.is_eof():

@@ -9,11 +9,13 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from gateway.crowd import Crowd, TurnedAway
 from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, InternalError, InvalidHttp
 from gateway.heads import Trailers
 from gateway.server.bodies import unfinished
+from gateway.server.head import Head, Repetitions
 from gateway.server.replies import Answer, Headers, Reply, Request
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -89,12 +91,14 @@ class Connection(web.RequestHandler):
         "_head_timer",
         "_on_gone",
         "_on_pressure",
+        "_repetitions",
         "_request",
         "_server",
         "_trailers",
         "_write_timer",
         "_written_left",
         "answer_fields",
+        "client",
         "half_closed",
     )
 
@@ -102,6 +106,7 @@ class Connection(web.RequestHandler):
         super().__init__(server, lingering_time=LINGERING_SECONDS, **kwargs)
         self._server = server
         self._trailers = Trailers()
+        self._repetitions = Repetitions()
         self._request: Request | None = None  # the one that is being served
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -109,6 +114,7 @@ class Connection(web.RequestHandler):
         self._on_gone: Callable[[], None] | None = None
         self._on_pressure: Callable[[bool], None] | None = None
         self.half_closed = False
+        self.client = ""  # its address
         self.answer_fields: Headers = ()  # what any answer to the present request bears, whoever writes it
 
     # -- what a relay asks of the connection
@@ -172,15 +178,14 @@ class Connection(web.RequestHandler):
     async def _serve_next(self) -> bool:
         """Answers the first request in the queue. Returns whether another may follow."""
         message, content = self._messages.popleft()
-        if self._parser is not None:
-            self._parser.message_consumed()
-        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
-            self._resume_reading_if_drained()
-        self._head_timer_ends()
-        if not isinstance(message, RawRequestMessage):
-            self._refuse(_parser_fault(message.exc))
-            return False
-        self._request = request = Request(self, message, content)
+        if isinstance(message, Head):
+            self._request = request = Request(self, message, EMPTY_PAYLOAD, content)
+        else:
+            self._consumed()
+            if not isinstance(message, RawRequestMessage):
+                self._refuse(_parser_fault(message.exc))
+                return False
+            self._request = request = Request(self, self._repetitions.head_of(message), content)
         if self._server.retiring:
             request.keep_alive = False
         self._request_in_progress = True
@@ -205,10 +210,18 @@ class Connection(web.RequestHandler):
                 self._handler_waiter.set_result(None)
         if self._upgraded:
             self._decline_upgrade()
-        if not content.is_eof():
-            await self._linger(content)
+        if not request.content.is_eof():
+            await self._linger(request.content)
         self._keepalive = reply.keep_alive
         return reply.keep_alive
+
+    def _consumed(self) -> None:
+        """A request that the parser has found was taken out of the queue: it may go on."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        self._head_timer_ends()
 
     def _refuse(self, fault: GatewayError) -> None:
         """Answers what was no request, as the connection's last."""
@@ -243,11 +256,25 @@ class Connection(web.RequestHandler):
 
     # -- asyncio's callbacks
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if isinstance(self.peername, tuple):
+            self.client = str(self.peername[0])
+
     def data_received(self, data: bytes) -> None:
-        messages = self._messages
+        messages, waiter = self._messages, self._waiter
+        if waiter is not None and not messages and not self._close and not waiter.done():
+            known = self._repetitions.known(data)
+            if known is not None:
+                self._request_count += 1
+                messages.append(known)
+                waiter.set_result(None)
+                return
         queued = len(messages)
         super().data_received(data)
-        if self._trailers.may_come or (len(messages) > queued and not self._is_one_without_chunks(queued)):
+        found = [messages[place] for place in range(queued, len(messages))]
+        self._repetitions.parsed(data, found)
+        if self._trailers.may_come or (found and not self._is_one_without_chunks(queued)):
             self._look_for_trailers(data, queued)
         if messages:
             if self._request is not None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import StreamReader
 from aiohttp.helpers import rfc822_formatted_time  # kept for a second at a time: no clock formatting per answer
-from aiohttp.http import RawRequestMessage
-from multidict import CIMultiDictProxy, MultiMapping
+from multidict import MultiMapping
+
+from gateway.server.head import Head
 
 if TYPE_CHECKING:
     from gateway.server.connection import Connection
@@ -28,35 +29,27 @@ _pair = ": ".join
 
 
 class Request:
-    """What a client asks for. `target` is as it was sent; `content` is the body, to be read by `read_body`."""
+    """What a client asks for. The body is `body`, or where that is None `content` has it: see `read_body`."""
 
-    __slots__ = ("connection", "content", "headers", "http11", "keep_alive", "message", "method", "target")
+    __slots__ = ("body", "connection", "content", "head", "headers", "http11", "keep_alive", "method", "path")
 
-    def __init__(self, connection: Connection, message: RawRequestMessage, content: StreamReader) -> None:
+    def __init__(self, connection: Connection, head: Head, content: StreamReader, body: bytes | None = None) -> None:
         self.connection = connection
-        self.message = message
+        self.head = head
         self.content = content
-        self.method = message.method
-        self.target = message.path
-        self.headers: CIMultiDictProxy[str] = message.headers
-        self.http11 = message.version >= (1, 1)
-        # An older client, or one that has said its last, is answered until the connection's end.
-        self.keep_alive = self.http11 and not message.should_close
-
-    @property
-    def path(self) -> str:
-        """Without the query, still percent-encoded."""
-        target = self.target
-        if not target.startswith("/"):  # absolute-form, as proxies are asked
-            target = self.message.url.raw_path
-        return target.partition("?")[0]
+        self.body = body
+        self.method = head.method
+        self.path = head.path
+        self.headers = head.headers
+        self.http11 = head.http11
+        self.keep_alive = head.keep_alive
 
     @property
     def query(self) -> MultiMapping[str]:
-        return self.message.url.query
+        return self.head.query
 
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.target}>"
+        return f"<Request {self.method} {self.head.target}>"
 
 
 class Reply:
