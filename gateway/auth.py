@@ -33,7 +33,7 @@ class Shown(NamedTuple):
         return cls(headers.get(_AUTHORIZATION), headers.get(_X_API_KEY), headers.get(_ACTED_FOR))
 
     def key(self) -> str:
-        """The key in `Authorization: Bearer KEY`, `Authorization: ApiKey KEY` or `x-api-key: KEY`. Raises MissingKey."""
+        """The key in `Authorization: Bearer KEY` or `ApiKey KEY`, or in `x-api-key: KEY`. Raises MissingKey."""
         scheme, _, credential = (self.authorization or "").partition(" ")
         if scheme.lower() in _SCHEMES and credential.strip():
             return credential.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from time import perf_counter
 
 from multidict import CIMultiDictProxy, istr
@@ -14,6 +15,7 @@ from gateway.auth import Shown
 from gateway.calls import CLIENT_GONE, Call
 from gateway.errors import FeatureDisabled, GatewayError, InternalError, ShuttingDown
 from gateway.heads import refuse_ambiguous
+from gateway.logs import AccessLine
 from gateway.panel import flat_body
 from gateway.routes.table import Hit, Route, Router, error_shape, is_ai_path
 from gateway.server import Answer, Headers, Reply, Request
@@ -68,7 +70,7 @@ class Dispatcher:
         connection = request.connection
         origins = self._state.settings.server.cors_origins
         connection.answer_fields = cross_origin_fields(origins, request.headers) if origins else ()
-        reading: Reading = request.head.known
+        reading: Reading | None = request.head.known
         if reading is None:
             reading = request.head.known = Reading(request.headers, request.path)
         call = Call(request.method, request.path, connection.client, reading.client_request_id)
@@ -129,29 +131,32 @@ class Dispatcher:
 
     def _log(self, call: Call, now: float) -> None:
         """The access line: who asked for what, who served it, how it ended."""
-        line: dict[str, object] = {
-            "request_id": call.request_id,
-            "client": call.peer,
-            "method": call.method,
-            "path": call.path,
-            "status": call.status,
-            "ms": round((now - call.began) * 1000, 2),
-        }
+        began, caller, trace = call.began, call.caller, call.trace
+        line = AccessLine(
+            datetime.now(UTC),
+            "info",
+            call.request_id,
+            call.peer,
+            call.method,
+            call.path,
+            call.status,
+            round((now - began) * 1000, 2),
+        )
         if call.client_request_id is not None:
-            line["client_request_id"] = call.client_request_id
-        if call.caller is not None:
-            line["user"], line["key"] = call.caller.user.id, call.caller.key.id
+            line.client_request_id = call.client_request_id
+        if caller is not None:
+            line.user, line.key = caller.user.id, caller.key.id
         if call.outcome is not None:
-            line["outcome"], line["attempts"], line["streamed"] = call.outcome, call.attempts, call.streamed
-            line["model"] = call.served.name if call.served is not None else None
-            line["endpoint"] = call.endpoint.id if call.endpoint is not None else None
+            line.outcome, line.attempts, line.streamed = call.outcome, call.attempts, call.streamed
+            line.model = call.served.name if call.served is not None else None
+            line.endpoint = call.endpoint.id if call.endpoint is not None else None
         if call.code is not None:
-            line["code"] = call.code
-        if call.trace is not None:
-            line["trace_id"] = call.trace.trace_id
+            line.code = call.code
+        if trace is not None:
+            line.trace_id = trace.trace_id
         if call.first_byte is not None:
-            line["first_byte_ms"] = round((call.first_byte - call.began) * 1000, 2)
-        self._state.log.info("request", **line)
+            line.first_byte_ms = round((call.first_byte - began) * 1000, 2)
+        self._state.log.info(line)  # type: ignore[arg-type]  # our loggers take it, as structlog takes any object
 
 
 def client_request_id(text: str | None) -> str | None:

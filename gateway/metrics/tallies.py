@@ -91,14 +91,17 @@ class Tallies:
         if tally is None:
             tally = self._begun(Key(*key))
         tally.count += 1
-        began = call.began
-        duration, took = tally.duration, now - began
-        duration[bisect_left(DURATION_SECONDS, took)] += 1
-        duration[-1] += took
-        if call.attempts:
-            self._attempted(tally, call)
-        if call.first_byte is not None:
-            _answered(tally, call.first_byte - began, call.upstream_seconds)
+        began, attempts, first_byte = call.began, call.attempts, call.first_byte
+        _observe(tally.duration, DURATION_SECONDS, now - began)
+        if attempts:
+            tally.answered += attempts
+            tally.failovers += attempts - 1
+            if call.failures is not None:
+                self._failed(tally, call.failures)
+        if first_byte is not None:
+            waited = first_byte - began
+            _observe(tally.first_byte, FIRST_BYTE_SECONDS, waited)
+            _observe(tally.own, OWN_SECONDS, waited - call.upstream_seconds)
         usage = call.usage
         if usage is not None:
             tally.prompt += usage.prompt_tokens
@@ -128,14 +131,11 @@ class Tallies:
             _add(sums["gateway_cooldowns_total"], (model, id_text(endpoint), cause), count)
         return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}
 
-    def _attempted(self, tally: Tally, call: Call) -> None:
-        tally.answered += call.attempts
-        tally.failovers += call.attempts - 1
-        if call.failures is not None:
-            tally.answered -= len(call.failures)
-            for failure in call.failures:
-                if failure in self._failures or len(self._failures) < MOST_TALLIES:
-                    self._failures[failure] += 1
+    def _failed(self, tally: Tally, failures: list[tuple[str, Id, str]]) -> None:
+        tally.answered -= len(failures)
+        for failure in failures:
+            if failure in self._failures or len(self._failures) < MOST_TALLIES:
+                self._failures[failure] += 1
 
     def _begun(self, key: Key) -> Tally:
         if len(self._tallies) >= MOST_TALLIES:
@@ -150,12 +150,9 @@ def empty_histogram(bounds: tuple[float, ...]) -> list[float]:
     return [0] * (len(bounds) + 2)
 
 
-def _answered(tally: Tally, waited: float, upstream_seconds: float) -> None:
-    first_byte, own, share = tally.first_byte, tally.own, waited - upstream_seconds
-    first_byte[bisect_left(FIRST_BYTE_SECONDS, waited)] += 1
-    first_byte[-1] += waited
-    own[bisect_left(OWN_SECONDS, share)] += 1
-    own[-1] += share
+def _observe(histogram: list[float], bounds: tuple[float, ...], value: float) -> None:
+    histogram[bisect_left(bounds, value)] += 1
+    histogram[-1] += value
 
 
 def _tell(sums: dict[str, dict[Labels, Value]], key: Key, tally: Tally) -> None:

@@ -386,10 +386,11 @@ class Story(msgspec.Struct, eq=False):
     def _own_headers(self, *, with_timing: bool = True) -> list[tuple[str, str]]:
         call = self.call
         own = [("x-request-id", call.request_id), ("x-gateway-attempts", str(call.attempts))]
-        if call.served is not None:
-            own.append(("x-gateway-model", openai.printable(call.served.name)))
-        if call.requested_model is not None and self._serves_another():
-            own.append(("x-gateway-requested-model", openai.printable(call.requested_model)))
+        served, asked = call.served, call.requested_model
+        if served is not None:
+            own.append(("x-gateway-model", openai.printable(served.name)))
+        if asked is not None and (served is None or asked != served.name) and self._serves_another():
+            own.append(("x-gateway-requested-model", openai.printable(asked)))
         if with_timing:
             share = perf_counter() - call.began - call.upstream_seconds
             own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))

@@ -177,6 +177,8 @@ class Connection(web.RequestHandler):
 
     async def _serve_next(self) -> bool:
         """Answers the first request in the queue. Returns whether another may follow."""
+        message: Any
+        content: Any
         message, content = self._messages.popleft()
         if isinstance(message, Head):
             self._request = request = Request(self, message, EMPTY_PAYLOAD, content)
@@ -267,7 +269,7 @@ class Connection(web.RequestHandler):
             known = self._repetitions.known(data)
             if known is not None:
                 self._request_count += 1
-                messages.append(known)
+                messages.append(known)  # type: ignore[arg-type]  # told apart by its head when it is served
                 waiter.set_result(None)
                 return
         queued = len(messages)

@@ -16,7 +16,7 @@ import pytest
 from attacks_kit import ADMIN_KEY
 from kit import KEYS, Stage
 
-from gateway.auth import Authenticator, key_sha256
+from gateway.auth import Authenticator, Shown, key_sha256
 from gateway.errors import InvalidKey
 from gateway.grants.yaml import YamlStore
 from gateway.types import ApiKey
@@ -83,7 +83,7 @@ def authenticator() -> tuple[Authenticator, Asked]:
 
 async def outcome(found: Authenticator, headers: Mapping[str, str]) -> str:
     try:
-        await found.caller(headers, "ai:use")
+        await found.caller(Shown.of(headers), "ai:use")
     except InvalidKey as fault:
         return fault.message
     return "let in"

@@ -14,7 +14,7 @@ import yaml
 from grants_kit import KEY, KEY_SHA256, SECRET, Clock, Log, MoodyStore, document, model, opened
 
 from gateway.app import yaml_store
-from gateway.auth import Authenticator
+from gateway.auth import Authenticator, Shown
 from gateway.config import grant_id, parse_settings
 from gateway.errors import ModelNotAccessible, StoreUnavailable
 from gateway.grants.base import GrantStore, Kind, RecordStore
@@ -57,7 +57,7 @@ async def written(source: RecordStore, kind: Kind, record: dict[str, Any]) -> No
 
 async def caller_of(store: GrantStore) -> Caller:
     authenticator = Authenticator(store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    return await authenticator.caller({"authorization": f"Bearer {KEY}"}, "ai:use")
+    return await authenticator.caller(Shown.of({"authorization": f"Bearer {KEY}"}), "ai:use")
 
 
 @pytest.fixture(params=["file", "embedded", "redis"])
