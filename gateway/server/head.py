@@ -98,7 +98,7 @@ class Repetitions:
             return
         if not found:
             self._owed -= len(data)  # which is lost, where none was owed
-        elif self._owed or len(found) > 1 or not self._begins(data, *found[0]):
+        elif self._owed or not self._begins(data, *found[0]):
             self._owed = _LOST
         if self._owed == 0 and self._body is not None and not self._body.is_eof():
             self._owed = _LOST
@@ -113,13 +113,13 @@ class Repetitions:
         if not isinstance(message, RawRequestMessage) or message.chunked or message.upgrade:
             return False
         body_at = data.find(_HEAD_END) + len(_HEAD_END)
-        if body_at < len(_HEAD_END) or not data.startswith(message.method.encode()):
+        if body_at < len(_HEAD_END):
             return False
         head = Head(message)
         self._owed = (head.declared_length or 0) - (len(data) - body_at)
         self._body = body
         length = _LENGTH.search(data, 0, body_at)
-        if length is None or head.awaits_continue or len(head.headers.getall(_CONTENT_LENGTH)) > 1:
+        if length is None or head.awaits_continue:
             self._head = None
         else:
             self._head, self._before, self._after = head, data[: length.start(1)], data[length.end(1) : body_at]
