@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from aiohttp import StreamReader
+
 from gateway.errors import BodyTooLarge, ClientTooSlow, InvalidHttp
 from gateway.server.replies import Request
 
@@ -14,19 +16,36 @@ MIN_UPLOAD_BYTES_PER_SECOND = 16 * 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+class Arriving:
+    """The rest of a body that the parser does not see. `owed`: bytes that are still to come."""
+
+    __slots__ = ("content", "owed")
+
+    def __init__(self, content: StreamReader, owed: int) -> None:
+        self.content = content
+        self.owed = owed
+
+    def take(self, data: bytes) -> bytes:
+        """Takes in what belongs to the body; returns what follows it."""
+        part, rest = data[: self.owed], data[self.owed :]
+        if part:
+            self.content.feed_data(part)
+            self.owed -= len(part)
+            if self.owed == 0:
+                self.content.feed_eof()
+        return rest
+
+
 async def read_body(request: Request, *, max_bytes: int, seconds: float) -> bytes:
     """The request's whole body.
 
     Raises BodyTooLarge (from the declared length already, before a byte of it is read or asked for),
     ClientTooSlow where it does not arrive in `seconds` plus the time that its size allows at a modest rate.
     """
-    if request.body is not None:
-        if len(request.body) > max_bytes:
-            raise _too_large(max_bytes)
-        return request.body
-    declared = request.head.declared_length
-    if declared is not None and declared > max_bytes:
+    if request.length is not None and request.length > max_bytes:
         raise _too_large(max_bytes)
+    if request.body is not None:
+        return request.body
     if request.head.awaits_continue:
         _ask_for_body(request)
     content = request.content

@@ -14,7 +14,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from gateway.crowd import Crowd, TurnedAway
 from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, InternalError, InvalidHttp
 from gateway.heads import Trailers
-from gateway.server.bodies import unfinished
+from gateway.server.bodies import Arriving, unfinished
 from gateway.server.head import Head, Repetitions
 from gateway.server.replies import Answer, Headers, Reply, Request
 
@@ -88,6 +88,7 @@ class Connection(web.RequestHandler):
     """One client's connection."""
 
     __slots__ = (
+        "_arriving",
         "_head_timer",
         "_on_gone",
         "_on_pressure",
@@ -107,6 +108,7 @@ class Connection(web.RequestHandler):
         self._server = server
         self._trailers = Trailers()
         self._repetitions = Repetitions()
+        self._arriving: Arriving | None = None
         self._request: Request | None = None  # the one that is being served
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -178,16 +180,17 @@ class Connection(web.RequestHandler):
     async def _serve_next(self) -> bool:
         """Answers the first request in the queue. Returns whether another may follow."""
         message: Any
-        content: Any
         message, content = self._messages.popleft()
-        if isinstance(message, Head):
-            self._request = request = Request(self, message, EMPTY_PAYLOAD, content)
+        if isinstance(message, Request):
+            request = message
         else:
             self._consumed()
             if not isinstance(message, RawRequestMessage):
                 self._refuse(_parser_fault(message.exc))
                 return False
-            self._request = request = Request(self, self._repetitions.head_of(message), content)
+            head = self._repetitions.head_of(message)
+            request = Request(self, head, content, head.declared_length)
+        self._request = request
         if self._server.retiring:
             request.keep_alive = False
         self._request_in_progress = True
@@ -264,12 +267,19 @@ class Connection(web.RequestHandler):
             self.client = str(self.peername[0])
 
     def data_received(self, data: bytes) -> None:
+        if self._arriving is not None:
+            data = self._arriving.take(data)
+            if self._arriving.owed == 0:
+                self._arriving = None
+            if not data:
+                return
         messages, waiter = self._messages, self._waiter
         if waiter is not None and not messages and not self._close and not waiter.done():
             known = self._repetitions.known(data)
             if known is not None:
                 self._request_count += 1
-                messages.append(known)  # type: ignore[arg-type]  # told apart by its head when it is served
+                request = self._repeated(*known)
+                messages.append((request, request.content))  # type: ignore[arg-type]  # told apart by its type
                 waiter.set_result(None)
                 return
         queued = len(messages)
@@ -325,6 +335,15 @@ class Connection(web.RequestHandler):
         super().force_close()
 
     # -- the rest is our own business
+
+    def _repeated(self, head: Head, body: bytes, owed: int) -> Request:
+        """A request whose head was known again."""
+        if not owed:
+            return Request(self, head, EMPTY_PAYLOAD, len(body), body)
+        content = StreamReader(self, self._read_bufsize, loop=self._loop)
+        self._arriving = Arriving(content, len(body) + owed)
+        self._arriving.take(body)
+        return Request(self, head, content, len(body) + owed)
 
     def _cancel_request(self) -> None:
         if self._task_handler is not None:

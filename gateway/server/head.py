@@ -18,6 +18,7 @@ _CONTENT_LENGTH, _EXPECT = istr("content-length"), istr("expect")  # quick to lo
 _HEAD_END = b"\r\n\r\n"
 _MOST_DIGITS = 15
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % _MOST_DIGITS, re.IGNORECASE)
+_MOST_IN_PIECES = 1 << 16  # so much is read without asking for a pause
 _LOST = -1
 
 
@@ -64,8 +65,8 @@ class Head:
 class Repetitions:
     """Knows a head again. One for each connection; it is told of all that is read there.
 
-    Only whole requests are known again, and only where the parser stands between two requests: whatever it would find
-    in the same bytes, is what is found here. In doubt the parser reads.
+    Only where the parser stands between two requests: whatever it would find in the same bytes is what is found here.
+    In doubt the parser reads.
     """
 
     __slots__ = ("_after", "_before", "_body", "_head", "_owed")
@@ -76,8 +77,11 @@ class Repetitions:
         self._owed = 0  # bytes of a body that the parser waits for; _LOST: where requests begin is not certain any more
         self._body: StreamReader | None = None  # that it waits for
 
-    def known(self, data: bytes) -> tuple[Head, bytes] | None:
-        """Head and body, where `data` is just one whole request with a head that was there before."""
+    def known(self, data: bytes) -> tuple[Head, bytes, int] | None:
+        """Head, body and how much of the body is still to come, where `data` is a request with the head of the last.
+
+        None where it is not, or where more follows. A body that is still to come is to be read past the parser.
+        """
         if self._head is None or self._owed or not data.startswith(self._before):
             return None
         digits_at = len(self._before)
@@ -86,7 +90,9 @@ class Repetitions:
         if not digits.isdigit() or not data.startswith(self._after, digits_end):
             return None
         body = data[digits_end + len(self._after) :]
-        return (self._head, body) if len(body) == int(digits) else None
+        length = int(digits)
+        owed = length - len(body)
+        return (self._head, body, owed) if owed == 0 or 0 < owed <= length <= _MOST_IN_PIECES else None
 
     def head_of(self, message: RawRequestMessage) -> Head:
         """The head of a request that the parser has found."""

@@ -29,14 +29,20 @@ _pair = ": ".join
 
 
 class Request:
-    """What a client asks for. The body is `body`, or where that is None `content` has it: see `read_body`."""
+    """What a client asks for. The body is `body`, or where that is None `content` has it: see `read_body`.
 
-    __slots__ = ("body", "connection", "content", "head", "headers", "http11", "keep_alive", "method", "path")
+    `length`: of the body, as declared.
+    """
 
-    def __init__(self, connection: Connection, head: Head, content: StreamReader, body: bytes | None = None) -> None:
+    __slots__ = ("body", "connection", "content", "head", "headers", "http11", "keep_alive", "length", "method", "path")
+
+    def __init__(
+        self, connection: Connection, head: Head, content: StreamReader, length: int | None, body: bytes | None = None
+    ) -> None:
         self.connection = connection
         self.head = head
         self.content = content
+        self.length = length
         self.body = body
         self.method = head.method
         self.path = head.path
