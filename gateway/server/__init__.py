@@ -1,12 +1,13 @@
 """The one way in: aiohttp's server, taught the gateway's manners.
 
-aiohttp parses the requests. What is ours here is what a relay needs beyond that: a request without what nobody asks
-for, an answer whose head and body are written at once, a stream whose events go straight to the client's transport, the
+aiohttp parses the requests. What is ours here is what a relay needs beyond that: a head that is not parsed again where a
+client repeats it, a request without what nobody asks for, an answer whose head and body are written at once, a stream whose events go straight to the client's transport, the
 client's time-outs, and the difference between a client that has gone (FIN or RST) and one that is merely done sending.
 
     Server ── makes ──> Connection (one a client) ── hands a Request over for ──> Answer | EventStream
 
 connection.py  server and connections: one request after another on each, the time-outs, the parser's errors
+head.py        heads, and how one is known again
 replies.py     requests, the two kinds of answer, and how they are written
 bodies.py      request bodies, bounded in size and time
 """

@@ -20,7 +20,7 @@ async def has_read(other: Wire) -> None:
 
 async def assert_relayed(model: FreshModel, number: int, text: str, reply: Reply) -> None:
     assert reply.status == 200
-    received: dict[str, Any] = (await model.a.request(number)).json()
+    received = (await model.a.request(number)).json()
     assert received["messages"] == [{"role": "user", "content": text}]
     assert received["model"] == model.provider_name
 
