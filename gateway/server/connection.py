@@ -1,87 +1,28 @@
-"""aiohttp's server and its connections, with a request loop of our own."""
+"""A client's connection: aiohttp's, with a request loop of our own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from gateway.crowd import Crowd, TurnedAway
 from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, InternalError, InvalidHttp
 from gateway.heads import Trailers
 from gateway.server.bodies import Arriving, unfinished
 from gateway.server.head import Head, Repetitions
-from gateway.server.replies import Answer, Headers, Reply, Request
+from gateway.server.replies import Headers, Request
 
-Handler = Callable[[Request], Awaitable[Reply]]
-ErrorRenderer = Callable[[GatewayError], Answer]
+if TYPE_CHECKING:
+    from gateway.server.server import Server
 
 # How long the rest of a body that its handler did not read may take to arrive before the connection is given up.
 LINGERING_SECONDS = 10.0
 LINGERING_BYTES = 32 << 20  # and how much of it is read: a client that never ends shall not keep us busy all that time
-
-
-class Server(web.Server):
-    """aiohttp's low-level server, making our `Connection`s, as many as the `crowd` may have.
-
-    `head`, `body`, `write` and `keepalive` are the client-side time-outs of the configuration, in seconds.
-    `render_error` turns a fault found by the HTTP parser into an answer.
-    """
-
-    def __init__(
-        self,
-        handler: Handler,
-        *,
-        render_error: ErrorRenderer,
-        crowd: Crowd,
-        head: float,
-        write: float,
-        keepalive: float,
-    ) -> None:
-        # Without handler_cancellation a client that leaves would go unnoticed until the answer's end.
-        # Request bodies are relayed as they came, so nothing is decompressed.
-        super().__init__(
-            handler,  # type: ignore[arg-type]  # called by our own loop, with our own request
-            handler_cancellation=True,
-            keepalive_timeout=keepalive,
-            access_log=None,
-            auto_decompress=False,
-        )
-        self.handler = handler
-        self.render_error = render_error
-        self.crowd = crowd
-        self.head_seconds = head
-        self.write_seconds = write
-        self.retiring = False  # from then on every answer that begins asks its client to go elsewhere
-
-    def set_timeouts(self, *, head: float, write: float, keepalive: float) -> None:
-        """New time-outs: `keepalive` for connections to come, the others at once."""
-        self.head_seconds = head
-        self.write_seconds = write
-        self._kwargs["keepalive_timeout"] = keepalive
-
-    def __call__(self) -> Connection | TurnedAway:  # type: ignore[override]  # aiohttp never calls it itself
-        if len(self._connections) >= self.crowd.most:
-            return self.crowd.turned_away()
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-    async def finish(self, seconds: float) -> None:
-        """Closes every connection; answers that are written but not yet sent have `seconds` to leave."""
-        self.crowd.close()
-        transports = [connection.transport for connection in self.connections if connection.transport is not None]
-        self.pre_shutdown()  # idle connections end at once instead of being waited for
-        await self.shutdown(seconds)
-        deadline = self._loop.time() + seconds
-        # A transport offers nothing to await for its last byte.
-        while any(t.get_write_buffer_size() for t in transports) and self._loop.time() < deadline:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-        for transport in transports:
-            transport.abort()
 
 
 class Connection(web.RequestHandler):
