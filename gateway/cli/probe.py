@@ -14,7 +14,7 @@ from gateway.cli.console import complain, say
 from gateway.config import Settings
 from gateway.errors import ConnectFailed, ConnectTimedOut, TransportError
 from gateway.pool.state import without_credentials
-from gateway.relay.outlet import Outlet, content_encoding
+from gateway.relay.outlet import Outlet, read_head
 from gateway.transport import Transport
 from gateway.types import Endpoint, Model
 
@@ -51,7 +51,7 @@ class _Answer:
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
-        self.encoding = content_encoding(headers)
+        self.encoding = read_head(headers).encoding
 
     def on_body(self, data: bytes) -> None:
         self.body += data

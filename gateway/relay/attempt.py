@@ -14,7 +14,7 @@ import msgspec
 
 from gateway import openai
 from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, TransportError
-from gateway.relay.outlet import RawHeaders, content_encoding, is_event_stream
+from gateway.relay.outlet import NO_HEAD, AnswerHead, RawHeaders, read_head
 from gateway.relay.seen import Flow, Seen
 from gateway.sse import EventFramer, event_data, event_name
 from gateway.transport import Exchange
@@ -56,6 +56,7 @@ class Attempt(msgspec.Struct, eq=False):
     seen: Seen
     status: int = 0
     headers: RawHeaders = []
+    head: AnswerHead = NO_HEAD
     shape: Shape | None = None
     said: bytes = b""  # an error that came in an event's place
     _exchange: Exchange | None = None
@@ -124,10 +125,11 @@ class Attempt(msgspec.Struct, eq=False):
 
     def on_head(self, status: int, headers: RawHeaders) -> None:
         self.status, self.headers = status, headers
+        self.head = head = read_head(headers)
         self._last_read = self.loop.time()
-        if 200 <= status < 300 and is_event_stream(headers):
+        if head.is_event_stream and 200 <= status < 300:
             self._live = True
-            self._framer = None if content_encoding(headers) else EventFramer()
+            self._framer = None if head.encoding else EventFramer()
         elif self.expects_stream:
             self._restart_timer(self.give_up_at)
 
@@ -143,7 +145,7 @@ class Attempt(msgspec.Struct, eq=False):
             if self._flow is not None:
                 self._flow.feed(data)
             elif self._live or self._held_bytes > MAX_HELD_BYTES:
-                self._flow = self.seen.flow(content_encoding(self.headers), is_stream=self._live)
+                self._flow = self.seen.flow(self.head.encoding, is_stream=self._live)
                 self._flow.feed(data)
                 self._become(Shape.FLOW)
 

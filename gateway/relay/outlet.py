@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from gateway import __version__, openai
@@ -82,25 +83,36 @@ class Outlet:
         return f"<Outlet to {self.origin.host}:{self.origin.port}>"
 
 
-def passed_headers(headers: RawHeaders) -> list[tuple[str, str]]:
-    """Those of an upstream's headers that the client may see; its (first) request id under a name of its own."""
-    passed = [(_PASSED[name], value.decode("latin-1")) for name, value in headers if name in _PASSED]
-    ids = [place for place, (name, _) in enumerate(passed) if name == "x-upstream-request-id"]
-    for place in reversed(ids[1:]):
-        del passed[place]
-    return passed
+class AnswerHead(NamedTuple):
+    """What matters here of an upstream's headers."""
+
+    passed: list[tuple[str, str]]  # those that the client may see
+    is_event_stream: bool
+    encoding: bytes  # how the body is compressed, although we had asked for identity; empty where it is not
 
 
-def is_event_stream(headers: RawHeaders) -> bool:
+NO_HEAD = AnswerHead([], is_event_stream=False, encoding=b"")
+
+
+def read_head(headers: RawHeaders) -> AnswerHead:
+    """One look at each header. Of several request ids of the upstream's the first is passed; types likewise."""
+    passed: list[tuple[str, str]] = []
+    content_type: bytes | None = None
+    encoding = b""
+    has_id = False
     for name, value in headers:
+        shown = _PASSED.get(name)
+        if shown is None:
+            continue
         if name == b"content-type":
-            return value[:17].lower() == b"text/event-stream"
-    return False
-
-
-def content_encoding(headers: RawHeaders) -> bytes:
-    """How the body is compressed, although we had asked for identity; empty where it is not."""
-    for name, value in headers:
-        if name == b"content-encoding" and (encoding := value.strip().lower()) != b"identity":
-            return encoding
-    return b""
+            content_type = value if content_type is None else content_type
+        elif name == b"content-encoding":
+            told = value.strip().lower()
+            encoding = encoding or (told if told != b"identity" else b"")
+        elif name == b"x-request-id":
+            if has_id:
+                continue
+            has_id = True
+        passed.append((shown, value.decode("latin-1")))
+    is_event_stream = content_type is not None and content_type[:17].lower() == b"text/event-stream"
+    return AnswerHead(passed, is_event_stream, encoding)

@@ -6,7 +6,7 @@ import re
 
 from gateway.openai import mask
 from gateway.relay.attempt import Attempt
-from gateway.relay.outlet import Outlet, content_encoding
+from gateway.relay.outlet import Outlet
 from gateway.relay.seen import unpacked
 
 SHOWN_CHARACTERS = 4_000
@@ -21,7 +21,7 @@ def overheard(outlet: Outlet, attempt: Attempt) -> str | None:
     What came of an answer that was cut off is not told: it may be what a user is to read, and nobody else.
     """
     said = attempt.said or (attempt.body if attempt.status >= 400 else b"")
-    if said and (encoding := content_encoding(attempt.headers)) and not attempt.said:
+    if said and not attempt.said and (encoding := attempt.head.encoding):
         said = unpacked(said, encoding)
     return redacted(said, outlet.secrets()) if said else None
 

@@ -32,7 +32,7 @@ from gateway.grants.base import Catalogue
 from gateway.pool import Cause, Cooldown, Lease, Obstacle, no_answer, retry_after_seconds
 from gateway.relay.accounts import Account, Accounts
 from gateway.relay.attempt import Attempt, Shape
-from gateway.relay.outlet import Outlet, content_encoding, passed_headers
+from gateway.relay.outlet import Outlet
 from gateway.relay.overheard import overheard
 from gateway.relay.seen import Seen
 from gateway.relay.upstreams import Upstream, Upstreams
@@ -256,9 +256,7 @@ class Story(msgspec.Struct, eq=False):
         if 200 <= status < 300:
             lease.succeeded(now)
             if attempt.shape is Shape.WHOLE:
-                self.seen.whole(
-                    attempt.body, encoding=content_encoding(attempt.headers), is_text=self.ask.route.is_text
-                )
+                self.seen.whole(attempt.body, encoding=attempt.head.encoding, is_text=self.ask.route.is_text)
                 return self._whole(self._relayed(outlet, attempt), "ok")
             return await self._streamed(attempt)
         if status == 401 or status == 429 or status in _BROKEN or status >= 500:
@@ -314,7 +312,7 @@ class Story(msgspec.Struct, eq=False):
 
     def _relayed(self, outlet: Outlet, attempt: Attempt) -> Answer:
         body = attempt.body if attempt.status < 400 else outlet.masked(attempt.body)
-        return Answer(attempt.status, [*passed_headers(attempt.headers), *self._own_headers()], body)
+        return Answer(attempt.status, [*attempt.head.passed, *self._own_headers()], body)
 
     def _whole(self, answer: Answer, outcome: Outcome) -> Reply:
         """A whole answer. Where heartbeats have opened a stream already, only an error can still be told."""
@@ -337,8 +335,8 @@ class Story(msgspec.Struct, eq=False):
         call.streamed = True
         if not stream.started:
             call.status = attempt.status
-            passed = passed_headers(attempt.headers)
-            stream.start(self.request, attempt.status, [*passed, *_STREAM_HEADERS, *self._own_headers()])
+            fields = [*attempt.head.passed, *_STREAM_HEADERS, *self._own_headers()]
+            stream.start(self.request, attempt.status, fields)
         self.seen.answered = self.first_event_out = True
         call.first_byte = perf_counter()
         self.request.connection.watch(attempt.pressure)
