@@ -11,8 +11,12 @@ help:  ## this list
 demo: $(VENV)/.installed  ## run a gateway with a loopback upstream and print what to paste
 	@$(BIN)/gateway demo
 
+# Tests wait more than they work, so there are more processes than cores. A file's tests stay together, and the longest
+# files come first. WORKERS=0: all in this one, one after another.
+WORKERS ?= 4
+
 test: $(VENV)/.installed-dev  ## run the tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # How long, by which seed, in which modes: make torture SECONDS=600 SEED=7 MODES=embedded
 SECONDS ?= 1800

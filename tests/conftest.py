@@ -1,11 +1,55 @@
-"""What every test can count on: no proxy of the machine's between a test and its own sockets."""
+"""What every test can count on: no proxy of the machine's between a test and its own sockets, and one seed a run."""
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
+# Where several processes share a run, none shall be left alone with one of these when the others have finished.
+LONGEST_FILES = (
+    "upgrade/test_upgrade.py",
+    "openapi/test_schemathesis.py",
+    "bench/test_bench_smoke.py",
+    "promises/test_p2_kill.py",
+    "hostile/test_floods.py",
+    "torture/test_torture.py",
+    "e2e/test_usage.py",
+    "attacks/test_bombs.py",
+    "promises/test_p10_corpus.py",
+    "promises/test_p6_limits.py",
+    "promises/test_p5_revocation.py",
+    "promises/test_p7_credentials.py",
+    "faults/test_faults.py",
+    "hostile/test_crowds.py",
+    "agree/test_agree_gateways.py",
+    "agree/test_agree_reload.py",
+    "agree/test_agree_workers.py",
+    "agree/test_agree_redis_away.py",
+    "grants/test_grants_redis.py",
+    "ledger/test_ledger_kill.py",
+    "ledger/test_ledger_flush.py",
+    "test_openai_body.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first, in the order of the list."""
+    places = {HERE / name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_configure() -> None:
+    """The seed is told at the head of a run. The processes that share the run inherit it."""
+    os.environ.setdefault("GATEWAY_SEED", str(random.SystemRandom().randrange(2**32)))
+
+
+def pytest_report_header() -> str:
+    return f"promises: GATEWAY_SEED={os.environ['GATEWAY_SEED']}"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -67,7 +67,8 @@ def limited_models(upstream: FakeUpstream) -> Iterator[Record]:
         yield model(name, [endpoint(upstream, name)], limits=limit, price={"input": 2.5, "output": 10})
     for way, stream in itertools.product(FAILURES, (False, True)):
         name = f"failing-{way}-{stream}"
-        yield model(name, [endpoint(upstream, name, timeouts={"total": 0.3, "first_byte": 0.3})])
+        hasty = {"timeouts": {"total": 0.3, "first_byte": 0.3}} if way == "silence" else {}
+        yield model(name, [endpoint(upstream, name, **hasty)])
     for name in ("of-org", "of-plan", "own-limit"):
         yield model(name, [endpoint(upstream, name)], limits={"requests": 1}) | {"global": False}
 
