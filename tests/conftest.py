@@ -1,4 +1,4 @@
-"""What every test can count on: no proxy of the machine's between a test and its own sockets, and one seed a run."""
+"""What every test can count on: no proxy of the machine's in its way, one seed a run, no haste."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
 # Where several processes share a run, none shall be left alone with one of these when the others have finished.
@@ -44,7 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    """The seed is told at the head of a run. The processes that share the run inherit it."""
+    """The seed is told at the head of a run; the processes that share the run inherit it.
+
+    How long an example takes is the machine's affair, and what else it is doing.
+    """
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
     os.environ.setdefault("GATEWAY_SEED", str(random.SystemRandom().randrange(2**32)))
 
 
