@@ -135,8 +135,9 @@ class Attempt(msgspec.Struct, eq=False):
 
     def on_body(self, data: bytes) -> None:
         self._last_read = self.loop.time()
-        if self._sink is not None:
-            self._pass_on(self._sink, data)
+        sink = self._sink
+        if sink is not None:
+            self._pass_on(sink, data)
         elif self._framer is not None:
             self._hold_events(self._framer.feed(data))
         else:
@@ -172,11 +173,17 @@ class Attempt(msgspec.Struct, eq=False):
     # -- within
 
     def _pass_on(self, sink: Sink, data: bytes) -> None:
-        if self._flow is not None:
+        framer = self._framer
+        if framer is not None:
+            events = framer.feed(data)
+            if len(events) == 1:  # as most reads bring
+                data = events[0]
+                if self.seen.event(data) and self.take_usage_out and openai.is_usage_only(data):
+                    return
+            else:
+                data = b"".join(self._passed(events))
+        elif self._flow is not None:
             self._flow.feed(data)
-        elif self._framer is not None:
-            events = self._passed(self._framer.feed(data))
-            data = events[0] if len(events) == 1 else b"".join(events)
         self._to_sink(sink, data)
 
     def _to_sink(self, sink: Sink, data: bytes) -> None:

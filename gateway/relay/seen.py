@@ -33,12 +33,13 @@ class Seen(msgspec.Struct, eq=False):
 
     def event(self, event: bytes) -> bool:
         """A whole event of a stream; whether it may tell of usage. The last usage that is reported counts."""
-        if may_bear_usage(event):
+        if b'"usage"' in event and may_bear_usage(event):
             self.usage = usage_of(event_data(event) or b"") or self.usage
             return True
         if _bears_text(event):
             size = len(event)
-            self._shortest = min(self._shortest, size) if self._events else size
+            if size < self._shortest or not self._events:
+                self._shortest = size
             self._events += 1
             self._bytes += size
         return False

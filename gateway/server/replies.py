@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -86,11 +87,15 @@ class Reply:
             self.keep_alive = False
         return connection
 
-    def _send(self, parts: Sequence[bytes], size: int) -> None:
+    def _open_transport(self) -> asyncio.Transport:
         connection = self._connection
         transport = connection.transport if connection is not None else None
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
+        return transport
+
+    def _send(self, parts: Sequence[bytes], size: int) -> None:
+        transport = self._open_transport()
         if size < JOIN_BELOW_BYTES:
             transport.write(b"".join(parts))
         else:
@@ -152,10 +157,12 @@ class EventStream(Reply):
         size = len(data)
         if not size or self._silent:
             return
-        if not self._chunked_framing:
-            self._send((data,), size)
-        else:
+        if self._chunked_framing and size < JOIN_BELOW_BYTES:  # an event, as a rule
+            self._open_transport().write(b"%x\r\n%b\r\n" % (size, data))
+        elif self._chunked_framing:
             self._send((b"%x\r\n" % size, data, b"\r\n"), size)
+        else:
+            self._send((data,), size)
 
     def finish(self) -> None:
         """Ends the body cleanly."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import httptools
 
 MAX_INTERIM_HEADS = 10
-# What a chunk may cost beside its bytes: "00000001\r\n" and "\r\n" around a single one is still tolerated.
-_OVERHEAD_PER_BODY_BYTE = 16
+# What a chunk may cost with each of its bytes: "00000001\r\n" and "\r\n" around a single one is still tolerated.
+_ALLOWED_PER_BODY_BYTE = 17
 
 
 class AnswerParser:
@@ -93,7 +93,7 @@ class AnswerParser:
         elif not self.status:
             self._count_head()
         elif self._chunked and head_was_complete:
-            self._count_overhead()
+            self._count_overhead(len(data))
 
     def _stopped(self, error: httptools.HttpParserError) -> None:
         """The parser stopped: for a fault of the answer, or for what follows it and must not be read."""
@@ -112,11 +112,10 @@ class AnswerParser:
         if self._head_bytes > self._max_head_bytes and self.fault is None:
             self.fault = f"the head is larger than {self._max_head_bytes} bytes"
 
-    def _count_overhead(self) -> None:
+    def _count_overhead(self, read_bytes: int) -> None:
         """Chunk extensions and trailers could go on for ever, and the receiver would not hear of them."""
-        body_bytes = sum(map(len, self.parts))
-        allowance = self._allowance - (self._read_bytes - body_bytes) + _OVERHEAD_PER_BODY_BYTE * body_bytes
-        self._allowance = min(allowance, self._max_head_bytes)
+        allowance = self._allowance - read_bytes  # `on_body` has added what the body's bytes allow
+        self._allowance = allowance if allowance < self._max_head_bytes else self._max_head_bytes
         if allowance < 0 and self.fault is None:
             self.fault = "chunk extensions or trailers without end"
 
@@ -158,6 +157,7 @@ class AnswerParser:
         if not self.status:
             self._refuse("an interim answer with a body")
         self.parts.append(data)
+        self._allowance += _ALLOWED_PER_BODY_BYTE * len(data)
 
     def on_message_complete(self) -> None:
         if self.status:

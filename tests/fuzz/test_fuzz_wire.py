@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway import openai
-from gateway.auth import key_sha256, presented_key
+from gateway.auth import Shown, key_sha256
 from gateway.errors import ConnectionCut, GatewayError, InvalidResponse, MissingKey, TransportError
 from gateway.middleware import client_request_id
 from gateway.openai.usage import usage_of
@@ -154,7 +154,7 @@ def test_any_authorization_is_a_key_or_none(scheme: str, credential: str, other:
     if other is not None:
         headers["x-api-key"] = other
     try:
-        key = presented_key(CIMultiDictProxy(headers))
+        key = Shown.of(CIMultiDictProxy(headers)).key()
     except MissingKey:
         key = None
     if key is None:
