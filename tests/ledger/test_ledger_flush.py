@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,8 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.schema import CreateTable
 
 from gateway.ledger import JournalUnavailable, Ledger, LedgerUnusable, Usage
+from gateway.ledger.rows import row_of
+from gateway.ledger.store import Store
 from gateway.ledger.table import ai_usage, insert_new
 from gateway.types import Secret
 
@@ -90,6 +93,21 @@ async def test_the_same_client_id_a_hundred_times_is_a_hundred_rows(url: Secret,
     serve(ledger, 100, client_request_id="always the same")
     await ledger.flushed(20)
     assert [row["client_request_id"] for row in stored(url)] == ["always the same"] * 100
+
+
+def test_batches_of_any_size_are_stored_whole_and_once(url: Secret) -> None:
+    """One statement takes many rows; where a batch does not fill one, nothing is missing and nothing twice."""
+    store = Store(url)
+    store.prepare()
+    rows = [row_of(each, settlement(each.request_id)) for each in (admission() for _ in range(600))]
+    taken = iter(rows)
+    for size in (0, 1, 3, 4, 5, 19, 20, 24, 76, 100, 348):
+        batch = list(itertools.islice(taken, size))
+        assert len(batch) == size
+        assert store.insert(batch) == []
+        assert store.insert(batch) == [], "a batch may come twice"
+    store.close()
+    assert [row["request_id"] for row in rows] == sorted(row["request_id"] for row in stored(url))
 
 
 async def test_a_clean_close_stores_everything_and_leaves_no_journal(url: Secret, open_ledger: OpenLedger) -> None:
