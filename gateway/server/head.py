@@ -99,20 +99,20 @@ class Repetitions:
         return self._head if self._head is not None and self._head.message is message else Head(message)
 
     def parsed(self, data: bytes, found: Sequence[tuple[Any, StreamReader]]) -> None:
-        """The parser has read `data`; `found` are the requests of which it is the first that it has seen."""
+        """The parser has read `data`; `found` are the requests whose heads end in it."""
         if self._owed == _LOST:
             return
-        if not found:
-            self._owed -= len(data)  # which is lost, where none was owed
-        elif self._owed or not self._begins(data, *found[0]):
-            self._owed = _LOST
-        if self._owed == 0 and self._body is not None and not self._body.is_eof():
-            self._owed = _LOST
-        if self._owed <= 0:
-            self._body = None
-        if self._owed < 0:
-            self._owed = _LOST
-            self._head = None
+        if found:
+            is_certain = self._owed == 0 and self._begins(data, *found[0])
+        else:
+            self._owed -= len(data)  # it belongs to the body; where none is owed, to a head that is not whole
+            is_certain = self._owed >= 0
+        if is_certain and self._owed > 0:
+            return
+        # The parser has the last word: blank lines before a request could have led the count astray.
+        if not is_certain or self._owed < 0 or (self._body is not None and not self._body.is_eof()):
+            self._owed, self._head = _LOST, None
+        self._body = None
 
     def _begins(self, data: bytes, message: Any, body: StreamReader) -> bool:
         """Whether the request begins where `data` does, and is framed by a length, if by anything."""
