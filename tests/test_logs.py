@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
 
-from gateway.logs import LibraryLogs, make_logger
+from gateway.logs import AccessLine, LibraryLogs, make_logger
 from gateway.types import Secret
 
 
@@ -30,6 +32,52 @@ def test_the_console_shows_control_characters_instead_of_obeying_them() -> None:
     assert "\x1b" not in text
     assert "\\x1b[31m" in text
     assert "very" not in text
+
+
+def access_line(path: str = "/v1/models", **fields: Any) -> AccessLine:
+    return AccessLine(
+        datetime(2026, 1, 2, tzinfo=UTC), "info", "some-id", "127.0.0.1", "GET", path, 200, 1.5, user=42, **fields
+    )
+
+
+def in_json(line: AccessLine) -> dict[str, Any]:
+    out = io.TextIOWrapper(io.BytesIO())
+    make_logger("json", stream=out).info(line)  # type: ignore[arg-type]
+    (written,) = out.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
+    event: dict[str, Any] = orjson.loads(written)
+    return event
+
+
+def test_an_access_line_in_json_has_what_is_known_and_nothing_else() -> None:
+    assert in_json(access_line(model=None)) == {
+        "timestamp": "2026-01-02T00:00:00Z",
+        "level": "info",
+        "request_id": "some-id",
+        "client": "127.0.0.1",
+        "method": "GET",
+        "path": "/v1/models",
+        "status": 200,
+        "ms": 1.5,
+        "user": 42,
+        "model": None,
+        "event": "request",
+    }
+
+
+def test_an_access_line_of_bytes_that_were_no_text_has_the_same_fields() -> None:
+    plain, odd = in_json(access_line()), in_json(access_line(path="/v1/\udcff"))
+    assert odd.keys() == plain.keys()
+    assert (odd["event"], odd["level"], odd["path"]) == ("request", "info", "/v1/\\udcff")
+
+
+def test_an_access_line_on_the_console_obeys_nothing_and_leaves_the_unknown_out() -> None:
+    out = io.StringIO()
+    make_logger("console", stream=out).info(access_line(path="/v1\x1b[31m\nforged line"))  # type: ignore[arg-type]
+    text = out.getvalue()
+    assert text.count("\n") == 1
+    assert "\x1b" not in text
+    assert "request_id=some-id" in text
+    assert "UNSET" not in text
 
 
 class Terminal(io.StringIO):
