@@ -188,12 +188,12 @@ class Process:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without the proxies of the machine: everything here goes over loopback."""
+    """Ours, but for what would change what is measured."""
     return {name: value for name, value in os.environ.items() if not _is_left_out(name)}
 
 
 def _is_left_out(name: str) -> bool:
-    """Proxies would stand between; without its bytecode a Python program would be compiled at each start."""
+    """Proxies would stand between; a Python program that may not keep its bytecode is compiled at each start."""
     return name.lower().endswith("_proxy") or name == "PYTHONDONTWRITEBYTECODE"
 
 

@@ -19,7 +19,7 @@ ErrorRenderer = Callable[[GatewayError], Answer]
 class Server(web.Server):
     """aiohttp's low-level server, making our `Connection`s, as many as the `crowd` may have.
 
-    `head`, `body`, `write` and `keepalive` are the client-side time-outs of the configuration, in seconds.
+    `head`, `write` and `keepalive` are the client-side time-outs of the configuration, in seconds.
     `render_error` turns a fault found by the HTTP parser into an answer.
     """
 
