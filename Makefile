@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test torture check lint types layers format bench schema clean
+.PHONY: help demo test torture check lint types layers format bench schema lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,22 +42,30 @@ format: $(VENV)/.installed-dev  ## put the code into shape
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev  ## compare with other proxies on this machine; QUICK=1: in minutes, WRITE=docs: as a page
-	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(WRITE),--write $(WRITE))
+bench: $(VENV)/.installed-dev  ## compare with other proxies on this machine; QUICK=1: in minutes, AGAINST=REV: with a revision of the gateway
+	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(AGAINST),--against $(AGAINST)) $(if $(WRITE),--write $(WRITE))
 
 schema: $(VENV)/.installed  ## write config/gateway.schema.json anew
 	@$(BIN)/gateway schema > config/gateway.schema.json
 
+# The newest of everything becomes what the two commands install; the tests tell whether that can be.
+lock: $(VENV)/.installed-dev  ## write requirements/run.txt and lock.txt anew, with the newest versions
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --upgrade $(LOCK) --extra dev --extra postgres --extra mysql pyproject.toml -o requirements/lock.txt
+	@printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet $(LOCK) -c requirements/lock.txt pyproject.toml - -o requirements/run.txt
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
-# The stamps hold the installation to pyproject.toml; a failed installation leaves none.
-$(VENV)/.installed: pyproject.toml
+# The stamps hold the installation to pyproject.toml and the lock; a failed installation leaves none. NEWEST=1: no lock.
+$(VENV)/.installed: pyproject.toml requirements/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.x")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@requirements/install $(VENV) run
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+$(VENV)/.installed-dev: $(VENV)/.installed requirements/lock.txt requirements/redis.txt
+	@requirements/install $(VENV) dev
 	@touch $@

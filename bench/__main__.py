@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -21,8 +22,10 @@ from bench.peers import Installed, UnavailableError
 from bench.processes import StartError, most_connections
 from bench.proxies import PEERS
 from bench.report import make_report
+from bench.revisions import UnknownRevisionError, checked_out
 from bench.samples import FULL, PLANS, Sample
 from bench.tables import TABLES
+from bench.targets import REPOSITORY
 
 EXAMPLES = """\
 examples:
@@ -30,6 +33,7 @@ examples:
   python -m bench --quick                           the same in a few minutes, with wider spreads
   python -m bench --only requests --peers caddy     one table, one peer
   python -m bench --only soak --soak-seconds 3600   memory under an hour of load
+  python -m bench --against HEAD~5 --peers none     two revisions in one run: what changed beyond the noise
   python -m bench --write docs                      docs/benchmarks.md, .json and charts
 
 The first run installs the peers into bench/.peers/. Exit codes: 0 measured, 1 the gateway did not start, or one of its
@@ -42,8 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _exit_on_signal)
     most_connections()  # raises the limit of open files for every process to come
     key = "sk-bench-" + secrets.token_urlsafe(24)
-    with tempfile.TemporaryDirectory(prefix="gateway-bench-") as folder:
-        arena = Arena(options.plan, key, Path(folder), {}, with_gateway=not options.no_gateway)
+    with ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="gateway-bench-")))
+        arena = Arena(options.plan, key, folder, {}, with_gateway=not options.no_gateway)
+        if options.against:
+            try:
+                arena.against = held.enter_context(checked_out(options.against, REPOSITORY, folder))
+            except UnknownRevisionError as error:
+                print(f"bench: --against {options.against}: {error}", file=sys.stderr)
+                return 2
         install(arena, options)
         samples = list(measure(arena, options.only))
         report = make_report(arena, samples, _command(arguments))
@@ -83,6 +94,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--peers", type=_some_of(names), default=names, metavar="NAMES", help=f"some of {','.join(names)}, or none"
     )
     parser.add_argument("--installed", action="store_true", help="only peers that are there: install nothing")
+    parser.add_argument("--against", metavar="REV", help="measure that revision of the gateway beside this one")
     parser.add_argument("--no-gateway", action="store_true", help="only the peers: what does this machine give?")
     parser.add_argument("--rounds", type=_number(100), metavar="N", help="of requests, events, latency, bodies, TLS")
     parser.add_argument("--soak-seconds", type=_number(86_400), metavar="N", help=f"default {FULL.soak_seconds:.0f}")

@@ -20,6 +20,7 @@ from bench import proxies, targets
 from bench.load import Load, Tally
 from bench.peers import Installed
 from bench.processes import Census, MachineTime, Process, Question, StartError, free_port, running
+from bench.revisions import BEFORE, PAIRED_TABLES
 from bench.samples import Noise, Plan
 from bench.targets import Pace, Place, Target
 from bench.wire import BodyKind
@@ -73,6 +74,7 @@ class Arena:
     folder: Path
     peers: dict[str, Installed]
     with_gateway: bool = True
+    against: Path | None = None  # a checkout of another revision of the gateway, measured beside this one
     absent: dict[str, str] = field(default_factory=dict)
     seen: dict[str, Target] = field(default_factory=dict)
     _folders: int = 0
@@ -123,6 +125,8 @@ class Arena:
     def builders(self, table: str) -> dict[str, Builder]:
         """How to set up each proxy that takes part in `table`."""
         built: dict[str, Builder] = {GATEWAY: targets.gateway} if self.with_gateway else {}
+        if self.against is not None and table in PAIRED_TABLES:
+            built[BEFORE] = partial(targets.gateway, checkout=self.against, name=BEFORE)
         for name, installed in self.peers.items():
             peer = proxies.PEERS[name]
             if table in peer.tables:
@@ -179,7 +183,7 @@ class Arena:
     @staticmethod
     def _process(target: Target, folder: Path) -> Process:
         log = folder / "output.log"
-        return Process(target.name, target.command, log, cwd=targets.REPOSITORY, environment=target.environment)
+        return Process(target.name, target.command, log, cwd=target.checkout, environment=target.environment)
 
 
 def _check(question: Question, name: str) -> None:

@@ -11,6 +11,7 @@ from bench.arena import GATEWAY
 from bench.chart import Bar, bars
 from bench.goals import Verdict
 from bench.report import Report
+from bench.revisions import Change
 from bench.rows import Row, Spread
 from bench.samples import Column, Table
 from bench.tables import TABLES
@@ -38,7 +39,7 @@ def write_json(report: Report, file: Path) -> None:
 
 def markdown(report: Report, *, with_charts: bool = False) -> str:
     """Which machine, what was to be reached, the tables, who was measured, and how far to trust it."""
-    parts = [_how(report), _noise(report), *_goals(report.verdicts)]
+    parts = [_how(report), _noise(report), *_changes(report.changes), *_goals(report.verdicts)]
     for table, cases in _grouped(report):
         parts += [f"## {table.title(report.plan)}", table.about]
         for case, rows in cases.items():
@@ -91,6 +92,16 @@ def _goals(verdicts: Sequence[Verdict]) -> list[str]:
         what = f"{each.what} ({each.case})" if each.case else each.what
         lines.append([what, each.bound, _show(each.measured, 3) + each.unit, "met" if each.is_met else "**not met**"])
     return ["## To reach", _lines(lines)]
+
+
+def _changes(changes: Sequence[Change]) -> list[str]:
+    if not changes:
+        return []
+    lines = [["table", "figure", "this ÷ before", ""], ["---"] * 4]
+    for each in changes:
+        verdict = each.verdict if each.verdict == "within the noise" else f"**{each.verdict}**"
+        lines.append([f"{each.table} {each.case}".strip(), each.field, _show(each.ratio, 3), verdict])
+    return ["## What changed", _lines(lines)]
 
 
 def _table(table: Table, rows: Sequence[Row]) -> str:

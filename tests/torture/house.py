@@ -15,11 +15,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from grants.grants_kit import RedisServer, redis_binary
+from grants.grants_kit import RedisServer
 from kit import Reply, Wire, config, request_bytes
 from kit.books import until
 from kit.stage import Record, model
 
+from bench.processes import redis_program
 from gateway.demo.answers import EVENTS, Asked, chunk, event, head
 from gateway.demo.faults import Endless, Fault, Plan
 from gateway.demo.faulty import REFUSE, FaultyUpstream
@@ -250,4 +251,4 @@ def _free_port() -> int:
 
 
 def has_redis() -> bool:
-    return redis_binary() is not None
+    return redis_program() is not None
