@@ -1,7 +1,13 @@
 """The relay: from an admitted request to its answer, through a pool of upstream endpoints.
 
-story.py      one request: pick an endpoint, try it, on failure the next, then stream or answer
-attempt.py    one try against one endpoint: gathers a whole answer or watches over a stream
-outlet.py     one endpoint's side of the wire: request heads, which of its headers pass, masking
-upstreams.py  the pools and outlets of all models, made when first needed, kept across reloads
+ask.py          what is asked of it: routes, and a request that may be relayed
+story.py        one request: pick an endpoint, try it, on failure the next, then stream or answer
+attempt.py      one try against one endpoint: gathers a whole answer or watches over a stream
+judging.py      what an upstream's answer means: for the request, and for the endpoint
+heartbeat.py    signs of life before a stream's first event
+outlet.py       one endpoint's side of the wire: request heads, which of its headers pass, masking
+overheard.py    what an upstream said when it failed, for the log
+own_headers.py  what answers say of the gateway
+upstreams.py    the pools and outlets of all models, made when first needed, kept across reloads
+seen.py         what was seen of an answer, for the books, which accounts.py keeps
 """

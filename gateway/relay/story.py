@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import NamedTuple
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -19,8 +18,6 @@ from structlog.typing import FilteringBoundLogger
 from gateway import openai
 from gateway.calls import CLIENT_GONE, Call, Outcome
 from gateway.errors import (
-    ConnectTimedOut,
-    FirstByteTimedOut,
     GatewayError,
     InternalError,
     ShuttingDown,
@@ -28,45 +25,23 @@ from gateway.errors import (
     TransportError,
     UpstreamFailed,
 )
-from gateway.grants.base import Catalogue
 from gateway.pool import Cause, Cooldown, Lease, Obstacle, no_answer, retry_after_seconds
 from gateway.relay.accounts import Account, Accounts
+from gateway.relay.ask import Ask
 from gateway.relay.attempt import Attempt, Shape
+from gateway.relay.heartbeat import HEARTBEAT, Heartbeat
+from gateway.relay.judging import Meaning, cause_of, meaning_of, refuses_stream_options, texts_of
 from gateway.relay.outlet import Outlet
 from gateway.relay.overheard import overheard
+from gateway.relay.own_headers import own_headers
 from gateway.relay.seen import Seen
 from gateway.relay.upstreams import Upstream, Upstreams
 from gateway.server import Answer, EventStream, Reply, Request
 from gateway.transport import Transport
-from gateway.types import Access, Caller
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
 TIMER_SLACK_SECONDS = 0.002
-HEARTBEAT = b": waiting for the model\n\n"
 _STREAM_HEADERS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
-_TRIED_ELSEWHERE_FIRST = frozenset((403, 404))
-_BROKEN = frozenset((408, 425))  # and all from 500
-_MAY_REFUSE_STREAM_OPTIONS = frozenset((400, 422))
-
-
-class RelayRoute(NamedTuple):
-    """One relayed path and what is special about it."""
-
-    path: str  # what is appended to an endpoint's base URL
-    is_text: bool = False  # its results are text: an unknown model may be served by the assigned one
-    asks_usage: bool = False  # streams get `stream_options.include_usage`
-    has_fallbacks: bool = True  # vectors of another model would be worthless
-    names_errors: bool = False  # an error in a stream is an `event: error`
-
-
-class Ask(NamedTuple):
-    """A request that may be relayed: its body, whose it is and what it is served by."""
-
-    route: RelayRoute
-    body: openai.RequestBody
-    caller: Caller
-    access: Access
-    catalogue: Catalogue
 
 
 class Relay:
@@ -207,12 +182,12 @@ class Story(msgspec.Struct, eq=False):
         asks_usage = self.adds_usage and not outlet.refuses_stream_options
         attempt, error = await self._try(upstream, outlet, asks_usage)
         try:
-            if asks_usage and error is None and _refuses_stream_options(attempt):
+            if asks_usage and error is None and refuses_stream_options(attempt):
                 attempt.close()
                 attempt, error = await self._try(upstream, outlet, False)
-                outlet.refuses_stream_options = error is None and attempt.status not in _MAY_REFUSE_STREAM_OPTIONS
+                outlet.refuses_stream_options = error is None and 200 <= attempt.status < 300
             if error is not None:
-                self._failed(lease, _cause_of(error), str(error), said=overheard(outlet, attempt))
+                self._failed(lease, cause_of(error), str(error), said=overheard(outlet, attempt))
                 return None
             return await self._judge(outlet, lease, attempt)
         finally:
@@ -253,16 +228,17 @@ class Story(msgspec.Struct, eq=False):
     async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> Reply | None:
         """What an answer of the upstream means: an answer to the client, or a failed attempt."""
         status, now = attempt.status, self.loop.time()
-        if 200 <= status < 300:
+        meaning = meaning_of(status)
+        if meaning is Meaning.ANSWER:
             lease.succeeded(now)
             if attempt.shape is Shape.WHOLE:
                 self.seen.whole(attempt.body, encoding=attempt.head.encoding, is_text=self.ask.route.is_text)
                 return self._whole(self._relayed(outlet, attempt), "ok")
             return await self._streamed(attempt)
-        if status == 401 or status == 429 or status in _BROKEN or status >= 500:
+        if meaning is Meaning.FAILED:
             self._failed(lease, *self._fault_in(lease, attempt), said=overheard(outlet, attempt))
             return None
-        if status < 400:
+        if meaning is Meaning.REDIRECT:
             # Following it could lead anywhere; relaying it would lead the client past us.
             self.relay.log.error("upstream redirects; its url needs correcting", **self._about(lease), status=status)
             raise UpstreamFailed("The model's endpoint is not set up correctly.")
@@ -272,7 +248,7 @@ class Story(msgspec.Struct, eq=False):
         if attempt.shape is not Shape.WHOLE:
             return await self._streamed(attempt)
         answer = self._relayed(outlet, attempt)
-        if status in _TRIED_ELSEWHERE_FIRST:
+        if meaning is Meaning.REFUSED_HERE:
             self.call.attempt_failed("refused")
             self.refusal = self.refusal or answer
             return None
@@ -285,7 +261,7 @@ class Story(msgspec.Struct, eq=False):
             self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
             return Cause.CREDENTIALS, why, None
         if attempt.status == 429:
-            return Cause.RATE_LIMITED, why, retry_after_seconds(_texts(attempt.headers), datetime.now(UTC))
+            return Cause.RATE_LIMITED, why, retry_after_seconds(texts_of(attempt.headers), datetime.now(UTC))
         return Cause.BROKEN, why, None
 
     def _failed(
@@ -382,24 +358,8 @@ class Story(msgspec.Struct, eq=False):
             self.account.settle(self.seen, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
 
     def _own_headers(self, *, with_timing: bool = True) -> list[tuple[str, str]]:
-        call = self.call
-        own = [("x-request-id", call.request_id), ("x-gateway-attempts", str(call.attempts))]
-        served, asked = call.served, call.requested_model
-        if served is not None:
-            own.append(("x-gateway-model", openai.printable(served.name)))
-        if asked is not None and (served is None or asked != served.name) and self._serves_another():
-            own.append(("x-gateway-requested-model", openai.printable(asked)))
-        if with_timing:
-            share = perf_counter() - call.began - call.upstream_seconds
-            own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))
-        if self.account is not None:
-            own += self.account.headers
-        return own
-
-    def _serves_another(self) -> bool:
-        """Whether the model that answers is not the one that the client named."""
-        named = self.ask.catalogue.find(self.call.requested_model or "")
-        return named is None or named is not self.call.served
+        own = own_headers(self.call, self.ask.catalogue, with_timing=with_timing)
+        return own if self.account is None else own + self.account.headers
 
     def _beat(self) -> bool:
         """A heartbeat: opens the stream where it is not yet open. False where there is nobody left to hear it."""
@@ -414,37 +374,3 @@ class Story(msgspec.Struct, eq=False):
         except ConnectionResetError:
             return False
         return True
-
-
-class Heartbeat:
-    """Calls `beat` each `seconds` until it returns False or is stopped; never at 0 seconds."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, beat: Callable[[], bool]) -> None:
-        self._loop = loop
-        self._seconds = seconds
-        self._beat = beat
-        self._timer = loop.call_later(seconds, self._tick) if seconds > 0 else None
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tick(self) -> None:
-        self._timer = self._loop.call_later(self._seconds, self._tick) if self._beat() else None
-
-
-def _cause_of(error: TransportError) -> Cause:
-    return Cause.TIMED_OUT if isinstance(error, ConnectTimedOut | FirstByteTimedOut) else Cause.BROKEN
-
-
-def _refuses_stream_options(attempt: Attempt) -> bool:
-    """A 400 or 422 that names what we added. Others are the client's own, and asking twice would not mend them."""
-    if attempt.shape is not Shape.WHOLE or attempt.status not in _MAY_REFUSE_STREAM_OPTIONS:
-        return False
-    text = attempt.body.lower()
-    return b"stream_options" in text or b"include_usage" in text
-
-
-def _texts(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}

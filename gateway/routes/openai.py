@@ -6,7 +6,7 @@ from gateway import openai
 from gateway.errors import FieldNotAllowed
 from gateway.grants.base import Catalogue
 from gateway.grants.resolve import access_to, accessible, named_model, not_found, resolve
-from gateway.relay.story import Ask, RelayRoute
+from gateway.relay.ask import Ask, RelayRoute
 from gateway.routes.table import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.server import Answer, Reply, read_body
 from gateway.types import Access

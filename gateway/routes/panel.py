@@ -35,7 +35,8 @@ from gateway.panel import (
     usage_view,
     view,
 )
-from gateway.relay.story import Ask, RelayRoute, Story
+from gateway.relay.ask import Ask, RelayRoute
+from gateway.relay.story import Story
 from gateway.routes.openai import RELAYED, ask_for, refuse_fields
 from gateway.routes.table import Hit, Route, RouteHandler
 from gateway.server import Answer, Headers, Reply, read_body
