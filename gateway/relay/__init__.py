@@ -2,6 +2,7 @@
 
 ask.py          what is asked of it: routes, and a request that may be relayed
 story.py        one request: pick an endpoint, try it, on failure the next, then stream or answer
+responder.py    what the client gets: an answer, a stream or an error, and the end of the books
 attempt.py      one try against one endpoint: gathers a whole answer or watches over a stream
 judging.py      what an upstream's answer means: for the request, and for the endpoint
 heartbeat.py    signs of life before a stream's first event

@@ -15,33 +15,29 @@ from time import perf_counter
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from gateway import openai
-from gateway.calls import CLIENT_GONE, Call, Outcome
+from gateway.calls import Call
 from gateway.errors import (
     GatewayError,
     InternalError,
     ShuttingDown,
-    StreamIncomplete,
     TransportError,
     UpstreamFailed,
 )
 from gateway.pool import Cause, Cooldown, Lease, Obstacle, no_answer, retry_after_seconds
-from gateway.relay.accounts import Account, Accounts
+from gateway.relay.accounts import Accounts
 from gateway.relay.ask import Ask
 from gateway.relay.attempt import Attempt, Shape
-from gateway.relay.heartbeat import HEARTBEAT, Heartbeat
+from gateway.relay.heartbeat import Heartbeat
 from gateway.relay.judging import Meaning, cause_of, meaning_of, refuses_stream_options, texts_of
 from gateway.relay.outlet import Outlet
 from gateway.relay.overheard import overheard
-from gateway.relay.own_headers import own_headers
-from gateway.relay.seen import Seen
+from gateway.relay.responder import Responder
 from gateway.relay.upstreams import Upstream, Upstreams
 from gateway.server import Answer, EventStream, Reply, Request
 from gateway.transport import Transport
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
 TIMER_SLACK_SECONDS = 0.002
-_STREAM_HEADERS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
 
 
 class Relay:
@@ -69,7 +65,10 @@ class Relay:
 
         `stream` is where streamed events go: one that retells them in other words may take the place of the plain one.
         """
-        return await Story(self, request, call, ask, stream or EventStream()).tell()
+        return await self.story(request, call, ask, stream or EventStream()).tell()
+
+    def story(self, request: Request, call: Call, ask: Ask, stream: EventStream) -> Story:
+        return Story(self, request, call, ask, Responder(self.log, request, call, ask, stream))
 
 
 class Story(msgspec.Struct, eq=False):
@@ -79,16 +78,13 @@ class Story(msgspec.Struct, eq=False):
     request: Request
     call: Call
     ask: Ask
-    stream: EventStream
+    responder: Responder
     loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
     wants_stream: bool = False
     adds_usage: bool = False
-    first_event_out: bool = False
     began: float = 0.0
     give_up_at: float = math.inf  # set by the first endpoint's `total`
     obstacles: list[Obstacle] = []
-    account: Account | None = None
-    seen: Seen = msgspec.field(default_factory=Seen)
     refusal: Answer | None = None  # a 403 or 404, relayed where no other endpoint does better
 
     def __post_init__(self) -> None:
@@ -102,27 +98,28 @@ class Story(msgspec.Struct, eq=False):
 
     async def tell(self) -> Reply:
         ask = self.ask
-        self.account = await self.relay.accounts.open(
+        responder = self.responder
+        responder.account = await self.relay.accounts.open(
             self.call, ask.access, ask.caller, ask.body.fields, body_size=len(ask.body.raw), route=ask.route.path[1:]
         )
         connection = self.request.connection
-        heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, self._beat) if self.wants_stream else None
+        heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, responder.beat) if self.wants_stream else None
         connection.watch(None)
         try:
             return await self._from_any_endpoint()
         except asyncio.CancelledError:
             if not self.call.was_interrupted():
-                self._left()
+                responder.left()
                 raise
-            return self._end_badly(ShuttingDown())
+            return responder.end_badly(ShuttingDown())
         except ConnectionResetError:
-            self._left()
+            responder.left()
             raise
         except GatewayError as fault:
-            return self._end_badly(fault)
+            return responder.end_badly(fault)
         except Exception:
             self.relay.log.exception("a mistake of the gateway", request_id=self.call.request_id)
-            return self._end_badly(InternalError(f"The gateway made a mistake (request {self.call.request_id})."))
+            return responder.end_badly(InternalError(f"The gateway made a mistake (request {self.call.request_id})."))
         finally:
             if heartbeat is not None:
                 heartbeat.stop()
@@ -138,7 +135,7 @@ class Story(msgspec.Struct, eq=False):
             if self._is_out_of_time():
                 break
         if self.refusal is not None:
-            return self._whole(self.refusal, "upstream_error")
+            return self.responder.whole(self.refusal, "upstream_error")
         raise no_answer(self.obstacles, self.loop.time())
 
     def _candidates(self) -> Iterator[Upstream]:
@@ -206,7 +203,7 @@ class Story(msgspec.Struct, eq=False):
             expects_stream=self.wants_stream,
             take_usage_out=asks_usage,
             give_up_at=self.give_up_at,
-            seen=self.seen,
+            seen=self.responder.seen,
         )
         try:
             exchange = await self.relay.transport.exchange(
@@ -232,9 +229,9 @@ class Story(msgspec.Struct, eq=False):
         if meaning is Meaning.ANSWER:
             lease.succeeded(now)
             if attempt.shape is Shape.WHOLE:
-                self.seen.whole(attempt.body, encoding=attempt.head.encoding, is_text=self.ask.route.is_text)
-                return self._whole(self._relayed(outlet, attempt), "ok")
-            return await self._streamed(attempt)
+                self.responder.seen.whole(attempt.body, encoding=attempt.head.encoding, is_text=self.ask.route.is_text)
+                return self.responder.whole(self.responder.relayed(outlet, attempt), "ok")
+            return await self.responder.streamed(attempt)
         if meaning is Meaning.FAILED:
             self._failed(lease, *self._fault_in(lease, attempt), said=overheard(outlet, attempt))
             return None
@@ -246,13 +243,13 @@ class Story(msgspec.Struct, eq=False):
         about = self._about(lease) | {"status": status, "upstream_said": overheard(outlet, attempt)}
         self.relay.log.info("upstream refuses the request", **about)
         if attempt.shape is not Shape.WHOLE:
-            return await self._streamed(attempt)
-        answer = self._relayed(outlet, attempt)
+            return await self.responder.streamed(attempt)
+        answer = self.responder.relayed(outlet, attempt)
         if meaning is Meaning.REFUSED_HERE:
             self.call.attempt_failed("refused")
             self.refusal = self.refusal or answer
             return None
-        return self._whole(answer, "upstream_error")
+        return self.responder.whole(answer, "upstream_error")
 
     def _fault_in(self, lease: Lease, attempt: Attempt) -> tuple[Cause, str, float | None]:
         """Cause, reason and the wait that the upstream asks for, of a status that is a failed attempt."""
@@ -283,94 +280,3 @@ class Story(msgspec.Struct, eq=False):
             "model": self.call.served.name if self.call.served is not None else None,
             "endpoint": lease.endpoint.id,
         }
-
-    # -- answers
-
-    def _relayed(self, outlet: Outlet, attempt: Attempt) -> Answer:
-        body = attempt.body if attempt.status < 400 else outlet.masked(attempt.body)
-        return Answer(attempt.status, [*attempt.head.passed, *self._own_headers()], body)
-
-    def _whole(self, answer: Answer, outcome: Outcome) -> Reply:
-        """A whole answer. Where heartbeats have opened a stream already, only an error can still be told."""
-        self.seen.answered = True
-        self.call.first_byte = perf_counter()
-        if not self.stream.started:
-            self.call.status = answer.status
-            self._settle(outcome)
-            return answer
-        event = openai.relayed_error_event(answer.content, named=self.ask.route.names_errors)
-        if event is None:
-            raise UpstreamFailed("The model could not answer this request.")
-        self.stream.send(event)
-        self._settle("upstream_error")
-        self.stream.finish()
-        return self.stream
-
-    async def _streamed(self, attempt: Attempt) -> Reply:
-        call, stream = self.call, self.stream
-        call.streamed = True
-        if not stream.started:
-            call.status = attempt.status
-            fields = [*attempt.head.passed, *_STREAM_HEADERS, *self._own_headers()]
-            stream.start(self.request, attempt.status, fields)
-        self.seen.answered = self.first_event_out = True
-        call.first_byte = perf_counter()
-        self.request.connection.watch(attempt.pressure)
-        broken = await attempt.pour(stream)
-        if broken is None:
-            self._settle("ok" if attempt.status < 300 else "upstream_error")
-            stream.finish()
-            return stream
-        endpoint = call.endpoint.id if call.endpoint is not None else None
-        self.relay.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
-        if attempt.shape is Shape.FLOW:
-            self._settle("upstream_error")
-            stream.cut()
-            return stream
-        if attempt.mid_event:
-            stream.send(b"\n\n")
-        raise StreamIncomplete("The stream broke off before its end.")
-
-    def _end_badly(self, fault: GatewayError) -> Reply:
-        """Tells a fault: as an answer (by raising it) or, where the head is out, in-band."""
-        stream = self.stream
-        if not stream.started:
-            self.call.status = fault.status
-        self._settle("interrupted" if isinstance(fault, ShuttingDown) else "upstream_error")
-        if not stream.started:
-            fault.headers = (*fault.headers, *self._own_headers(with_timing=False))
-            raise fault
-        if self.first_event_out or isinstance(fault, ShuttingDown):
-            fault = StreamIncomplete("The stream broke off before its end.")
-        self.call.code = fault.code
-        stream.send(openai.error_event(fault, named=self.ask.route.names_errors))
-        stream.finish()
-        return stream
-
-    def _left(self) -> None:
-        """The client has gone: what was seen until then is what it is billed for."""
-        self.call.status = CLIENT_GONE
-        self._settle("cancelled")
-
-    def _settle(self, outcome: Outcome) -> None:
-        self.call.outcome = outcome
-        if self.account is not None:
-            self.account.settle(self.seen, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
-
-    def _own_headers(self, *, with_timing: bool = True) -> list[tuple[str, str]]:
-        own = own_headers(self.call, self.ask.catalogue, with_timing=with_timing)
-        return own if self.account is None else own + self.account.headers
-
-    def _beat(self) -> bool:
-        """A heartbeat: opens the stream where it is not yet open. False where there is nobody left to hear it."""
-        if self.first_event_out:
-            return False
-        try:
-            if not self.stream.started:
-                self.call.status, self.call.streamed = 200, True
-                headers = [("content-type", "text/event-stream"), *_STREAM_HEADERS, *self._own_headers()]
-                self.stream.start(self.request, 200, headers)
-            self.stream.send(HEARTBEAT)
-        except ConnectionResetError:
-            return False
-        return True

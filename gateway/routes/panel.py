@@ -97,14 +97,14 @@ async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
 
 
 async def told_whole(hit: Hit, ask: Ask, words: Words) -> Reply:
-    story = Story(hit.state.relay, hit.request, hit.call, ask, KeptStream())
+    story = hit.state.relay.story(hit.request, hit.call, ask, KeptStream())
     transcript, headers = heard(await answer_of(story))
     return Answer(200, [JSON, *headers], msgspec.json.encode(words.whole(said(story, transcript))))
 
 
 async def told_in_events(hit: Hit, ask: Ask, words: Words) -> Reply:
     stream = RetoldStream(lambda transcript: msgspec.json.encode(words.end(said(story, transcript))))
-    story = Story(hit.state.relay, hit.request, hit.call, ask, stream)
+    story = hit.state.relay.story(hit.request, hit.call, ask, stream)
     answer = await answer_of(story)
     if answer is not stream:  # the upstream did not stream
         transcript, headers = heard(answer)
@@ -160,7 +160,7 @@ def unpacked(answer: Answer) -> bytes:
 
 def said(story: Story, transcript: Transcript) -> Said:
     served = story.call.served
-    return Said(transcript, story.seen.usage, served.name if served is not None else None)
+    return Said(transcript, story.responder.seen.usage, served.name if served is not None else None)
 
 
 def _studio_answer(said: Said) -> StudioAnswer:

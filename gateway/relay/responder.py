@@ -1,0 +1,124 @@
+"""What the client of a relayed request gets: a whole answer, a stream, or an error, and then the books are closed."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from gateway import openai
+from gateway.calls import CLIENT_GONE, Call, Outcome
+from gateway.errors import GatewayError, ShuttingDown, StreamIncomplete, UpstreamFailed
+from gateway.relay.accounts import Account
+from gateway.relay.ask import Ask
+from gateway.relay.attempt import Attempt, Shape
+from gateway.relay.heartbeat import HEARTBEAT
+from gateway.relay.outlet import Outlet
+from gateway.relay.own_headers import own_headers
+from gateway.relay.seen import Seen
+from gateway.server import Answer, EventStream, Reply, Request
+
+_STREAM_HEADERS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
+
+
+class Responder(msgspec.Struct, eq=False):
+    """The client's side of one request. Every ending settles its account."""
+
+    log: FilteringBoundLogger
+    request: Request
+    call: Call
+    ask: Ask
+    stream: EventStream
+    seen: Seen = msgspec.field(default_factory=Seen)
+    account: Account | None = None
+    first_event_out: bool = False
+
+    def relayed(self, outlet: Outlet, attempt: Attempt) -> Answer:
+        body = attempt.body if attempt.status < 400 else outlet.masked(attempt.body)
+        return Answer(attempt.status, [*attempt.head.passed, *self._own_headers()], body)
+
+    def whole(self, answer: Answer, outcome: Outcome) -> Reply:
+        """A whole answer. Where heartbeats have opened a stream already, only an error can still be told."""
+        self.seen.answered = True
+        self.call.first_byte = perf_counter()
+        if not self.stream.started:
+            self.call.status = answer.status
+            self.settle(outcome)
+            return answer
+        event = openai.relayed_error_event(answer.content, named=self.ask.route.names_errors)
+        if event is None:
+            raise UpstreamFailed("The model could not answer this request.")
+        self.stream.send(event)
+        self.settle("upstream_error")
+        self.stream.finish()
+        return self.stream
+
+    async def streamed(self, attempt: Attempt) -> Reply:
+        call, stream = self.call, self.stream
+        call.streamed = True
+        if not stream.started:
+            call.status = attempt.status
+            fields = [*attempt.head.passed, *_STREAM_HEADERS, *self._own_headers()]
+            stream.start(self.request, attempt.status, fields)
+        self.seen.answered = self.first_event_out = True
+        call.first_byte = perf_counter()
+        self.request.connection.watch(attempt.pressure)
+        broken = await attempt.pour(stream)
+        if broken is None:
+            self.settle("ok" if attempt.status < 300 else "upstream_error")
+            stream.finish()
+            return stream
+        endpoint = call.endpoint.id if call.endpoint is not None else None
+        self.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
+        if attempt.shape is Shape.FLOW:
+            self.settle("upstream_error")
+            stream.cut()
+            return stream
+        if attempt.mid_event:
+            stream.send(b"\n\n")
+        raise StreamIncomplete("The stream broke off before its end.")
+
+    def end_badly(self, fault: GatewayError) -> Reply:
+        """Tells a fault: as an answer (by raising it) or, where the head is out, in-band."""
+        stream = self.stream
+        if not stream.started:
+            self.call.status = fault.status
+        self.settle("interrupted" if isinstance(fault, ShuttingDown) else "upstream_error")
+        if not stream.started:
+            fault.headers = (*fault.headers, *self._own_headers(with_timing=False))
+            raise fault
+        if self.first_event_out or isinstance(fault, ShuttingDown):
+            fault = StreamIncomplete("The stream broke off before its end.")
+        self.call.code = fault.code
+        stream.send(openai.error_event(fault, named=self.ask.route.names_errors))
+        stream.finish()
+        return stream
+
+    def left(self) -> None:
+        """The client has gone: what was seen until then is what it is billed for."""
+        self.call.status = CLIENT_GONE
+        self.settle("cancelled")
+
+    def settle(self, outcome: Outcome) -> None:
+        self.call.outcome = outcome
+        if self.account is not None:
+            self.account.settle(self.seen, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
+
+    def _own_headers(self, *, with_timing: bool = True) -> list[tuple[str, str]]:
+        own = own_headers(self.call, self.ask.catalogue, with_timing=with_timing)
+        return own if self.account is None else own + self.account.headers
+
+    def beat(self) -> bool:
+        """A heartbeat: opens the stream where it is not yet open. False where there is nobody left to hear it."""
+        if self.first_event_out:
+            return False
+        try:
+            if not self.stream.started:
+                self.call.status, self.call.streamed = 200, True
+                headers = [("content-type", "text/event-stream"), *_STREAM_HEADERS, *self._own_headers()]
+                self.stream.start(self.request, 200, headers)
+            self.stream.send(HEARTBEAT)
+        except ConnectionResetError:
+            return False
+        return True
