@@ -141,6 +141,7 @@ class User(msgspec.Struct, frozen=True, gc=False):
     organisations: tuple[str, ...] = ()  # ids as text, in order
     plans: tuple[str, ...] = ()
     grants: tuple[Grant, ...] = ()
+    enabled: bool = True  # False: none of its keys opens anything
 
 
 class ApiKey(msgspec.Struct, frozen=True, gc=False):
@@ -152,6 +153,7 @@ class ApiKey(msgspec.Struct, frozen=True, gc=False):
     scopes: frozenset[str] = frozenset(("ai:use",))
     expires: datetime | None = None  # with a time zone
     limits: Limits | None = None
+    enabled: bool = True  # False as well where it was revoked
 
 
 class Caller(msgspec.Struct, frozen=True):

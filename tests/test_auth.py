@@ -55,6 +55,29 @@ async def test_the_caller_comes_with_what_they_belong_to() -> None:
     assert [one.id for one in caller.plans] == ["pro"]
 
 
+async def acting_for(acted_for: str, *, key_user: User, acted: User) -> None:
+    key = ApiKey(id="panel", user=key_user.id, sha256=key_sha256(KEY), scopes=frozenset(("ai:use", "act:as")))
+    store = YamlStore(users=[key_user, acted], keys=[key], lowest_tier="free")
+    shown = Shown.of({"x-api-key": KEY, "x-gateway-user": acted_for})
+    await Authenticator(store, lambda: NOW).caller(shown, "ai:use")
+
+
+async def test_a_key_that_is_switched_off_opens_nothing() -> None:
+    with pytest.raises(InvalidKey):
+        await authenticator(enabled=False).caller(Shown.of({"x-api-key": KEY}), "ai:use")
+    with pytest.raises(InvalidKey):
+        await authenticator(enabled=False).key_alone(Shown.of({"x-api-key": KEY}))
+
+
+async def test_no_key_of_a_user_who_is_switched_off_opens_anything() -> None:
+    """Neither their own nor one that acts for them; and their own does not act for others either."""
+    on, off = User(id=42, tier="free"), User(id=43, tier="free", enabled=False)
+    await acting_for("42", key_user=User(id="panel", tier="free"), acted=on)
+    for key_user, acted, acted_for in ((off, on, "42"), (on, off, "43"), (off, on, "43")):
+        with pytest.raises(InvalidKey):
+            await acting_for(acted_for, key_user=key_user, acted=acted)
+
+
 async def test_an_expired_key_an_unknown_one_and_an_endless_one_get_the_same_answer() -> None:
     answers = []
     for found, presented in (

@@ -161,6 +161,8 @@ def _print_table(settings: Settings, found: Sequence[KeyShown]) -> None:
 
 
 def _expiry(key: KeyShown) -> str:
+    if not key.enabled:
+        return "switched off"
     if key.expires is None:
         return "never"
     is_past = datetime.fromisoformat(key.expires) <= datetime.now(UTC)

@@ -1,8 +1,9 @@
 """Records that are made at run time: JSON documents in the shapes of gateway.yaml, read by the same rules.
 
-Three things differ from the file. `${…}` is text like any other. What a document names (models, organisations, plans)
-is looked up later, since it may come and go without the document being touched. And a panel's slips that harm nobody
-are forgiven: fields that are not known are passed over, and an `id` that is missing is that of the document's key.
+Four things differ from the file. `${…}` is text like any other. What a document names (models, organisations, plans)
+is looked up later, since it may come and go without the document being touched. An empty list or object may be written
+as either, and whole numbers as `7.0`, since Lua and PHP write them so. And a panel's slips that harm nobody are
+forgiven: fields that are not known are passed over, and an `id` that is missing is that of the document's key.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ LONGEST_DOCUMENT_BYTES = 1 << 20
 
 _CANONICAL_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _MARK = Mark("document", 0, 0, 0, None, 0)
-_FEATURE_WORDS: Final[Mapping[bytes, bool]] = {b"1": True, b"true": True, b"0": False, b"false": False}
+_LARGEST_WHOLE_FLOAT = 2**53
+# How panels' languages write a truth. Of the rest nobody can tell what was meant: it never opens anything.
+_TRUE, _FALSE = frozenset((True, 1, "1", "true")), frozenset((False, 0, "0", "false", ""))
 
 
 class InvalidDocument(ValueError):
@@ -96,12 +99,22 @@ def parse_document(kind: RecordKind, record_id: str, document: bytes) -> Reading
     return Reading(_record(_read(kind, fields, ignored)), tuple(ignored))
 
 
-def parse_feature(document: bytes) -> bool:
-    """Whether a feature is on: `1` or `0`. Raises InvalidDocument."""
-    enabled = _FEATURE_WORDS.get(document.strip().lower())
-    if enabled is None:
-        raise InvalidDocument("expected 1 or 0")
-    return enabled
+class Switch(NamedTuple):
+    """Whether a feature is on, and whether its document was one of the two that there are."""
+
+    is_on: bool
+    is_understood: bool
+
+
+def parse_feature(document: bytes) -> Switch:
+    """Read `1` or `0`; whatever else somebody wrote there counts as `0`."""
+    word = document.strip()
+    return Switch(word == b"1", word in (b"1", b"0"))
+
+
+def fields_in(document: bytes) -> dict[str, Any]:
+    """The fields of a document as they were written. Raises InvalidDocument."""
+    return _decoded(document)
 
 
 def _decoded(document: bytes) -> dict[str, Any]:
@@ -111,6 +124,8 @@ def _decoded(document: bytes) -> dict[str, Any]:
         fields = orjson.loads(document)
     except orjson.JSONDecodeError:
         raise InvalidDocument("not valid JSON") from None
+    if fields == []:
+        return {}
     if not isinstance(fields, dict):
         raise InvalidDocument("not a JSON object")
     return fields
@@ -118,6 +133,8 @@ def _decoded(document: bytes) -> dict[str, Any]:
 
 def _named(kind: RecordKind, record_id: str, fields: dict[str, Any], ignored: list[str]) -> dict[str, Any]:
     """The fields with the identity that the document's key gives them."""
+    if kind in ("key", "user"):
+        fields = _switched(kind, fields, ignored)
     if kind == "key":
         ignored += [name for name in ("hash", "key") if name in fields]
         bare = {name: value for name, value in fields.items() if name not in ("hash", "key") and value is not None}
@@ -128,6 +145,26 @@ def _named(kind: RecordKind, record_id: str, fields: dict[str, Any], ignored: li
     if given is not None:
         ignored.append("id (another than that of the document's key)")
     return fields | {"id": int(record_id) if _CANONICAL_NUMBER.fullmatch(record_id) else record_id}
+
+
+def _switched(kind: RecordKind, fields: dict[str, Any], ignored: list[str]) -> dict[str, Any]:
+    """With one `enabled` for what a panel says in `enabled` and, of a key, in `revoked`. In doubt it is off."""
+    enabled, revoked = fields.get("enabled"), fields.get("revoked") if kind == "key" else None
+    if enabled is None and revoked is None:
+        return fields
+    for name, value in (("enabled", enabled), ("revoked", revoked)):
+        if value is not None and not _is_truth(value):
+            ignored.append(f"{name} (neither true nor false; the {kind} counts as switched off)")
+    is_on = enabled is None or (_is_truth(enabled) and enabled in _TRUE)
+    is_taken_back = revoked is not None and not (_is_truth(revoked) and revoked in _FALSE)
+    dropped = ("revoked",) if kind == "key" else ()
+    return {name: value for name, value in fields.items() if name not in dropped} | {
+        "enabled": is_on and not is_taken_back
+    }
+
+
+def _is_truth(value: object) -> bool:
+    return isinstance(value, bool | int | float | str) and (value in _TRUE or value in _FALSE)
 
 
 class _LiteralWalk(Walk):
@@ -187,12 +224,18 @@ class _Tree:
 
     def node(self, value: Any, wanted: types.Type | None, path: KeyPath) -> Node:
         wanted = _bare(wanted)
+        if value == [] and isinstance(wanted, types.DictType | types.StructType):
+            value = {}
+        elif value == {} and isinstance(wanted, types.VarTupleType):
+            value = []
         if isinstance(value, dict):
             return MappingNode(COLLECTION, self._pairs(value, wanted, path), _MARK)
         if isinstance(value, list):
             return SequenceNode(COLLECTION, self._items(value, wanted, path), _MARK)
         if isinstance(value, str):
             return ScalarNode(QUOTED, value, _MARK)
+        if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE_FLOAT:
+            value = int(value)
         return ScalarNode(PLAIN, "null" if value is None else str(value).lower(), _MARK)
 
     def _pairs(self, value: dict[str, Any], wanted: types.Type | None, path: KeyPath) -> list[tuple[Node, Node]]:
@@ -246,6 +289,7 @@ def _owner(shape: UserShape | OrganisationShape | PlanShape) -> User | Organisat
             name=shape.name,
             organisations=tuple([id_text(member) for member in shape.organisations]),
             plans=tuple([id_text(member) for member in shape.plans]),
+            enabled=shape.enabled,
         )
     made = Organisation if isinstance(shape, OrganisationShape) else Plan
     return made(id=shape.id, name=shape.name)

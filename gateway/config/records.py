@@ -100,6 +100,7 @@ class Records:
             organisations=tuple([id_text(member) for member in shape.organisations]),
             plans=tuple([id_text(member) for member in shape.plans]),
             grants=self._grants("user", shape.id, shape.grants),
+            enabled=shape.enabled,
         )
 
     def _grants(self, kind: str, owner: Id, shapes: Iterable[GrantShape]) -> tuple[Grant, ...]:
@@ -171,6 +172,7 @@ def make_key(shape: KeyShape) -> ApiKey:
         scopes=_set_of(shape.scopes),
         expires=shape.expires,
         limits=make_limits(shape.limits),
+        enabled=shape.enabled,
     )
 
 

@@ -171,6 +171,7 @@ class UserShape(Placed, kw_only=True):
     grants: Annotated[
         tuple[GrantShape, ...], Meta(description="Models of this user; the first is its assigned one.")
     ] = ()
+    enabled: Annotated[bool, Meta(description="false: all keys of this user are refused.")] = True
 
 
 class KeyShape(Placed, kw_only=True):
@@ -201,6 +202,7 @@ class KeyShape(Placed, kw_only=True):
         datetime | None, Meta(description="Date or time from which it is refused; UTC without a zone.")
     ] = None
     limits: Annotated[LimitsShape | None, Meta(description="Limits of this key, besides those of the grant.")] = None
+    enabled: Annotated[bool, Meta(description="false: the key is refused.")] = True
 
 
 class StudioShape(Placed, kw_only=True):

@@ -167,7 +167,10 @@ class CachedRecords:
     def _parse(self, slot: Slot, document: bytes) -> Record:
         kind, record_id = slot
         if kind == "feature":
-            return parse_feature(document)
+            switch = parse_feature(document)
+            if not switch.is_understood:
+                self._complaints.not_understood(kind, record_id)
+            return switch.is_on
         reading = parse_document(kind, record_id, document)
         if reading.ignored:
             self._complaints.ignored(kind, record_id, reading.ignored)

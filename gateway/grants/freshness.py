@@ -140,6 +140,10 @@ class Complaints:
         """The rest of the document is used."""
         self._tell(kind, record_id, "fields passed over", fields)
 
+    def not_understood(self, kind: str, record_id: str) -> None:
+        """The switch counts as off."""
+        self._tell(kind, record_id, "switch counts as off", ("neither 1 nor 0",))
+
     def _tell(self, kind: str, record_id: str, event: str, details: tuple[str, ...]) -> None:
         text = f"{event}: {'; '.join(details)}"
         if self._told.get((kind, record_id)) == text:

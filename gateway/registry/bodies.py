@@ -133,6 +133,7 @@ class UserBody(OwnerBody):
     tier: str | None = None
     organisations: list[GivenId] = []
     plans: list[GivenId] = []
+    enabled: Annotated[bool, Meta(description="false: all keys of this user are refused.")] = True
 
 
 class UserLink(Body):

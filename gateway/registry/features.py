@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.config import checks
-from gateway.config.documents import InvalidDocument, parse_feature
+from gateway.config.documents import parse_feature
 from gateway.config.problems import Refused
 from gateway.errors import InvalidRequest
 from gateway.grants.base import DISABLED, ENABLED
@@ -29,10 +29,7 @@ async def switch(desk: Desk, name: str, enabled: bool) -> FeatureShown:
 
 def _before(desk: Desk, name: str, document: bytes | None) -> FeatureShown:
     by_file = desk.file.features.get(name, True)
-    try:
-        return FeatureShown(name, parse_feature(document) if document is not None else by_file)
-    except InvalidDocument:
-        return FeatureShown(name, by_file)
+    return FeatureShown(name, by_file if document is None else parse_feature(document).is_on)
 
 
 def _check(name: str) -> None:

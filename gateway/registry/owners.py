@@ -9,10 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-import orjson
 
 from gateway.config import grant_id
-from gateway.config.documents import Linked, RecordKind
+from gateway.config.documents import Linked, RecordKind, fields_in
 from gateway.errors import InvalidRequest
 from gateway.grants.base import Catalogue, page
 from gateway.registry.bodies import GrantBody, LimitsBody, OwnerBody, UserBody
@@ -103,8 +102,7 @@ def fields_of(kind: RecordKind, record_id: str, document: bytes | None) -> Field
     """A stored document as it was written, a panel's own fields included; empty where it cannot be used."""
     if document is None or stored(kind, record_id, document) is None:
         return {}
-    fields: Fields = orjson.loads(document)
-    return fields
+    return fields_in(document)
 
 
 def link_id(of: OwnerKind, owner: Id, link: Mapping[str, Any], catalogue: Catalogue) -> Id:
@@ -136,6 +134,8 @@ def _document(desk: Desk, of: OwnerKind, owner_id: Id, body: OwnerBody, catalogu
         if body.tier is not None and body.tier not in desk.file.tiers:
             raise InvalidRequest(f"tier: must be one of {', '.join(desk.file.tiers)}")
         document |= {"tier": body.tier, "organisations": body.organisations, "plans": body.plans}
+        if not body.enabled:
+            document["enabled"] = False
     if not isinstance(body.grants, msgspec.UnsetType):
         document["grants"] = _grants(of, owner_id, body.grants, catalogue)
     return document
@@ -174,7 +174,9 @@ def _view(desk: Desk, of: OwnerKind, catalogue: Catalogue, owner_id: str, docume
     if not isinstance(owner, User):
         return OwnerShown(id=owner.id, name=owner.name, grants=grants, source=source)
     tier = owner.tier if owner.tier in desk.file.tiers else desk.file.tiers[0]
-    return UserShown(id=owner.id, name=owner.name, grants=grants, source=source, tier=tier, **memberships)
+    return UserShown(
+        id=owner.id, name=owner.name, grants=grants, source=source, tier=tier, enabled=owner.enabled, **memberships
+    )
 
 
 def _memberships(desk: Desk, owner: Owner) -> dict[str, list[Id]]:
@@ -203,5 +205,5 @@ def _links(of: OwnerKind, owner: Id, linked: object, fields: Fields, catalogue: 
             limits=LimitsBody.of(link.limits),
             source="store",
         )
-        for link, written in zip(linked.links, fields["grants"], strict=True)
+        for link, written in zip(linked.links, fields.get("grants") or (), strict=True)
     ]

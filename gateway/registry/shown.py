@@ -29,6 +29,9 @@ SET: Literal["set"] = "set"
 Masked = Annotated[Literal["set"], Meta(description="There is one; it is never shown.")]
 
 
+Enabled = Annotated[bool, Meta(description="Left out where it is true.")]
+
+
 class EndpointShown(msgspec.Struct, kw_only=True):
     id: Id
     url: str
@@ -79,10 +82,11 @@ class OwnerShown(msgspec.Struct, kw_only=True):
     source: Origin
 
 
-class UserShown(OwnerShown, kw_only=True):
+class UserShown(OwnerShown, kw_only=True, omit_defaults=True):
     tier: str
     organisations: list[Id]
     plans: list[Id]
+    enabled: Enabled = True
 
 
 class LinkShown(msgspec.Struct, kw_only=True):
@@ -96,7 +100,7 @@ class LinkMade(msgspec.Struct):
     link: LinkShown
 
 
-class KeyShown(msgspec.Struct, kw_only=True):
+class KeyShown(msgspec.Struct, kw_only=True, omit_defaults=True):
     """`expires` in UTC."""
 
     id: Id
@@ -105,6 +109,7 @@ class KeyShown(msgspec.Struct, kw_only=True):
     expires: str | None
     limits: LimitsBody | None
     source: Origin
+    enabled: Enabled = True
 
 
 class KeyMade(KeyShown, kw_only=True):
@@ -179,6 +184,7 @@ def key_shown(key: ApiKey, source: Literal["file", "store"]) -> KeyShown:
         scopes=[scope for scope in SCOPES if scope in key.scopes],
         expires=utc_text(key.expires) if key.expires is not None else None,
         limits=LimitsBody.of(key.limits),
+        enabled=key.enabled,
         source=source,
     )
 

@@ -297,18 +297,20 @@ async def test_a_sloppy_document_counts_as_absent_and_is_told_once(
         clock.advance(5)
         assert await records.find("user", "42") is None
         assert await records.find("key", KEY_SHA256) is None
-        assert await records.find("feature", "ai") is None
+        switch = await records.find("feature", "ai")
+        assert switch is not None
+        assert switch.record is False
         assert [each.name for each in (await records.models()).models] == ["good"]
     told = {line["record"]: line["because"] for line in log.events("record cannot be used")}
-    assert len(log.events("record cannot be used")) == 4
+    assert len(log.events("record cannot be used")) == 3
     assert told["user:42"].startswith("tier: expected text")
     assert told[f"key:{KEY_SHA256[:16]}…"] == "not valid JSON"
-    assert told["feature:ai"] == "expected 1 or 0"
     assert told["model:1"] == "endpoints: is missing"
     assert [line["because"] for line in log.events("fields passed over")] == ["extra"]
+    assert [line["record"] for line in log.events("switch counts as off")] == ["feature:ai"]
     await moody.put("user", "42", b'{"tier": 6}')
     await records.find("user", "42")
-    assert len(log.events("record cannot be used")) == 5
+    assert len(log.events("record cannot be used")) == 4
 
 
 async def test_models_stay_the_same_object_until_one_changes(

@@ -180,15 +180,93 @@ def test_a_key_must_be_filed_under_a_hash() -> None:
     assert reasons("key", "laptop", document(**KEY)) == ("hash: must be `sha256:` and 64 hexadecimal digits",)
 
 
-@pytest.mark.parametrize(("written", "enabled"), [(b"1", True), (b"0", False), (b" true\n", True), (b"False", False)])
+@pytest.mark.parametrize(("written", "enabled"), [(b"1", True), (b"0", False), (b" 1\n", True)])
 def test_a_feature_is_one_or_zero(written: bytes, enabled: bool) -> None:
-    assert parse_feature(written) is enabled
+    assert parse_feature(written) == (enabled, True)
 
 
-@pytest.mark.parametrize("written", [b"", b"2", b"on", b'{"enabled":true}'])
-def test_a_feature_that_is_neither_is_refused(written: bytes) -> None:
-    with pytest.raises(InvalidDocument):
-        parse_feature(written)
+@pytest.mark.parametrize("written", [b"", b"2", b"on", b"off", b"true", b"false", b'"1"', b"[]", b'{"enabled":true}'])
+def test_a_feature_that_is_neither_counts_as_off(written: bytes) -> None:
+    """Somebody meant to change it; what must not happen is that an attempt to close leaves it open."""
+    assert parse_feature(written) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("user", {"tier": "paid", "organisations": [], "plans": [], "grants": []}),
+        ("user", {"grants": [{"model": "m", "limits": {}}]}),
+        ("org", {"grants": []}),
+        ("plan", {"grants": [{"model": "m", "limits": {}}]}),
+        ("key", {"user": 42, "scopes": [], "limits": {}}),
+        (
+            "model",
+            {
+                "name": "m",
+                "aliases": [],
+                "tags": [],
+                "fallbacks": [],
+                "limits": {},
+                "price": {},
+                "endpoints": [{"id": "a", "url": "http://a.example", "headers": {}, "query": {}, "timeouts": {}}],
+            },
+        ),
+    ],
+)
+def test_an_empty_list_or_object_may_be_written_as_either(kind: RecordKind, fields: dict[str, Any]) -> None:
+    """Lua's cjson writes `{}` for an empty table, PHP `[]` for an empty array, whatever was meant."""
+    written = document(**fields)
+    for swapped in (written.replace(b"[]", b"{}"), written.replace(b"{}", b"[]")):
+        assert outcome(kind, KEY_SHA256, swapped) == outcome(kind, KEY_SHA256, written)
+        assert "Reading" in outcome(kind, KEY_SHA256, swapped)
+
+
+def test_a_record_without_any_field_may_be_an_empty_list() -> None:
+    assert record("user", "42", b"[]") == record("user", "42", b"{}")
+    assert reasons("model", "5", b"[]") == reasons("model", "5", b"{}")
+
+
+def test_what_is_not_empty_is_taken_as_it_is_written() -> None:
+    assert reasons("user", "42", b'{"grants":{"0":{"model":"m"}}}') == ("grants: expected a list, found a mapping",)
+    assert reasons("plan", "1", b'{"grants":[{"model":"m","limits":[1]}]}') != ()
+    assert reasons("model", "5", b'{"name":"m","endpoints":{}}') == ("endpoints: must have at least 1 entry",)
+
+
+def test_whole_numbers_may_be_written_as_lua_writes_them() -> None:
+    read = record("user", "42", b'{"grants":[{"id":7.0,"model":1.0,"limits":{"tokens":1e+15}}]}')
+    assert read.links == (Link(7, "1", Limits(tokens=10**15)),)
+
+
+@pytest.mark.parametrize(
+    ("fields", "enabled"),
+    [
+        ({}, True),
+        ({"enabled": True, "revoked": False}, True),
+        ({"enabled": None, "revoked": None}, True),
+        ({"enabled": 1, "revoked": 0}, True),
+        ({"enabled": "1", "revoked": ""}, True),
+        ({"enabled": False}, False),
+        ({"enabled": "0"}, False),
+        ({"enabled": "off"}, False),
+        ({"enabled": []}, False),
+        ({"revoked": True}, False),
+        ({"revoked": 1}, False),
+        ({"revoked": "2027-01-01T00:00:00Z"}, False),
+        ({"revoked": {}}, False),
+        ({"enabled": True, "revoked": True}, False),
+    ],
+)
+def test_a_panel_switches_a_key_off_in_its_record(fields: dict[str, Any], enabled: bool) -> None:
+    """Whatever its language writes for a truth; what is neither true nor false does not open anything."""
+    assert record("key", KEY_SHA256, document(**KEY, **fields)).enabled is enabled
+    if "revoked" not in fields:
+        assert record("user", "42", document(tier="paid", **fields)).owner.enabled is enabled
+
+
+def test_a_switch_that_is_not_understood_is_told_of() -> None:
+    read = parse_document("key", KEY_SHA256, document(**KEY, revoked="yes"))
+    assert read.ignored == ("revoked (neither true nor false; the key counts as switched off)",)
+    assert parse_document("key", KEY_SHA256, document(**KEY, revoked=True)).ignored == ()
 
 
 JSON = st.recursive(
