@@ -3,7 +3,8 @@
     scopes    who is counted together, and by which limits      estimate  tokens to reserve, or where none are told
     values    demands, standings, totals                        periods   calendar periods in UTC
     told      what callers are told: headers and refusals       errors    the two kinds of 429
-    base      the contract of a limiter                         flights   one load for all who wait for it
+    base      the contract of a limiter                         prompt    how large a prompt is
+    flights   one load for all who wait for it
     memory    a limiter within one process
     redis     one for many workers and machines; `link` is its connection, `patience` how long it waits,
               `script.lua` its atomic steps
@@ -13,9 +14,10 @@
 
 from gateway.limits.base import Limiter, Rebuild, Reservation
 from gateway.limits.errors import QuotaUsedUp, RateLimited
-from gateway.limits.estimate import EstimatedUsage, estimated_tokens, estimated_usage, prompt_tokens, reserved_tokens
+from gateway.limits.estimate import EstimatedUsage, estimated_tokens, estimated_usage, reserved_tokens, reserved_usage
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
+from gateway.limits.prompt import prompt_tokens
 from gateway.limits.scopes import demands, grant_scope, key_of, key_scope
 from gateway.limits.told import rate_limit_headers
 from gateway.limits.values import Demand, Standing, Totals, Used
@@ -42,4 +44,5 @@ __all__ = [
     "prompt_tokens",
     "rate_limit_headers",
     "reserved_tokens",
+    "reserved_usage",
 ]

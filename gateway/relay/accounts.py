@@ -21,7 +21,7 @@ from gateway.limits import (
     estimated_usage,
     grant_scope,
     prompt_tokens,
-    reserved_tokens,
+    reserved_usage,
 )
 from gateway.openai import Usage
 from gateway.relay.seen import Seen
@@ -57,11 +57,10 @@ class Accounts:
         terms = self._terms_of(access, caller)
         reservation = None
         if terms.demands:
-            tokens = reserved_tokens(fields, body_size, route)
-            prompt = prompt_tokens(fields, body_size)
-            nano = _cost_nano(access.model.price, prompt, max(0, tokens - prompt))
+            wanted = reserved_usage(fields, body_size, route)
+            nano = _cost_nano(access.model.price, wanted.prompt_tokens, wanted.completion_tokens)
             reservation = await self._limiter.reserve(
-                call.request_id, terms.demands, tokens=tokens, cost=nano / NANO, now=now
+                call.request_id, terms.demands, tokens=wanted.total_tokens, cost=nano / NANO, now=now
             )
         account = Account(self._ledger, self._limiter, call, reservation)
         try:

@@ -19,14 +19,10 @@ from gateway.limits import (
     Totals,
     bounds,
     demands,
-    estimated_tokens,
-    estimated_usage,
     grant_scope,
     key_of,
     key_scope,
-    reserved_tokens,
 )
-from gateway.limits.estimate import ATTACHMENT_TOKENS, DEFAULT_ANSWER_TOKENS
 from gateway.limits.patience import Patience
 from gateway.limits.redis import RedisLimiter
 from gateway.limits.told import duration_text
@@ -146,82 +142,6 @@ async def test_redis_counts_by_the_same_calendar(shared_redis: RedisServer, pref
 def test_durations_are_written_as_openai_does(seconds: float, text: str) -> None:
     """The forms that clients of OpenAI parse; rounded up."""
     assert duration_text(seconds) == text
-
-
-# -- estimates
-
-
-def body(**fields: object) -> tuple[dict[str, object], int]:
-    return fields, len(str(fields))
-
-
-def test_the_answers_bound_is_reserved() -> None:
-    """Prompt at four bytes a token, and `max_tokens`, under each of its names."""
-    for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
-        assert reserved_tokens({name: 1000, "messages": []}, 400, "chat/completions") == 1100
-    assert reserved_tokens({"messages": []}, 400, "chat/completions") == 100 + DEFAULT_ANSWER_TOKENS
-
-
-def test_n_reserves_n_fold() -> None:
-    """`n: 50` reserves fifty answers, and so does `best_of`; the prompt counts once."""
-    assert reserved_tokens({"max_tokens": 100, "n": 50}, 40, "chat/completions") == 10 + 5000
-    assert reserved_tokens({"max_tokens": 100, "n": 2, "best_of": 50}, 40, "completions") == 10 + 5000
-
-
-@pytest.mark.parametrize("route", ["embeddings", "moderations", "images/generations", "audio/speech"])
-def test_routes_without_text_reserve_their_prompt_only(route: str) -> None:
-    """There is no answer to count."""
-    assert reserved_tokens({"input": "x" * 400, "max_tokens": 1000}, 420, route) == 105
-
-
-def test_a_picture_is_not_counted_by_its_base64() -> None:
-    """10 MB of picture cost what a picture costs."""
-    url = "data:image/png;base64," + "A" * 10_000_000
-    picture = {"type": "image_url", "image_url": {"url": url}}
-    fields = {
-        "messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 4000}, picture]}],
-        "max_tokens": 1,
-    }
-    assert (
-        1000 + ATTACHMENT_TOKENS
-        < reserved_tokens(fields, len(url) + 4200, "chat/completions")
-        < 1100 + ATTACHMENT_TOKENS
-    )
-    bare = {"input": url, "max_output_tokens": 0}
-    assert reserved_tokens(bare, len(url) + 50, "responses") == ATTACHMENT_TOKENS
-
-
-def test_prompts_of_tokens_count_their_tokens() -> None:
-    """`prompt` and `input` may be lists of tokens, or of lists of them."""
-    assert reserved_tokens({"input": [[1] * 3000, [2] * 3000]}, 20_000, "embeddings") == 6000
-
-
-JSON = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text()),
-    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
-    max_leaves=20,
-)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(["messages", "prompt", "input", "max_tokens", "n", "best_of", "max_output_tokens", "tools"]),
-        JSON,
-    ),
-    st.integers(0, 10**8),
-    st.sampled_from(["chat/completions", "completions", "embeddings", "responses"]),
-)
-@settings(max_examples=50, deadline=None)
-def test_nonsense_is_reserved_within_bounds(fields: dict[str, object], size: int, route: str) -> None:
-    """Whatever a body holds: no error, at least one token, never more than counters can hold."""
-    assert 1 <= reserved_tokens(fields, size, route) <= 10**9
-
-
-def test_an_answer_that_tells_no_usage_is_estimated() -> None:
-    """Four characters a token, at least one where anything was seen, none where nothing was."""
-    assert [estimated_tokens(count) for count in (1, 4, 5, 4000)] == [1, 1, 2, 1000]
-    assert estimated_usage(10, 0) == (10, 0)
-    assert estimated_usage(10, 9).total_tokens == 13
 
 
 # -- memory

@@ -1,0 +1,150 @@
+"""How large a prompt is, from a request's body.
+
+Text counts by its bytes, whatever it looks like. Pictures, sounds and files count a fixed number each, and are known by
+their place alone: a text that claims to be base64 is a text. Such places exist within `messages`, `input` and `system`
+only; what stands in a tool's description or in a call's arguments is shown to the model as it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BYTES_PER_TOKEN = 4
+# A picture, sound or file within a message, whatever its size: what a picture costs with common models.
+ATTACHMENT_TOKENS = 800
+_SMALL_BODY_BYTES = 4_000  # up to it the body's own length tells enough
+_FLOAT_BYTES = 8
+# A body of many tiny values takes long to walk through: beyond so many, its length has to do.
+_FREE_STEPS, _BYTES_PER_STEP = 2_000, 32
+_ITEMS_PER_STEP = 64  # of a list of nothing but numbers or texts, which is taken as a whole
+_WITH_PARTS = frozenset(("messages", "input", "system"))
+# Within these the model's own words and its tools' stand, which no upstream takes for a picture.
+_WITHOUT_PARTS = frozenset(("tool_calls", "function_call", "arguments", "parameters", "tools", "metadata"))
+_ATTACHMENT_TYPES = frozenset(("image_url", "input_image", "input_audio", "file", "input_file"))
+# A place of binary data: its key in a part, and the keys under which the data may stand where it is an object.
+_PLACES: Mapping[str, frozenset[str]] = {
+    "image_url": frozenset(("url",)),
+    "input_image": frozenset(("image_url", "url", "data")),
+    "input_audio": frozenset(("data",)),
+    "input_file": frozenset(("file_data",)),
+    "file": frozenset(("file_data",)),
+    "file_data": frozenset(),
+    "source": frozenset(("data",)),
+    "result": frozenset(),
+}
+
+
+def prompt_tokens(fields: Mapping[str, Any], body_size: int) -> int:
+    """Estimate a prompt's tokens, at least 1, from the parsed body and its length in bytes."""
+    if body_size <= _SMALL_BODY_BYTES and not _is_of_tokens(fields):
+        return max(1, body_size // BYTES_PER_TOKEN)
+    return max(1, _Walk(body_size).measure(fields))
+
+
+def _is_of_tokens(fields: Mapping[str, Any]) -> bool:
+    """Whether the prompt may be numbers, of which two bytes of the body are a token."""
+    for name in ("prompt", "input"):
+        value = fields.get(name)
+        if type(value) is list and value and type(value[0]) in (int, list):
+            return True
+    return False
+
+
+class _Walk:
+    """One walk through a body, without recursion, for bodies may be nested deeply."""
+
+    __slots__ = ("binary_bytes", "body_size", "left", "steps", "text_bytes", "tokens")
+
+    def __init__(self, body_size: int) -> None:
+        self.body_size = body_size
+        self.steps = _FREE_STEPS + body_size // _BYTES_PER_STEP
+        self.text_bytes = 0
+        self.tokens = 0
+        self.binary_bytes = 0
+        self.left: list[tuple[Any, bool]] = []  # values yet to be looked at, and whether parts may be among them
+
+    def measure(self, fields: Mapping[str, Any]) -> int:
+        for name, value in fields.items():
+            if type(value) in (str, dict, list):  # not the request's own settings
+                self._take(value, name in _WITH_PARTS)
+        while self.left and self.steps >= 0:
+            value, has_parts = self.left.pop()
+            if type(value) is dict:
+                self._enter_object(value, has_parts)
+            else:
+                self._enter_list(value, has_parts)
+        counted = self.tokens + self.text_bytes // BYTES_PER_TOKEN
+        if self.steps >= 0:
+            return counted
+        return max(counted, (self.body_size - self.binary_bytes) // BYTES_PER_TOKEN)
+
+    def _enter_object(self, value: dict[str, Any], has_parts: bool) -> None:
+        self.steps -= 1 + len(value)
+        self.text_bytes += _size("".join(value))
+        if not has_parts:
+            for inner in value.values():
+                self._take(inner, False)
+            return
+        kind = value.get("type")
+        found = False
+        for key, inner in value.items():
+            if key in _PLACES and self._is_binary(key, inner, kind):
+                found = True
+            else:
+                self._take(inner, key not in _WITHOUT_PARTS and not (key == "input" and kind == "tool_use"))
+        if found or (type(kind) is str and kind in _ATTACHMENT_TYPES):
+            self.tokens += ATTACHMENT_TOKENS
+
+    def _is_binary(self, key: str, value: Any, kind: object) -> bool:
+        """Whether binary data stands here; what stands beside it in an object is text."""
+        if key == "result" and kind != "image_generation_call":
+            return False
+        if type(value) is str:
+            if key in ("source", "file"):  # an address, a name
+                return False
+            self.binary_bytes += len(value)
+            return True
+        if type(value) is not dict or (key == "source" and value.get("type") != "base64"):
+            return False
+        found = False
+        for name, inner in value.items():
+            if name in _PLACES[key] and type(inner) is str:
+                self.binary_bytes += len(inner)
+                found = True
+        if not found:
+            return False
+        for name, inner in value.items():
+            if name not in _PLACES[key] or type(inner) is not str:
+                self._take(inner, False)
+        return True
+
+    def _enter_list(self, value: list[Any], has_parts: bool) -> None:
+        self.steps -= 1 + len(value) // _ITEMS_PER_STEP
+        kinds = set(map(type, value))
+        if kinds == {int}:  # a prompt of tokens
+            self.tokens += len(value)
+        elif kinds == {str}:
+            self.text_bytes += max(_size("".join(value)), BYTES_PER_TOKEN * len(value))  # each at least a token
+        elif len(value) <= self.steps:
+            self.steps -= len(value)
+            for each in value:
+                self._take(each, has_parts)
+        else:
+            self.steps = -1
+
+    def _take(self, value: Any, has_parts: bool) -> None:
+        kind = type(value)
+        if kind is str:
+            self.text_bytes += _size(value)
+        elif kind is dict or kind is list:
+            if value:
+                self.left.append((value, has_parts))
+        elif kind is float:
+            self.text_bytes += _FLOAT_BYTES
+        else:
+            self.tokens += kind is int
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
