@@ -4,8 +4,11 @@ A request is admitted only where, in each of its demands, what is settled and wh
 together below the limit. That is one atomic step for all demands: all admit it, or nothing is changed.
 
 - Counts (`rpm`, `concurrency`, `requests`) are thus never overrun.
-- Tokens and cost (`tpm`, `tokens`, `cost`) are overrun at most by the last admitted request's own share: its own
-  reservation is not asked to fit, so that a quota can be used to its end and no request is too large for ever.
+- Tokens and cost (`tpm`, `tokens`, `cost`) are overrun at most by what running requests use beyond their reservation.
+  A reservation is not asked to fit: it takes what is left of each limit, so that a quota can be used to its end and no
+  request is too large for ever.
+- A total that is only reserved refuses with RateLimited, for much of it may come back; one that is used up, by what is
+  settled alone, with QuotaUsedUp.
 - `rpm` and `tpm` look back over exactly 60 s from each admission. Totals count by the calendar in UTC; a request
   belongs to the period that it was admitted in.
 - A clock that steps back frees nothing and counts nothing twice.
@@ -27,7 +30,8 @@ Rebuild = Callable[[str, float], Awaitable[Totals]]
 class Reservation:
     """What one admitted request holds until it is settled or cancelled.
 
-    `tokens` and `cost` (currency units) are what was reserved, `standings` how each demand stood with it, at `now`.
+    `tokens` and `cost` (currency units) are what it may use; what it holds is no more than was left. `standings` is how
+    each demand stood with it, at `now`.
     """
 
     __slots__ = ("cost", "demands", "now", "request_id", "standings", "tokens")

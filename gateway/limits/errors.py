@@ -6,12 +6,15 @@ from gateway.errors import ClientFault
 
 
 class RateLimited(ClientFault):
-    """`rpm`, `tpm` or `concurrency`: there is room again soon, so `headers` has `retry-after`, 1 to 60 seconds."""
+    """`rpm`, `tpm`, `concurrency`, or a total that running requests hold: there may be room again soon.
+
+    `headers` has `retry-after`, 1 to 60 seconds.
+    """
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
 class QuotaUsedUp(ClientFault):
-    """A total of a period is used up: asking again before it resets is useless, and `headers` says so."""
+    """What is settled has used up a total: asking again before it resets is useless, and `headers` says so."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"

@@ -34,7 +34,7 @@ from gateway.types import Limits, Period, Secret
 
 _MICROSECONDS = 1_000_000
 _ADMITTED, _REFUSED = 0, 1
-_FIGURES = 13  # of each standing in an answer
+_FIGURES = 14  # of each standing in an answer
 _MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends
 _POLL_SECONDS = 0.02  # while another worker loads totals
 
@@ -240,7 +240,7 @@ class RedisLimiter:
     def _enter_running(self) -> None:
         for live in self._live.values():
             held = live.reservation
-            figures = held.request_id, held.tokens, nano(held.cost), _counted(held)
+            figures = held.request_id, held.tokens, nano(held.cost), _counted(held), _most(held)
             self._link.tell(self._message("rehome", held.now, self._holder, *figures), kept=False)
 
     async def _beat_on(self) -> None:
@@ -295,7 +295,7 @@ class _Answer(NamedTuple):
 
 def _standing(figures: Sequence[int]) -> Standing:
     waits = [figure / _MICROSECONDS for figure in (figures[2], figures[11], figures[12])]
-    return Standing(figures[0], figures[1], waits[0], *figures[3:11], *waits[1:])
+    return Standing(figures[0], figures[1], waits[0], *figures[3:11], *waits[1:], *figures[13:])
 
 
 def _row(demand: Demand) -> tuple[str | int | None, ...]:
@@ -311,4 +311,12 @@ def _counted(held: Reservation) -> list[tuple[str, str, int]]:
     return [
         (demand.scope, totals_period(demand.limits) or "", start)
         for demand, start in zip(held.demands, starts, strict=True)
+    ]
+
+
+def _most(held: Reservation) -> list[tuple[int, int]]:
+    """The limits of tokens and cost of each demand, negative where there are none."""
+    limits = [demand.limits for demand in held.demands]
+    return [
+        (-1 if each.tokens is None else each.tokens, -1 if each.cost is None else nano(each.cost)) for each in limits
     ]

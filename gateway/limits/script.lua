@@ -9,9 +9,11 @@
 --   w:SCOPE          sorted set: admissions of the last 60 s, request id by time
 --   t:SCOPE          hash: their tokens by request id, and `sum` of them all
 --   l:SCOPE          set: request ids of running requests
---   p:PERIOD:SCOPE   hash: totals of the current period (start, stop, requests, tokens, cost, and what is reserved)
+--   p:PERIOD:SCOPE   hash: totals of the current period (start, stop, requests, tokens, cost, and what of them, or
+--                    beside them in tokens and cost, is reserved)
 --   load:PERIOD:SCOPE  who holds it asks the ledger for the totals
---   held             hash: running requests by id: {holder, tokens, cost, {{scope, period, start}, ...}}
+--   held             hash: running requests by id: {holder, tokens, cost, {{scope, period, start, and of its totals
+--                    reserved: tokens, cost}, ...}}; those of older versions reserved `tokens` and `cost` of each
 --   of:HOLDER        set: request ids that a holder (a worker since it last connected) keeps alive
 --   holders          hash: when each holder was last heard of
 --   seq:WORKER       the number of the last end that a worker has told
@@ -91,36 +93,47 @@ end
 
 local function write_totals(name, start, stop, requests, tokens, cost)
   redis.call("HSET", name, "start", start, "stop", stop, "requests", requests, "tokens", tokens, "cost", cost,
-    "tokens_reserved", 0, "cost_reserved", 0)
+    "requests_reserved", 0, "tokens_reserved", 0, "cost_reserved", 0)
   -- To be known as the one before the next.
   redis.call("EXPIRE", name, math.max(60, 2 * stop - start - seconds + EDGE_SECONDS))
 end
 
--- The totals of the current period; nil where the ledger has to be asked.
-local function totals_of(scope, period)
+-- The totals that are kept, of whichever period; nil where none are.
+local function totals_at(scope, period)
   local name = key("p", period, scope)
-  local found = redis.call("HMGET", name, "start", "stop", "requests", "tokens", "cost", "tokens_reserved", "cost_reserved")
+  local found = redis.call("HMGET", name, "start", "stop", "requests", "tokens", "cost", "tokens_reserved", "cost_reserved",
+    "requests_reserved")
   if not found[1] then
     return nil
   end
-  local start, stop = tonumber(found[1]), tonumber(found[2])
-  if start - EDGE_SECONDS <= seconds and seconds < stop then
-    return {
-      start = start,
-      stop = stop,
-      requests = tonumber(found[3]),
-      tokens = tonumber(found[4]),
-      cost = tonumber(found[5]),
-      tokens_reserved = tonumber(found[6]),
-      cost_reserved = tonumber(found[7]),
-    }
-  end
-  local next_start, next_stop = bounds(period)
-  if next_start ~= stop then
+  return {
+    start = tonumber(found[1]),
+    stop = tonumber(found[2]),
+    requests = tonumber(found[3]),
+    tokens = tonumber(found[4]),
+    cost = tonumber(found[5]),
+    tokens_reserved = tonumber(found[6]),
+    cost_reserved = tonumber(found[7]),
+    requests_reserved = math.max(0, tonumber(found[8]) or 0),
+  }
+end
+
+-- The totals of the current period; nil where the ledger has to be asked.
+local function totals_of(scope, period)
+  local totals = totals_at(scope, period)
+  if not totals then
     return nil
   end
-  write_totals(name, next_start, next_stop, 0, 0, 0)
-  return { start = next_start, stop = next_stop, requests = 0, tokens = 0, cost = 0, tokens_reserved = 0, cost_reserved = 0 }
+  if totals.start - EDGE_SECONDS <= seconds and seconds < totals.stop then
+    return totals
+  end
+  local next_start, next_stop = bounds(period)
+  if next_start ~= totals.stop then
+    return nil
+  end
+  write_totals(key("p", period, scope), next_start, next_stop, 0, 0, 0)
+  return { start = next_start, stop = next_stop, requests = 0, tokens = 0, cost = 0, tokens_reserved = 0, cost_reserved = 0,
+    requests_reserved = 0 }
 end
 
 -- The sliding minute -----------------------------------------------------------------------------------------------
@@ -212,30 +225,44 @@ local function hold(scope, id)
   redis.call("EXPIRE", key("l", scope), RUNNING_TTL_SECONDS)
 end
 
+-- So much of what is wanted as a limit has left.
+local function within(wanted, most, taken)
+  if not most or wanted + taken <= most then
+    return wanted
+  end
+  return math.max(0, most - taken)
+end
+
 local function reserve_totals(scope, period, tokens, cost)
   local name = key("p", period, scope)
   redis.call("HINCRBY", name, "requests", 1)
+  redis.call("HINCRBY", name, "requests_reserved", 1)
   redis.call("HINCRBY", name, "tokens_reserved", tokens)
   redis.call("HINCRBY", name, "cost_reserved", cost)
 end
 
+-- Returns what it reserved of the totals.
 local function take(demand, at, id, tokens, cost)
   local scope, totals = demand.scope, demand.totals
   hold(scope, id)
   at.running = at.running + 1
   if demand.windowed then
+    local in_window = within(tokens, demand.tpm, at.tokens)
     redis.call("ZADD", key("w", scope), at.time, id)
-    redis.call("HSET", key("t", scope), id, tokens)
-    redis.call("HINCRBY", key("t", scope), "sum", tokens)
+    redis.call("HSET", key("t", scope), id, in_window)
+    redis.call("HINCRBY", key("t", scope), "sum", in_window)
     redis.call("EXPIRE", key("w", scope), WINDOW_TTL_SECONDS)
     redis.call("EXPIRE", key("t", scope), WINDOW_TTL_SECONDS)
-    at.requests, at.tokens = at.requests + 1, at.tokens + tokens
+    at.requests, at.tokens = at.requests + 1, at.tokens + in_window
   end
   if totals then
+    tokens = within(tokens, demand.tokens, totals.tokens + totals.tokens_reserved)
+    cost = within(cost, demand.cost, totals.cost + totals.cost_reserved)
     reserve_totals(scope, demand.period, tokens, cost)
-    totals.requests = totals.requests + 1
+    totals.requests, totals.requests_reserved = totals.requests + 1, totals.requests_reserved + 1
     totals.tokens_reserved, totals.cost_reserved = totals.tokens_reserved + tokens, totals.cost_reserved + cost
   end
+  return tokens, cost
 end
 
 local function keep(id, holder, tokens, cost, counted)
@@ -251,7 +278,7 @@ local function told(code, demands, standings)
     local totals = demands[i].totals or {}
     for _, figure in ipairs({ at.requests, at.tokens, at.leaves, at.running, totals.requests or 0, totals.tokens or 0,
       totals.cost or 0, totals.tokens_reserved or 0, totals.cost_reserved or 0, totals.start or 0, totals.stop or 0,
-      at.rpm_wait, at.tpm_wait }) do
+      at.rpm_wait, at.tpm_wait, totals.requests_reserved or 0 }) do
       reply[#reply + 1] = figure
     end
   end
@@ -299,8 +326,8 @@ function operations.reserve(holder, id, tokens, cost, rows)
   end
   local counted = {}
   for i, demand in ipairs(demands) do
-    take(demand, standings[i], id, tokens, cost)
-    counted[i] = { demand.scope, demand.period, demand.totals and demand.totals.start or 0 }
+    local start = demand.totals and demand.totals.start or 0
+    counted[i] = { demand.scope, demand.period, start, take(demand, standings[i], id, tokens, cost) }
   end
   keep(id, holder, tokens, cost, counted)
   return told(ADMITTED, demands, standings)
@@ -324,12 +351,16 @@ local function end_window(scope, id, kind, used)
   end
 end
 
-local function end_totals(scope, period, kind, used, used_cost, record)
+-- `record` and its row: what was reserved here, nil where nothing was.
+local function end_totals(scope, period, kind, used, used_cost, record, row)
   local name = key("p", period, scope)
   local requests = kind == "settle" and 1 or 0
   if record then
-    redis.call("HINCRBY", name, "tokens_reserved", 0 - record.tokens)
-    redis.call("HINCRBY", name, "cost_reserved", 0 - record.cost)
+    redis.call("HINCRBY", name, "tokens_reserved", 0 - (row[4] or record.tokens))
+    redis.call("HINCRBY", name, "cost_reserved", 0 - (row[5] or record.cost))
+    if row[4] then
+      redis.call("HINCRBY", name, "requests_reserved", -1)
+    end
     requests = requests - 1
   end
   if requests ~= 0 then
@@ -354,7 +385,7 @@ local function finish(id, kind, used, used_cost, rows, record)
     end_window(scope, id, kind, used)
     local current = period ~= "" and tonumber(redis.call("HGET", key("p", period, scope), "start"))
     if current and current == start then
-      end_totals(scope, period, kind, used, used_cost, counted and record or nil)
+      end_totals(scope, period, kind, used, used_cost, counted and record or nil, counted and record.rows[i])
     elseif current and start > current and kind == "settle" then
       -- Used while Redis was away, in a period that it has not seen yet: the ledger knows all of it.
       redis.call("DEL", key("p", period, scope))
@@ -392,7 +423,8 @@ end
 -- Leases -----------------------------------------------------------------------------------------------------------
 
 -- A request that runs on while its worker has connected anew: it moves to the new holder, or is entered again.
-function operations.rehome(holder, id, tokens, cost, rows)
+-- `most`: the limits of tokens and cost of each row, negative where there are none.
+function operations.rehome(holder, id, tokens, cost, rows, most)
   local record = take_record(id)
   if record then
     keep(id, holder, record.tokens, record.cost, record.rows)
@@ -404,10 +436,14 @@ function operations.rehome(holder, id, tokens, cost, rows)
     hold(scope, id)
     local current = period ~= "" and tonumber(redis.call("HGET", key("p", period, scope), "start"))
     if current and current == start then
-      reserve_totals(scope, period, tokens, cost)
-      counted[i] = { scope, period, start }
+      local totals = totals_at(scope, period)
+      local of_tokens, of_cost = most[i][1], most[i][2]
+      local held = within(tokens, of_tokens >= 0 and of_tokens, totals.tokens + totals.tokens_reserved)
+      local held_cost = within(cost, of_cost >= 0 and of_cost, totals.cost + totals.cost_reserved)
+      reserve_totals(scope, period, held, held_cost)
+      counted[i] = { scope, period, start, held, held_cost }
     else
-      counted[i] = { scope, period, 0 }
+      counted[i] = { scope, period, 0, 0, 0 }
     end
   end
   keep(id, holder, tokens, cost, counted)

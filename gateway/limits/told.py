@@ -92,11 +92,13 @@ def _headers(unit: str, gauge: _Gauge | None) -> tuple[tuple[str, str], ...]:
 def _full(demand: Demand, at: Standing) -> Iterator[_Full]:
     limits, who = demand.limits, whose(demand.scope)
     if limits.requests is not None and at.requests >= limits.requests:
-        yield _Full(_used_up(who, f"{limits.requests} requests", demand, at), None)
+        yield _full_total(
+            f"{limits.requests} requests", at.requests - at.requests_reserved >= limits.requests, demand, at
+        )
     if limits.tokens is not None and at.tokens + at.tokens_reserved >= limits.tokens:
-        yield _Full(_used_up(who, f"{limits.tokens} tokens", demand, at), None)
+        yield _full_total(f"{limits.tokens} tokens", at.tokens >= limits.tokens, demand, at)
     if limits.cost is not None and at.cost_nano + at.cost_reserved_nano >= nano(limits.cost):
-        yield _Full(_used_up(who, f"budget of {limits.cost:.12g}", demand, at), None)
+        yield _full_total(f"budget of {limits.cost:.12g}", at.cost_nano >= nano(limits.cost), demand, at)
     if limits.rpm is not None and at.minute_requests >= limits.rpm:
         yield _Full(f"{who} reached the limit of {limits.rpm} requests per minute.", at.rpm_wait)
     if limits.tpm is not None and at.minute_tokens >= limits.tpm:
@@ -105,7 +107,12 @@ def _full(demand: Demand, at: Standing) -> Iterator[_Full]:
         yield _Full(f"{who} reached the limit of {limits.concurrency} requests at a time.", _RUNNING_RETRY_SECONDS)
 
 
-def _used_up(who: str, what: str, demand: Demand, at: Standing) -> str:
-    """Running requests count with what is reserved for them."""
+def _full_total(what: str, is_used_up: bool, demand: Demand, at: Standing) -> _Full:
+    """A total that has no room: used up, or held by running requests, of which much may come back when they end."""
+    who, period = whose(demand.scope), demand.limits.period
+    if not is_used_up:
+        return _Full(
+            f"{who} running requests that may use the rest of the {what} of this {period}.", _RUNNING_RETRY_SECONDS
+        )
     resets = datetime.fromtimestamp(at.period_end, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{who} used up the {what} of this {demand.limits.period}; the count resets at {resets} UTC."
+    return _Full(f"{who} used up the {what} of this {period}; the count resets at {resets} UTC.", None)

@@ -50,6 +50,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     period_end: int = 0
     rpm_wait: float = 0.0  # after a refusal: seconds until `rpm` has room
     tpm_wait: float = 0.0
+    requests_reserved: int = 0  # those of `requests` that are running
 
     @property
     def used(self) -> Used:
@@ -71,6 +72,11 @@ def is_limiting(limits: Limits | None) -> bool:
     if limits is None:
         return False
     return is_windowed(limits) or limits.concurrency is not None or totals_period(limits) is not None
+
+
+def within(wanted: int, most: int | None, taken: int) -> int:
+    """So much of what is wanted as a limit has left."""
+    return wanted if most is None or wanted + taken <= most else max(0, most - taken)
 
 
 def nano(cost: float) -> int:

@@ -17,6 +17,7 @@ from kit import (
     DONE,
     KEYS,
     FakeUpstream,
+    Received,
     Reply,
     Stage,
     Wire,
@@ -69,7 +70,7 @@ def limited_models(upstream: FakeUpstream) -> Iterator[Record]:
         name = f"failing-{way}-{stream}"
         hasty = {"timeouts": {"total": 0.3, "first_byte": 0.3}} if way == "silence" else {}
         yield model(name, [endpoint(upstream, name, **hasty)])
-    for name in ("of-org", "of-plan", "own-limit"):
+    for name in ("of-org", "of-plan", "own-limit", "shared"):
         yield model(name, [endpoint(upstream, name)], limits={"requests": 1}) | {"global": False}
 
 
@@ -88,10 +89,14 @@ async def limited(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
     async with Stage.open(
         tmp_path_factory.mktemp("limits"),
         limited_models,
-        organisations=[{"id": 10, "grants": [{"model": "of-org", "limits": {"requests": 4}}]}],
+        organisations=[
+            {"id": 10, "grants": [{"model": "of-org", "limits": {"requests": 4}}]},
+            {"id": 11, "grants": [{"model": "shared", "limits": {"tokens": 5_000_000}}]},
+        ],
         plans=[{"id": "pro", "grants": [{"model": "of-plan", "limits": {"requests": 2}}]}],
         users=[
-            {"id": name, "organisations": [10], "plans": ["pro"], "grants": [{"model": "own-limit"}]} for name in "ab"
+            {"id": name, "organisations": [10, 11], "plans": ["pro"], "grants": [{"model": "own-limit"}]}
+            for name in "ab"
         ],
         keys=[*config([])["keys"], *keys],
     ) as stage:
@@ -256,6 +261,41 @@ async def test_money_that_is_used_up(limited: Stage) -> None:
     body = ask("budget", max_tokens=1)
     assert [(await post(limited, user, body)).status for _ in range(2)] == [200, 200]
     assert_used_up(await post(limited, user, body))
+
+
+@pytest.mark.parametrize("name", ["one", "tokens", "budget"])
+async def test_a_total_that_running_requests_hold_may_come_back(limited: Stage, name: str) -> None:
+    """Nothing is used yet: the one too many is told to come again soon, and served once the other has ended."""
+    user, release = fresh_user(), asyncio.Event()
+    asked = limited.upstream.endpoint(name)
+    before = len(asked.requests)
+
+    async def fail_late(request: Received) -> None:
+        await release.wait()
+        await upstream_error(500)(request)
+
+    asked.replies(fail_late)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(post(limited, user, ask(name, max_tokens=5_000)))
+        await asked.request(before + 1)
+        reply = await post(limited, user, ask(name, max_tokens=1))
+        assert_soon(reply)
+        assert "running requests" in reply.error()["message"]
+        release.set()
+    assert running.result().status == 502
+    assert (await post(limited, user, ask(name, max_tokens=1))).status == 200
+
+
+async def test_one_request_cannot_lock_others_out(limited: Stage) -> None:
+    """A bound of a billion tokens holds no more than the longest answer: colleagues are served beside it."""
+    release = asyncio.Event()
+    asked = limited.upstream.endpoint("shared").replies(events(delta("a"), release, DONE))
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(post(limited, "a", ask("shared", stream=True, max_tokens=10**9)))
+        await asked.request()
+        assert (await post(limited, "b", ask("shared"))).status == 200
+        release.set()
+    assert running.result().status == 200
 
 
 # --- who is counted together

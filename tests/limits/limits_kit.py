@@ -138,6 +138,13 @@ class Counter:
         at = self.clock() if now is None else now
         return await self.limiter.reserve(f"{self._name}-{self._made}", demands, tokens=tokens, cost=cost, now=at)
 
+    async def use(
+        self, demands: Sequence[Demand], *, tokens: int = 1, cost: float = 0.0, now: float | None = None
+    ) -> None:
+        """One request that has ended, and used what it reserved."""
+        held = await self.take(demands, tokens=tokens, cost=cost, now=now)
+        self.limiter.settle(held, tokens=tokens, cost=cost, now=held.now)
+
     async def refused(
         self, demands: Sequence[Demand], *, tokens: int = 1, cost: float = 0.0, now: float | None = None
     ) -> RateLimited | QuotaUsedUp | None:

@@ -70,7 +70,7 @@ async def test_requests_of_64_at_once_are_never_more_than_the_limit(counter: Cou
         for _ in range(5):
             try:
                 held = await counter.take(limits)
-            except QuotaUsedUp:
+            except (RateLimited, QuotaUsedUp):
                 continue
             passed += 1
             counter.limiter.settle(held, tokens=3, cost=0.0, now=NOON)
@@ -131,7 +131,7 @@ async def test_a_request_larger_than_the_limit_is_admitted_where_anything_is_lef
     """A request's own reservation need not fit: none is too large for ever, and a quota can be used to its end."""
     await counter.take(demand(tpm=10, tokens=10), tokens=5000)
     assert isinstance(await counter.refused(demand(tpm=10)), RateLimited)
-    assert isinstance(await counter.refused(demand(tokens=10)), QuotaUsedUp)
+    assert isinstance(await counter.refused(demand(tokens=10)), RateLimited)
 
 
 async def test_tokens_are_overrun_by_the_last_admitted_request_only(counter: Counter) -> None:
@@ -140,9 +140,10 @@ async def test_tokens_are_overrun_by_the_last_admitted_request_only(counter: Cou
     outcomes = await asyncio.gather(*[counter.take(limits, tokens=10) for _ in range(64)], return_exceptions=True)
     admitted = [each for each in outcomes if not isinstance(each, BaseException)]
     assert len(admitted) == 11
-    assert all(isinstance(each, QuotaUsedUp) for each in outcomes if isinstance(each, BaseException))
+    assert all(isinstance(each, RateLimited) for each in outcomes if isinstance(each, BaseException))
     for held in admitted:
         counter.limiter.settle(held, tokens=10, cost=0.0, now=NOON)
+    assert isinstance(await counter.refused(limits), QuotaUsedUp)
     assert (await counter.limiter.used(limits[0].scope, limits[0].limits, NOON)).tokens == 110
 
 
@@ -150,7 +151,7 @@ async def test_what_was_reserved_but_not_used_comes_back(counter: Counter) -> No
     """Settling replaces the reservation, in tokens and in cost."""
     limits = demand(tokens=100, cost=1.0)
     held = await counter.take(limits, tokens=100, cost=1.0)
-    assert isinstance(await counter.refused(limits), QuotaUsedUp)
+    assert isinstance(await counter.refused(limits), RateLimited)
     counter.limiter.settle(held, tokens=99, cost=0.999999, now=NOON)
     assert await counter.refused(limits) is None
     (standing,) = await counter.limiter.standing(limits, NOON)
@@ -181,20 +182,61 @@ async def test_all_demands_admit_or_nothing_changes(counter: Counter) -> None:
 
 async def test_a_used_up_total_is_told_before_a_full_minute(counter: Counter) -> None:
     """Where waiting a minute would not help, nobody is told to."""
-    await counter.take(demand(rpm=1, requests=1))
+    await counter.use(demand(rpm=1, requests=1))
     assert isinstance(await counter.refused(demand(rpm=1, requests=1)), QuotaUsedUp)
 
 
 async def test_a_used_up_total_says_when_it_resets(counter: Counter) -> None:
     """The message has the period's end, in UTC, and clients are told not to retry."""
     limits = demand(requests=1, period="day")
-    await counter.take(limits, now=at("2026-10-17 13:14:15"))
+    await counter.use(limits, now=at("2026-10-17 13:14:15"))
     refusal = await counter.refused(limits, now=at("2026-10-17 13:14:16"))
     assert isinstance(refusal, QuotaUsedUp)
     assert (refusal.status, refusal.type, refusal.code) == (429, "insufficient_quota", "insufficient_quota")
     assert "2026-10-18 00:00:00 UTC" in refusal.message
     assert header(refusal.headers, "x-should-retry") == "false"
     assert header(refusal.headers, "retry-after") is None
+
+
+@pytest.mark.parametrize("limit", [{"requests": 2}, {"tokens": 20}, {"cost": 0.2}])
+async def test_a_total_that_is_only_reserved_is_not_used_up(counter: Counter, limit: dict[str, float]) -> None:
+    """What running requests hold may come back: come again soon. What is settled stays until the period ends."""
+    limits = demand(**limit)
+    running = [await counter.take(limits, tokens=10, cost=0.1) for _ in range(2)]
+    refusal = await counter.refused(limits)
+    assert isinstance(refusal, RateLimited)
+    assert 1 <= int(header(refusal.headers, "retry-after") or 0) <= 60
+    assert header(refusal.headers, "x-should-retry") is None
+    counter.limiter.settle(running[0], tokens=10, cost=0.1, now=NOON)
+    assert isinstance(await counter.refused(limits), RateLimited)
+    counter.limiter.settle(running[1], tokens=10, cost=0.1, now=NOON)
+    assert isinstance(await counter.refused(limits), QuotaUsedUp)
+
+
+async def test_a_reservation_is_at_most_what_is_left(counter: Counter) -> None:
+    """One enormous request holds what was free, and nothing of what others give back while it runs."""
+    limits = demand(tokens=1000, tpm=1000, cost=1.0)
+    other = await counter.take(limits, tokens=400, cost=0.4)
+    enormous = await counter.take(limits, tokens=1_000_000, cost=1000.0)
+    (standing,) = enormous.standings
+    assert (standing.tokens_reserved, standing.minute_tokens, standing.cost_reserved_nano) == (1000, 1000, 10**9)
+    assert isinstance(await counter.refused(limits), RateLimited)
+    counter.limiter.settle(other, tokens=1, cost=0.001, now=NOON)
+    assert await counter.refused(limits) is None
+    counter.limiter.settle(enormous, tokens=5000, cost=5.0, now=NOON)
+    (standing,) = await counter.limiter.standing(limits, NOON)
+    assert (standing.tokens, standing.tokens_reserved, standing.cost_reserved_nano) == (5001, 0, 0)
+    assert isinstance(await counter.refused(limits), QuotaUsedUp)
+
+
+async def test_each_limit_holds_what_is_left_of_its_own(counter: Counter) -> None:
+    """A key with little left takes no less from its organisation for it."""
+    narrow, wide = demand("key:k", tokens=10)[0], demand("organisation:1:model:1", tokens=1000)[0]
+    held = await counter.take((wide, narrow), tokens=500)
+    assert [each.tokens_reserved for each in held.standings] == [500, 10]
+    counter.limiter.cancel(held, now=NOON)
+    standings = await counter.limiter.standing((wide, narrow), NOON)
+    assert [each.tokens_reserved for each in standings] == [0, 0]
 
 
 async def test_cancel_gives_all_of_it_back(counter: Counter) -> None:
@@ -257,7 +299,7 @@ async def test_totals_reset_at_the_very_edge(counter: Counter, period: str, last
     """Until the last moment of a period nothing is free; from the first of the next on, all is."""
     limits = demand(requests=2, period=period)
     assert await counter.used_up_by(limits, now=at(last) - 0.25) == 2
-    assert isinstance(await counter.refused(limits, now=at(last)), QuotaUsedUp)
+    assert isinstance(await counter.refused(limits, now=at(last)), RateLimited)
     assert await counter.used_up_by(limits, now=at(first)) == 2
 
 
@@ -309,7 +351,7 @@ async def test_totals_are_loaded_once_for_all_who_wait(counter: Counter, ledger:
     limits = demand(requests=100, period="day")
     ledger.known[limits[0].scope] = Totals(requests=98)
     outcomes = await asyncio.gather(*[counter.take(limits) for _ in range(50)], return_exceptions=True)
-    assert sum(isinstance(each, QuotaUsedUp) for each in outcomes) == 48
+    assert sum(isinstance(each, RateLimited) for each in outcomes) == 48
     assert ledger.asked == [(limits[0].scope, at("2026-10-17 00:00:00"))]
 
 

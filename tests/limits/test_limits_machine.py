@@ -39,13 +39,20 @@ TOKENS = st.integers(0, 50)
 COSTS = st.sampled_from([0.0, 0.1, 0.2])
 
 
+class Held(NamedTuple):
+    """What one running request has reserved of one demand; equal to what was used once it is settled."""
+
+    minute_tokens: int
+    tokens: int
+    cost: float
+
+
 class Event(NamedTuple):
     """An admission as the model remembers it. `state`: running, settled."""
 
     time: float
     demands: tuple[Demand, ...]
-    tokens: int
-    cost: float
+    held: dict[Demand, Held]
     state: str
 
 
@@ -56,22 +63,58 @@ class Model:
         self.events: dict[str, Event] = {}
 
     def admits(self, demands: tuple[Demand, ...], now: float) -> bool:
-        return all(self._has_room(demand, now) for demand in demands)
+        return all(
+            limit is None or count < limit for demand in demands for limit, count in self._counts(demand, now).values()
+        )
 
-    def _has_room(self, demand: Demand, now: float) -> bool:
-        limits, of_scope = demand.limits, [each for each in self.events.values() if demand in each.demands]
+    def take(self, request_id: str, demands: tuple[Demand, ...], tokens: int, cost: float, now: float) -> None:
+        """Reserves what is asked for, as far as it is left."""
+        held = {}
+        for demand in demands:
+            counts = self._counts(demand, now)
+            left = {name: None if limit is None else limit - count for name, (limit, count) in counts.items()}
+            of_minute, of_tokens, of_cost = left["tpm"], left["tokens"], left["cost"]
+            held[demand] = Held(
+                tokens if of_minute is None else min(tokens, of_minute),
+                tokens if of_tokens is None else min(tokens, of_tokens),
+                cost if of_cost is None else min(cost, of_cost),
+            )
+        self.events[request_id] = Event(now, demands, held, "running")
+
+    def settle(self, request_id: str, tokens: int, cost: float) -> None:
+        event = self.events[request_id]
+        held = dict.fromkeys(event.demands, Held(tokens, tokens, cost))
+        self.events[request_id] = event._replace(held=held, state="settled")
+
+    def is_used_up(self, demands: tuple[Demand, ...], now: float) -> bool:
+        """Whether settled requests alone have reached a total."""
+        return any(
+            limit is not None and count >= limit
+            for demand in demands
+            for name, (limit, count) in self._counts(demand, now, only_settled=True).items()
+            if name in ("requests", "tokens", "cost")
+        )
+
+    def _counts(
+        self, demand: Demand, now: float, *, only_settled: bool = False
+    ) -> dict[str, tuple[float | None, float]]:
+        limits = demand.limits
+        of_scope = [
+            each
+            for each in self.events.values()
+            if demand in each.demands and not (only_settled and each.state == "running")
+        ]
         minute = [each for each in of_scope if now - each.time < 60]
         start, end = bounds(limits.period, now)
         period = [each for each in of_scope if start <= each.time < end]
-        used = {
-            "rpm": len(minute),
-            "tpm": sum(each.tokens for each in minute),
-            "concurrency": sum(each.state == "running" for each in of_scope),
-            "requests": len(period),
-            "tokens": sum(each.tokens for each in period),
-            "cost": round(sum(each.cost for each in period), 6),
+        return {
+            "rpm": (limits.rpm, len(minute)),
+            "tpm": (limits.tpm, sum(each.held[demand].minute_tokens for each in minute)),
+            "concurrency": (limits.concurrency, sum(each.state == "running" for each in of_scope)),
+            "requests": (limits.requests, len(period)),
+            "tokens": (limits.tokens, sum(each.held[demand].tokens for each in period)),
+            "cost": (limits.cost, round(sum(each.held[demand].cost for each in period), 6)),
         }
-        return all(getattr(limits, name) is None or count < getattr(limits, name) for name, count in used.items())
 
     def settled_since(self, scope: str, since: float) -> Totals:
         """What a ledger would tell."""
@@ -80,7 +123,8 @@ class Model:
             for each in self.events.values()
             if each.state == "settled" and each.time >= since and scope in [demand.scope for demand in each.demands]
         ]
-        return Totals(len(ended), sum(each.tokens for each in ended), sum(each.cost for each in ended))
+        used = [next(iter(each.held.values())) for each in ended]
+        return Totals(len(used), sum(each.tokens for each in used), sum(each.cost for each in used))
 
 
 class Both:
@@ -102,7 +146,7 @@ class Both:
             try:
                 return await limiter.reserve(request_id, demands, tokens=tokens, cost=cost, now=now)
             except (RateLimited, QuotaUsedUp) as refusal:
-                return f"{refusal.message} {refusal.headers}"
+                return f"{refusal.code} {refusal.message} {refusal.headers}"
 
         memory, redis = [self._run(ask(limiter)) for limiter in self._limiters]
         if isinstance(memory, str) or isinstance(redis, str):
@@ -168,7 +212,9 @@ class LimiterMachine(RuleBasedStateMachine):
         assert admitted == self.model.admits(demands, self.now)
         if admitted:
             self.held[request_id] = held
-            self.model.events[request_id] = Event(self.now, demands, tokens, cost, "running")
+            self.model.take(request_id, demands, tokens, cost, self.now)
+        else:
+            assert held[0].startswith("insufficient_quota") == self.model.is_used_up(demands, self.now)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), tokens=TOKENS, cost=COSTS, twice=st.booleans())
@@ -177,8 +223,7 @@ class LimiterMachine(RuleBasedStateMachine):
         held = self.held.pop(request_id)
         for _ in range(1 + twice):
             self.both.settle(held, tokens, cost, self.now)
-        event = self.model.events[request_id]
-        self.model.events[request_id] = event._replace(tokens=tokens, cost=cost, state="settled")
+        self.model.settle(request_id, tokens, cost)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), twice=st.booleans())
@@ -233,7 +278,8 @@ def test_limiters_agree_whatever_the_clock_does(
                     both.cancel(held, now)
                 else:
                     both.settle(held, tokens + 1, 0.1, now)
-                    model.events[f"r{number}"] = Event(now, demands, tokens + 1, 0.1, "settled")
+                    used = dict.fromkeys(demands, Held(tokens + 1, tokens + 1, 0.1))
+                    model.events[f"r{number}"] = Event(now, demands, used, "settled")
     finally:
         both.close()
 

@@ -494,7 +494,7 @@ async def test_a_slow_ledger_does_not_undo_what_was_counted_since(
     assert redis_server.command("DEL", "gw:limit:load:month:user:1:model:1") == b":1\r\n"
     assert await two.used_up_by(limits) == 5
     slow.gate.set()
-    with pytest.raises(QuotaUsedUp):
+    with pytest.raises(RateLimited):
         await asking
 
 

@@ -193,7 +193,7 @@ async def test_what_a_killed_process_had_reserved_comes_back(tmp_path: Path) -> 
         async with gateway_before(upstream, tmp_path) as gateway, asyncio.TaskGroup() as clients:
             clients.create_task(cut_off(gateway, ask("held", stream=True, max_tokens=10_000)))
             await asked.request()
-            assert (await ask_for(gateway, "crowd", ask("held"))).error()["code"] == "insufficient_quota"
+            assert (await ask_for(gateway, "crowd", ask("held"))).error()["code"] == "rate_limit_exceeded"
             gateway.signal(signal.SIGKILL)
             await gateway.wait()
         async with gateway_before(upstream, tmp_path) as gateway:
