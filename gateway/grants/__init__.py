@@ -7,5 +7,6 @@ layered.py     gateway.yaml over run-time records: what the gateway serves from
 cached.py      run-time records, parsed and remembered; models.py: those of models, which are all held
 freshness.py   how long what was read may be relied on, and asking once however many want it
 embedded.py    run-time documents in a SQLite file, for one process
-redis.py       run-time documents in Redis, for many; redis_link.py: its connections
+redis.py       run-time documents in Redis, for many; redis_link.py, redis_listening.py: its connections,
+               redis_refusals.py: what it will not do
 """

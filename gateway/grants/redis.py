@@ -26,7 +26,8 @@ from gateway.grants.base import (
     StoreStatus,
     natural_order,
 )
-from gateway.grants.redis_link import CommandLine, Listening, RedisAddress
+from gateway.grants.redis_link import CommandLine, RedisAddress
+from gateway.grants.redis_listening import Listening
 from gateway.pool import LONGEST_WAIT_SECONDS, Cause
 from gateway.types import Secret
 
@@ -77,7 +78,12 @@ class RedisStore:
         self._change_listeners: list[ChangeListener] = []
         self._cooldown_listeners: list[CooldownListener] = []
         self._learning: asyncio.Task[None] | None = None
-        self._line = CommandLine(self._address, log, self._learn_later)
+        # Neither changes anything: the first is asked about each request's path, the second sets what is not there.
+        probes = {
+            "read": (b"GET", self._key("feature", "ai").encode()),
+            "write": (b"SET", self._key("probe").encode(), b"1", b"XX"),
+        }
+        self._line = CommandLine(self._address, log, self._learn_later, probes)
         channels = {self._key("changed"): self._hear_change, self._key("cooldown"): self._hear_cooldown}
         self._listening = Listening(self._address, log, channels, self._listen_anew)
         self._asking, self._hearing = self._line.upkeep, self._listening.upkeep
@@ -101,9 +107,10 @@ class RedisStore:
         await self._line.stop()
 
     def status(self) -> StoreStatus:
-        fault = self._asking.fault or self._hearing.fault
+        refusal = self._line.refusals.fault
+        fault = self._asking.fault or self._hearing.fault or refusal
         detail = f"{self._address}: {fault}" if fault is not None else None
-        return StoreStatus("redis", self._asking.is_up, self._hearing.is_up, detail)
+        return StoreStatus("redis", self._asking.is_up and refusal is None, self._hearing.is_up, detail)
 
     def surely_lacks(self, kind: Kind, record_id: str) -> bool:
         """Anyone may have written it a moment ago."""

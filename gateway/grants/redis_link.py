@@ -1,4 +1,4 @@
-"""Connections to Redis that look after themselves: one for commands, one that listens.
+"""Connections to Redis that look after themselves, and the one for commands; `redis_listening` has the other.
 
 redis-py brings the protocol (TLS, passwords, hiredis). Its client and pool are left aside: they retry unseen, fail
 where a pool is used up, and their pub/sub reads wait for ever on a connection that is gone.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from redis.asyncio.connection import Connection, parse_url
@@ -19,10 +20,8 @@ from redis.exceptions import RedisError, ResponseError
 from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import ConfigError, StoreUnavailable
+from gateway.grants.redis_refusals import Command, Refusals, Reply, told
 from gateway.types import Secret
-
-Command: TypeAlias = tuple[bytes | int, ...]
-Reply: TypeAlias = Any  # bytes, int, None or a list of such; what the command says
 
 # So long a request waits for a Redis that has fallen silent. Commands that waited for those before them have a last
 # moment of their own; and what has come is read even where our own loop was late to look. All of it is below 250 ms.
@@ -30,15 +29,11 @@ PATIENCE_SECONDS = 0.16
 LEAST_PATIENCE_SECONDS = 0.04
 LATENESS_SECONDS = 0.02
 CONNECT_SECONDS = 2.0
-IDLE_PING_SECONDS = 0.5
-LISTENING_PING_SECONDS = 0.25
-MOST_UNANSWERED_PINGS = 2
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
 MOST_WAITING = 4096
 MOST_IN_A_BATCH = 256
 
 AWAY = (RedisError, OSError, TimeoutError)
-_SHOWN_CHARACTERS = 160
 _NOT_YET = "not connected yet"
 
 
@@ -91,12 +86,6 @@ def _refuse_several_nodes(url: str) -> None:
     if scheme not in ("redis", "rediss", "unix") or is_listed:
         told = "Redis Cluster and Sentinel are not supported; give one server as redis://, rediss:// or unix://"
         raise ConfigError([f"store.url: {told}"])
-
-
-def told(error: BaseException) -> str:
-    """What operators may read of an error. A server's complaint may quote what it was sent: that part is cut."""
-    text = str(error).partition(", with args")[0][:_SHOWN_CHARACTERS]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class Upkeep:
@@ -195,12 +184,19 @@ class CommandLine:
     """Commands over one connection: all that are issued while others are under way go out together, in one write.
 
     `on_begin` is called whenever the connection has come up. While Redis is away a call fails at once; whether it is
-    back is found out in the background, at no request's cost.
+    back is found out in the background, at no request's cost. `probes` tell besides whether it does what it is asked.
     """
 
-    def __init__(self, address: RedisAddress, log: FilteringBoundLogger, on_begin: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        address: RedisAddress,
+        log: FilteringBoundLogger,
+        on_begin: Callable[[], None],
+        probes: Mapping[str, Command],
+    ) -> None:
         self._log = log
         self._on_begin = on_begin
+        self.refusals = Refusals(log, probes)
         self.upkeep = Upkeep(address, log, "commands", self._serve)
         self._waiting: list[_Call] = []
         self._wake = asyncio.Event()
@@ -222,7 +218,7 @@ class CommandLine:
         self._issue(_Call(_encoded(command), answer, loop.time()))
         reply = await answer
         if isinstance(reply, ResponseError):
-            self._log.error("redis refused a command", command=str(command[0]), because=told(reply))
+            self.refusals.heard(_encoded(command), reply)
             raise _unavailable()
         return reply
 
@@ -241,23 +237,48 @@ class CommandLine:
             await self.call("PING")
 
     async def _serve(self, connection: Wire) -> None:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await self._prove(connection)
         self.upkeep.mark_up()
         try:
             self._on_begin()
             while True:
                 await self._work()
-                await self._exchange(connection)
+                self._probe()
+                if self._waiting:
+                    await self._exchange(connection)
         finally:
             self.upkeep.is_up = False
             self._fail_waiting()
 
-    async def _work(self) -> None:
-        """Waits for calls; without any, a ping finds out whether the connection is still good before a request does."""
+    async def _prove(self, connection: Wire) -> None:
+        """Probes before anybody relies on the connection, lest it seem well for as long as it takes to find out."""
+        self._issue_probes()
+        probes, self._waiting = self._waiting, []
+        self._wake.clear()
         try:
-            async with asyncio.timeout(IDLE_PING_SECONDS):
+            await _exchanged(connection, probes)
+            await asyncio.sleep(0)  # what was found out is noted by callbacks
+        finally:
+            _fail(probes)
+
+    async def _work(self) -> None:
+        """Waits for calls, and no longer than until the next probe."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.refusals.seconds_left()):
                 await self._wake.wait()
-        except TimeoutError:
-            self.send("PING")
+
+    def _probe(self) -> None:
+        """Finds out whether the connection is still good, and Redis willing, before a request does."""
+        if self.refusals.seconds_left() <= 0:
+            self._issue_probes()
+
+    def _issue_probes(self) -> None:
+        loop = asyncio.get_running_loop()
+        for name, command in self.refusals.due():
+            answer: asyncio.Future[Reply] = loop.create_future()
+            answer.add_done_callback(partial(self.refusals.conclude, name, command))
+            self._issue(_Call(command, answer, loop.time()))
 
     async def _exchange(self, connection: Wire) -> None:
         batch, self._waiting = self._waiting[:MOST_IN_A_BATCH], self._waiting[MOST_IN_A_BATCH:]
@@ -315,50 +336,3 @@ def _fail(calls: list[_Call]) -> None:
 
 def _unavailable() -> StoreUnavailable:
     return StoreUnavailable("The store of run-time records cannot be asked at the moment; ask again.")
-
-
-class Listening:
-    """Channels, each with what is to be done with its messages. `on_begin` is called whenever listening begins (anew).
-
-    Pings tell a quiet Redis from one that is gone: within a second of falling silent the connection is given up.
-    """
-
-    def __init__(
-        self,
-        address: RedisAddress,
-        log: FilteringBoundLogger,
-        channels: Mapping[str, Callable[[bytes], None]],
-        on_begin: Callable[[], None],
-    ) -> None:
-        self.upkeep = Upkeep(address, log, "changes", self._serve)
-        self._channels = {name.encode(): handle for name, handle in channels.items()}
-        self._on_begin = on_begin
-
-    async def start(self) -> None:
-        await self.upkeep.start(PATIENCE_SECONDS)
-
-    async def stop(self) -> None:
-        await self.upkeep.stop()
-
-    async def _serve(self, connection: Wire) -> None:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await connection.send_command("SUBSCRIBE", *self._channels)
-            for _ in self._channels:
-                await connection.read_response()
-        self.upkeep.mark_up()
-        self._on_begin()
-        unanswered = 0
-        while True:
-            message = await connection.read_response(timeout=LISTENING_PING_SECONDS)
-            if message is not None:
-                unanswered = 0
-                self._hear(message)
-            elif unanswered >= MOST_UNANSWERED_PINGS:
-                raise TimeoutError("silent")
-            else:
-                unanswered += 1
-                await connection.send_command("PING")
-
-    def _hear(self, message: Reply) -> None:
-        if isinstance(message, list) and len(message) == 3 and message[0] == b"message":
-            self._channels[message[1]](message[2])

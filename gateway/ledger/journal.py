@@ -45,6 +45,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._retained_lines = retained_lines
         self._sync_each = sync_each
+        self._turned_away_bytes = 0  # how long the record was that was last refused for the bound
         self._lock = threading.Lock()
         self._retained: deque[bytes] = deque()
         try:
@@ -54,12 +55,18 @@ class Journal:
             raise JournalUnavailable(f"no journal can be kept in {directory}: {_reason(error)}") from error
         self._segments = [self._current]
 
+    @property
+    def admits(self) -> bool:
+        """Whether the next record can be expected to be taken: as the last ones were, with the room that there is."""
+        return self.error is None and self.used_bytes + self._turned_away_bytes <= self.max_bytes
+
     # -- on the request's way
 
     def admit(self, line: bytes) -> None:
         """Appends within `max_bytes`. Raises JournalUnavailable."""
         with self._lock:
             if self.used_bytes + len(line) > self.max_bytes:
+                self._turned_away_bytes = len(line)
                 raise JournalUnavailable(f"the journal has reached its bound of {self.max_bytes} bytes")
             self._append(line)
 

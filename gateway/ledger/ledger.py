@@ -44,10 +44,11 @@ class LedgerStatus(msgspec.Struct, frozen=True):
     lost: int  # records that neither the disk nor memory took
     refused: int  # rows that the database will never take
     damaged: int  # stretches of journals that the disk did not give back as they were written
+    refusing: bool = False  # the journal takes no records, and no request is served without one
 
     @property
     def is_well(self) -> bool:
-        return self.journal_error is None and self.database_error is None
+        return self.journal_error is None and self.database_error is None and not self.refusing
 
 
 class Ledger:
@@ -60,7 +61,8 @@ class Ledger:
         self._journal = journal
         self._keeper = keeper
         self._flusher = flusher
-        self._admit = journal.admit if when_unwritable == "refuse" else journal.admit_or_retain
+        self._refuses = when_unwritable == "refuse"
+        self._admit = journal.admit if self._refuses else journal.admit_or_retain
         self._settled = 0
         self._reader: Reader | None = None
 
@@ -140,6 +142,7 @@ class Ledger:
             lost=self._journal.lost_lines,
             refused=self._flusher.refused_rows,
             damaged=self._flusher.damaged_records,
+            refusing=self._refuses and not self._journal.admits,
         )
 
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:

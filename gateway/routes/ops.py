@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import orjson
@@ -18,28 +18,32 @@ from gateway.state import State
 
 JSON = ("content-type", "application/json")
 
+Readiness = Literal["ok", "degraded", "unready"]
+
 
 async def healthz(_: Hit) -> Reply:
     return Answer(200, [JSON], b'{"status":"ok"}')
 
 
 async def readyz(hit: Hit) -> Reply:
-    """200 while new requests are served, be it with something missing ("degraded"); 503 while draining.
+    """200 while requests are served, be it with something missing; 503 while each would be refused ("unready").
 
-    More to those who may read usage. In several workers, each speaks for itself.
+    Endpoints that cool are no reason: others would fare no better by asking elsewhere. More to those who may read
+    usage. In several workers, each speaks for itself.
     """
     state = hit.state
-    report: dict[str, object] = {"status": status_of(state)}
+    status = status_of(state)
+    report: dict[str, object] = {"status": status}
     if await _may_see_detail(hit):
         report["detail"] = detail_of(state)
-    return Answer(503 if state.calls.draining else 200, [JSON], orjson.dumps(report))
+    return Answer(503 if status == "unready" else 200, [JSON], orjson.dumps(report))
 
 
-def status_of(state: State) -> str:
-    if state.calls.draining:
-        return "draining"
-    store = state.records.status()
-    is_whole = store.available and store.hears_changes and not _limits_alone(state) and state.ledger.status().is_well
+def status_of(state: State) -> Readiness:
+    ledger, store = state.ledger.status(), state.records.status()
+    if state.calls.draining or ledger.refusing:
+        return "unready"
+    is_whole = store.available and store.hears_changes and not _limits_alone(state) and ledger.is_well
     return "ok" if is_whole and not _problems(state) else "degraded"
 
 
@@ -48,6 +52,7 @@ def detail_of(state: State) -> dict[str, Any]:
     return {
         "version": __version__,
         "pid": os.getpid(),
+        "draining": state.calls.draining,
         "inFlight": len(state.calls),
         "tasks": len(asyncio.all_tasks()),
         "store": {

@@ -68,7 +68,8 @@ async def test_new_requests_are_refused_while_draining(tmp_path: Path) -> None:
             await refused(open_connection, other)
             async with Wire.open(stage.port) as new_connection:
                 await refused(new_connection, other)
-            assert (await stage.get("/readyz")).status == 503
+            ready = await stage.get("/readyz", key=None)
+            assert (ready.status, ready.json()) == (503, {"status": "unready"})
             release.set()
             assert (await running.reply()).status == 200
         assert await stage.gateway.wait(seconds=GENEROUS / 3) == 0

@@ -40,6 +40,23 @@ def test_beyond_its_bound_nothing_is_admitted_but_what_runs_may_end(tmp_path: Pa
     journal.close(keep=True)
 
 
+def test_it_is_known_to_admit_nothing_until_there_is_room_again(tmp_path: Path) -> None:
+    """For load balancers: they send nobody meanwhile, so it must be found out without a request."""
+    journal = Journal(tmp_path, max_bytes=len(LINE) + 10, segment_bytes=1)
+    journal.admit(LINE)
+    assert journal.admits
+    with pytest.raises(JournalUnavailable):
+        journal.admit(LINE)
+    assert not journal.admits
+    (full,) = journal.segments()
+    assert journal.rotate_if_due()
+    assert not journal.admits
+    journal.forget(full)
+    assert journal.admits
+    journal.admit(LINE)
+    journal.close(keep=True)
+
+
 def test_serving_on_keeps_what_does_not_fit_in_memory_up_to_a_bound(tmp_path: Path) -> None:
     """By choice of the operator requests go on without a journal; memory is bounded and losses are counted."""
     journal = Journal(tmp_path, max_bytes=0, retained_lines=2)

@@ -322,8 +322,13 @@ async def test_a_full_disk_refuses_new_requests_and_loses_none_that_run(tmp_path
         assert refused.header("retry-after") == "1"
         assert running.result().body.endswith(DONE)
         assert len(asked.requests) == 2
+        for _ in range(20):
+            ready = await gateway.get("/readyz")
+            assert (ready.status, ready.json()) == (503, {"status": "unready"}), "for as long as nothing is admitted"
+            await asyncio.sleep(0.1)
         allow_files_of(gateway, resource.RLIM_INFINITY)
         await until_served(gateway)
+        assert (await gateway.get("/readyz")).status == 200
         found = {row["client_request_id"]: row for row in await rows(gateway, "load", 3)}
         assert set(found) == {"before", "running", "after"}
         assert {row["outcome"] for row in found.values()} == {"ok"}

@@ -17,7 +17,11 @@ Json = dict[str, Any]
 _PARAMETER = re.compile(r"\{(\w+)(\.\.\.)?\}")
 # Without a schema: 3.1 has none for the events of a stream, and the whole is no more than text.
 _EVENTS: Json = {"example": 'data: {"delta":"Hello"}\n\ndata: [DONE]\n\n'}
-_STATUS: Json = {"type": "object", "required": ["status"], "properties": {"status": {"type": "string"}}}
+_STATUS: Json = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {"status": {"type": "string"}, "detail": {"type": "object", "additionalProperties": True}},
+}
 _OPEN = {"/healthz": "Is it alive?", "/readyz": "Can it serve? More of it to keys with `usage:read`"}
 _TAGS = (
     ("/v1/", "OpenAI"),
