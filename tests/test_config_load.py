@@ -54,7 +54,8 @@ def test_a_file_without_content_gives_every_default_of_the_contract(text: str) -
     assert loaded.usage == settings.UsageSettings(
         url=Secret("sqlite:////srv/gateway/data/usage.db"), journal="/srv/gateway/data/journal", retention_days=None
     )
-    assert loaded.routing == settings.RoutingSettings(unknown_model="assigned", refuse_fields=("models",))
+    refused = ("models", "fallbacks", "provider", "route", "api_base", "api_key")
+    assert loaded.routing == settings.RoutingSettings(unknown_model="assigned", refuse_fields=refused)
     assert loaded.tiers == ("free", "paid", "enterprise")
     assert loaded.chat.max_tokens == 4096
     assert loaded.studio.tier == "paid"

@@ -110,7 +110,7 @@ class RoutingSettings(msgspec.Struct, frozen=True):
     refuse_fields: Annotated[
         tuple[Text, ...],
         Meta(description="Body fields that would let a caller choose past its grant: 400 field_not_allowed."),
-    ] = ("models",)
+    ] = ("models", "fallbacks", "provider", "route", "api_base", "api_key")
 
 
 class ChatSettings(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """The shapes of the OpenAI wire: read and rewrite a request's body, build answers, recognise errors and usage."""
 
 from gateway.openai.body import RequestBody, read_body
+from gateway.openai.choosing import Mention, allowed_fields
 from gateway.openai.shapes import (
     error_body,
     error_event,
@@ -16,8 +17,10 @@ from gateway.openai.shapes import (
 from gateway.openai.usage import Usage, may_bear_usage, usage_of
 
 __all__ = [
+    "Mention",
     "RequestBody",
     "Usage",
+    "allowed_fields",
     "error_body",
     "error_event",
     "flat_error_body",

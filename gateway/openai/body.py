@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
 from gateway.errors import InvalidJson
+from gateway.openai.choosing import Mention, Path
 from gateway.openai.shapes import printable
 
 _TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."  # what orjson can write; it reads deeper
@@ -28,6 +29,7 @@ _MARKS = b"[{:,"
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _KEY = re.compile(rb"[ \t\n\r{,]*+(" + _STRING + rb")[ \t\n\r]*+:[ \t\n\r]*+")
+_BEFORE_ITEM = re.compile(rb"[ \t\n\r,]*+")
 _MODEL_AS_PLAIN_STRING = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
 _TOKEN = re.compile(_STRING + rb"|[{}:]")
 _STRING_OR_MARK = re.compile(_STRING + rb"?|[\[{:,]")
@@ -35,12 +37,15 @@ _STRING_OR_MARK = re.compile(_STRING + rb"?|[\[{:,]")
 _STRING_OR_NUMBER = re.compile(_STRING + rb"?|(-?\d++(?:\.\d++)?(?:[eE][+-]?\d++)?)")
 _PERHAPS_ENORMOUS = re.compile(rb"[eE]\+?\d{2}|\d{300}")
 _members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 _USAGE_OPTION = b'"include_usage":true'
 _STREAM_OPTIONS = b"{" + _USAGE_OPTION + b"}"
 
-# What comes into the body; None stands for the model's name, known only when a rewritten body is asked for.
-_Text = tuple[bytes | None, ...]
+# What comes into the body; a number stands for a name that is known only when a rewritten body is asked for: 0 for the
+# model's, from 1 on for those of models that are named elsewhere.
+_Text = tuple[bytes | int, ...]
+_MODEL = 0
 # Start and end of what goes, and what comes there. No two edits of a body have the same place.
 _Edit = tuple[int, int, _Text]
 
@@ -54,36 +59,41 @@ class _Member(NamedTuple):
 
 
 class RequestBody:
-    """A valid JSON object: its bytes (`raw`) and values (`fields`, to read only: numbers may have lost precision)."""
+    """A valid JSON object: its bytes (`raw`) and values (`fields`, to read only: numbers may have lost precision).
 
-    __slots__ = ("_members", "_pieces", "fields", "raw")
+    `mentions`: the models that it names elsewhere than in `model`, set by whoever examines the fields.
+    """
+
+    __slots__ = ("_members", "_pieces", "fields", "mentions", "raw")
 
     def __init__(self, raw: bytes, fields: dict[str, Any]) -> None:
         self.raw = raw
         self.fields = fields
+        self.mentions: tuple[Mention, ...] = ()
         self._members: dict[str, _Member] | None = None
-        self._pieces: dict[bool, list[bytes | memoryview | None]] = {}
+        self._pieces: dict[bool, list[bytes | memoryview | int]] = {}
 
     def __repr__(self) -> str:
         return f"<RequestBody bytes={len(self.raw)} members={len(self.fields)}>"
 
-    def rewritten(self, model: str, *, include_usage: bool = False) -> bytes:
+    def rewritten(self, model: str, *, include_usage: bool = False, mentioned: Sequence[str] = ()) -> bytes:
         """`raw` for the provider's `model`: with that name, without `modelId`, and with
         `stream_options.include_usage` set if asked for (unless `stream_options` is neither an object nor null).
 
-        Every byte outside these members stays. Where the edits stand is found once, whatever the number of calls.
+        `mentioned`: what takes the place of each of `mentions`. Every byte outside these members stays. Where the edits
+        stand is found once, whatever the number of calls.
         """
-        if self.fields.get("model") == model and not include_usage and "modelId" not in self.fields:
-            return self.raw
-        if not include_usage and "modelId" not in self.fields and "model" in self.fields:
-            span = _lone_model_value(self.raw)
+        if not include_usage and "modelId" not in self.fields and not self.mentions:
+            if self.fields.get("model") == model:
+                return self.raw
+            span = _lone_model_value(self.raw) if "model" in self.fields else None
             if span is not None:
                 return b"".join((self.raw[: span[0]], orjson.dumps(model), self.raw[span[1] :]))
         pieces = self._pieces.get(include_usage)
         if pieces is None:
             pieces = self._pieces[include_usage] = _spliced(self.raw, self._edits(include_usage))
-        name = orjson.dumps(model)
-        return b"".join([name if piece is None else piece for piece in pieces])
+        names = [orjson.dumps(name) for name in (model, *mentioned)]
+        return b"".join([names[piece] if isinstance(piece, int) else piece for piece in pieces])
 
     def _edits(self, include_usage: bool) -> list[_Edit]:
         edits: list[_Edit] = []
@@ -91,7 +101,7 @@ class RequestBody:
         if "model" in self.fields:
             edits.append(self._model_edit())
         else:
-            added.append((b'"model":', None))
+            added.append((b'"model":', _MODEL))
         if "modelId" in self.fields:
             edits.append(self._removal("modelId"))
         if include_usage and "stream_options" not in self.fields:
@@ -100,6 +110,8 @@ class RequestBody:
             edits += self._stream_options_edits()
         if added:
             edits.append(_addition(self.raw, added, followed=bool(self.fields.keys() - {"modelId"})))
+        spans = _Spans(self.raw)
+        edits += [(*spans.of(mention.path), (number,)) for number, mention in enumerate(self.mentions, start=1)]
         return edits
 
     def _model_edit(self) -> _Edit:
@@ -107,7 +119,7 @@ class RequestBody:
         if span is None:
             member = self._located()["model"]
             span = member.value, member.end
-        return *span, (None,)
+        return *span, (_MODEL,)
 
     def _removal(self, key: str) -> _Edit:
         """Takes the comma behind the member along, or, where it is the last, the one before it."""
@@ -280,6 +292,41 @@ def _locate_members(raw: bytes) -> dict[str, _Member]:
     return members
 
 
+def _locate_items(raw: bytes) -> list[tuple[int, int]]:
+    """Where the items of a valid JSON array stand, in order."""
+    items, at = [], raw.index(b"[") + 1
+    for value in _items_decoder.decode(raw):
+        gap = _BEFORE_ITEM.match(raw, at)
+        assert gap is not None  # noqa: S101 - it matches nothing, too
+        at = gap.end() + memoryview(value).nbytes
+        items.append((gap.end(), at))
+    return items
+
+
+class _Spans:
+    """Where values within a body stand, by their paths. What is on the way to several is located once."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._within: dict[Path, dict[str | int, tuple[int, int]]] = {}
+
+    def of(self, path: Path) -> tuple[int, int]:
+        start, end = 0, len(self._raw)
+        for level, step in enumerate(path):
+            found = self._within.get(path[:level])
+            if found is None:
+                found = self._within[path[:level]] = self._located(start, end, step)
+            start, end = found[step]
+        return start, end
+
+    def _located(self, start: int, end: int, step: str | int) -> dict[str | int, tuple[int, int]]:
+        value = self._raw[start:end]
+        if isinstance(step, str):
+            members = _locate_members(value).items()
+            return {key: (start + member.value, start + member.end) for key, member in members}
+        return {place: (start + at, start + to) for place, (at, to) in enumerate(_locate_items(value))}
+
+
 def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
     """Where the value of the top-level `model`, known to be there, stands; None where that takes a closer look.
 
@@ -294,17 +341,17 @@ def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
 
 def _addition(json_object: bytes, members: list[_Text], *, followed: bool) -> _Edit:
     """Puts members at the front of an object; `followed` says whether others come after them."""
-    text: list[bytes | None] = []
+    text: list[bytes | int] = []
     for member in members:
         text += [b",", *member] if text else member
     place = json_object.index(b"{") + 1
     return place, place, (*text, b",") if followed else tuple(text)
 
 
-def _spliced(raw: bytes, edits: Iterable[_Edit]) -> list[bytes | memoryview | None]:
+def _spliced(raw: bytes, edits: Iterable[_Edit]) -> list[bytes | memoryview | int]:
     """The pieces of the edited body; views, not copies, of what stays."""
     view, at = memoryview(raw), 0
-    pieces: list[bytes | memoryview | None] = []
+    pieces: list[bytes | memoryview | int] = []
     for start, end, text in sorted(edits):
         pieces += (view[at:start], *text)
         at = end

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from gateway import openai
 from gateway.grants.base import Catalogue
-from gateway.types import Access, Caller
+from gateway.grants.companions import Companion, are_served_at
+from gateway.types import Access, Caller, Endpoint, Model, id_text
 
 
 class RelayRoute(NamedTuple):
@@ -27,3 +28,16 @@ class Ask(NamedTuple):
     caller: Caller
     access: Access
     catalogue: Catalogue
+    companions: tuple[Companion, ...] = ()  # one for each of the body's mentions
+
+    def endpoints_left_out(self, model: Model) -> set[str]:
+        """Ids (as text) of the endpoints of `model` that do not serve all that the request names besides it."""
+        if not self.companions:
+            return set()
+        return {id_text(one.id) for one in model.endpoints if not are_served_at(self.companions, one)}
+
+    def body_for(self, endpoint: Endpoint, model: Model, *, include_usage: bool) -> bytes:
+        """The body as it goes to this endpoint of `model`."""
+        name = endpoint.provider_model or model.provider_model or model.name
+        mentioned = [each.provider_model_at(endpoint) or each.model.name for each in self.companions]
+        return self.body.rewritten(name, include_usage=include_usage, mentioned=mentioned)

@@ -149,7 +149,7 @@ class Story(msgspec.Struct, eq=False):
                     yield self.relay.upstreams.of(fallback)
 
     async def _from_pool(self, upstream: Upstream) -> Reply | None:
-        tried: set[str] = set()
+        tried = self.ask.endpoints_left_out(upstream.model)
         pool = upstream.pool
         while (lease := pool.take(self.loop.time(), tried)) is not None:
             tried.add(lease.endpoint_id)
@@ -194,9 +194,7 @@ class Story(msgspec.Struct, eq=False):
         """Asks the endpoint and waits for its answer to open. The caller closes the attempt."""
         endpoint = outlet.endpoint
         began = perf_counter()
-        body = self.ask.body.rewritten(
-            endpoint.provider_model or upstream.model.provider_model or upstream.model.name, include_usage=asks_usage
-        )
+        body = self.ask.body_for(endpoint, upstream.model, include_usage=asks_usage)
         attempt = Attempt(
             self.loop,
             endpoint.timeouts,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from gateway import openai
-from gateway.errors import FieldNotAllowed
 from gateway.grants.base import Catalogue
+from gateway.grants.companions import Companion, companions, require_common_endpoint
 from gateway.grants.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.relay.ask import Ask, RelayRoute
 from gateway.routes.table import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.server import Answer, Reply, read_body
-from gateway.types import Access
+from gateway.types import Access, Caller
 
 JSON = ("content-type", "application/json")
 
@@ -43,17 +43,11 @@ def relay_handler(relayed: RelayRoute) -> RouteHandler:
         server = hit.state.settings.server
         raw = await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
         body = openai.read_body(raw)
-        refuse_fields(body, hit.state.settings.routing.refuse_fields)
+        body.mentions = openai.allowed_fields(hit.state.settings.routing.refuse_fields).examine(body.fields)
         ask = await ask_for(hit, relayed, body)
         return await hit.state.relay.answer(hit.request, hit.call, ask)
 
     return handler
-
-
-def refuse_fields(body: openai.RequestBody, refused: tuple[str, ...]) -> None:
-    for field in refused:
-        if field in body.fields:
-            raise FieldNotAllowed(f"This gateway does not take the field `{openai.printable(field)}`.", param=field)
 
 
 async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> Ask:
@@ -71,7 +65,22 @@ async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> As
         if plain_name is not None and catalogue.find(plain_name) is access.model:
             moment.remember_access(caller, plain_name, access)
     call.access = access
-    return Ask(relayed, body, caller, access, catalogue)
+    return Ask(relayed, body, caller, access, catalogue, companions_of(relayed, body, caller, access, catalogue))
+
+
+def companions_of(
+    relayed: RelayRoute, body: openai.RequestBody, caller: Caller, access: Access, catalogue: Catalogue
+) -> tuple[Companion, ...]:
+    """The models that the body names elsewhere. Raises ModelNotAccessible where no endpoint serves all of them."""
+    if not body.mentions:
+        return ()
+    found = companions(caller, catalogue, body.mentions)
+    pools = [access.model.endpoints]
+    if relayed.has_fallbacks:
+        fallbacks = (catalogue.by_id(reference) for reference in access.model.fallbacks)
+        pools += [model.endpoints for model in fallbacks if model is not None]
+    require_common_endpoint(found, [endpoint for pool in pools for endpoint in pool])
+    return found
 
 
 def _resolved(hit: Hit, relayed: RelayRoute, body: openai.RequestBody, catalogue: Catalogue) -> Access:

@@ -37,7 +37,7 @@ from gateway.panel import (
 )
 from gateway.relay.ask import Ask, RelayRoute
 from gateway.relay.story import Story
-from gateway.routes.openai import RELAYED, ask_for, refuse_fields
+from gateway.routes.openai import RELAYED, ask_for, companions_of
 from gateway.routes.table import Hit, Route, RouteHandler
 from gateway.server import Answer, Headers, Reply, read_body
 from gateway.types import Access, Limits
@@ -204,11 +204,13 @@ def proxy_handler(relayed: RelayRoute) -> RouteHandler:
 
     async def handler(hit: Hit) -> Reply:
         body = openai.read_body(await body_of(hit))
-        refuse_fields(body, hit.state.settings.routing.refuse_fields)
+        body.mentions = openai.allowed_fields(hit.state.settings.routing.refuse_fields).examine(body.fields)
         catalogue = await hit.state.store.catalogue()
         named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
         hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
-        return await hit.state.relay.answer(hit.request, hit.call, Ask(relayed, body, hit.caller, access, catalogue))
+        others = companions_of(relayed, body, hit.caller, access, catalogue)
+        ask = Ask(relayed, body, hit.caller, access, catalogue, others)
+        return await hit.state.relay.answer(hit.request, hit.call, ask)
 
     return handler
 
