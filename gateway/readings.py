@@ -51,6 +51,8 @@ def _load(state: State) -> Iterator[Reading]:
     yield "gateway_in_flight", len(state.calls)
     yield "gateway_in_flight_limit", state.calls.most
     yield "gateway_draining", state.calls.draining
+    if state.log_stream is not None:
+        yield "gateway_log_lines_lost_total", state.log_stream.lost
 
 
 def _ledger(state: State) -> Iterator[Reading]:

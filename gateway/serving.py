@@ -17,6 +17,7 @@ from gateway.app import apply, make_server, running_state
 from gateway.calls import Calls
 from gateway.config import Settings
 from gateway.handover import Successor
+from gateway.log_stream import LogStream
 from gateway.metrics import Crew
 from gateway.readings import own_samples
 from gateway.reload import Reloader, Watched
@@ -60,12 +61,14 @@ async def serve(
     crew: Path | None = None,
     ready: Ready | None = None,
     upgrade: Upgrade | None = None,
+    log_stream: LogStream | None = None,
 ) -> None:
     """Serves on `sock` until SIGTERM or SIGINT, then drains.
 
     `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `crew`: a directory that the
     workers of one gateway share, where there are several. `ready` is called once with the base URL. On SIGUSR2 a
     successor is started by `upgrade` and takes over when it is ready; without `upgrade` somebody else has seen to that.
+    `log_stream`: what `log` writes to, whose lost lines are counted in /metrics.
     Raises ConfigError where the store cannot be used as it is configured.
     """
     loop = asyncio.get_running_loop()
@@ -78,6 +81,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_stop)
     async with running_state(settings, log) as state:
+        state.log_stream = log_stream
         server = make_server(state)
         async with reloading(state, server, watched), beside_others(state, crew), upgrading(upgrade, replaced, log):
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)

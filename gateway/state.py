@@ -17,6 +17,7 @@ from gateway.grants.base import GrantStore, RecordStore
 from gateway.grants.cached import CachedRecords
 from gateway.ledger import Ledger
 from gateway.limits import Limiter
+from gateway.log_stream import LogStream
 from gateway.metrics import Crew, Tallies
 from gateway.moment import Moment
 from gateway.relay.story import Relay
@@ -45,4 +46,5 @@ class State:
     clock: Callable[[], datetime]
     scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
     crew: Crew | None = None  # None where this process is the only worker
+    log_stream: LogStream | None = None  # what the log is written to, where lines of it may be lost
     reloader: Reloader | None = None  # None where there is no file to reload, as in the demo

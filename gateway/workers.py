@@ -178,7 +178,8 @@ class Supervisor:
         except BaseException as error:
             self._log.exception("worker failed", error=repr(error))
         finally:
-            sys.stderr.flush()
+            if sys.stderr is not None:
+                sys.stderr.flush()
             # Not sys.exit: nothing of the supervisor's stack may run in the child.
             os._exit(code)
 

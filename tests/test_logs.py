@@ -106,3 +106,46 @@ def test_what_libraries_log_becomes_a_line_of_ours() -> None:
     (line,) = out.buffer.getvalue().splitlines()  # type: ignore[attr-defined]
     event = orjson.loads(line)
     assert (event["event"], event["level"], event["logger"]) == ("it broke: badly", "error", "a.library")
+
+
+def test_what_strangers_send_makes_no_long_lines() -> None:
+    """A path, a text of an exception, a list: cut, with their length."""
+    assert in_json(access_line(path="/" + "a" * 9_999))["path"] == "/" + "a" * 999 + "… (10000 characters)"
+    assert in_json(access_line(path="/" + "a" * 999))["path"] == "/" + "a" * 999
+    out = io.TextIOWrapper(io.BytesIO())
+    log = make_logger("json", stream=out)
+    try:
+        raise LookupError("x" * 1_000_000)
+    except LookupError:
+        log.exception("a mistake", text="y" * 6_000, many=["z" * 6_000] * 101, few=("a", 1))
+    event = orjson.loads(out.buffer.getvalue())  # type: ignore[attr-defined]
+    assert event["text"] == "y" * 5_000 + "… (6000 characters)"
+    assert event["many"] == ["z" * 5_000 + "… (6000 characters)"] * 100 + ["… and 1 more"]
+    assert event["few"] == ["a", 1]
+    assert len(event["exception"]) < 21_000
+
+
+def test_the_console_bounds_them_as_well() -> None:
+    out = io.StringIO()
+    log = make_logger("console", stream=out)
+    log.info(access_line(path="/" + "a" * 9_999))  # type: ignore[arg-type]
+    log.info("said", text="\x9b" * 6_000)
+    first, second = out.getvalue().splitlines()
+    assert "a" * 999 + "… (10000 characters)" in first
+    assert "a" * 1_000 not in first
+    assert second.isprintable()
+    assert second.count("x9b") == 5_000
+    assert "… (6000 characters)" in second
+
+
+@pytest.mark.parametrize("odd", ["\x7f", "\x9b31m", "\u2028", "\u202e", "\U000e0041", "\x1b[31m", "\n"])
+def test_json_lines_hold_no_character_that_a_terminal_obeys(odd: str) -> None:
+    """JSON itself escapes those below U+0020 alone; what is read from a line is what was logged."""
+    out = io.TextIOWrapper(io.BytesIO())
+    log = make_logger("json", stream=out)
+    log.warning("é said", text=odd)
+    log.info(access_line(path="/é" + odd))  # type: ignore[arg-type]
+    first, second = out.buffer.getvalue().decode().split("\n")[:-1]  # type: ignore[attr-defined]
+    assert first.isprintable()
+    assert second.isprintable()
+    assert (orjson.loads(first)["text"], orjson.loads(second)["path"]) == (odd, "/é" + odd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -19,8 +20,20 @@ def say_json(value: object) -> None:
 
 
 def complain(text: str) -> None:
-    """On stderr."""
-    sys.stderr.write(_printable(text) + "\n")
+    """On stderr; where nobody takes it, the exit code alone says that something is wrong."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(_printable(text) + "\n")
+            sys.stderr.flush()
+
+
+def hold_standard_files() -> None:
+    """Open /dev/null where a standard file is closed: else a socket or a database gets its number, and our output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def abandon_stdout() -> None:

@@ -9,16 +9,18 @@ from collections.abc import Sequence
 from gateway import __version__
 from gateway.cli import check, explain, keys, serve, usage
 from gateway.cli.arguments import with_example
-from gateway.cli.console import abandon_stdout, complain
+from gateway.cli.console import abandon_stdout, complain, hold_standard_files
 from gateway.errors import ConfigError, GatewayError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
+    hold_standard_files()
     arguments = _parser().parse_args(argv)
     try:
         code = int(arguments.run(arguments))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except ConfigError as error:
         complain(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import logging
 import os
@@ -23,6 +24,7 @@ from gateway.config import Settings, load_settings
 from gateway.demo import run_demo
 from gateway.errors import ConfigError
 from gateway.handover import Predecessor, Successor
+from gateway.log_stream import LogStream
 from gateway.logs import LibraryLogs, LogFormat, make_logger
 from gateway.reload import Watched
 from gateway.service import tell_service_manager
@@ -59,7 +61,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         signal.signal(number, signal.SIG_IGN)
     watched = Watched.now(Path(arguments.config))
     settings = settings_of(arguments)
-    log = _log(arguments)
+    log, log_stream = _log(arguments)
     server = settings.server
     sock = _listen(server.host, server.port, f"`server.port` in {settings.source}", predecessor)
     if sock is None:
@@ -68,7 +70,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         # One process at a time holds the records and the limits' counts. Who connects by then waits in the queue.
         predecessor.say_ready()
         predecessor.wait_for_its_end()
-    serving = _Serving(settings, log, sock, watched, predecessor)
+    serving = _Serving(settings, log, log_stream, sock, watched, predecessor)
     if server.workers == 1:
         serving.run(upgrade=serving.successor)
         return 0
@@ -98,12 +100,14 @@ class _Serving:
         self,
         settings: Settings,
         log: FilteringBoundLogger,
+        log_stream: LogStream,
         sock: socket.socket,
         watched: Watched,
         predecessor: Predecessor | None,
     ) -> None:
         self._settings = settings
         self._log = log
+        self._log_stream = log_stream
         self._sock = sock
         self._watched = watched
         self._predecessor = predecessor
@@ -118,6 +122,7 @@ class _Serving:
             crew=self.crew,
             ready=self._ready,
             upgrade=upgrade,
+            log_stream=self._log_stream,
         )
         uvloop.run(serving)
 
@@ -154,7 +159,8 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     sock = _listen(arguments.host, arguments.port, "--port")
     if sock is None:
         return 1
-    uvloop.run(run_demo(sock, _log(arguments), faults_by_seed=seed))
+    log, _ = _log(arguments)
+    uvloop.run(run_demo(sock, log, faults_by_seed=seed))
     return 0
 
 
@@ -168,13 +174,17 @@ def _listen(host: str, port: int, setting: str, predecessor: Predecessor | None 
         return None
 
 
-def _log(arguments: argparse.Namespace) -> FilteringBoundLogger:
+def _log(arguments: argparse.Namespace) -> tuple[FilteringBoundLogger, LogStream]:
+    """The log, and what it is written to: from here on all that goes to standard error, tracebacks of Python too."""
+    sys.stderr = stream = LogStream.over(sys.stderr)
+    atexit.register(stream.flush)
     chosen: LogFormat = "json" if arguments.log_format == "json" else "console"
-    if arguments.log_format == "auto" and not sys.stderr.isatty():
+    if arguments.log_format == "auto" and not stream.isatty():
         chosen = "json"
-    log = make_logger(chosen, level=logging.getLevelNamesMapping()[arguments.log_level.upper()])
+    level = logging.getLevelNamesMapping()[arguments.log_level.upper()]
+    log = make_logger(chosen, level=level, stream=stream)
     logging.getLogger().handlers = [LibraryLogs(log)]
-    return log
+    return log, stream
 
 
 def _add_logging(command: argparse.ArgumentParser) -> None:

@@ -77,6 +77,11 @@ FAMILIES: dict[str, Family] = {
         Family("gateway_in_flight", "gauge", "Requests in flight."),
         Family("gateway_in_flight_limit", "gauge", "`server.max_in_flight`, of all workers together."),
         Family("gateway_draining", "gauge", "Workers that take no new requests because they are being stopped."),
+        Family(
+            "gateway_log_lines_lost_total",
+            "counter",
+            "Lines of the log that nobody took: its reader was gone or too slow, or there was no space.",
+        ),
         # -- upstreams
         Family(
             "gateway_upstream_attempts_total",
