@@ -2,6 +2,7 @@
 
 from gateway.openai.body import RequestBody, read_body
 from gateway.openai.choosing import Mention, allowed_fields
+from gateway.openai.payload import is_unfinished
 from gateway.openai.shapes import (
     error_body,
     error_event,
@@ -25,6 +26,7 @@ __all__ = [
     "error_event",
     "flat_error_body",
     "is_error_payload",
+    "is_unfinished",
     "is_usage_only",
     "mask",
     "may_bear_usage",

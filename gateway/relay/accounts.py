@@ -62,7 +62,7 @@ class Accounts:
             reservation = await self._limiter.reserve(
                 call.request_id, terms.demands, tokens=wanted.total_tokens, cost=nano / NANO, now=now
             )
-        account = Account(self._ledger, self._limiter, call, reservation)
+        account = Account(self._ledger, self._limiter, call, reservation, route)
         try:
             self._ledger.admit(
                 Admission(
@@ -102,19 +102,26 @@ class Accounts:
 class Account:
     """One request's books. `headers` are the `x-ratelimit-*` as of its admission."""
 
-    def __init__(self, ledger: Ledger, limiter: Limiter, call: Call, reservation: Reservation | None) -> None:
+    def __init__(
+        self, ledger: Ledger, limiter: Limiter, call: Call, reservation: Reservation | None, route: str
+    ) -> None:
         self.headers = reservation.headers() if reservation is not None else []
         self._ledger = ledger
         self._limiter = limiter
         self._call = call
         self._reservation = reservation
+        self._route = route
         self._settled = False
 
     def settle(self, seen: Seen, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
-        """Writes down how the request ended (`call` has status and outcome). Only the first call counts."""
+        """Writes down how the request ended (`call` has status and outcome). Only the first call counts.
+
+        It counts where an upstream gave an answer, and where its client left after an upstream had been asked.
+        """
         if self._settled:
             return
         self._settled = True
+        counts = seen.counts or self._was_left(seen)
         usage, source = self._usage(seen, fields, body_size)
         nano = _cost_nano(served.price if served is not None else None, usage.prompt_tokens, usage.completion_tokens)
         call, now = self._call, perf_counter()
@@ -136,10 +143,10 @@ class Account:
                 first_byte_ms=_milliseconds(call.began, call.first_byte),
                 duration_ms=_milliseconds(call.began, now),
                 attempts=call.attempts,
-                answered=seen.counts,
+                answered=counts,
             )
         )
-        if seen.counts and self._reservation is not None:
+        if counts and self._reservation is not None:
             self._limiter.settle(self._reservation, tokens=usage.total_tokens, cost=nano / NANO, now=time.time())
         else:
             self.give_back()
@@ -150,12 +157,31 @@ class Account:
             self._limiter.cancel(self._reservation, now=time.time())
 
     def _usage(self, seen: Seen, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
-        if seen.usage is not None:
+        was_left, goes_on = self._was_left(seen), self._goes_on(seen, fields)
+        # A report of nothing, made before the end, says nothing of what was used then.
+        if seen.usage is not None and not (seen.usage.total_tokens == 0 and (was_left or goes_on)):
             return seen.usage, "reported"
-        if not seen.text_bytes:
+        if goes_on:
+            estimate = reserved_usage(fields, body_size, self._route)
+        elif was_left or seen.text_bytes:
+            estimate = estimated_usage(prompt_tokens(fields, body_size), seen.text_bytes)
+        else:
             return NOTHING_USED, "none"
-        estimate = estimated_usage(prompt_tokens(fields, body_size), seen.text_bytes)
         return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
+
+    def _was_left(self, seen: Seen) -> bool:
+        """Whether the client ended it after an upstream had got it: at least the prompt was used."""
+        return seen.asked and self._call.outcome == "cancelled"
+
+    def _goes_on(self, seen: Seen, fields: Mapping[str, Any]) -> bool:
+        """Whether the upstream works on when nobody listens: then all that was reserved may yet be used."""
+        if seen.unfinished:
+            return True
+        if self._route != "responses" or fields.get("background") in (None, False):
+            return False
+        if self._call.outcome == "cancelled":
+            return seen.asked
+        return self._call.streamed and seen.counts and self._call.status < 300
 
 
 def _organisation(access: Access, caller: Caller) -> Id | None:

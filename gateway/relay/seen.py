@@ -8,7 +8,7 @@ import zlib
 
 import msgspec
 
-from gateway.openai import Usage, may_bear_usage, usage_of
+from gateway.openai import Usage, is_unfinished, may_bear_usage, usage_of
 from gateway.sse import EventFramer, event_data
 
 # Of an answer that came compressed although we asked for none of it, this much is unpacked to look for its usage.
@@ -25,7 +25,9 @@ class Seen(msgspec.Struct, eq=False):
     have beyond it is text, and each has at least one token.
     """
 
+    asked: bool = False  # some upstream has been sent the request
     answered: bool = False  # some upstream gave an answer, be it a refusal
+    unfinished: bool = False  # the answer says that the work is yet to be done
     usage: Usage | None = None
     _events: int = 0
     _bytes: int = 0
@@ -48,6 +50,7 @@ class Seen(msgspec.Struct, eq=False):
         """A whole answer: its usage is read, or else its size is taken down."""
         readable = unpacked(body, encoding) if encoding else body
         self.usage = usage_of(readable) if readable[:1] == b"{" else None
+        self.unfinished = (self.usage is None or self.usage.total_tokens == 0) and is_unfinished(readable)
         if self.usage is None and is_text:
             self._events, self._bytes, self._shortest = 1, len(readable), 0
 

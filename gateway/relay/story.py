@@ -211,14 +211,22 @@ class Story(msgspec.Struct, eq=False):
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
             )
+            self.responder.seen.asked = True
             return attempt, await attempt.opened(exchange)
         except TransportError as error:
             return attempt, error
         except BaseException:
+            self._note_part(attempt)
             attempt.close()
             raise
         finally:
             self.call.upstream_seconds += perf_counter() - began
+
+    def _note_part(self, attempt: Attempt) -> None:
+        """What has come of a plain answer when its client leaves counts by its text."""
+        is_answer = attempt.shape is None and 200 <= attempt.status < 300
+        if is_answer and self.ask.route.is_text and not self.wants_stream and attempt.body:
+            self.responder.seen.whole(attempt.body, encoding=attempt.head.encoding, is_text=True)
 
     async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> Reply | None:
         """What an answer of the upstream means: an answer to the client, or a failed attempt."""

@@ -20,7 +20,6 @@ from kit import (
     Received,
     Reply,
     Stage,
-    Wire,
     answer,
     ask,
     assert_error,
@@ -350,21 +349,6 @@ async def test_a_failing_upstream_gives_everything_back(limited: Stage, way: str
     assert reply.error()["code"] == code
     replies = [await limited.post(ask("open"), key=key) for _ in range(2)]
     assert [reply.status for reply in replies] == [200, 429]
-
-
-async def test_a_client_that_leaves_before_any_answer_gets_it_back(limited: Stage) -> None:
-    """No upstream had answered: neither the request nor its tokens count."""
-    user, asked = fresh_user(), limited.upstream.endpoint("three")
-    before = len(asked.requests)
-    asked.replies(raw(asyncio.Event()))
-    async with Wire.open(limited.port) as wire:
-        await wire.send(
-            request_bytes("POST", "/v1/chat/completions", ask("three"), key=KEYS["panel"], headers=acting_for(user))
-        )
-        request = await asked.request(before + 1)
-        wire.reset()
-        await request.until_closed()
-    assert told(await post(limited, user, ask("three")), REQUESTS)[1] == 2
 
 
 async def test_a_refusal_of_the_upstreams_counts(limited: Stage) -> None:

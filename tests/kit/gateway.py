@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,9 @@ class GatewayProcess:
                 assert not self._reading.done(), f"the gateway ended: {self.output()}"
                 await self._line.wait()
 
-    async def get(self, target: str, *, key: str | None = None) -> Reply:
+    async def get(self, target: str, *, key: str | None = None, headers: Iterable[tuple[str, str]] = ()) -> Reply:
         async with Wire.open(self.port) as wire:
-            await wire.send(request_bytes("GET", target, key=key, headers=[("connection", "close")]))
+            await wire.send(request_bytes("GET", target, key=key, headers=[("connection", "close"), *headers]))
             return await wire.reply()
 
     def signal(self, number: signal.Signals) -> None:
