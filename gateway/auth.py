@@ -82,7 +82,7 @@ class Authenticator:
             raise _invalid()
         # Before anything is looked up for somebody who may not have it.
         self._check(key, scope, acts=acted_for is not None)
-        return await self._caller(key, key.user if acted_for is None else acted_for)
+        return await self._caller(key, key.user if acted_for is None else self._store.user_id(acted_for))
 
     def _check(self, key: ApiKey, scope: Scope | None, *, acts: bool) -> None:
         if not is_valid(key, self._clock()):

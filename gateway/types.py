@@ -7,6 +7,7 @@ lead back to them.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Literal
 
@@ -19,12 +20,20 @@ AuthHeader = Literal["authorization", "api-key", "x-api-key"]
 Source = Literal["user", "organisation", "plan", "global"]
 Scope = Literal["ai:use", "ai:manage", "usage:read", "act:as"]
 
+# What every database and JSON reader takes as a number; longer ones are texts.
+_CANONICAL_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+
 SCOPES: tuple[Scope, ...] = ("ai:use", "ai:manage", "usage:read", "act:as")
 
 
 def id_text(value: Id) -> str:
     """The form in which ids are compared and used as dictionary keys."""
     return value if isinstance(value, str) else str(value)
+
+
+def id_from_text(text: str) -> Id:
+    """The id that a text without a type (a path's, a header's) stands for: a number where it is written as one."""
+    return int(text) if _CANONICAL_NUMBER.fullmatch(text) else text
 
 
 class Secret:

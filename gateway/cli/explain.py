@@ -22,7 +22,7 @@ from gateway.grants.base import RecordStore, hash_of_key
 from gateway.grants.cached import CachedRecords
 from gateway.limits import Demand, MemoryLimiter, Totals
 from gateway.pool import Pool
-from gateway.registry.desk import as_id, stored
+from gateway.registry.desk import stored
 from gateway.registry.errors import RecordNotFound
 from gateway.types import ApiKey, Model, id_text
 
@@ -82,7 +82,7 @@ async def _explanation(arguments: argparse.Namespace, settings: Settings, record
         lambda: datetime.now(UTC),
     )
     if arguments.key is None:
-        return await explainer.explain(user_id=as_id(arguments.user), key=None, asked=arguments.model)
+        return await explainer.explain(user_id=explainer.store.user_id(arguments.user), key=None, asked=arguments.model)
     key = await _key(arguments.key, settings, records)
     return await explainer.explain(user_id=key.user, key=key, asked=arguments.model)
 

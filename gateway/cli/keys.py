@@ -34,10 +34,10 @@ from gateway.grants.base import RecordStore, hash_of_key
 from gateway.grants.cached import CachedRecords
 from gateway.registry import keys
 from gateway.registry.bodies import KeyBody
-from gateway.registry.desk import Actor, Desk, as_id
+from gateway.registry.desk import Actor, Desk
 from gateway.registry.errors import RecordNotFound
 from gateway.registry.shown import KeyMade, KeyShown
-from gateway.types import SCOPES, id_text
+from gateway.types import SCOPES, id_from_text, id_text
 
 _KEYS_AT_A_TIME = 500
 
@@ -93,7 +93,7 @@ def _run_new(arguments: argparse.Namespace) -> int:
 def _run_new_in_store(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     body = KeyBody(
-        user=as_id(arguments.user),
+        user=id_from_text(arguments.user),
         scopes=tuple(arguments.scope or ["ai:use"]),
         expires=None if arguments.expires is None else arguments.expires.isoformat(),
     )

@@ -8,7 +8,6 @@ forgiven: fields that are not known are passed over, and an `id` that is missing
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -40,13 +39,12 @@ from gateway.config.shapes import (
 )
 from gateway.config.values import Reader
 from gateway.config.walk import Walk
-from gateway.types import ApiKey, Id, Limits, Model, Organisation, Plan, User, id_text
+from gateway.types import ApiKey, Id, Limits, Model, Organisation, Plan, User, id_from_text, id_text
 
 RecordKind = Literal["model", "user", "org", "plan", "key"]
 
 LONGEST_DOCUMENT_BYTES = 1 << 20
 
-_CANONICAL_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 _MARK = Mark("document", 0, 0, 0, None, 0)
 _LARGEST_WHOLE_FLOAT = 2**53
 # How panels' languages write a truth. Of the rest nobody can tell what was meant: it never opens anything.
@@ -144,7 +142,7 @@ def _named(kind: RecordKind, record_id: str, fields: dict[str, Any], ignored: li
         return fields
     if given is not None:
         ignored.append("id (another than that of the document's key)")
-    return fields | {"id": int(record_id) if _CANONICAL_NUMBER.fullmatch(record_id) else record_id}
+    return fields | {"id": id_from_text(record_id)}
 
 
 def _switched(kind: RecordKind, fields: dict[str, Any], ignored: list[str]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ while the gateway runs: JSON in the shapes of gateway.yaml, by kind and id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
@@ -89,6 +89,9 @@ class GrantStore(Protocol):
 
     async def user(self, user_id: Id) -> User:
         """The user; one that is not listed has the lowest tier and no grants."""
+
+    def user_id(self, text: str) -> Id:
+        """The id that a path's or header's text stands for, in the type that the user is known by from the file."""
 
     async def organisation(self, organisation_id: str) -> Organisation | None: ...
 
@@ -229,19 +232,35 @@ async def page(store: RecordStore, kind: Kind, *, after: str | None = None, most
 
 async def hash_of_key(store: RecordStore, key_id: str) -> str | None:
     """The SHA-256 under which the run-time key with this `id` is filed, None where there is none. Reads every key."""
+    async for sha256, fields in _key_fields(store):
+        given = fields.get("id")
+        if (sha256 if given is None else str(given)) == key_id:
+            return sha256
+    return None
+
+
+async def user_of_any_key(store: RecordStore, user_id: str) -> Id | None:
+    """The id of a user whom a run-time key mentions, as it is written there. Reads every key."""
+    async for _, fields in _key_fields(store):
+        user = fields.get("user")
+        if isinstance(user, int | str) and not isinstance(user, bool) and id_text(user) == user_id:
+            return user
+    return None
+
+
+async def _key_fields(store: RecordStore) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """The SHA-256 and the fields of each run-time key; none of one that cannot be read."""
     hashes = await store.ids("key")
     for start in range(0, len(hashes), _DOCUMENTS_AT_A_TIME):
         part = hashes[start : start + _DOCUMENTS_AT_A_TIME]
         for sha256, document in zip(part, await store.get_many("key", part), strict=True):
-            if document is not None and _key_id(sha256, document) == key_id:
-                return sha256
-    return None
+            if document is not None:
+                yield sha256, _fields(document)
 
 
-def _key_id(sha256: str, document: bytes) -> str:
+def _fields(document: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(document)
     except orjson.JSONDecodeError:
-        return sha256
-    given = fields.get("id") if isinstance(fields, dict) else None
-    return sha256 if given is None else str(given)
+        return {}
+    return fields if isinstance(fields, dict) else {}

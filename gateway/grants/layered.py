@@ -14,7 +14,7 @@ from gateway.grants.base import Catalogue
 from gateway.grants.cached import CachedRecords, Known, Slot
 from gateway.grants.models import NOT_KNOWN, ModelLayer
 from gateway.grants.yaml import YamlStore
-from gateway.types import ApiKey, Grant, Id, Model, Organisation, Plan, User, id_text
+from gateway.types import ApiKey, Grant, Id, Model, Organisation, Plan, User, id_from_text, id_text
 
 _Owner = TypeVar("_Owner", User, Organisation, Plan)
 
@@ -57,6 +57,11 @@ class LayeredStore:
             known.warmed = known.asked
             await self._records.warm(_memberships(user))
         return user
+
+    def user_id(self, text: str) -> Id:
+        """Of one whom the file does not mention, as records have it: a number where it is written as one."""
+        known = self._yaml.known_user_id(text)
+        return id_from_text(text) if known is None else known
 
     async def organisation(self, organisation_id: str) -> Organisation | None:
         listed = await self._yaml.organisation(organisation_id)

@@ -27,6 +27,8 @@ class YamlStore:
         self._plans = {id_text(record.id): record for record in plans}
         self._users = {id_text(record.id): record for record in users}
         self._keys = {record.sha256: record for record in keys}
+        self._user_ids = {id_text(key.user): key.user for key in self._keys.values()}
+        self._user_ids |= {text: user.id for text, user in self._users.items()}
         self._features = dict(features or {})
         self._lowest_tier = lowest_tier
 
@@ -42,6 +44,14 @@ class YamlStore:
 
     async def user(self, user_id: Id) -> User:
         return self.listed_user(user_id) or User(id=user_id, tier=self._lowest_tier)
+
+    def user_id(self, text: str) -> Id:
+        known = self.known_user_id(text)
+        return text if known is None else known
+
+    def known_user_id(self, text: str) -> Id | None:
+        """That of a user who is listed or whom a key mentions."""
+        return self._user_ids.get(text)
 
     def listed_user(self, user_id: Id) -> User | None:
         """The user where the file lists them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,12 +17,13 @@ from gateway.errors import InvalidRequest, StoreUnavailable
 from gateway.grants.base import Catalogue, GrantStore, RecordStore
 from gateway.registry.errors import DefinedInFile
 from gateway.registry.shown import AuditEntry, utc_text
-from gateway.types import Id, id_text
+from gateway.types import Id, id_from_text, id_text
 
 Action = Literal["create", "replace", "update", "delete"]
 Kind = Literal["model", "user", "organisation", "plan", "link", "key", "feature", "cooldown"]
 
-_CANONICAL_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
+# Far beyond what is real, and little enough for every column, log line and message.
+MOST_ID_BYTES = 1024
 
 
 class Actor(NamedTuple):
@@ -102,15 +102,23 @@ def _plain(struct: msgspec.Struct | None) -> dict[str, object] | None:
 
 
 def as_id(text: str) -> Id:
-    """The id that a path's text stands for: a number where it is written as one."""
-    return int(text) if _CANONICAL_NUMBER.fullmatch(text) else text
+    """The id that a path's text stands for. Raises InvalidRequest for one that nothing may have."""
+    refuse_long_id(text)
+    return id_from_text(text)
+
+
+def refuse_long_id(text: str, name: str = "id") -> None:
+    """Raises InvalidRequest for an id that is longer than anything may have."""
+    if len(text) > MOST_ID_BYTES or len(text.encode("utf-8", "replace")) > MOST_ID_BYTES:
+        raise InvalidRequest(f"{name}: must be of at most {MOST_ID_BYTES:,} bytes")
 
 
 def id_for(path_text: str, given: Id | msgspec.UnsetType, known: Id | None) -> Id:
     """The id of a record that is put at a path, in the type that the body gives it, else in that of the `known` one.
 
-    Raises InvalidRequest where the body gives another id.
+    Raises InvalidRequest where the body gives another id, or one that is too long.
     """
+    refuse_long_id(path_text)
     if isinstance(given, msgspec.UnsetType):
         return known if known is not None and id_text(known) == path_text else as_id(path_text)
     if id_text(given) != path_text:

@@ -12,7 +12,7 @@ from gateway.auth import key_sha256
 from gateway.errors import InsufficientScope
 from gateway.grants.base import hash_of_key, page
 from gateway.registry.bodies import KeyBody
-from gateway.registry.desk import Desk, as_id, checked, encoded, stored
+from gateway.registry.desk import Desk, as_id, checked, encoded, refuse_long_id, stored
 from gateway.registry.errors import AlreadyThere, RecordNotFound
 from gateway.registry.shown import KeyMade, KeyShown, key_shown
 from gateway.types import ApiKey, Id, id_text
@@ -37,6 +37,8 @@ async def mint(desk: Desk, body: KeyBody, own_scopes: Iterable[str]) -> KeyMade:
             raise InsufficientScope(f"This key cannot give the scope `{scope}`, which it does not have itself.")
     made = f"key-{secrets.token_hex(6)}" if isinstance(body.id, msgspec.UnsetType) else body.id
     desk.refuse_if_in_file("key", made)
+    refuse_long_id(id_text(made))
+    refuse_long_id(id_text(body.user), "user")
     text = f"sk-ecli-{secrets.token_urlsafe(32)}"
     document: dict[str, Any] = msgspec.to_builtins(body) | {"id": made, "scopes": body.scopes}
     key = checked_key(key_sha256(text), document)
@@ -57,7 +59,7 @@ async def revoke(desk: Desk, key_id: str) -> None:
     while sha256 is not None:  # a panel may have given an id twice: none of them goes on working
         key = stored("key", sha256, await desk.records.delete("key", sha256))
         before = key_shown(key, "store") if isinstance(key, ApiKey) else None
-        await desk.written_down("delete", "key", as_id(key_id), before=before, after=None)
+        await desk.written_down("delete", "key", before.id if before else as_id(key_id), before=before, after=None)
         sha256 = await hash_of_key(desk.records, key_id)
 
 

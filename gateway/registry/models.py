@@ -11,7 +11,7 @@ import msgspec
 from gateway.grants.base import Catalogue
 from gateway.registry.bodies import ModelBody
 from gateway.registry.credentials import endpoint_documents, one_of, refuse_private
-from gateway.registry.desk import Desk, as_id, checked, encoded, id_for, stored
+from gateway.registry.desk import Desk, as_id, checked, encoded, id_for, refuse_long_id, stored
 from gateway.registry.errors import AlreadyThere, RecordNotFound
 from gateway.registry.shown import ModelShown, model_shown
 from gateway.types import Endpoint, Id, Model, id_text
@@ -32,6 +32,7 @@ async def create(desk: Desk, body: ModelBody) -> ModelShown:
     """A new model, with an id of its own making where none is given (text that no deleted model has had)."""
     made = f"model-{secrets.token_hex(6)}" if isinstance(body.id, msgspec.UnsetType) else body.id
     desk.refuse_if_in_file("model", made)
+    refuse_long_id(id_text(made))
     document = _document(made, body, ())
     model = _model(made, document)
     _refuse_taken_names(await desk.catalogue(), model)
@@ -75,7 +76,8 @@ async def delete(desk: Desk, model_id: str) -> None:
     before = await desk.records.delete("model", model_id)
     if before is None:
         raise _not_found(model_id)
-    await desk.written_down("delete", "model", as_id(model_id), before=_stored(model_id, before), after=None)
+    gone = _stored(model_id, before)
+    await desk.written_down("delete", "model", gone.id if gone else as_id(model_id), before=gone, after=None)
 
 
 def known_model(catalogue: Catalogue, model_id: str) -> Model:

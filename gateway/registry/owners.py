@@ -13,7 +13,7 @@ import msgspec
 from gateway.config import grant_id
 from gateway.config.documents import Linked, RecordKind, fields_in
 from gateway.errors import InvalidRequest
-from gateway.grants.base import Catalogue, page
+from gateway.grants.base import Catalogue, page, user_of_any_key
 from gateway.registry.bodies import GrantBody, LimitsBody, OwnerBody, UserBody
 from gateway.registry.desk import Desk, as_id, checked, encoded, id_for, stored
 from gateway.registry.errors import RecordNotFound
@@ -49,9 +49,11 @@ async def listed(desk: Desk, of: OwnerKind, after: str | None, most: int) -> tup
 
 
 async def shown(desk: Desk, of: OwnerKind, owner_id: str) -> OwnerShown:
-    """Raises RecordNotFound. A user who is in neither has the lowest tier and no grants, but is no record."""
+    """Raises RecordNotFound. A user of whom there is no more than a key has the lowest tier and no grants."""
     catalogue = await desk.catalogue()
     view = _view(desk, of, catalogue, owner_id, await desk.records.get(of.kind, owner_id))
+    if view is None and of is USER:
+        view = await _of_a_key(desk, owner_id)
     if view is None:
         raise _not_found(of, owner_id)
     return view
@@ -62,7 +64,7 @@ async def put(desk: Desk, of: OwnerKind, path_id: str, body: OwnerBody) -> tuple
     desk.refuse_if_in_file(of.word, path_id)
     catalogue = await desk.catalogue()
     known = stored(of.kind, path_id, await desk.records.get(of.kind, path_id))
-    owner_id = id_for(path_id, body.id, known.owner.id if isinstance(known, Linked) else None)
+    owner_id = id_for(path_id, body.id, known.owner.id if isinstance(known, Linked) else _mentioned(desk, of, path_id))
     document = _document(desk, of, owner_id, body, catalogue)
     checked(of.kind, owner_id, document)
     replaced: list[bytes | None] = []
@@ -89,7 +91,7 @@ async def delete(desk: Desk, of: OwnerKind, owner_id: str) -> None:
     if document is None:
         raise _not_found(of, owner_id)
     before = _view(desk, of, await desk.store.catalogue(), owner_id, document)
-    await desk.written_down("delete", of.word, as_id(owner_id), before=before, after=None)
+    await desk.written_down("delete", of.word, before.id if before else as_id(owner_id), before=before, after=None)
 
 
 def owner_in_file(desk: Desk, of: OwnerKind, owner_id: str) -> Owner | None:
@@ -112,6 +114,29 @@ def link_id(of: OwnerKind, owner: Id, link: Mapping[str, Any], catalogue: Catalo
         return given
     model = catalogue.find(link["model"])
     return grant_id(of.word, owner, id_text(model.id) if model is not None else id_text(link["model"]))
+
+
+def owner_id_of(desk: Desk, of: OwnerKind, path_id: str) -> Id:
+    """The id that a path names, in the type that the file knows it by. Raises InvalidRequest."""
+    known = owner_in_file(desk, of, path_id)
+    if known is not None:
+        return known.id
+    return as_id(path_id) if (mentioned := _mentioned(desk, of, path_id)) is None else mentioned
+
+
+def _mentioned(desk: Desk, of: OwnerKind, path_id: str) -> Id | None:
+    """The id in the type in which a key of the file mentions it."""
+    return next((key.user for key in desk.file.keys if id_text(key.user) == path_id), None) if of is USER else None
+
+
+async def _of_a_key(desk: Desk, user_id: str) -> UserShown | None:
+    listed = _mentioned(desk, USER, user_id)
+    mentioned = listed if listed is not None else await user_of_any_key(desk.records, user_id)
+    if mentioned is None:
+        return None
+    source: Literal["file", "store"] = "store" if listed is None else "file"
+    tier = desk.file.tiers[0]
+    return UserShown(id=mentioned, name=None, grants=[], source=source, tier=tier, organisations=[], plans=[])
 
 
 def _not_found(of: OwnerKind, owner_id: str) -> RecordNotFound:

@@ -9,9 +9,10 @@ import msgspec
 
 from gateway.errors import InsufficientScope, InvalidRequest, StoreUnavailable
 from gateway.ledger import Group, QueryFailed, Usage, UsageRecord
+from gateway.registry.desk import refuse_long_id
 from gateway.routes.table import Hit, Route, RouteHandler
 from gateway.server import Answer, EventStream, Reply
-from gateway.types import Caller, Id, id_text
+from gateway.types import Caller, Id, id_from_text, id_text
 from gateway.usage import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_asked
 
 JSON = ("content-type", "application/json")
@@ -40,15 +41,18 @@ async def user_in_path(hit: Hit) -> Subject:
     if id_text(caller.user.id) == wanted:
         return await the_caller(hit)
     _check_reads_anyones(caller)
-    return Subject(user=(await hit.state.store.user(wanted)).id)
+    refuse_long_id(wanted)
+    store = hit.state.store
+    return Subject(user=(await store.user(store.user_id(wanted))).id)
 
 
 async def organisation_in_path(hit: Hit) -> Subject:
     """With `usage:read` alone: being a member is not enough to see what the others use."""
     _check_reads_anyones(hit.caller)
     wanted = hit.params["id"]
+    refuse_long_id(wanted)
     known = await hit.state.store.organisation(wanted)
-    return Subject(organisation=wanted if known is None else known.id)
+    return Subject(organisation=id_from_text(wanted) if known is None else known.id)
 
 
 async def the_caller(hit: Hit) -> Subject:

@@ -23,7 +23,7 @@ from gateway.grants.embedded import EmbeddedStore
 from gateway.grants.layered import LayeredStore
 from gateway.grants.resolve import Named, access_to, accessible, resolve
 from gateway.grants.yaml import YamlStore
-from gateway.types import Caller, Limits, User, id_text
+from gateway.types import ApiKey, Caller, Limits, User, id_text
 
 TIERS = ("free", "paid", "enterprise")
 SECTIONS: dict[Kind, str] = {"model": "models", "user": "users", "org": "organisations", "plan": "plans", "key": "keys"}
@@ -327,3 +327,12 @@ async def test_no_credential_of_a_run_time_model_shows(join: Join, log: Log) -> 
     assert five.endpoints[0].api_key is not None
     assert five.endpoints[0].api_key.reveal() == SECRET
     assert SECRET not in repr(five) + repr(store) + repr(await store._records.models()) + log.text
+
+
+async def test_a_text_stands_for_the_id_that_the_file_has(clock: Clock, moody: MoodyStore, log: Log) -> None:
+    """Paths and headers have no types: a user, or one of whom the file has no more than a key, gives it its own."""
+    keys = [ApiKey(id="a", user=7, sha256="1" * 64), ApiKey(id="b", user="8", sha256="2" * 64)]
+    yaml = YamlStore(users=[User(id="9", tier="free"), User(id=10, tier="free")], keys=keys)
+    store = LayeredStore(yaml, CachedRecords(moody, log.logger, clock=clock), tiers=("free",))
+    asked = ("7", "8", "9", "10", "11", "007", "-0", "ada", "9" * 5000)
+    assert [store.user_id(each) for each in asked] == [7, "8", "9", 10, 11, "007", "-0", "ada", "9" * 5000]

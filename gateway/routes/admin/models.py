@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from gateway.registry import links, models
 from gateway.registry.bodies import ModelBody, OrganisationLink, PlanLink, UserLink
-from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind
+from gateway.registry.desk import refuse_long_id
+from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind, owner_id_of
 from gateway.registry.shown import LinkMade, ModelShown
 from gateway.routes.admin.typed import answer, desk, done, manage, read
 from gateway.routes.table import Hit, Route, RouteHandler
 from gateway.server import Reply
+from gateway.types import Id, id_text
 
 
 async def list_models(hit: Hit) -> Reply:
@@ -55,7 +57,9 @@ def link_handler(by: LinkField) -> RouteHandler:
     async def link(hit: Hit) -> Reply:
         at, body = desk(hit), await read(hit, by.body)
         model = models.known_model(await at.catalogue(), hit.params["id"])
-        made, is_new = await links.link(at, by.of, getattr(body, by.field), model, body.limits)
+        owner: Id = getattr(body, by.field)
+        refuse_long_id(id_text(owner), by.field)
+        made, is_new = await links.link(at, by.of, owner, model, body.limits)
         return answer(LinkMade(True, made), 201 if is_new else 200)
 
     return link
@@ -65,7 +69,7 @@ def unlink_handler(of: OwnerKind) -> RouteHandler:
     async def unlink(hit: Hit) -> Reply:
         at = desk(hit)
         model = models.known_model(await at.catalogue(), hit.params["id"])
-        await links.unlink(at, of, hit.params["owner"], model=model)
+        await links.unlink(at, of, owner_id_of(at, of, hit.params["owner"]), model=model)
         return done()
 
     return unlink

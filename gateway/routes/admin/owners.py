@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from gateway.registry import links, owners
 from gateway.registry.bodies import LinkChange, OwnerBody, UserBody
-from gateway.registry.desk import as_id
+from gateway.registry.desk import Desk
 from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind
 from gateway.registry.shown import LinkMade, OwnerShown, UserShown
 from gateway.routes.admin.typed import answer, desk, done, manage, page, paging, read
 from gateway.routes.table import Hit, Route
 from gateway.server import Reply
+from gateway.types import Id
 
 NEW = "new"
 
@@ -40,7 +41,7 @@ class Owners:
 
     async def change_link(self, hit: Hit) -> Reply:
         at, body = desk(hit), await read(hit, LinkChange)
-        changed = await links.update(at, self._of, as_id(hit.params["id"]), hit.params["link"], body)
+        changed = await links.update(at, self._of, self._owner(at, hit), hit.params["link"], body)
         return answer(LinkMade(True, changed))
 
     async def post_link(self, hit: Hit) -> Reply:
@@ -49,12 +50,16 @@ class Owners:
             return await self.change_link(hit)
         at, body = desk(hit), await read(hit, LinkChange)
         model = links.required_model(await at.catalogue(), body)
-        made, is_new = await links.link(at, self._of, as_id(hit.params["id"]), model, body.limits)
+        made, is_new = await links.link(at, self._of, self._owner(at, hit), model, body.limits)
         return answer(LinkMade(True, made), 201 if is_new else 200)
 
     async def delete_link(self, hit: Hit) -> Reply:
-        await links.unlink(desk(hit), self._of, as_id(hit.params["id"]), wanted=hit.params["link"])
+        at = desk(hit)
+        await links.unlink(at, self._of, self._owner(at, hit), wanted=hit.params["link"])
         return done()
+
+    def _owner(self, at: Desk, hit: Hit) -> Id:
+        return owners.owner_id_of(at, self._of, hit.params["id"])
 
     def rows(self) -> list[Route]:
         word, one = self._of.word, f"{self._plural}/{{id}}"

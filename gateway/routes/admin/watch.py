@@ -8,7 +8,7 @@ from gateway.errors import InvalidRequest
 from gateway.explain import Explainer, Explanation
 from gateway.pool import Pool
 from gateway.registry import keys, watch
-from gateway.registry.desk import as_id
+from gateway.registry.desk import refuse_long_id
 from gateway.registry.shown import AuditEntry
 from gateway.registry.watch import CooldownTold, EndpointWatched
 from gateway.routes.admin.typed import answer, desk, done, limit, manage
@@ -51,8 +51,10 @@ async def explain(hit: Hit) -> Reply:
     explainer = Explainer(
         state.settings, state.store, state.limiter, _pool_of(hit), asyncio.get_running_loop().time, state.clock
     )
+    refuse_long_id(key_id or user_id or "", "key" if key_id is not None else "user")
+    refuse_long_id(query.get("model") or "", "model")
     key = await keys.any_key(desk(hit), key_id) if key_id is not None else None
-    owner = key.user if key is not None else as_id(user_id or "")
+    owner = key.user if key is not None else state.store.user_id(user_id or "")
     return answer(await explainer.explain(user_id=owner, key=key, asked=query.get("model")))
 
 
