@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from multidict import istr
+from multidict import MultiMapping, istr
 
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey, StoreUnavailable
 from gateway.grants.base import GrantStore
@@ -15,32 +15,52 @@ from gateway.moment import Moment
 from gateway.types import ApiKey, Caller, Id, Scope, id_text
 
 _SCHEMES = ("bearer", "apikey")
-# Quick to look up in aiohttp's headers.
-_AUTHORIZATION, _X_API_KEY, _ACTED_FOR = istr("authorization"), istr("x-api-key"), istr("x-gateway-user")
+# Quick to look up in aiohttp's headers. The first that holds a key counts.
+_AUTHORIZATION, _X_API_KEY, _API_KEY = istr("authorization"), istr("x-api-key"), istr("api-key")
+_ACTED_FOR = istr("x-gateway-user")
 # Longer than any key that is made anywhere: nobody makes us hash megabytes.
 _LONGEST_KEY = 4096
+_LONGEST_USER_BYTES = 256
 
 
 class Shown(NamedTuple):
-    """What a request's headers show of its caller."""
+    """What a request's headers show of its caller. `faults`: what is wrong with the credentials, and with the user."""
 
-    authorization: str | None
-    x_api_key: str | None
+    presented: str | None
     acted_for: str | None  # a user's id: `x-gateway-user`
+    faults: tuple[str | None, str | None] = (None, None)
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> Shown:
-        return cls(headers.get(_AUTHORIZATION), headers.get(_X_API_KEY), headers.get(_ACTED_FOR))
+    def of(cls, headers: MultiMapping[str]) -> Shown:
+        authorization = headers.getall(_AUTHORIZATION, ())
+        x_api_key, api_key = headers.getall(_X_API_KEY, ()), headers.getall(_API_KEY, ())
+        acted_for = headers.getall(_ACTED_FOR, ())
+        faults = (
+            _fault("authorization", authorization, _LONGEST_KEY)
+            or _fault("x-api-key", x_api_key, _LONGEST_KEY)
+            or _fault("api-key", api_key, _LONGEST_KEY),
+            _fault("x-gateway-user", acted_for, _LONGEST_USER_BYTES),
+        )
+        presented = _with_scheme(authorization) or next((value.strip() for value in (*x_api_key, *api_key)), None)
+        return cls(presented, acted_for[0] if acted_for else None, faults)
 
     def key(self) -> str:
-        """The key in `Authorization: Bearer KEY` or `ApiKey KEY`, or in `x-api-key: KEY`. Raises MissingKey."""
-        scheme, _, credential = (self.authorization or "").partition(" ")
-        if scheme.lower() in _SCHEMES and credential.strip():
-            return credential.strip()
-        key = (self.x_api_key or "").strip()
-        if key:
-            return key
-        raise MissingKey("No API key was given. Send it as `Authorization: Bearer KEY`.")
+        """The key in `Authorization: Bearer KEY` or `ApiKey KEY`, else in `x-api-key: KEY`, else in `api-key: KEY`.
+
+        Raises MissingKey, or InvalidRequest where a credential's header is empty, too long or there twice.
+        """
+        if self.faults[0] is not None:
+            raise InvalidRequest(self.faults[0])
+        if not self.presented:
+            raise MissingKey("No API key was given. Send it as `Authorization: Bearer KEY`.")
+        return self.presented
+
+    def check_user(self) -> None:
+        """Raises InvalidRequest for an `x-gateway-user` that can be nobody's id: empty, too long, twice or no text."""
+        if self.faults[1] is not None:
+            raise InvalidRequest(self.faults[1])
+        if self.acted_for is not None and not self.acted_for.isprintable():
+            raise InvalidRequest("The header `x-gateway-user` is not printable text in UTF-8.")
 
     def __repr__(self) -> str:
         return f"<Shown for {self.acted_for!r}>" if self.acted_for is not None else "<Shown>"
@@ -71,15 +91,15 @@ class Authenticator:
         """The caller, who has `scope`. Raises MissingKey, InvalidKey, InvalidRequest or InsufficientScope."""
         # This moment's: what is looked up now must not be taken for news by the next.
         remembered = self._moment.callers if self._moment is not None else {}
-        sha256 = _digest(shown.key())
-        _check_readable(shown.acted_for)
-        remembered[shown] = caller = await self._found(sha256, shown.acted_for, scope)
+        remembered[shown] = caller = await self._found(shown, scope)
         return caller
 
-    async def _found(self, sha256: str, acted_for: str | None, scope: Scope | None) -> Caller:
-        key = await self._store.key(sha256)
-        if key is None:
+    async def _found(self, shown: Shown, scope: Scope | None) -> Caller:
+        acted_for = shown.acted_for
+        key = await self._store.key(key_sha256(shown.key()))
+        if key is None or not is_valid(key, self._clock()):
             raise _invalid()
+        shown.check_user()
         # Before anything is looked up for somebody who may not have it.
         self._check(key, scope, acts=acted_for is not None)
         return await self._caller(key, key.user if acted_for is None else self._store.user_id(acted_for))
@@ -97,7 +117,7 @@ class Authenticator:
 
         Raises MissingKey, InvalidKey or StoreUnavailable.
         """
-        key = await self._store.key(_digest(shown.key()))
+        key = await self._store.key(key_sha256(shown.key()))
         if key is None or not is_valid(key, self._clock()) or not await self._is_enabled(key.user):
             raise _invalid()
         return key
@@ -129,16 +149,25 @@ def is_valid(key: ApiKey, now: datetime) -> bool:
     return key.enabled and (key.expires is None or key.expires > now)
 
 
-def _digest(presented: str) -> str:
-    if len(presented) > _LONGEST_KEY:
-        raise _invalid()
-    return key_sha256(presented)
+def _with_scheme(authorization: Sequence[str]) -> str | None:
+    """The key in an `authorization` of a form that we know."""
+    if not authorization:
+        return None
+    scheme, _, credential = authorization[0].partition(" ")
+    return credential.strip() if scheme.lower() in _SCHEMES else None
 
 
-def _check_readable(user: str | None) -> None:
-    """Raises InvalidRequest for an `x-gateway-user` in bytes that are no text, and so nobody's id anywhere."""
-    if user is not None and not user.isprintable():
-        raise InvalidRequest("The header `x-gateway-user` is not printable text in UTF-8.")
+def _fault(name: str, values: Sequence[str], longest: int) -> str | None:
+    """What is wrong with a header: two that differ would be read differently by whoever else stands in the way."""
+    if not values:
+        return None
+    if len(values) > 1:
+        return f"The header `{name}` is there more than once."
+    value = values[0]
+    if not value.strip():
+        return f"The header `{name}` is empty."
+    size = len(value) if value.isascii() else len(value.encode("utf-8", "surrogateescape"))
+    return f"The header `{name}` is longer than {longest:,} bytes." if size > longest else None
 
 
 def _invalid() -> InvalidKey:

@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy, istr
 
 from gateway.errors import InvalidHttp
 
-_HOST, _AUTHORIZATION, _TRANSFER_ENCODING = istr("host"), istr("authorization"), istr("transfer-encoding")
+_HOST, _TRANSFER_ENCODING = istr("host"), istr("transfer-encoding")
 _HOST_VALUE = re.compile(r"[\w.~!$&'()*+,;=%:\[\]-]*", re.ASCII)
 _CLOSE = (("connection", "close"),)
 _LAST_CHUNK = b"\r\n0\r\n\r\n"  # and no trailers
@@ -27,8 +27,6 @@ def refuse_ambiguous(headers: CIMultiDictProxy[str], *, http11: bool) -> None:
         raise InvalidHttp("Only HTTP/1.1's `transfer-encoding: chunked` is understood here.", headers=_CLOSE)
     if not _HOST_VALUE.fullmatch(headers.get(_HOST, "")):
         raise InvalidHttp("The field `host` is not a host.", headers=_CLOSE)
-    if len(headers.getall(_AUTHORIZATION, ())) > 1:
-        raise InvalidHttp("The field `authorization` is there more than once.", headers=_CLOSE)
 
 
 class Trailers:

@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy, istr
 from gateway import openai
 from gateway.auth import Shown
 from gateway.calls import CLIENT_GONE, Call
-from gateway.errors import FeatureDisabled, GatewayError, InternalError, ShuttingDown
+from gateway.errors import FeatureDisabled, GatewayError, InternalError, RouteNotFound, ShuttingDown
 from gateway.heads import refuse_ambiguous
 from gateway.logs import AccessLine
 from gateway.panel import flat_body
@@ -27,7 +27,7 @@ _REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-i
 _CLOSE = ("connection", "close")
 
 _METHODS_ALLOWED = "GET, HEAD, POST, PUT, DELETE"
-_HEADERS_ALLOWED = ("authorization", "content-type", "x-api-key", "x-gateway-user", "x-request-id")
+_HEADERS_ALLOWED = ("authorization", "content-type", "x-api-key", "api-key", "x-gateway-user", "x-request-id")
 _PREFLIGHT_SECONDS = "7200"  # the longest that any browser trusts a preflight's answer, but for Firefox' day
 _HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(?: *, *[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
 _EXPOSED = ", ".join(
@@ -41,6 +41,8 @@ _EXPOSED = ", ".join(
         "retry-after",
         "x-should-retry",
         "server-timing",
+        "openai-processing-ms",
+        "openai-version",
     )
 )
 
@@ -115,7 +117,10 @@ class Dispatcher:
                 raise FeatureDisabled("The AI feature is switched off.")
         route = reading.route
         if route is None:
-            route, reading.params = self._router.match(call.method, call.path)
+            try:
+                route, reading.params = self._router.match(call.method, call.path)
+            except RouteNotFound:
+                raise not_found(self._router.base_path_meant(call.path), request.headers) from None
             reading.route = route
         call.route = route.path
         if route.scope is not None:
@@ -157,6 +162,15 @@ class Dispatcher:
         if call.first_byte is not None:
             line.first_byte_ms = round((call.first_byte - began) * 1000, 2)
         self._state.log.info(line)  # type: ignore[arg-type]  # our loggers take it, as structlog takes any object
+
+
+def not_found(base_path: str | None, headers: Mapping[str, str]) -> RouteNotFound:
+    """Says what a client's `base_url` should be, where that is all that is wrong."""
+    host = headers.get("host")
+    if base_path is None or not host:
+        return RouteNotFound("There is nothing at this path.")
+    scheme = "https" if headers.get("x-forwarded-proto", "").lower() == "https" else "http"
+    return RouteNotFound(f"There is nothing at this path. Set the client's `base_url` to {scheme}://{host}{base_path}")
 
 
 def client_request_id(text: str | None) -> str | None:

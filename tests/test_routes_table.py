@@ -54,8 +54,31 @@ def test_nothing_is_guessed(path: str) -> None:
         ROUTER.match("GET", path)
 
 
+@pytest.mark.parametrize(
+    ("path", "base"),
+    [
+        ("/chat/completions", "/v1"),
+        ("/v1/v1/chat/completions", "/v1"),
+        ("/v1//chat/completions", "/v1"),
+        ("//v1/chat/completions", "/v1"),
+        ("/models/a/b", "/v1"),
+        ("/v1/v1/v1/embeddings", "/v1"),
+        ("/api/ai/openai/chat/completions", "/api/ai/openai/v1"),
+        ("/api/ai/openai/v1/v1/models", "/api/ai/openai/v1"),
+        ("/api//ai/openai/v1/chat/completions", "/api/ai/openai/v1"),
+        ("/v2/chat/completions", None),
+        ("/v1/nowhere", None),
+        ("/v1x/models", None),
+        ("/", None),
+    ],
+)
+def test_what_a_base_url_was_meant_to_be(path: str, base: str | None) -> None:
+    assert Router(all_routes()).base_path_meant(path) == base
+
+
 def test_errors_have_the_shape_of_their_path() -> None:
     assert error_shape("/v1/chat/completions") == error_shape("/api/ai/openai/v1/nowhere") == "openai"
+    assert error_shape("/api/ai/openai/chat/completions") == "openai"
     assert error_shape("/nowhere") == "openai"
     assert error_shape("/api/admin/users") == error_shape("/api/ai/chat") == "flat"
 

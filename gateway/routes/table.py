@@ -15,6 +15,9 @@ from gateway.types import Caller, Scope
 
 ErrorShape = Literal["openai", "flat"]
 OPENAI_PREFIXES = ("/api/ai/openai/v1", "/v1")
+_OPENAI_STEM = OPENAI_PREFIXES[0].removesuffix("v1")
+_SLASHES = re.compile(r"//++")
+_VERSIONS = re.compile(r"^(?:/v1(?=/))++")
 
 
 class Hit(NamedTuple):
@@ -87,10 +90,22 @@ class Router:
                 return rows, {name: unquote(text) for name, text in found.groupdict().items()}
         raise RouteNotFound("There is nothing at this path.")
 
+    def base_path_meant(self, path: str) -> str | None:
+        """The prefix under which an OpenAI route is, where `path` is one but for its slashes or its `/v1`."""
+        plain = _SLASHES.sub("/", path)
+        for prefix in OPENAI_PREFIXES:
+            stem = prefix.removesuffix("/v1")
+            if not plain.startswith(f"{stem}/"):
+                continue
+            meant = prefix + _VERSIONS.sub("", plain.removeprefix(stem))
+            if meant in self._exact or any(pattern.fullmatch(meant) for pattern, _ in self._patterns.values()):
+                return prefix
+        return None
+
 
 def error_shape(path: str) -> ErrorShape:
     """OpenAI's under its prefixes and for paths that nobody knows; the panel's on its own routes."""
-    if path.startswith("/api/") and not path.startswith(OPENAI_PREFIXES[0]):
+    if path.startswith("/api/") and not path.startswith(_OPENAI_STEM):
         return "flat"
     return "openai"
 

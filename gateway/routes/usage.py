@@ -11,7 +11,7 @@ from gateway.errors import InsufficientScope, InvalidRequest, StoreUnavailable
 from gateway.ledger import Group, QueryFailed, Usage, UsageRecord
 from gateway.registry.desk import refuse_long_id
 from gateway.routes.table import Hit, Route, RouteHandler
-from gateway.server import Answer, EventStream, Reply
+from gateway.server import Answer, EventStream, Headers, Reply
 from gateway.types import Caller, Id, id_from_text, id_text
 from gateway.usage import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_asked
 
@@ -76,6 +76,8 @@ def report(find: FindSubject) -> RouteHandler:
     async def handler(hit: Hit) -> Reply:
         usage = _asked(hit, await find(hit))
         group = _group(hit)
+        if hit.request.method == "HEAD":
+            return head_alone(hit, [JSON, ("x-request-id", hit.call.request_id)])
         try:
             found = await hit.state.ledger.reader.report(usage, group)
         except QueryFailed as failure:
@@ -90,6 +92,8 @@ def export(find: FindSubject) -> RouteHandler:
 
     async def handler(hit: Hit) -> Reply:
         usage = _asked(hit, await find(hit))
+        if hit.request.method == "HEAD":
+            return head_alone(hit, _csv_headers(hit, usage))
         stream = EventStream()
         try:
             async for block in _blocks(hit.state.ledger.reader.export(usage)):
@@ -107,6 +111,14 @@ def export(find: FindSubject) -> RouteHandler:
         return stream
 
     return handler
+
+
+def head_alone(hit: Hit, fields: Headers) -> Reply:
+    """What HEAD is answered: the head. A body that nobody is sent is not worth a query."""
+    stream = EventStream()
+    stream.start(hit.request, 200, fields)
+    stream.finish()
+    return stream
 
 
 async def _blocks(records: AsyncIterator[UsageRecord]) -> AsyncIterator[bytes]:

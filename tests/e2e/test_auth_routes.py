@@ -52,10 +52,12 @@ async def registry(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[St
 # --- keys
 
 
-@pytest.mark.parametrize("form", ["authorization: Bearer {}", "authorization: ApiKey {}", "x-api-key: {}"])
+@pytest.mark.parametrize(
+    "form", ["authorization: Bearer {}", "authorization: ApiKey {}", "x-api-key: {}", "api-key: {}"]
+)
 @pytest.mark.parametrize("spelling", [str, str.upper], ids=["as written", "name in capitals"])
-async def test_three_ways_to_show_a_key(stage: Stage, form: str, spelling: Any) -> None:
-    """All three headers work on both prefixes; header names have no case."""
+async def test_four_ways_to_show_a_key(stage: Stage, form: str, spelling: Any) -> None:
+    """All four work on both prefixes; header names have no case."""
     name, value = form.format(KEYS["user"]).split(": ")
     for prefix in ("/v1/", "/api/ai/openai/v1/"):
         headers = [(spelling(name), value)]
@@ -68,6 +70,18 @@ async def test_no_key(stage: Stage, headers: list[tuple[str, str]]) -> None:
     reply = await stage.post(ask(), key=None, headers=headers)
     assert_error(reply, 401, "missing_api_key")
     assert reply.header("www-authenticate") == "Bearer"
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "api-key", "x-gateway-user"])
+@pytest.mark.parametrize("values", [("a", "a"), ("",), ("u" * 5000,)], ids=["twice", "empty", "too long"])
+async def test_a_header_that_tells_who_asks_is_clear(stage: Stage, name: str, values: tuple[str, ...]) -> None:
+    """400 whatever else is shown, and the connection goes on: what a proxy in front read may have been the other."""
+    key = None if name == "authorization" else KEYS["panel"]
+    async with Wire.open(stage.port) as wire:
+        await wire.send(request_bytes("GET", "/v1/models", key=key, headers=[(name, value) for value in values]))
+        assert_error(await wire.reply(), 400, "invalid_request")
+        await wire.send(request_bytes("GET", "/v1/models", key=KEYS["user"]))
+        assert (await wire.reply()).status == 200
 
 
 async def test_unknown_and_expired_keys_look_the_same(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from kit import DONE, KEYS, Stage, Wire, events, request_bytes
+from kit import DONE, KEYS, Stage, Wire, ask, assert_error, events, request_bytes
 from kit.answers import delta, upstream_error
 from kit.nginx import nginx
 from kit.stage import FreshModel
@@ -98,6 +98,34 @@ async def test_a_wrong_method_is_told_the_right_one(stage: Stage, method: str, t
         assert {each.strip() for each in (reply.header("allow") or "").split(",")} - {"HEAD"} == allowed - {"HEAD"}
         await wire.send(chat_request(stage.model()))
         assert (await wire.reply()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "base"),
+    [("/chat/completions", "/v1"), ("/v1/v1/chat/completions", "/v1"), ("/api/ai/openai/models", "/api/ai/openai/v1")],
+)
+async def test_a_base_url_that_is_nearly_right_is_corrected(stage: Stage, target: str, base: str) -> None:
+    """Most mistakes of a first day are a `/v1` too many or too few: 404, with what to set instead."""
+    for proto, scheme in (((), "http"), ([("x-forwarded-proto", "https")], "https")):
+        async with Wire.open(stage.port) as wire:
+            await wire.send(request_bytes("POST", target, ask(), key=KEYS["user"], headers=proto))
+            reply = await wire.reply()
+        assert_error(reply, 404, "not_found")
+        assert f"{scheme}://gateway.test{base}" in reply.error()["message"]
+
+
+@pytest.mark.parametrize("target", ["/api/ai/usage", "/api/ai/usage/export.csv", "/api/soc/usage/user/42/export.csv"])
+async def test_head_of_a_report_is_a_head_alone(stage: Stage, target: str) -> None:
+    """And leaves nothing on the connection: no body, no chunk."""
+    async with Wire.open(stage.port) as wire:
+        for _ in range(2):
+            await wire.send(request_bytes("HEAD", target, key=KEYS["user"]))
+            head = await wire.reply(bodiless=True)
+            assert (head.status, head.header("content-length")) == (200, None)
+        await wire.send(request_bytes("HEAD", f"{target}?from=never", key=KEYS["user"]))
+        assert (await wire.reply(bodiless=True)).status == 400
+        await wire.send(request_bytes("GET", target, key=KEYS["user"]))
+        assert (await wire.reply()).header("content-type") == head.header("content-type")
 
 
 async def test_head_has_a_head_and_no_body(stage: Stage) -> None:

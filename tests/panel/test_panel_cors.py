@@ -20,6 +20,8 @@ EXPOSED = {
     "x-ratelimit-remaining-requests",
     "x-ratelimit-remaining-tokens",
     "retry-after",
+    "openai-processing-ms",
+    "openai-version",
 }
 PATHS = ["/api/ai/chat", "/api/ai/models", "/v1/chat/completions", "/v1/models/a/b", "/api/admin/keys", "/nowhere"]
 

@@ -23,6 +23,7 @@ _SHOULD_RETRY: Json = {"x-should-retry": {"$ref": "#/components/headers/ShouldRe
 
 _BODY: tuple[Fault, ...] = (errors.BodyTooLarge, errors.ClientTooSlow)
 _KEYED: tuple[Fault, ...] = (
+    errors.InvalidRequest,
     errors.MissingKey,
     errors.InvalidKey,
     errors.InsufficientScope,
