@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,13 +21,13 @@ from gateway.types import Endpoint, Secret, id_text
 
 RESOLVE_SECONDS = 2.0
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_DEFAULT_AUTH_HEADER = Endpoint(id="", url="").auth_header
 
 
 def endpoint_documents(bodies: Iterable[EndpointBody], known: Iterable[Endpoint] = ()) -> list[dict[str, Any]]:
     """The endpoints in the names of gateway.yaml, with the credentials that stay as they are `known`.
 
-    Raises InvalidRequest for a credential that is to stay and is not there, or would go to another origin.
+    Raises InvalidRequest for a credential that is to stay and is not there, or would be sent otherwise than before.
     """
     by_id = {id_text(endpoint.id): endpoint for endpoint in known}
     return [_document(f"endpoints[{index}]", body, by_id.get(id_text(body.id))) for index, body in enumerate(bodies)]
@@ -45,7 +45,7 @@ def _document(path: str, body: EndpointBody, known: Endpoint | None) -> dict[str
     document["api_key"] = kept.text("api_key", SET if api_key is None and not has_key else api_key, is_given=has_key)
     for name in ("headers", "query"):
         document[name] = kept.values(name, given.get(name))
-    kept.refuse_another_origin(document["url"])
+    kept.refuse_another_use(document)
     return document
 
 
@@ -78,13 +78,19 @@ class _Kept:
         self._is_used = True
         return secret.reveal()
 
-    def refuse_another_origin(self, url: str) -> None:
-        """What is stored goes only where it was meant for, or an admin could send it to a place of their own."""
-        if self._is_used and self._known is not None and _origin(url) != _origin(self._known.url):
-            raise InvalidRequest(
-                f"{self._path}.url: with another scheme, host or port the credential must be given again "
-                "(`api_key`, and the values of `headers` and `query`)"
-            )
+    def refuse_another_use(self, document: Mapping[str, Any]) -> None:
+        """What is stored is sent only as it was meant to be, or an admin could have it sent to a place of their own.
+
+        The path counts like the host (tenants share one), and so do headers and queries: proxies are led by them.
+        """
+        if not self._is_used or self._known is None:
+            return
+        for name, before in _aims(self._known):
+            if document.get(name, _DEFAULT_AUTH_HEADER) != before:
+                raise InvalidRequest(
+                    f"{self._path}.{name}: where this changes the credential must be given again "
+                    "(`api_key`, and the values of `headers` and `query`)"
+                )
 
 
 def one_of(fields: dict[str, Any], path: str, *names: str) -> Any:
@@ -102,9 +108,12 @@ def _normal_url(path: str, url: str) -> str:
         raise InvalidRequest(f"{path}.url: {refused}") from None
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme)
+def _aims(endpoint: Endpoint) -> Iterator[tuple[str, Any]]:
+    """All that decides where a credential ends up, as a document has it."""
+    yield "url", endpoint.url
+    yield "auth_header", endpoint.auth_header
+    for name, values in (("headers", endpoint.headers), ("query", endpoint.query)):
+        yield name, {each: value.reveal() for each, value in values.items()}
 
 
 async def refuse_private(endpoints: Iterable[Endpoint], private_networks: tuple[str, ...]) -> None:

@@ -32,11 +32,11 @@ async def listed(desk: Desk, after: str | None, most: int) -> tuple[list[KeyShow
 
 async def mint(desk: Desk, body: KeyBody, own_scopes: Iterable[str]) -> KeyMade:
     """Raises InsufficientScope where the new key would have a scope that is not among `own_scopes`."""
+    made = f"key-{secrets.token_hex(6)}" if isinstance(body.id, msgspec.UnsetType) else body.id
+    desk.refuse_if_in_file("key", made)
     for scope in body.scopes:
         if scope not in own_scopes:
             raise InsufficientScope(f"This key cannot give the scope `{scope}`, which it does not have itself.")
-    made = f"key-{secrets.token_hex(6)}" if isinstance(body.id, msgspec.UnsetType) else body.id
-    desk.refuse_if_in_file("key", made)
     refuse_long_id(id_text(made))
     refuse_long_id(id_text(body.user), "user")
     text = f"sk-ecli-{secrets.token_urlsafe(32)}"

@@ -93,6 +93,25 @@ async def unlink(
     await book.change(change)
 
 
+def refuse_granted_by_file(desk: Desk, of: OwnerKind, owner: Id, model: Model) -> None:
+    """Raises DefinedInFile where the file grants this owner this model."""
+    listed = owner_in_file(desk, of, id_text(owner))
+    if listed is not None and any(grant.model == id_text(model.id) for grant in listed.grants):
+        raise _defined_in_file(desk, of, owner, f"grants this {of.word} the model `{model.name}`")
+
+
+def refuse_link_of_file(desk: Desk, of: OwnerKind, owner: Id, wanted: str) -> None:
+    """Raises DefinedInFile where the link with the id `wanted` is one of the file's."""
+    listed = owner_in_file(desk, of, id_text(owner))
+    if listed is not None and any(id_text(grant.id) == wanted for grant in listed.grants):
+        raise _defined_in_file(desk, of, owner, f"defines the link `{wanted}`")
+
+
+def _defined_in_file(desk: Desk, of: OwnerKind, owner: Id, what: str) -> DefinedInFile:
+    line = desk.file.lines[of.word, id_text(owner)]
+    return DefinedInFile(f"{desk.file.source}:{line} {what}; it can only be changed there.")
+
+
 def named_model(catalogue: Catalogue, model_id: Id) -> Model:
     """The model that a body's `modelId` names. Raises ModelNotFound."""
     model = catalogue.by_id(model_id)
@@ -124,12 +143,7 @@ class _Book:
         return cls(desk, of, owner, await desk.catalogue())
 
     def refuse_granted_by_file(self, model: Model) -> None:
-        if any(grant.model == id_text(model.id) for grant in self.file_grants):
-            raise self.defined_in_file(f"grants this {self.of_kind.word} the model `{model.name}`")
-
-    def defined_in_file(self, what: str) -> DefinedInFile:
-        line = self.desk.file.lines[self.of_kind.word, id_text(self.owner)]
-        return DefinedInFile(f"{self.desk.file.source}:{line} {what}; it can only be changed there.")
+        refuse_granted_by_file(self.desk, self.of_kind, self.owner, model)
 
     async def change(self, change: Callable[[_Page], _Found | None]) -> tuple[LinkShown | None, LinkShown | None]:
         """Makes a change to the document as it stands and writes it down; the link before and after it."""
@@ -175,8 +189,7 @@ class _Page:
         for found in self._all():
             if id_text(self._id(found.fields)) == wanted:
                 return self._touch(found)
-        if any(id_text(grant.id) == wanted for grant in self._book.file_grants):
-            raise self._book.defined_in_file(f"defines the link `{wanted}`")
+        refuse_link_of_file(self._book.desk, self._book.of_kind, self._book.owner, wanted)
         raise RecordNotFound(f"This {self._book.of_kind.word} has no link with the id `{wanted}`.")
 
     def add(self, model: Model, limits: GivenLimits) -> _Found:

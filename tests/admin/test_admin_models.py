@@ -98,16 +98,19 @@ async def test_a_credential_can_be_replaced_and_taken_away(admin: Admin) -> None
         assert (await fake.request(number + 1)).header("authorization") == sent
 
 
+UNSAID = object()
+
 ELSEWHERE = {
     "scheme": "https://127.0.0.1:{port}/v1",
     "host": "http://127.0.0.2:{port}/v1",
     "port": "http://127.0.0.1:9/v1",
+    "path": "http://127.0.0.1:{port}/v1/another-tenant",
 }
 
 
 @pytest.mark.parametrize("part", ELSEWHERE)
 @pytest.mark.parametrize("secret", ["api_key", "headers", "query"])
-async def test_another_origin_needs_the_credential_again(admin: Admin, part: str, secret: str) -> None:
+async def test_another_url_needs_the_credential_again(admin: Admin, part: str, secret: str) -> None:
     """Nobody can have a stored credential sent to a place of their own, whichever kind it is of."""
     name = fresh("moved")
     fake = admin.stage.upstream.endpoint(name)
@@ -120,8 +123,42 @@ async def test_another_origin_needs_the_credential_again(admin: Admin, part: str
         assert "endpoints[0].url" in message
         assert "again" in message
     assert (await admin.get(f"ai/models/{made['id']}"))["endpoints"][0]["url"] == fake.url
-    path_only = {"name": name, "endpoints": [{"id": "a", "url": fake.url.replace("/v1", "/v2")}]}
-    assert (await admin.put(f"ai/models/{made['id']}", path_only))["endpoints"][0]["url"].endswith("/v2")
+
+
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "a header more": {"headers": {"x-a": "set", "x-route-to": "https://evil.example"}},
+    "a header less": {"headers": {}},
+    "another header": {"headers": {"x-a": "https://evil.example"}},
+    "a query more": {"query": {"q": "set", "host": "evil.example"}},
+    "a query less": {"query": {}},
+    "another query": {"query": {"q": "evil.example"}},
+    "another auth_header": {"auth_header": "x-api-key"},
+    "no auth_header": {"auth_header": UNSAID},
+}
+
+
+@pytest.mark.parametrize("case", OTHERWISE)
+async def test_a_stored_credential_is_not_sent_otherwise(admin: Admin, case: str) -> None:
+    """Proxies are led by headers and queries: what goes along with a credential is a part of where it goes."""
+    url = admin.stage.upstream.endpoint(name := fresh("steady")).url
+    whole = {"id": "a", "url": url, "headers": {"x-a": "1"}, "query": {"q": "2"}, "auth_header": "api-key"}
+    made = await admin.post("ai/models", {"name": name, "endpoints": [whole | {"api_key": SECRET}]})
+    kept = whole | {"api_key": "set", "headers": {"x-a": "set"}, "query": {"q": "set"}}
+    changed = {key: value for key, value in (kept | OTHERWISE[case]).items() if value is not UNSAID}
+    (field,) = OTHERWISE[case]
+
+    def put(endpoint: dict[str, Any]) -> dict[str, Any]:
+        return {"name": name, "endpoints": [endpoint]}
+
+    target = f"ai/models/{made['id']}"
+    message = await admin.refused("PUT", target, put(changed), status=400, code="invalid_request")
+    assert message.startswith(f"endpoints[0].{field}: ")
+    assert "again" in message
+    assert await admin.put(target, put(kept)) == made
+    given = {"api_key": SECRET, "headers": {"x-a": "1"}, "query": {"q": "2"}}
+    again = {key: value for key, value in (whole | given | OTHERWISE[case]).items() if value is not UNSAID}
+    again = {**again, **{part: {k: v for k, v in again[part].items() if v != "set"} for part in ("headers", "query")}}
+    await admin.put(target, put(again))
 
 
 async def test_another_origin_with_its_credential(admin: Admin) -> None:
@@ -149,6 +186,26 @@ async def test_nothing_is_expanded_in_records(admin: Admin) -> None:
     assert (await admin.chat(name)).status == 200
     request = await fake.request()
     assert (request.header("authorization"), request.header("x-file")) == ("Bearer ${HOME}", "${file:/etc/passwd}")
+
+
+async def test_what_the_file_defines_is_refused_before_the_body_is_judged(admin: Admin) -> None:
+    """409 whatever else is wrong: nothing that could be sent would change it."""
+    for method, target, body in (
+        ("PUT", "ai/models/id-listed", b"{"),
+        ("PUT", "ai/models/id-listed", b'{"name": 5}'),
+        ("POST", "ai/models", b'{"id": "id-listed", "nonsense": 1}'),
+        ("POST", "ai/models/id-listed/link-user", b'{"userId": 42, "limits": {"rpm": -1}}'),
+        ("POST", "ai/models/id-planned/link-plan", b'{"planId": "pro", "nonsense": 1}'),
+        ("PUT", "users/42", b'{"tier": "gold"}'),
+        ("PUT", "organisations/10", b"[]"),
+        ("PUT", "plans/pro", b""),
+        ("PUT", "users/42/ai/7", b'{"limits": 5}'),
+        ("POST", "users/42/ai/7", b"{"),
+        ("POST", "users/42/ai/new", b'{"modelId": "id-listed", "limits": 5}'),
+        ("POST", "keys", b'{"id": "user", "user": 42, "scopes": ["root"]}'),
+    ):
+        message = await admin.refused(method, target, body, status=409, code="defined_in_file")
+        assert "gateway.yaml:" in message
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.registry import keys
 from gateway.registry.bodies import KeyBody
 from gateway.registry.shown import KeyMade, KeyShown
-from gateway.routes.admin.typed import answer, desk, done, manage, page, paging, read
+from gateway.routes.admin.typed import answer, desk, done, manage, named_id, page, paging, raw_body, typed
 from gateway.routes.table import Hit
 from gateway.server import Reply
 
@@ -16,7 +16,10 @@ async def list_keys(hit: Hit) -> Reply:
 
 
 async def mint_key(hit: Hit) -> Reply:
-    made = await keys.mint(desk(hit), await read(hit, KeyBody), hit.caller.key.scopes)
+    at, raw = desk(hit), await raw_body(hit)
+    if (given := named_id(raw, "id")) is not None:
+        at.refuse_if_in_file("key", given)
+    made = await keys.mint(at, typed(raw, KeyBody), hit.caller.key.scopes)
     return answer(made, 201, headers=(("cache-control", "no-store"),))
 
 

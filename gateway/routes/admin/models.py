@@ -10,7 +10,7 @@ from gateway.registry.bodies import ModelBody, OrganisationLink, PlanLink, UserL
 from gateway.registry.desk import refuse_long_id
 from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind, owner_id_of
 from gateway.registry.shown import LinkMade, ModelShown
-from gateway.routes.admin.typed import answer, desk, done, manage, read
+from gateway.routes.admin.typed import answer, desk, done, manage, named_id, raw_body, read, typed
 from gateway.routes.table import Hit, Route, RouteHandler
 from gateway.server import Reply
 from gateway.types import Id, id_text
@@ -21,7 +21,10 @@ async def list_models(hit: Hit) -> Reply:
 
 
 async def create_model(hit: Hit) -> Reply:
-    return answer(await models.create(desk(hit), await read(hit, ModelBody)), 201)
+    at, raw = desk(hit), await raw_body(hit)
+    if (given := named_id(raw, "id")) is not None:
+        at.refuse_if_in_file("model", given)
+    return answer(await models.create(at, typed(raw, ModelBody)), 201)
 
 
 async def show_model(hit: Hit) -> Reply:
@@ -29,7 +32,9 @@ async def show_model(hit: Hit) -> Reply:
 
 
 async def replace_model(hit: Hit) -> Reply:
-    return answer(await models.replace(desk(hit), hit.params["id"], await read(hit, ModelBody)))
+    at, model_id = desk(hit), hit.params["id"]
+    at.refuse_if_in_file("model", model_id)
+    return answer(await models.replace(at, model_id, await read(hit, ModelBody)))
 
 
 async def delete_model(hit: Hit) -> Reply:
@@ -55,8 +60,11 @@ LINKS = (
 
 def link_handler(by: LinkField) -> RouteHandler:
     async def link(hit: Hit) -> Reply:
-        at, body = desk(hit), await read(hit, by.body)
+        at, raw = desk(hit), await raw_body(hit)
         model = models.known_model(await at.catalogue(), hit.params["id"])
+        if (given := named_id(raw, by.field)) is not None:
+            links.refuse_granted_by_file(at, by.of, given, model)
+        body = typed(raw, by.body)
         owner: Id = getattr(body, by.field)
         refuse_long_id(id_text(owner), by.field)
         made, is_new = await links.link(at, by.of, owner, model, body.limits)

@@ -7,7 +7,7 @@ from gateway.registry.bodies import LinkChange, OwnerBody, UserBody
 from gateway.registry.desk import Desk
 from gateway.registry.owners import ORGANISATION, PLAN, USER, OwnerKind
 from gateway.registry.shown import LinkMade, OwnerShown, UserShown
-from gateway.routes.admin.typed import answer, desk, done, manage, page, paging, read
+from gateway.routes.admin.typed import answer, desk, done, manage, named_id, page, paging, raw_body, read, typed
 from gateway.routes.table import Hit, Route
 from gateway.server import Reply
 from gateway.types import Id
@@ -32,7 +32,9 @@ class Owners:
         return answer(await owners.shown(desk(hit), self._of, hit.params["id"]))
 
     async def put(self, hit: Hit) -> Reply:
-        shown, is_new = await owners.put(desk(hit), self._of, hit.params["id"], await read(hit, self._body))
+        at, owner_id = desk(hit), hit.params["id"]
+        at.refuse_if_in_file(self._of.word, owner_id)
+        shown, is_new = await owners.put(at, self._of, owner_id, await read(hit, self._body))
         return answer(shown, 201 if is_new else 200)
 
     async def delete(self, hit: Hit) -> Reply:
@@ -40,7 +42,9 @@ class Owners:
         return done()
 
     async def change_link(self, hit: Hit) -> Reply:
-        at, body = desk(hit), await read(hit, LinkChange)
+        at, raw = desk(hit), await raw_body(hit)
+        await self._refuse_files(at, hit, raw)
+        body = typed(raw, LinkChange)
         changed = await links.update(at, self._of, self._owner(at, hit), hit.params["link"], body)
         return answer(LinkMade(True, changed))
 
@@ -48,7 +52,9 @@ class Owners:
         """As PUT, but that a link named `new` is one to be made."""
         if hit.params["link"] != NEW:
             return await self.change_link(hit)
-        at, body = desk(hit), await read(hit, LinkChange)
+        at, raw = desk(hit), await raw_body(hit)
+        await self._refuse_files(at, hit, raw)
+        body = typed(raw, LinkChange)
         model = links.required_model(await at.catalogue(), body)
         made, is_new = await links.link(at, self._of, self._owner(at, hit), model, body.limits)
         return answer(LinkMade(True, made), 201 if is_new else 200)
@@ -57,6 +63,15 @@ class Owners:
         at = desk(hit)
         await links.unlink(at, self._of, self._owner(at, hit), wanted=hit.params["link"])
         return done()
+
+    async def _refuse_files(self, at: Desk, hit: Hit, raw: bytes) -> None:
+        """Raises DefinedInFile for a link of the file, or to a model that the file grants already."""
+        owner = self._owner(at, hit)
+        links.refuse_link_of_file(at, self._of, owner, hit.params["link"])
+        given = named_id(raw, "modelId")
+        model = None if given is None else (await at.catalogue()).by_id(given)
+        if model is not None:
+            links.refuse_granted_by_file(at, self._of, owner, model)
 
     def _owner(self, at: Desk, hit: Hit) -> Id:
         return owners.owner_id_of(at, self._of, hit.params["id"])

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
+import orjson
 
 from gateway.errors import InvalidRequest
 from gateway.registry.desk import Actor, Desk
 from gateway.registry.shown import Done
 from gateway.routes.table import Hit, Route, RouteHandler
 from gateway.server import Answer, Reply, read_body
+from gateway.types import Id
 
 _JSON = ("content-type", "application/json")
 _LONGEST_PAGE = 1000
@@ -48,10 +50,29 @@ def desk(hit: Hit) -> Desk:
     return Desk(actor, state.settings, state.store, state.records, state.clock, state.log)
 
 
+async def raw_body(hit: Hit) -> bytes:
+    """Raises BodyTooLarge or ClientTooSlow."""
+    server = hit.state.settings.server
+    return bytes(await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body))
+
+
 async def read(hit: Hit, body: type[_Body]) -> _Body:
     """The request's body. Raises InvalidRequest with a message that names the field, BodyTooLarge, ClientTooSlow."""
-    server = hit.state.settings.server
-    raw = await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
+    return typed(await raw_body(hit), body)
+
+
+def named_id(raw: bytes, field: str) -> Id | None:
+    """The id in a field of a body that has yet to be judged: what the file defines is refused before."""
+    try:
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    given = fields.get(field) if isinstance(fields, dict) else None
+    return given if isinstance(given, int | str) and not isinstance(given, bool) else None
+
+
+def typed(raw: bytes, body: type[_Body]) -> _Body:
+    """Raises InvalidRequest with a message that names the field."""
     try:
         return msgspec.json.decode(raw, type=body)
     except msgspec.ValidationError as error:
