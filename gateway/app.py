@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -199,15 +200,19 @@ async def started_limiter(settings: Settings, ledger: Ledger, log: FilteringBoun
 
 
 def totals_from(ledger: Ledger) -> Rebuild:
-    """What a limiter asks for when it has lost its counts, or never had them: the ledger remembers."""
+    """What a limiter asks for when it has lost its counts, or never had them: the ledger remembers.
+
+    Raises StoreUnavailable, at the latest after REBUILD_SECONDS, whatever the database does.
+    """
 
     async def rebuild(scope: str, since: float) -> Totals:
         key = key_of(scope)
         try:
-            await ledger.flushed(REBUILD_SECONDS)
-            found = await (
-                ledger.reader.counted_on(scope, since) if key is None else ledger.reader.used_by_key(key, since)
-            )
+            async with asyncio.timeout(REBUILD_SECONDS):
+                await ledger.flushed()
+                found = await (
+                    ledger.reader.counted_on(scope, since) if key is None else ledger.reader.used_by_key(key, since)
+                )
         except (QueryFailed, TimeoutError):
             raise StoreUnavailable("What was used of this limit cannot be told at the moment.") from None
         return Totals(found.requests, found.tokens, found.cost)

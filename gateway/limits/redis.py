@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from gateway.errors import StoreUnavailable
 from gateway.limits.base import Rebuild, Reservation
 from gateway.limits.flights import Flights
 from gateway.limits.link import Link, LinkDown
@@ -37,6 +38,7 @@ _ADMITTED, _REFUSED = 0, 1
 _FIGURES = 14  # of each standing in an answer
 _MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends
 _POLL_SECONDS = 0.02  # while another worker loads totals
+_LOAD_SECONDS = 10.0  # in which one worker or another must have loaded them
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -191,12 +193,16 @@ class RedisLimiter:
     ) -> _Answer:
         """The answer to a reserve, once all totals that it takes are there. Without a request id it only looks."""
         rows = [_row(demand) for demand in demands]
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + _LOAD_SECONDS
         while True:
             message = self._message("reserve", now, self._holder, request_id, tokens, nano(cost), rows)
             # Patience for each answer, not for all of them: while another worker loads totals Redis answers every time.
             reply = await self._link.ask(message, Patience(self._timeout_seconds))
             if reply[0] in (_ADMITTED, _REFUSED):
                 return _Answer.read(reply)
+            if loop.time() > give_up_at:
+                raise StoreUnavailable("What was used of this limit cannot be told at the moment.")
             demand = demands[reply[2]]
             await self._load(demand, start=reply[3], end=reply[4], is_mine=reply[5] == 1, now=now)
 

@@ -313,6 +313,18 @@ async def test_a_plan_counts_each_user(limited: Stage) -> None:
         assert await statuses(limited, user, "of-plan", 3) == [200, 200, 429]
 
 
+async def test_the_ledger_has_the_organisation_whose_grant_was_used(limited: Stage) -> None:
+    """Where it is the second of the user's two; where none was used, the first stands there."""
+    seen = set[tuple[str, str]]()
+    for name in ("shared", "open"):
+        request_id = (await post(limited, "b", ask(name))).header("x-request-id")
+        found = await rows(limited.gateway, "b", 1)
+        while not (mine := [row for row in found if row["request_id"] == request_id]):
+            found = await rows(limited.gateway, "b", len(found) + 1)
+        seen.add((mine[0]["model"], mine[0]["organisation"]))
+    assert seen == {("id-shared", "11"), ("id-open", "10")}
+
+
 async def test_an_organisation_is_counted_together(limited: Stage) -> None:
     """Its four requests are there for all members."""
     assert await statuses(limited, "a", "of-org", 3) == [200, 200, 200]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from typing import Literal
 
 import pytest
-from limits_kit import Counter, Ledger, RedisServer
+from limits_kit import Counter, Ledger, Log, RedisServer, Start
 
-from gateway.limits import Limiter, MemoryLimiter
+from gateway.limits import Limiter, MemoryLimiter, Rebuild
 from gateway.limits.redis import RedisLimiter
+from gateway.types import Secret
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +61,29 @@ async def limiter(
 @pytest.fixture
 def counter(limiter: Limiter) -> Counter:
     return Counter(limiter)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+async def start(redis_server: RedisServer, ledger: Ledger, log: Log) -> AsyncIterator[Start]:
+    """Starts limiters against a server of the test's own, and closes them."""
+    started: list[RedisLimiter] = []
+
+    async def start_one(
+        lease_seconds: float = 10.0,
+        url: Secret = redis_server.url,
+        rebuild: Rebuild = ledger.rebuild,
+        clock: Literal["redis", "caller"] = "redis",
+    ) -> RedisLimiter:
+        limiter = RedisLimiter(url, rebuild, log=log, lease_seconds=lease_seconds, clock=clock)
+        started.append(limiter)
+        await limiter.start()
+        return limiter
+
+    yield start_one
+    for limiter in started:
+        await limiter.close()

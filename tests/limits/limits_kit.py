@@ -21,6 +21,7 @@ import pytest
 
 from bench.processes import redis_program
 from gateway.limits import Demand, Limiter, QuotaUsedUp, RateLimited, Reservation, Totals
+from gateway.limits.redis import RedisLimiter
 from gateway.types import Limits, Secret
 
 NOON = 1_792_238_400.0  # 2026-10-17 12:00:00 UTC, a Saturday
@@ -213,3 +214,34 @@ class Worker:
         assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE_SECONDS):
             return json.loads(await self._process.stdout.readline())
+
+
+Start = Callable[..., Awaitable[RedisLimiter]]
+DAY = Limits(requests=1000, tokens=1_000_000, period="month")
+
+
+class Log:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def counters(*limiters: RedisLimiter) -> list[Counter]:
+    return [Counter(limiter, time.time) for limiter in limiters]
+
+
+async def healed(limiter: RedisLimiter) -> None:
+    async def is_up() -> bool:
+        return not limiter.is_degraded
+
+    await until(is_up)
+
+
+def settle(limiter: RedisLimiter, held: Reservation, tokens: int = 1) -> None:
+    limiter.settle(held, tokens=tokens, cost=0.0, now=time.time())
+
+
+async def running(limiter: RedisLimiter, demands: tuple[Demand, ...]) -> int:
+    return (await limiter.standing(demands, time.time()))[0].running

@@ -1,4 +1,4 @@
-"""Redis that goes, comes back, forgets, or is slow: what the limiter does then."""
+"""Redis that goes, comes back, or is slow: what the limiter does then."""
 
 from __future__ import annotations
 
@@ -6,72 +6,27 @@ import asyncio
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Literal
 
 import pytest
-from limits_kit import NOON, Counter, Ledger, RedisServer, demand, until
+from limits_kit import (
+    DAY,
+    NOON,
+    Counter,
+    Ledger,
+    Log,
+    RedisServer,
+    Start,
+    counters,
+    demand,
+    healed,
+    running,
+    settle,
+    until,
+)
 
-from gateway.limits import Demand, QuotaUsedUp, RateLimited, Rebuild, Reservation, Totals, bounds
+from gateway.limits import Demand, QuotaUsedUp, RateLimited, Reservation, Totals, bounds
 from gateway.limits.redis import RedisLimiter
-from gateway.types import Limits, Secret
-
-Start = Callable[..., Awaitable[RedisLimiter]]
-DAY = Limits(requests=1000, tokens=1_000_000, period="month")
-
-
-class Log:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@pytest.fixture
-def log() -> Log:
-    return Log()
-
-
-@pytest.fixture
-async def start(redis_server: RedisServer, ledger: Ledger, log: Log) -> AsyncIterator[Start]:
-    """Starts limiters against a server of the test's own, and closes them."""
-    started: list[RedisLimiter] = []
-
-    async def start_one(
-        lease_seconds: float = 10.0,
-        url: Secret = redis_server.url,
-        rebuild: Rebuild = ledger.rebuild,
-        clock: Literal["redis", "caller"] = "redis",
-    ) -> RedisLimiter:
-        limiter = RedisLimiter(url, rebuild, log=log, lease_seconds=lease_seconds, clock=clock)
-        started.append(limiter)
-        await limiter.start()
-        return limiter
-
-    yield start_one
-    for limiter in started:
-        await limiter.close()
-
-
-def counters(*limiters: RedisLimiter) -> list[Counter]:
-    return [Counter(limiter, time.time) for limiter in limiters]
-
-
-async def healed(limiter: RedisLimiter) -> None:
-    async def is_up() -> bool:
-        return not limiter.is_degraded
-
-    await until(is_up)
-
-
-def settle(limiter: RedisLimiter, held: Reservation, tokens: int = 1) -> None:
-    limiter.settle(held, tokens=tokens, cost=0.0, now=time.time())
-
-
-async def running(limiter: RedisLimiter, demands: tuple[Demand, ...]) -> int:
-    return (await limiter.standing(demands, time.time()))[0].running
-
+from gateway.types import Secret
 
 # -- the ordinary way
 
@@ -391,134 +346,6 @@ async def test_a_url_that_is_none_is_refused_at_once(ledger: Ledger) -> None:
     """A mistake in `store.url` is found when the limiter is made, not in the background."""
     with pytest.raises(ValueError, match="scheme"):
         RedisLimiter(Secret("localhost:6379"), ledger.rebuild, log=print)
-
-
-# -- Redis that forgot
-
-
-async def test_lost_data_are_rebuilt_once_for_all_workers(
-    start: Start, redis_server: RedisServer, ledger: Ledger
-) -> None:
-    """FLUSHALL: of 4 workers with 10 requests each waiting, one asks the ledger, and what it says counts for all."""
-    limiters = [await start() for _ in range(4)]
-    limits = demand(requests=100, period="month")
-    for counter in counters(*limiters):
-        settle(counter.limiter, await counter.take(limits))
-    assert len(ledger.asked) == 1
-    redis_server.command("FLUSHALL")
-    ledger.known["user:1:model:1"] = Totals(requests=90)
-    outcomes = await asyncio.gather(
-        *[counter.take(limits) for counter in counters(*limiters) for _ in range(10)], return_exceptions=True
-    )
-    assert sum(isinstance(each, Reservation) for each in outcomes) == 10
-    assert len(ledger.asked) == 2
-
-
-async def test_running_requests_are_entered_again_after_a_loss(
-    start: Start, redis_server: RedisServer, ledger: Ledger
-) -> None:
-    """A flushed Redis does not let twice as many run at a time, and counts them when they end."""
-    limiter = await start()
-    (counter,) = counters(limiter)
-    limits = demand(concurrency=2, requests=100, tokens=1000, period="month")
-    first, second = await counter.take(limits, tokens=5), await counter.take(limits, tokens=5)
-    redis_server.command("FLUSHALL")
-    assert isinstance(await counter.refused(limits), RateLimited)
-    settle(limiter, first, tokens=10)
-    settle(limiter, second, tokens=20)
-    (standing,) = await limiter.standing(limits, time.time())
-    assert standing.used == Totals(2, 30)
-    assert (standing.running, standing.tokens_reserved) == (0, 0)
-
-
-async def test_a_worker_that_failed_to_load_lets_others_try(
-    start: Start, redis_server: RedisServer, ledger: Ledger
-) -> None:
-    """The right to ask the ledger is given back with the error, not kept until it expires."""
-    one, two = counters(await start(), await start())
-    limits = demand(requests=5, period="month")
-    ledger.error = OSError("the ledger is away")
-    with pytest.raises(OSError, match="away"):
-        await one.take(limits)
-    ledger.error = None
-    async with asyncio.timeout(2):
-        await two.take(limits)
-
-
-async def test_redis_that_goes_while_totals_are_loaded_is_no_error(
-    start: Start, redis_server: RedisServer, ledger: Ledger
-) -> None:
-    """The ledger's answer finds no Redis to put it in: the worker limits alone, by what the ledger says."""
-    limiter = await start()
-    (counter,) = counters(limiter)
-    ledger.gate, ledger.known["user:1:model:1"] = asyncio.Event(), Totals(requests=3)
-    asking = asyncio.create_task(counter.take(demand(requests=4, period="month")))
-    await ledger.was_asked.wait()
-    redis_server.kill()
-    ledger.gate.set()
-    held = await asking
-    assert held.standings[0].requests == 4
-    assert limiter.is_degraded
-
-
-async def test_what_the_ledger_has_told_of_is_not_told_again(
-    start: Start, redis_server: RedisServer, ledger: Ledger
-) -> None:
-    """Used while Redis was away, and its data lost: rebuilt from the ledger by one, not told besides by the other."""
-    limits = (Demand("user:1:model:1", DAY),)
-    late = await start()
-    (counter,) = counters(late)
-    settle(late, await counter.take(limits))
-    await late.standing(limits, time.time())
-    redis_server.kill()
-    for _ in range(10):
-        settle(late, await counter.take(limits))
-    ledger.known["user:1:model:1"] = Totals(requests=11, tokens=11)
-    redis_server.start()
-    early = await start()
-    assert await early.used("user:1:model:1", DAY, time.time()) == Totals(11, 11)
-    await healed(late)
-    assert await late.used("user:1:model:1", DAY, time.time()) == Totals(11, 11)
-
-
-async def test_a_slow_ledger_does_not_undo_what_was_counted_since(
-    start: Start, redis_server: RedisServer, ledger: Ledger
-) -> None:
-    """The right to load expires; when the slow worker's answer comes after another's, the other's stands."""
-    slow = Ledger()
-    slow.gate = asyncio.Event()
-    one, two = counters(await start(rebuild=slow.rebuild), await start())
-    limits = demand(requests=5, period="month")
-    asking = asyncio.create_task(one.take(limits))
-    await slow.was_asked.wait()
-    assert redis_server.command("DEL", "gw:limit:load:month:user:1:model:1") == b":1\r\n"
-    assert await two.used_up_by(limits) == 5
-    slow.gate.set()
-    with pytest.raises(RateLimited):
-        await asking
-
-
-async def test_a_holder_is_known_by_its_first_reservation(start: Start, redis_server: RedisServer) -> None:
-    """In a Redis that has just lost everything: were its worker to die before it is heard of, others must know."""
-    limiter = await start()
-    (counter,) = counters(limiter)
-    held = await counter.take(demand(concurrency=1))  # and with it the first heartbeat
-    settle(limiter, held)
-    await limiter.standing(demand(concurrency=1), time.time())
-    redis_server.command("FLUSHALL")
-    await counter.take(demand(concurrency=1))
-    assert redis_server.command("HLEN", "gw:limit:holders") == b":1\r\n"
-
-
-async def test_a_holder_last_heard_of_in_the_future_lapses_too(start: Start, redis_server: RedisServer) -> None:
-    """The clock of Redis was set back: a dead worker must not live on until it has caught up."""
-    redis_server.command("HSET", "gw:limit:holders", "ghost", "9000000000000000")
-    await start(lease_seconds=0.2)
-
-    async def is_gone() -> bool:
-        return redis_server.command("HEXISTS", "gw:limit:holders", "ghost") == b":0\r\n"
-
-    await until(is_gone)
 
 
 # -- the clock of Redis
