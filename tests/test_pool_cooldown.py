@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from gateway.pool import Cause, Cooldown, EndpointState, Lease, Pool
+from gateway.pool import Cause, Cooldown, EndpointState, Lease, Obstacle, Pool
 from gateway.types import Endpoint, Model
 
 NOW = 1000.0
@@ -256,16 +256,18 @@ def test_a_probe_goes_to_a_lower_priority_rather_than_stand_beside_another() -> 
     assert [lease.endpoint.id for lease in leases if lease is not None] == ["a", "z"]
 
 
-def test_where_nothing_else_can_be_taken_a_second_request_goes_beside_the_probe() -> None:
+def test_one_probe_at_a_time_also_where_the_endpoint_is_all_that_is_left() -> None:
+    """A crowd would fall upon an endpoint that has hardly recovered; whoever waits in vain is told why."""
     pool = pool_of("a", "b")
     break_down(pool, "a")
     now = NOW + 5
     probe = take(pool, "a", now)
     limit(pool, "b", 60, now)
-    beside = pool.take(now, ())
-    assert beside is not None
-    assert (beside.endpoint.id, beside.is_probe, probe.is_probe) == ("a", True, True)
-    assert pool.blocked(now, {"b"}) == []
+    assert probe.is_probe
+    assert pool.take(now, ()) is None
+    assert pool.blocked(now, {"b"}) == [Obstacle(Cause.BROKEN, now, attempted=False)]
+    probe.release()
+    assert take(pool, "a", now).is_probe
 
 
 def test_a_probe_that_succeeds_opens_the_endpoint_while_its_stream_goes_on() -> None:
@@ -306,7 +308,6 @@ def test_a_probe_that_is_rate_limited_leaves_the_endpoint_to_be_probed_again() -
     break_down(pool, "a")
     limit(pool, "a", 3, NOW + 5)
     assert row(pool, "a", NOW + 5).cause is Cause.RATE_LIMITED
-    assert take(pool, "a", NOW + 8).is_probe
     assert begun(fail(pool, "a", NOW + 8)).wait_ms == 10_000
 
 
@@ -322,19 +323,20 @@ def test_a_verdict_ends_a_probe_before_its_lease_is_released(verdict: Cause) -> 
 def test_an_undecided_probe_from_before_another_cooldown_neither_bars_nor_frees_the_next_probe() -> None:
     pool = pool_of("a", "b")
     break_down(pool, "a")
-    failing, hanging = take(pool, "a", NOW + 5), take(pool, "a", NOW + 5)
-    now = begun(failing.failed(Cause.BROKEN, NOW + 5)).until
+    hanging = take(pool, "a", NOW + 5)
+    assert pool.cool("a", Cause.BROKEN, NOW + 30, NOW + 5), "another worker's probe failed"
+    now = NOW + 30
     assert probes_sent(pool, now) == 1
     hanging.release()
     assert probes_sent(pool, now) == 0, "the probe that is under way is still the only one"
 
 
-def test_the_failure_of_a_probe_beside_another_does_not_double_twice() -> None:
+def test_the_failure_of_a_probe_after_that_of_another_worker_does_not_double_twice() -> None:
     pool = pool_of("a", "b")
     break_down(pool, "a")
-    probes = [take(pool, "a", NOW + 5) for _ in range(2)]
-    assert begun(probes[0].failed(Cause.BROKEN, NOW + 5)).wait_ms == 10_000
-    assert probes[1].failed(Cause.BROKEN, NOW + 6) is None
+    probe = take(pool, "a", NOW + 5)
+    assert pool.cool("a", Cause.BROKEN, NOW + 16, NOW + 5)
+    assert probe.failed(Cause.BROKEN, NOW + 6) is None
 
 
 def test_a_success_from_before_the_cooldown_does_not_count_as_the_probe() -> None:
@@ -386,7 +388,9 @@ def test_a_failure_cooldown_heard_of_is_followed_by_a_probe_and_counts_for_the_d
     pool = pool_of("a", "b")
     assert pool.cool("a", Cause.BROKEN, NOW + 5, NOW)
     assert pool.cool("a", Cause.TIMED_OUT, NOW + 5.3, NOW + 0.1), "the same outage, seen by a third worker"
-    assert take(pool, "a", NOW + 5.3).is_probe
+    probe = take(pool, "a", NOW + 5.3)
+    assert probe.is_probe
+    probe.release()
     assert begun(fail(pool, "b", NOW + 5.3, Cause.CREDENTIALS)).wait_ms == 60_000
     assert fail(pool, "a", NOW + 6) is None, "it is the last one now"
     assert begun(fail(pool, "a", NOW + 66)).wait_ms == 10_000
@@ -421,3 +425,48 @@ def test_cooldowns_end_by_the_clock_alone() -> None:
     assert states == ["cooling", "probing", "probing"]
     lefts = [row(pool, "a", NOW + second).seconds_left for second in range(7)]
     assert all(earlier >= later for earlier, later in pairwise(lefts))
+
+
+# --- what a failing upstream asks for
+
+
+def broken(pool: Pool, name: str, seconds: float | None, now: float = NOW) -> Cooldown | None:
+    lease = take(pool, name, now)
+    cooldown = lease.failed(Cause.BROKEN, now, retry_after_seconds=seconds)
+    lease.release()
+    return cooldown
+
+
+def test_a_5xx_that_says_for_how_long_cools_at_once_and_is_no_probation() -> None:
+    pool = pool_of("a", "b")
+    cooldown = begun(broken(pool, "a", 30))
+    assert (cooldown.wait_ms, cooldown.cause) == (30_000, Cause.BROKEN)
+    assert (row(pool, "a", NOW + 29).state, row(pool, "a", NOW + 30).state) == ("cooling", "available")
+    assert row(pool, "a").failures == 1, "it counts as any failure besides"
+
+
+def test_a_pools_last_endpoint_is_not_cooled_by_what_a_5xx_asks_for() -> None:
+    pool = pool_of("a", "b")
+    assert broken(pool, "a", 30) is not None
+    assert broken(pool, "b", 30) is None
+    assert row(pool, "b").state == "available"
+
+
+@pytest.mark.parametrize("seconds", [0, None])
+def test_a_5xx_that_asks_for_no_time_cools_for_none(seconds: float | None) -> None:
+    assert broken(pool_of("a", "b"), "a", seconds) is None
+
+
+@pytest.mark.parametrize(("asked", "waited_ms"), [(2.0, 5_000), (40.0, 40_000), (900.0, 600_000)])
+def test_the_third_failure_cools_for_the_longer_of_what_is_asked_for_and_ours(asked: float, waited_ms: int) -> None:
+    pool = pool_of("a", "b")
+    fail(pool, "a"), fail(pool, "a")
+    assert begun(broken(pool, "a", asked)).wait_ms == waited_ms
+
+
+def test_of_two_ends_that_5xx_ask_for_the_later_holds() -> None:
+    pool = pool_of("a", "b")
+    first, second = take(pool, "a"), take(pool, "a")
+    assert first.failed(Cause.BROKEN, NOW, retry_after_seconds=60) is not None
+    assert second.failed(Cause.BROKEN, NOW, retry_after_seconds=5) is None
+    assert row(pool, "a").seconds_left == 60

@@ -160,11 +160,48 @@ def test_an_impossible_date_never_raises_and_never_lasts_beyond_the_bounds(date:
     assert wait(retry_after=date) in (None, 0.0)
 
 
+IN_TWENTY_SECONDS = NOW + timedelta(seconds=20)
+MOMENTS = {
+    "an HTTP date": format_datetime(IN_TWENTY_SECONDS, usegmt=True),
+    "ISO 8601, UTC": "2026-11-21T20:00:20Z",
+    "ISO 8601, small letters": "2026-11-21t20:00:20z",
+    "ISO 8601 with a fraction": "2026-11-21T20:00:20.000000000Z",
+    "ISO 8601 with an offset": "2026-11-21T22:30:20+02:30",
+    "ISO 8601, basic": "20261121T200020Z",
+    "ISO 8601 with a space and no zone": "2026-11-21 20:00:20",
+    "epoch seconds": str(int(IN_TWENTY_SECONDS.timestamp())),
+    "epoch seconds with a fraction": f"{IN_TWENTY_SECONDS.timestamp():.3f}",
+    "epoch milliseconds": str(int(IN_TWENTY_SECONDS.timestamp() * 1000)),
+    "a duration": "20s",
+    "a duration in parts": "0m20.0s",
+}
+HEADERS = ["retry-after-ms", "retry-after", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("form", MOMENTS)
+def test_every_header_is_read_in_every_form(header: str, form: str) -> None:
+    assert retry_after_seconds({header: MOMENTS[form]}, NOW) == pytest.approx(20, abs=0.01)
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize(("text", "seconds"), [("1700000000", 0), ("1e9", None), ("1000000000", 600), ("1d", 600)])
+def test_a_moment_that_is_past_is_no_wait_and_no_wait_is_longer_than_ten_minutes(
+    header: str, text: str, seconds: float | None
+) -> None:
+    assert retry_after_seconds({header: text}, NOW) == seconds
+
+
+@pytest.mark.parametrize("text", ["1" * 100 + "s" + "1" * 10, "1s" * 40_000, "2026-13-01", "2026-11-21T"])
+def test_what_only_looks_like_a_form_gives_way_to_the_next(text: str) -> None:
+    assert wait(retry_after=text, x_ratelimit_reset_requests="5s") == 5
+
+
 NAMES = st.sampled_from(
     ["retry-after-ms", "retry-after"]
     + [f"x-ratelimit-{what}-{kind}" for what in ("reset", "remaining") for kind in ("requests", "tokens")]
 )
-NEAR_MISSES = st.text(alphabet="0123456789.-+:, hmsuµnGMTSatNov", max_size=40)
+NEAR_MISSES = st.text(alphabet="0123456789.-+:, hmsuµnGMTZSatNov", max_size=40)
 
 
 @settings(max_examples=400, deadline=None)

@@ -77,6 +77,9 @@ class PoolMachine(RuleBasedStateMachine):
             for request in self.on(row)
         )
 
+    def is_free(self, row: EndpointState) -> bool:
+        return row.state == "available" or (row.state == "probing" and not self.is_probed(row))
+
     def limit(self, name: str) -> float:
         row = next(endpoint for endpoint in self.pool.model.endpoints if endpoint.id == name)
         return float("inf") if row.max_in_flight is None else row.max_in_flight
@@ -91,24 +94,25 @@ class PoolMachine(RuleBasedStateMachine):
     def take(self, tried: set[str]) -> object:
         before = self.rows()
         untried = {name: row for name, row in before.items() if name not in tried}
-        possible = {name: row for name, row in untried.items() if row.state in ("available", "probing")}
-        free = {name: row for name, row in possible.items() if row.state == "available" or not self.is_probed(row)}
+        free = {name: row for name, row in untried.items() if self.is_free(row)}
         blocked = self.pool.blocked(self.now, tried)
         foretold = self.pool.order(self.now)
 
         lease = self.pool.take(self.now, tried)
         assert Counter(
-            row.cause if row.state == "cooling" else Blocked.FULL
+            "cooling" if row.state == "cooling" else "probed" if self.is_probed(row) else "full"
             for name, row in untried.items()
-            if name not in possible
-        ) == Counter(obstacle.cause for obstacle in blocked)
+            if name not in free
+        ) == Counter(
+            "full" if obstacle.cause is Blocked.FULL else "cooling" if obstacle.until > self.now else "probed"
+            for obstacle in blocked
+        )
         if lease is None:
-            assert not possible, "an endpoint that could have been taken was not"
+            assert not free, "an endpoint that could have been taken was not"
             return multiple()
         name = str(lease.endpoint.id)
-        candidates = free or possible
-        assert name in candidates, "cooling, full, tried, or beside a probe without need"
-        assert before[name].priority == min(row.priority for row in candidates.values())
+        assert name in free, "cooling, full, tried, or beside a probe"
+        assert before[name].priority == min(row.priority for row in free.values())
         assert lease.is_probe == (before[name].state == "probing")
         assert self.rows()[name].in_flight == before[name].in_flight + 1 <= self.limit(name)
         if not tried:
@@ -155,12 +159,24 @@ class PoolMachine(RuleBasedStateMachine):
             assert stands or cooldown is None, "the last endpoint was cooled for a failure"
             assert row.failures == earlier.failures + (0 if is_late else 1)
             assert not is_late or cooldown is None
-            if not is_late and stands and (earlier.state == "probing" or row.failures >= 3):
+            asks = cause is Cause.BROKEN and wait is not None and wait > 0
+            if not is_late and stands and (earlier.state == "probing" or row.failures >= 3 or asks):
                 assert row.state == "cooling"
         else:
             assert row.failures == earlier.failures
             expected = 60.0 if cause is Cause.CREDENTIALS else min(5.0 if wait is None else wait, 600.0)
             assert abs(row.seconds_left - max(expected, earlier.seconds_left)) < 1e-6
+
+    @rule(request=held, body=st.sampled_from([b"1", b"2", b"3", b"4"]))
+    def fail_by_request(self, request: Request, body: bytes) -> None:
+        before = self.rows()
+        cooldown = request.lease.failed_by_request(body, self.now)
+        request.is_undecided = False
+        after = self.rows()
+        changed = [name for name in before if before[name] != after[name] and before[name].failures != 0]
+        assert changed in ([], [str(request.lease.endpoint.id)])
+        if cooldown is not None:
+            assert any(row.state != "cooling" for row in after.values()), "the last endpoint was cooled for a failure"
 
     @rule(request=consumes(held), again=st.booleans())
     def release(self, request: Request, again: bool) -> None:
@@ -228,7 +244,7 @@ class PoolMachine(RuleBasedStateMachine):
     def order_foretells_every_endpoint_that_can_be_taken_once_and_changes_nothing(self) -> None:
         before = self.rows()
         foretold = self.pool.order(self.now)
-        assert sorted(foretold) == sorted(name for name, row in before.items() if row.state in ("available", "probing"))
+        assert sorted(foretold) == sorted(name for name, row in before.items() if self.is_free(row))
         assert self.rows() == before
 
     def teardown(self) -> None:

@@ -4,11 +4,13 @@
     rotation.py   whose turn it is among those that are free
     state.py      what is remembered of an endpoint, and the frozen shapes shown to others
     headers.py    how long an upstream asks to be left alone
+    blame.py      whether failures are the request's own fault
     verdict.py    from what stood in the way of a request to its error
 
 Everything here decides and nothing waits: `now` is handed in (seconds of one monotonic clock), randomness too.
 """
 
+from gateway.pool.blame import Blame
 from gateway.pool.headers import LONGEST_WAIT_SECONDS, retry_after_seconds
 from gateway.pool.pool import Lease, Pool
 from gateway.pool.state import Blocked, Cause, Cooldown, EndpointState, Obstacle
@@ -16,6 +18,7 @@ from gateway.pool.verdict import no_answer
 
 __all__ = [
     "LONGEST_WAIT_SECONDS",
+    "Blame",
     "Blocked",
     "Cause",
     "Cooldown",

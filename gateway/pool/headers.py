@@ -9,32 +9,56 @@ from email.utils import parsedate_to_datetime
 
 LONGEST_WAIT_SECONDS = 600.0
 
+_EPOCH_FROM = 1e9  # a number above it is a moment: as a number of milliseconds it would be eleven days
+_EPOCH_MILLISECONDS_FROM = 1e11  # in seconds that would be the year 5138
+_MAX_CHARACTERS = 64  # of any form
+
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+")
-_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|m|s|us|µs|ns)")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(d|h|ms|m|s|us|µs|ns)")
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
-_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_UNIT_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def retry_after_seconds(headers: Mapping[str, str], now_utc: datetime) -> float | None:
     """Seconds from 0 to 600, or None where no header says anything usable.
 
-    `headers` has lower-case names; `now_utc` bears a time zone. Looked at in this order, a form that cannot be read
-    gives way to the next: `retry-after-ms`, `retry-after` (seconds or HTTP date), `x-ratelimit-reset-requests|-tokens`.
+    `headers` has lower-case names; `now_utc` bears a time zone. Looked at in this order, one that cannot be read gives
+    way to the next: `retry-after-ms`, `retry-after`, `x-ratelimit-reset-requests` and `-tokens`. Each may be a number
+    of seconds (of milliseconds in `retry-after-ms`), `1m2.5s`, an HTTP date, ISO 8601, or an epoch's number.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return _bounded(milliseconds / 1000)
-    retry_after = headers.get("retry-after")
-    seconds = _number(retry_after)
+    seconds = _wait(headers.get("retry-after-ms"), now_utc, unit_seconds=1e-3)
     if seconds is None:
-        seconds = _seconds_until(retry_after, now_utc)
+        seconds = _wait(headers.get("retry-after"), now_utc)
     if seconds is None:
-        seconds = _reset_seconds(headers)
-    return None if seconds is None else _bounded(seconds)
+        seconds = _reset_seconds(headers, now_utc)
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)
 
 
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), LONGEST_WAIT_SECONDS)
+def _reset_seconds(headers: Mapping[str, str], now_utc: datetime) -> float | None:
+    """Of both limits the one that is used up; where that is not told, the one that takes longer."""
+    exhausted: list[float] = []
+    others: list[float] = []
+    for kind in ("requests", "tokens"):
+        seconds = _wait(headers.get(f"x-ratelimit-reset-{kind}"), now_utc)
+        if seconds is not None:
+            is_exhausted = _number(headers.get(f"x-ratelimit-remaining-{kind}")) == 0
+            (exhausted if is_exhausted else others).append(seconds)
+    return max(exhausted or others, default=None)
+
+
+def _wait(text: str | None, now_utc: datetime, *, unit_seconds: float = 1.0) -> float | None:
+    """Seconds from now in any of the forms; a bare number counts `unit_seconds` each. Below 0 for what is past."""
+    if text is None:
+        return None
+    number = _number(text)
+    if number is not None:
+        return number * unit_seconds if number <= _EPOCH_FROM else _seconds_from_epoch(number) - now_utc.timestamp()
+    compact = text.strip()
+    if len(compact) > _MAX_CHARACTERS:
+        return None
+    if _DURATION.fullmatch(compact):
+        return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(compact))
+    return _seconds_until(compact, now_utc)
 
 
 def _number(text: str | None) -> float | None:
@@ -44,35 +68,21 @@ def _number(text: str | None) -> float | None:
     return float(text)
 
 
-def _seconds_until(http_date: str | None, now_utc: datetime) -> float | None:
-    if http_date is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(http_date)
-        # The oldest form of an HTTP date (asctime) names no zone; all of them are UTC.
-        aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        return (aware - now_utc).total_seconds()
-    except (ValueError, OverflowError):
-        return None
+def _seconds_from_epoch(number: float) -> float:
+    return number / 1000 if number >= _EPOCH_MILLISECONDS_FROM else number
 
 
-def _reset_seconds(headers: Mapping[str, str]) -> float | None:
-    """Of both limits the one that is used up; where that is not told, the one that takes longer."""
-    exhausted: list[float] = []
-    others: list[float] = []
-    for kind in ("requests", "tokens"):
-        seconds = _duration(headers.get(f"x-ratelimit-reset-{kind}"))
-        if seconds is not None:
-            is_exhausted = _number(headers.get(f"x-ratelimit-remaining-{kind}")) == 0
-            (exhausted if is_exhausted else others).append(seconds)
-    return max(exhausted or others, default=None)
+def _seconds_until(date: str, now_utc: datetime) -> float | None:
+    for read in (_iso_date, parsedate_to_datetime):
+        try:
+            moment = read(date)
+            # The oldest form of an HTTP date (asctime) names no zone, nor need ISO 8601: then it is UTC.
+            aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+            return (aware - now_utc).total_seconds()
+        except (ValueError, OverflowError):
+            continue
+    return None
 
 
-def _duration(text: str | None) -> float | None:
-    """Durations as Go prints them (`6m0s`, `20ms`, `1h2m3.5s`), or a bare number of seconds."""
-    if text is None:
-        return None
-    compact = text.strip()
-    if _DURATION.fullmatch(compact):
-        return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(compact))
-    return _number(compact)
+def _iso_date(text: str) -> datetime:
+    return datetime.fromisoformat(text.upper())

@@ -9,7 +9,16 @@ from random import Random
 
 from gateway.pool.headers import LONGEST_WAIT_SECONDS
 from gateway.pool.rotation import Tier
-from gateway.pool.state import Blocked, Cause, Cooldown, EndpointState, Obstacle, Slot, same_credential
+from gateway.pool.state import (
+    BODIES_IN_A_ROW,
+    Blocked,
+    Cause,
+    Cooldown,
+    EndpointState,
+    Obstacle,
+    Slot,
+    same_credential,
+)
 from gateway.types import Endpoint, Model
 
 FAILURES_IN_A_ROW = 3
@@ -55,16 +64,24 @@ class Lease:
             self._end_probe()
             health.succeed()
         else:
-            health.failures = 0
+            health.end_row()
 
     def failed(self, cause: Cause, now: float, *, retry_after_seconds: float | None = None) -> Cooldown | None:
         """This attempt failed. The cooldown that begins by it, or whose end moves out; None where none does.
 
-        `retry_after_seconds` counts for RATE_LIMITED alone: None is the default of 5 s; 0 cools for no time at all
-        and is told nevertheless, with `wait_ms` 0.
+        `retry_after_seconds`: what the upstream asks for. For RATE_LIMITED None is the default of 5 s; 0 cools for no
+        time at all and is told nevertheless, with `wait_ms` 0. For a BROKEN one it cools at once.
         """
         self._end_probe()
         return self._pool.judge(self, cause, now, retry_after_seconds)
+
+    def failed_by_request(self, body: bytes, now: float) -> Cooldown | None:
+        """Count a failure that seems the request's own fault: only the third different request's in a row counts.
+
+        `body`: a digest of the request's body.
+        """
+        self._end_probe()
+        return self._pool.judge_request(self, body, now)
 
     def obstacle(self, cause: Cause) -> Obstacle:
         """This failed attempt, for `no_answer`. To be asked for after `failed`."""
@@ -116,15 +133,6 @@ class Pool:
             free = [slot for slot in tier.slots if slot.is_free(now) and slot.id not in tried]
             if free:
                 return Lease(self, tier.rotation.choose(free))
-        return self._take_beside_a_probe(now, tried)
-
-    def _take_beside_a_probe(self, now: float, tried: Container[str]) -> Lease | None:
-        # One probe at a time spares an endpoint that has failed, but where it is all that is left, a second request on
-        # it has better chances than the error it would get otherwise: availability first.
-        for tier in self._tiers:
-            possible = [slot for slot in tier.slots if slot.is_possible(now) and slot.id not in tried]
-            if possible:
-                return Lease(self, tier.rotation.choose(possible))
         return None
 
     def blocked(self, now: float, tried: Container[str] = ()) -> list[Obstacle]:
@@ -135,6 +143,8 @@ class Pool:
                 continue
             if slot.health.is_cooling(now):
                 obstacles.append(Obstacle(slot.health.cause, slot.health.until, attempted=False))
+            elif slot.is_being_probed():
+                obstacles.append(Obstacle(slot.health.cause, now, attempted=False))
             elif slot.is_full():
                 obstacles.append(Obstacle(Blocked.FULL, now, attempted=False))
         return obstacles
@@ -203,17 +213,36 @@ class Pool:
         if cause is Cause.CREDENTIALS:
             is_replaced = not same_credential(lease.endpoint, slot.endpoint)
             return None if is_replaced else pool._rest(slot, cause, now, CREDENTIALS_COOLDOWN_SECONDS)
-        return None if lease.is_outdated() else pool._count_failure(slot, cause, now)
+        if lease.is_outdated():
+            return None
+        asked = 0.0 if retry_after_seconds is None or cause is not Cause.BROKEN else _asked_for(retry_after_seconds)
+        return pool._count_failure(slot, cause, now, asked)
 
-    def _count_failure(self, slot: Slot, cause: Cause, now: float) -> Cooldown | None:
+    def judge_request(self, lease: Lease, body: bytes, now: float) -> Cooldown | None:
+        """What follows where a request's own fault seems to be behind a failure; for `Lease.failed_by_request`."""
+        pool = self._latest()
+        slot = pool._slots.get(lease.endpoint_id)
+        if slot is None or not lease.concerns(slot) or lease.is_outdated():
+            return None
+        health, known = slot.health, len(slot.health.bodies)
+        if not health.add_body(body) or len(health.bodies) < BODIES_IN_A_ROW:
+            return None
+        if known < BODIES_IN_A_ROW:
+            health.failures += known  # an outage after all: those before were failures too
+        return pool._count_failure(slot, Cause.BROKEN, now)
+
+    def _count_failure(self, slot: Slot, cause: Cause, now: float, asked_seconds: float = 0.0) -> Cooldown | None:
+        """`asked_seconds`: for so long the upstream asks to be left alone; 0 where it does not."""
         health = slot.health
         health.failures += 1
-        is_enough = health.on_probation or health.failures >= FAILURES_IN_A_ROW
         # One upstream's hiccup must not become our outage: with nothing else standing it goes on, and its count stays.
-        if not is_enough or self._is_last_to_stand(slot, now):
+        if self._is_last_to_stand(slot, now):
             return None
-        health.begin_probation()
-        return self._rest(slot, cause, now, self._failure_cooldown_seconds(health.cooldowns))
+        seconds = asked_seconds
+        if health.on_probation or health.failures >= FAILURES_IN_A_ROW:
+            health.begin_probation()
+            seconds = max(seconds, self._failure_cooldown_seconds(health.cooldowns))
+        return self._rest(slot, cause, now, seconds) if seconds > 0 else None
 
     def _failure_cooldown_seconds(self, cooldowns: int) -> float:
         step = min(cooldowns, len(FAILURE_COOLDOWNS_SECONDS)) - 1

@@ -12,6 +12,8 @@ import msgspec
 
 from gateway.types import Endpoint, Id, id_text
 
+BODIES_IN_A_ROW = 3  # so many different requests, and a failure that seemed the request's is the endpoint's
+
 State = Literal["available", "cooling", "probing", "full"]
 
 
@@ -75,11 +77,12 @@ class EndpointState(msgspec.Struct, frozen=True):
 class Health:
     """How an endpoint has been doing. It outlives a reload of the configuration, and so do the leases that hold it."""
 
-    __slots__ = ("cause", "cooldowns", "epoch", "failures", "in_flight", "on_probation", "probes", "until")
+    __slots__ = ("bodies", "cause", "cooldowns", "epoch", "failures", "in_flight", "on_probation", "probes", "until")
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.failures = 0  # in a row; rate limits and refused credentials are not among them
+        self.bodies: tuple[bytes, ...] = ()  # the last request bodies, all different, whose own fault a failure seemed
         self.cooldowns = 0  # for failures, in a row: the exponent of the waiting time
         self.until = -inf
         self.cause = Cause.BROKEN  # of the cooldown that ends at `until`
@@ -92,8 +95,21 @@ class Health:
         return now < self.until
 
     def succeed(self) -> None:
-        self.failures = self.cooldowns = 0
+        self.end_row()
+        self.cooldowns = 0
         self.on_probation = False
+
+    def end_row(self) -> None:
+        """A success: failures from here on are in another row."""
+        self.failures = 0
+        self.bodies = ()
+
+    def add_body(self, body: bytes) -> bool:
+        """Keep a digest of a request body; False where it is one of the last ones again."""
+        if body in self.bodies:
+            return False
+        self.bodies = (*self.bodies, body)[-BODIES_IN_A_ROW:]
+        return True
 
     def rest(self, cause: Cause, until: float) -> bool:
         """A later end replaces an earlier one, never the other way. True where it did."""
@@ -143,15 +159,11 @@ class Slot:
     def is_free(self, now: float) -> bool:
         """Whether it may be taken as a matter of course: not cooling, not full, not being probed by another request."""
         health = self.health
-        return (
-            now >= health.until
-            and health.in_flight < self.max_in_flight
-            and not (health.on_probation and health.probes > 0)
-        )
+        return now >= health.until and health.in_flight < self.max_in_flight and not self.is_being_probed()
 
-    def is_possible(self, now: float) -> bool:
-        """Whether it may be taken where nothing else can: another request's probe does not stand in the way."""
-        return now >= self.health.until and not self.is_full()
+    def is_being_probed(self) -> bool:
+        """Whether another request finds out at this moment if it has recovered."""
+        return self.health.on_probation and self.health.probes > 0
 
     def is_full(self) -> bool:
         return self.health.in_flight >= self.max_in_flight
