@@ -13,6 +13,7 @@ GatewayError                     an answer to the client: status, type, code
 │   ├── ClientTooSlow            408 request_timeout
 │   ├── BodyTooLarge             413 request_too_large
 │   ├── HeadTooLarge             431 headers_too_large
+│   ├── UpgradeNotSupported      426 upgrade_not_supported
 │   ├── InvalidHttp              400 invalid_http
 │   ├── InvalidJson              400 invalid_json
 │   ├── InvalidRequest           400 invalid_request
@@ -25,6 +26,7 @@ GatewayError                     an answer to the client: status, type, code
 │   └── StreamIncomplete         in-band only: stream_incomplete
 └── GatewayFault                 it is us
     ├── Overloaded               503 overloaded
+    ├── LoopDetected             508 loop_detected
     ├── ShuttingDown             503 shutting_down
     ├── FeatureDisabled          503, with a body of its own
     ├── StoreUnavailable         503 store_unavailable
@@ -117,6 +119,11 @@ class HeadTooLarge(ClientFault):
     status, code = 431, "headers_too_large"
 
 
+class UpgradeNotSupported(ClientFault):
+    status, code = 426, "upgrade_not_supported"
+    headers = (("upgrade", "websocket"), ("connection", "upgrade"))  # RFC 9110 wants both
+
+
 class InvalidHttp(ClientFault):
     status, code = 400, "invalid_http"
 
@@ -168,6 +175,13 @@ class GatewayFault(GatewayError):
 class Overloaded(GatewayFault):
     status, code = 503, "overloaded"
     headers = (("retry-after", "1"),)
+
+
+class LoopDetected(GatewayFault):
+    """The request has been through this gateway before: a model's endpoint leads back here."""
+
+    status, code = 508, "loop_detected"
+    headers = (NO_RETRY,)
 
 
 class ShuttingDown(GatewayFault):

@@ -3,17 +3,16 @@
 from gateway.openai.body import RequestBody, read_body
 from gateway.openai.choosing import Mention, allowed_fields
 from gateway.openai.payload import is_unfinished
+from gateway.openai.refusal import error_words, refusal_body, refusal_event
 from gateway.openai.shapes import (
     error_body,
     error_event,
     flat_error_body,
     is_error_payload,
     is_usage_only,
-    mask,
     model_entry,
     models_list,
     printable,
-    relayed_error_event,
 )
 from gateway.openai.usage import Usage, may_bear_usage, usage_of
 
@@ -24,16 +23,17 @@ __all__ = [
     "allowed_fields",
     "error_body",
     "error_event",
+    "error_words",
     "flat_error_body",
     "is_error_payload",
     "is_unfinished",
     "is_usage_only",
-    "mask",
     "may_bear_usage",
     "model_entry",
     "models_list",
     "printable",
     "read_body",
-    "relayed_error_event",
+    "refusal_body",
+    "refusal_event",
     "usage_of",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import orjson
@@ -13,7 +12,6 @@ from gateway.openai.usage import may_bear_usage
 
 _ERROR_NAMES = (b"error", b"response.failed")
 _ERROR_TYPES = (b'"error"', b'"response.failed"')
-_SHORTEST_MASKED = 8
 _FEATURE_DISABLED = b'{"error":"feature_disabled"}'
 
 
@@ -30,18 +28,6 @@ def flat_error_body(code: str, message: str) -> bytes:
 def error_event(error: GatewayError, *, named: bool) -> bytes:
     """The error as an event of a stream; `named` adds `event: error`, which the responses route's readers expect."""
     return _as_event(_error_object(error), named)
-
-
-def relayed_error_event(body: bytes, *, named: bool) -> bytes | None:
-    """An upstream's refusal, retold within a stream; None where its body is no error object (or one nested past 254
-    levels, which orjson reads and does not write)."""
-    try:
-        told = orjson.loads(body)
-        if not isinstance(told, dict) or told.get("error") is None:
-            return None
-        return _as_event(orjson.dumps(told), named)
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return None
 
 
 def is_error_payload(payload: bytes, name: bytes | None) -> bool:
@@ -86,25 +72,6 @@ def printable(text: str, limit: int = 200) -> str:
     while length > limit - 3:
         length -= len(shown.pop())
     return "".join(shown) + "..."
-
-
-def mask(body: bytes, secret: str) -> bytes:
-    """`body` with `***` for each `secret` in it, as it is or as JSON may spell it.
-
-    Secrets of fewer than 8 characters are let be: they would rather match by chance.
-    """
-    if len(secret) < _SHORTEST_MASKED:
-        return body
-    return re.sub(b"".join([_any_spelling(character) for character in secret]), b"***", body)
-
-
-def _any_spelling(character: str) -> bytes:
-    """A pattern for the ways in which JSON may write a character. Nobody escapes ASCII's letters and digits."""
-    plain, units = character.encode("utf-8", "surrogatepass"), character.encode("utf-16-be", "surrogatepass")
-    if plain.isalnum():
-        return plain
-    escape = b"".join(rb"\\u%02x%02x" % pair for pair in zip(units[::2], units[1::2], strict=True))
-    return rb"(?:\\?%b|(?i:%b))" % (re.escape(plain), escape)
 
 
 def _as_event(data: bytes, named: bool) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from gateway import __version__, openai
+from gateway import __version__
+from gateway.relay.masking import Mask
 from gateway.transport import Origin, request_head
 from gateway.types import Endpoint
 
@@ -40,6 +41,7 @@ class Outlet:
         self._base_path = url.path.rstrip("/")
         self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in endpoint.query.items())
         self._heads: dict[str, bytes] = {}
+        self._mask: Mask | None = None
 
     def head(self, path: str, length: int, trace: bytes = b"") -> bytes:
         """The whole request head for a JSON body of `length` bytes; `path` is the route's, as /chat/completions.
@@ -51,17 +53,12 @@ class Outlet:
             begin = self._heads[path] = self._head_up_to_length(path)
         return b"%b%bcontent-length: %d\r\n\r\n" % (begin, trace, length)
 
-    def masked(self, body: bytes) -> bytes:
-        """The body with the endpoint's own credential, should the upstream echo it, made unreadable."""
-        key = self.endpoint.api_key
-        return body if key is None else openai.mask(body, key.reveal())
-
-    def secrets(self) -> list[str]:
-        """Everything that is sent to the endpoint and nobody else may read, the longest first."""
-        endpoint = self.endpoint
-        held = [*endpoint.headers.values(), *endpoint.query.values(), *([endpoint.api_key] if endpoint.api_key else ())]
-        texts = {piece for secret in held for piece in (secret.reveal(), *secret.reveal().split())}
-        return sorted(texts | {urlsplit(endpoint.url).password or ""}, key=len, reverse=True)
+    @property
+    def mask(self) -> Mask:
+        """Over everything that is sent to the endpoint and nobody else may read."""
+        if self._mask is None:
+            self._mask = Mask(self.endpoint)
+        return self._mask
 
     def _head_up_to_length(self, path: str) -> bytes:
         target = f"{self._base_path}{path}" + (f"?{self._query}" if self._query else "")

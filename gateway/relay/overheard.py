@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from gateway.openai import mask
 from gateway.relay.attempt import Attempt
+from gateway.relay.masking import Mask
 from gateway.relay.outlet import Outlet
 from gateway.relay.seen import unpacked
 
@@ -23,15 +23,13 @@ def overheard(outlet: Outlet, attempt: Attempt) -> str | None:
     said = attempt.said or (attempt.body if attempt.status >= 400 else b"")
     if said and not attempt.said and (encoding := attempt.head.encoding):
         said = unpacked(said, encoding)
-    return redacted(said, outlet.secrets()) if said else None
+    return redacted(said, outlet.mask) if said else None
 
 
-def redacted(said: bytes, secrets: list[str]) -> str:
-    looked_at = said[:_LOOKED_AT_BYTES]
-    for secret in secrets:
-        looked_at = mask(looked_at, secret)
+def redacted(said: bytes, mask: Mask) -> str:
+    looked_at = mask.over(said[:_LOOKED_AT_BYTES])
     text = _LIKE_A_KEY.sub(b"***", looked_at).decode("utf-8", "replace")
     if len(said) > _LOOKED_AT_BYTES:
         # A credential that stands across the border was not known as one; JSON may take six bytes for a character.
-        text = text[: -6 * max([64, *map(len, secrets)])]
+        text = text[: -6 * max(64, mask.longest)]
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"

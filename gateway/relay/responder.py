@@ -14,8 +14,8 @@ from gateway.relay.accounts import Account
 from gateway.relay.ask import Ask
 from gateway.relay.attempt import Attempt, Shape
 from gateway.relay.heartbeat import HEARTBEAT
-from gateway.relay.outlet import Outlet
 from gateway.relay.own_headers import own_headers
+from gateway.relay.refused import Refused
 from gateway.relay.seen import Seen
 from gateway.server import Answer, EventStream, Reply, Request
 
@@ -34,25 +34,31 @@ class Responder(msgspec.Struct, eq=False):
     account: Account | None = None
     first_event_out: bool = False
 
-    def relayed(self, outlet: Outlet, attempt: Attempt) -> Answer:
-        body = attempt.body if attempt.status < 400 else outlet.masked(attempt.body)
-        return Answer(attempt.status, [*attempt.head.passed, *self._own_headers()], body)
-
-    def whole(self, answer: Answer, outcome: Outcome) -> Reply:
-        """A whole answer. Where heartbeats have opened a stream already, only an error can still be told."""
-        self.seen.answered = True
-        self.call.first_byte = perf_counter()
-        if not self.stream.started:
-            self.call.status = answer.status
-            self.settle(outcome)
-            return answer
-        event = openai.relayed_error_event(answer.content, named=self.ask.route.names_errors)
-        if event is None:
+    def whole(self, attempt: Attempt) -> Reply:
+        """A whole answer of the upstream's, byte for byte."""
+        self._answered()
+        if self.stream.started:
             raise UpstreamFailed("The model could not answer this request.")
-        self.stream.send(event)
+        return self._answer(attempt.status, attempt.head.passed, attempt.body, "ok")
+
+    def refused(self, said: Refused) -> Reply:
+        """The upstream's refusal. Where heartbeats have opened a stream already it is told within that."""
+        self._answered()
+        if not self.stream.started:
+            return self._answer(said.status, said.fields, said.body, "upstream_error")
+        self.stream.send(openai.refusal_event(said.text, named=self.ask.route.names_errors))
         self.settle("upstream_error")
         self.stream.finish()
         return self.stream
+
+    def _answered(self) -> None:
+        self.seen.answered = True
+        self.call.first_byte = perf_counter()
+
+    def _answer(self, status: int, fields: list[tuple[str, str]], body: bytes, outcome: Outcome) -> Answer:
+        self.call.status = status
+        self.settle(outcome)
+        return Answer(status, [*fields, *self._own_headers()], body)
 
     async def streamed(self, attempt: Attempt) -> Reply:
         call, stream = self.call, self.stream
@@ -61,12 +67,12 @@ class Responder(msgspec.Struct, eq=False):
             call.status = attempt.status
             fields = [*attempt.head.passed, *_STREAM_HEADERS, *self._own_headers()]
             stream.start(self.request, attempt.status, fields)
-        self.seen.answered = self.first_event_out = True
-        call.first_byte = perf_counter()
+        self._answered()
+        self.first_event_out = True
         self.request.connection.watch(attempt.pressure)
         broken = await attempt.pour(stream)
         if broken is None:
-            self.settle("ok" if attempt.status < 300 else "upstream_error")
+            self.settle("ok")
             stream.finish()
             return stream
         endpoint = call.endpoint.id if call.endpoint is not None else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from time import perf_counter
 
 import msgspec
@@ -23,17 +22,19 @@ from gateway.errors import (
     TransportError,
     UpstreamFailed,
 )
-from gateway.pool import Cause, Cooldown, Lease, Obstacle, no_answer, retry_after_seconds
+from gateway.pool import Blame, Cause, Cooldown, Lease
 from gateway.relay.accounts import Accounts
 from gateway.relay.ask import Ask
 from gateway.relay.attempt import Attempt, Shape
+from gateway.relay.failures import Failures, Refusal
 from gateway.relay.heartbeat import Heartbeat
-from gateway.relay.judging import Meaning, cause_of, meaning_of, refuses_stream_options, texts_of
+from gateway.relay.judging import Fault, Meaning, body_digest, cause_of, fault_in, meaning_of, refuses_stream_options
 from gateway.relay.outlet import Outlet
 from gateway.relay.overheard import overheard
+from gateway.relay.refused import refused
 from gateway.relay.responder import Responder
 from gateway.relay.upstreams import Upstream, Upstreams
-from gateway.server import Answer, EventStream, Reply, Request
+from gateway.server import EventStream, Reply, Request
 from gateway.transport import Transport
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
@@ -84,8 +85,8 @@ class Story(msgspec.Struct, eq=False):
     adds_usage: bool = False
     began: float = 0.0
     give_up_at: float = math.inf  # set by the first endpoint's `total`
-    obstacles: list[Obstacle] = []
-    refusal: Answer | None = None  # a 403 or 404, relayed where no other endpoint does better
+    failures: Failures = msgspec.field(default_factory=Failures)
+    blame: Blame | None = None  # made at a pool's first failed attempt
 
     def __post_init__(self) -> None:
         self.began = self.loop.time()
@@ -134,9 +135,11 @@ class Story(msgspec.Struct, eq=False):
                 return answer
             if self._is_out_of_time():
                 break
-        if self.refusal is not None:
-            return self.responder.whole(self.refusal, "upstream_error")
-        raise no_answer(self.obstacles, self.loop.time())
+        refusal = self.failures.refusal
+        if refusal is None:
+            raise self.failures.error(self.loop.time())
+        self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
+        return self.responder.refused(refusal.said)
 
     def _candidates(self) -> Iterator[Upstream]:
         """The model's own pool, then those of its fallbacks: a grant of the first covers them."""
@@ -151,6 +154,7 @@ class Story(msgspec.Struct, eq=False):
     async def _from_pool(self, upstream: Upstream) -> Reply | None:
         tried = self.ask.endpoints_left_out(upstream.model)
         pool = upstream.pool
+        self.blame = None
         while (lease := pool.take(self.loop.time(), tried)) is not None:
             tried.add(lease.endpoint_id)
             if self.call.attempts == 0:
@@ -162,8 +166,10 @@ class Story(msgspec.Struct, eq=False):
             if answer is not None:
                 return answer
             if self._is_out_of_time():
-                return None
-        self.obstacles += pool.blocked(self.loop.time(), tried)
+                break
+        else:
+            self.failures.obstacles += pool.blocked(self.loop.time(), tried)
+        self._end_blame()
         return None
 
     def _is_out_of_time(self) -> bool:
@@ -184,7 +190,7 @@ class Story(msgspec.Struct, eq=False):
                 attempt, error = await self._try(upstream, outlet, False)
                 outlet.refuses_stream_options = error is None and 200 <= attempt.status < 300
             if error is not None:
-                self._failed(lease, cause_of(error), str(error), said=overheard(outlet, attempt))
+                self._failed(lease, Fault(cause_of(error), str(error)), said=overheard(outlet, attempt))
                 return None
             return await self._judge(outlet, lease, attempt)
         finally:
@@ -233,52 +239,71 @@ class Story(msgspec.Struct, eq=False):
         status, now = attempt.status, self.loop.time()
         meaning = meaning_of(status)
         if meaning is Meaning.ANSWER:
-            lease.succeeded(now)
+            self._alive(lease, now)
             if attempt.shape is Shape.WHOLE:
                 self.responder.seen.whole(attempt.body, encoding=attempt.head.encoding, is_text=self.ask.route.is_text)
-                return self.responder.whole(self.responder.relayed(outlet, attempt), "ok")
+                return self.responder.whole(attempt)
             return await self.responder.streamed(attempt)
         if meaning is Meaning.FAILED:
-            self._failed(lease, *self._fault_in(lease, attempt), said=overheard(outlet, attempt))
+            if status == 401:
+                self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
+            self._failed(lease, fault_in(attempt), said=overheard(outlet, attempt))
             return None
         if meaning is Meaning.REDIRECT:
             # Following it could lead anywhere; relaying it would lead the client past us.
             self.relay.log.error("upstream redirects; its url needs correcting", **self._about(lease), status=status)
-            raise UpstreamFailed("The model's endpoint is not set up correctly.")
-        lease.succeeded(now)
+            if self.failures.refusal is None:
+                raise UpstreamFailed("The model's endpoint is not set up correctly.")
+            return None
+        self._alive(lease, now)
         about = self._about(lease) | {"status": status, "upstream_said": overheard(outlet, attempt)}
         self.relay.log.info("upstream refuses the request", **about)
-        if attempt.shape is not Shape.WHOLE:
-            return await self.responder.streamed(attempt)
-        answer = self.responder.relayed(outlet, attempt)
-        if meaning is Meaning.REFUSED_HERE:
-            self.call.attempt_failed("refused")
-            self.refusal = self.refusal or answer
-            return None
-        return self.responder.whole(answer, "upstream_error")
+        said = refused(outlet, attempt)
+        if meaning is Meaning.REFUSED:
+            return self.responder.refused(said)
+        self.call.attempt_failed("refused")
+        if self.failures.refusal is None:
+            self.failures.refusal = Refusal(said, self.call.endpoint, self.call.served)
+        return None
 
-    def _fault_in(self, lease: Lease, attempt: Attempt) -> tuple[Cause, str, float | None]:
-        """Cause, reason and the wait that the upstream asks for, of a status that is a failed attempt."""
-        why = f"status {attempt.status}"
-        if attempt.status == 401:
-            self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
-            return Cause.CREDENTIALS, why, None
-        if attempt.status == 429:
-            return Cause.RATE_LIMITED, why, retry_after_seconds(texts_of(attempt.headers), datetime.now(UTC))
-        return Cause.BROKEN, why, None
+    def _alive(self, lease: Lease, now: float) -> None:
+        lease.succeeded(now)
+        if self.blame is not None:
+            self._count(self.blame.add(lease, None))
 
-    def _failed(
-        self, lease: Lease, cause: Cause, why: str, wait_seconds: float | None = None, *, said: str | None = None
-    ) -> None:
-        self.call.attempt_failed(cause.value)
-        cooldown = lease.failed(cause, self.loop.time(), retry_after_seconds=wait_seconds)
-        self.obstacles.append(lease.obstacle(cause))
-        about = self._about(lease) | {"why": why} | ({"upstream_said": said} if said else {})
+    def _failed(self, lease: Lease, fault: Fault, *, said: str | None = None) -> None:
+        self.call.attempt_failed(fault.cause.value)
+        cooldown = None
+        if fault.words is None:
+            cooldown = lease.failed(fault.cause, self.loop.time(), retry_after_seconds=fault.wait_seconds)
+        self.failures.add(lease.obstacle(fault.cause), fault)
+        about = self._about(lease) | {"why": fault.why} | ({"upstream_said": said} if said else {})
         if cooldown is None:
             self.relay.log.warning("attempt failed", **about)
-            return
-        self.relay.log.warning("attempt failed, endpoint cools down", **about, wait_ms=cooldown.wait_ms)
-        self.relay.on_cooldown(cooldown)
+        else:
+            self.relay.log.warning("attempt failed, endpoint cools down", **about, wait_ms=cooldown.wait_ms)
+            self.relay.on_cooldown(cooldown)
+        if self.blame is None:
+            self.blame = Blame()
+        self._count(self.blame.add(lease, fault.words))
+
+    def _count(self, leases: list[Lease]) -> None:
+        """Failures whose verdict had waited: another endpoint did not say the same."""
+        for lease in leases:
+            self._cooled(lease, lease.failed(Cause.BROKEN, self.loop.time()))
+
+    def _end_blame(self) -> None:
+        """Every endpoint that was tried has said the same: the request's own fault, unless others meet it too."""
+        leases = self.blame.shared() if self.blame is not None else []
+        if leases:
+            body = body_digest(self.ask.body.raw)
+            for lease in leases:
+                self._cooled(lease, lease.failed_by_request(body, self.loop.time()))
+
+    def _cooled(self, lease: Lease, cooldown: Cooldown | None) -> None:
+        if cooldown is not None:
+            self.relay.log.warning("endpoint cools down", **self._about(lease), wait_ms=cooldown.wait_ms)
+            self.relay.on_cooldown(cooldown)
 
     def _about(self, lease: Lease) -> dict[str, object]:
         return {

@@ -125,8 +125,9 @@ def test_an_upstreams_json_is_read_or_let_be(payload: bytes) -> None:
     usage_of(payload)
     openai.is_error_payload(payload, None)
     openai.is_usage_only(b"data: " + payload + b"\n\n")
-    told = openai.relayed_error_event(payload, named=False)
-    assert told is None or json.loads(told.removeprefix(b"data: "))["error"] is not None
+    told = openai.refusal_event(payload, named=False)
+    assert json.loads(told.removeprefix(b"data: "))["error"]["type"]
+    openai.error_words(payload)
     parsed(payload)
     transcript = transcript_of(payload)
     assert transcript is None or (transcript.reply + (transcript.finish_reason or "")).encode()

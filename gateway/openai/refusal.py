@@ -1,0 +1,67 @@
+"""What an upstream says when it refuses or fails: retold within a stream, and compared with what others say."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+_MEMBERS = ("message", "type", "param", "code")
+_TYPE = "invalid_request_error"
+# Two upstreams, or one that is asked twice, never give the same ids and times.
+_ID_MEMBER = re.compile(
+    rb'\\?"(?:[A-Za-z_.-]{0,40}[iI][dD]|time(?:stamp)?|date|created(?:_at)?)\\?": ?(?:\\?"[^"\\]*\\?"|[0-9.]+)'
+)
+_LONG_WORD = re.compile(rb"[\w:.+-]{8,}")
+_DIGITS = b"0123456789"
+
+
+def refusal_body(message: str) -> bytes:
+    """Our own words in the place of a refusal that cannot be shown."""
+    return orjson.dumps({"error": {"message": message, "type": _TYPE, "param": None, "code": "upstream_error"}})
+
+
+def refusal_event(body: bytes, *, named: bool) -> bytes:
+    """An upstream's refusal as the only event of a stream, in its own values.
+
+    `named`: in the shape in which a stream on the responses route ends.
+    """
+    error = _error_in(body)
+    if named:
+        return b"event: error\ndata: " + orjson.dumps({"type": "error", "sequence_number": 0, "error": error}) + b"\n\n"
+    return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
+
+
+def error_words(body: bytes) -> bytes | None:
+    """What a JSON body says, ids and times aside, to be compared; None where it is no object or array."""
+    try:
+        told = orjson.loads(body)
+        if not isinstance(told, dict | list):
+            return None
+        text = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    return _LONG_WORD.sub(_without_number, _ID_MEMBER.sub(b"", text))
+
+
+def _without_number(word: re.Match[bytes]) -> bytes:
+    text = word.group()
+    return text if text.translate(None, _DIGITS) == text else b"#"
+
+
+def _error_in(body: bytes) -> dict[str, Any]:
+    """`{message, type, param, code}`; what has no such shape becomes the message."""
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        told = None
+    error = told.get("error", told) if isinstance(told, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        error = {"message": body.decode("utf-8", "replace")}
+    values = {name: error.get(name) for name in _MEMBERS}
+    return {name: None if isinstance(value, dict | list) else value for name, value in values.items()} | {
+        "type": values["type"] if isinstance(values["type"], str) else _TYPE
+    }
