@@ -19,7 +19,7 @@ from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
 from gateway.limits.prompt import prompt_tokens
 from gateway.limits.scopes import demands, grant_scope, key_of, key_scope
-from gateway.limits.told import rate_limit_headers
+from gateway.limits.told import expected_refusal, rate_limit_headers
 from gateway.limits.values import Demand, Standing, Totals, Used
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "demands",
     "estimated_tokens",
     "estimated_usage",
+    "expected_refusal",
     "grant_scope",
     "key_of",
     "key_scope",

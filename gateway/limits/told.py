@@ -51,7 +51,24 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
 
 def refusal(demands: Sequence[Demand], standings: Sequence[Standing], now: float) -> QuotaUsedUp | RateLimited:
     """The error for a request that at least one of these limits has no room for."""
-    full = [each for demand, at in zip(demands, standings, strict=True) for each in _full(demand, at)]
+    return _refusal(_all_full(demands, standings), demands, standings, now)
+
+
+def expected_refusal(
+    demands: Sequence[Demand], standings: Sequence[Standing], now: float
+) -> QuotaUsedUp | RateLimited | None:
+    """The error that the next request would get; None where each of its limits has room."""
+    full = _all_full(demands, standings)
+    return _refusal(full, demands, standings, now) if full else None
+
+
+def _all_full(demands: Sequence[Demand], standings: Sequence[Standing]) -> list[_Full]:
+    return [each for demand, at in zip(demands, standings, strict=True) for each in _full(demand, at)]
+
+
+def _refusal(
+    full: Sequence[_Full], demands: Sequence[Demand], standings: Sequence[Standing], now: float
+) -> QuotaUsedUp | RateLimited:
     headers = rate_limit_headers(demands, standings, now)
     for each in full:
         if each.wait_seconds is None:

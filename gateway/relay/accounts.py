@@ -29,6 +29,7 @@ from gateway.types import Access, Caller, Id, Model, Price
 
 NOTHING_USED = Usage()
 _MOST_TERMS = 2_000
+UNWRITABLE = "The gateway cannot write down usage at the moment, so it serves nothing."
 
 
 class Terms(NamedTuple):
@@ -80,9 +81,7 @@ class Accounts:
             )
         except JournalUnavailable:
             account.give_back()
-            raise LedgerUnavailable(
-                "The gateway cannot write down usage at the moment, so it serves nothing."
-            ) from None
+            raise LedgerUnavailable(UNWRITABLE) from None
         return account
 
     def _terms_of(self, access: Access, caller: Caller) -> Terms:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, LedgerUnavailable
 from gateway.explain import Explainer, Explanation
 from gateway.pool import Pool
 from gateway.registry import keys, watch
 from gateway.registry.desk import refuse_long_id
 from gateway.registry.shown import AuditEntry
 from gateway.registry.watch import CooldownTold, EndpointWatched
+from gateway.relay.accounts import UNWRITABLE
 from gateway.routes.admin.typed import answer, desk, done, limit, manage
 from gateway.routes.table import Hit
 from gateway.server import Reply
@@ -49,7 +50,13 @@ async def explain(hit: Hit) -> Reply:
     if (key_id is None) == (user_id is None):
         raise InvalidRequest("Give either `key` or `user`.")
     explainer = Explainer(
-        state.settings, state.store, state.limiter, _pool_of(hit), asyncio.get_running_loop().time, state.clock
+        state.settings,
+        state.store,
+        state.limiter,
+        _pool_of(hit),
+        asyncio.get_running_loop().time,
+        state.clock,
+        lambda: LedgerUnavailable(UNWRITABLE) if state.ledger.status().refusing else None,
     )
     refuse_long_id(key_id or user_id or "", "key" if key_id is not None else "user")
     refuse_long_id(query.get("model") or "", "model")
