@@ -1,6 +1,6 @@
 """The shapes of the OpenAI wire: read and rewrite a request's body, build answers, recognise errors and usage."""
 
-from gateway.openai.body import RequestBody, read_body
+from gateway.openai.body import LARGE_BYTES, RequestBody, read_body
 from gateway.openai.choosing import Mention, allowed_fields
 from gateway.openai.payload import is_unfinished
 from gateway.openai.refusal import error_words, refusal_body, refusal_event
@@ -17,6 +17,7 @@ from gateway.openai.shapes import (
 from gateway.openai.usage import Usage, may_bear_usage, usage_of
 
 __all__ = [
+    "LARGE_BYTES",
     "Mention",
     "RequestBody",
     "Usage",

@@ -6,7 +6,7 @@ other byte stays as the client sent it.
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -16,26 +16,21 @@ import orjson
 
 from gateway.errors import InvalidJson
 from gateway.openai.choosing import Mention, Path
+from gateway.openai.scan import measure, tame
 from gateway.openai.shapes import printable
 
-_TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."  # what orjson can write; it reads deeper
-_MAX_EXAMINED = 1 << 20  # bytes up to which a refused body is looked at once more, slowly, on the event loop
+_TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."
+LARGE_BYTES = 1 << 16  # from here on a body is measured before it is parsed, which may take a while
+_MAX_EXAMINED = LARGE_BYTES  # bytes up to which a refused body is looked at once more, slowly
 _MAX_KEY_SHOWN = 64
 _MAX_VALUES = 1_000_000  # a value takes up to a hundred times its bytes as a Python object, and a while to be made
-_LARGE = 1 << 16  # bytes from which on another way of searching pays
-_WORTH_FINDING = 1000  # beyond so many, counting beats finding one by one
+_MAX_LEVELS = 254  # what orjson can write; it reads deeper
 _COLON, _BACKSLASH = 0x3A, 0x5C  # a search for a number skips the work of taking a bytes argument apart
-_MARKS = b"[{:,"
-
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _KEY = re.compile(rb"[ \t\n\r{,]*+(" + _STRING + rb")[ \t\n\r]*+:[ \t\n\r]*+")
 _BEFORE_ITEM = re.compile(rb"[ \t\n\r,]*+")
 _MODEL_AS_PLAIN_STRING = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
 _TOKEN = re.compile(_STRING + rb"|[{}:]")
-_STRING_OR_MARK = re.compile(_STRING + rb"?|[\[{:,]")
-# For text that may be malformed: an unclosed string reaches to the end, lest a try from each later quote add up.
-_STRING_OR_NUMBER = re.compile(_STRING + rb"?|(-?\d++(?:\.\d++)?(?:[eE][+-]?\d++)?)")
-_PERHAPS_ENORMOUS = re.compile(rb"[eE]\+?\d{2}|\d{300}")
 _members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -154,21 +149,17 @@ def read_body(raw: bytes) -> RequestBody:
     """Read a request's body, which must be a JSON object.
 
     Raises InvalidJson, with the position where one is known: not JSON or not UTF-8 (nor can half a surrogate pair be
-    escaped), not an object, a key given twice at any depth, nested more than 254 levels deep, a million values or more.
-    Of the body itself the message holds at most a key's name. `fields` has 1e308 for a number beyond a double's range,
-    such as 1e400.
+    escaped), not an object, a key given twice at any depth, nested more than 254 levels deep, more than a million
+    values. Of the body itself the message holds at most a key's name. `fields` has 1e308 for a number beyond a double's
+    range, such as 1e400. From `LARGE_BYTES` on it may take long, and then lets other threads have their turn.
     """
-    if len(raw) > _MAX_VALUES and _has_too_many_values(raw):
-        raise InvalidJson(f"The request body has too many values (more than about {_MAX_VALUES:,}).")
+    size = measure(raw, _MAX_VALUES) if len(raw) >= LARGE_BYTES else None
+    if size is None and len(raw) >= LARGE_BYTES:
+        raise InvalidJson(f"The request body has too many values (more than {_MAX_VALUES:,}).")
     fields = _parse(raw)
     if not isinstance(fields, dict):
         raise InvalidJson(f"The request body must be a JSON object, not {_kind(fields)}.")
-    try:
-        written = orjson.dumps(fields)
-    except TypeError:  # values that orjson has made itself can be refused for their depth only
-        raise InvalidJson(_TOO_DEEP) from None
-    # A key given twice loses a pair on the way into a dict, and so the colon between its key and value.
-    if _count_colons(raw) + _count_escaped_colons(raw) != _count_colons(written):
+    if _has_repetition(raw, fields) if size is None else size.members != _count_members(fields):
         raise InvalidJson(_repetition(raw))
     return RequestBody(raw, fields)
 
@@ -177,27 +168,39 @@ def _parse(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        parsed = _parse_enormous_numbers(raw)
-        if parsed is None:
-            raise InvalidJson(_malformation(raw, error)) from None  # the cause would hold the whole body
-        return parsed
+        mistake = error
+    tamed = tame(raw)
+    if tamed != raw:  # it may have been refused for nothing but a number beyond a double
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(tamed)
+    raise InvalidJson(_malformation(raw, mistake)) from None  # the cause would hold the whole body
 
 
-def _parse_enormous_numbers(raw: bytes) -> Any:
-    """What orjson refuses only for numbers beyond a double (`1e400`), these read as 1e308; None for all else."""
-    if len(raw) > _MAX_EXAMINED or not _PERHAPS_ENORMOUS.search(raw):
-        return None
+def _has_repetition(raw: bytes, fields: dict[str, Any]) -> bool:
+    """A key given twice loses a pair on the way into a dict, and so the colon between its key and value."""
     try:
-        return orjson.loads(_STRING_OR_NUMBER.sub(_tamed, raw))
-    except orjson.JSONDecodeError:
-        return None
+        written = orjson.dumps(fields)
+    except TypeError:  # values that orjson has made itself can be refused for their depth only
+        raise InvalidJson(_TOO_DEEP) from None
+    return raw.count(_COLON) + _count_escaped_colons(raw) != written.count(_COLON)
 
 
-def _tamed(match: re.Match[bytes]) -> bytes:
-    number = match[1]
-    if number is None or float(number) not in (float("inf"), float("-inf")):
-        return match[0]
-    return b"1e308"
+def _count_members(fields: dict[str, Any]) -> int:
+    """How many members all objects within have, level by level. To write it all again would take longer."""
+    members = 0
+    level: list[Any] = [fields]
+    for _ in range(_MAX_LEVELS):
+        inner: list[Any] = []
+        for each in level:
+            if type(each) is dict:
+                members += len(each)
+                inner += [value for value in each.values() if type(value) is dict or type(value) is list]
+            else:
+                inner += [value for value in each if type(value) is dict or type(value) is list]
+        if not inner:
+            return members
+        level = inner
+    raise InvalidJson(_TOO_DEEP)
 
 
 def _malformation(raw: bytes, error: orjson.JSONDecodeError) -> str:
@@ -215,31 +218,6 @@ def _malformation(raw: bytes, error: orjson.JSONDecodeError) -> str:
 def _kind(value: object) -> str:
     names = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
-
-
-def _has_too_many_values(raw: bytes) -> bool:
-    """Each value but the outermost has a colon or a comma before it, or a bracket; the latter two make a pair."""
-    if sum(_count(mark, raw) for mark in _MARKS) <= _MAX_VALUES:
-        return False
-    marks = (match for match in _STRING_OR_MARK.finditer(raw) if match[0][:1] != b'"')
-    return next(itertools.islice(marks, _MAX_VALUES, None), None) is not None
-
-
-def _count_colons(text: bytes) -> int:
-    return _count(_COLON, text)
-
-
-def _count(character: int, text: bytes) -> int:
-    """`text.count`; where it finds little, as in megabytes of base64, far faster by `find`, which uses memchr."""
-    if len(text) < _LARGE:
-        return text.count(character)
-    found, at = 0, text.find(character)
-    while at >= 0:
-        found += 1
-        if found == _WORTH_FINDING:
-            return found + text.count(character, at + 1)
-        at = text.find(character, at + 1)
-    return found
 
 
 def _count_escaped_colons(raw: bytes) -> int:
@@ -333,7 +311,7 @@ def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
     An object's own key that is spelled without escapes stands in `raw` as `"model"`. Where these bytes occur only
     once, and no escape can spell a letter of it, they are that key. In a large body the members are as soon located.
     """
-    if len(raw) >= _LARGE or raw.count(b'"model"') != 1 or (_BACKSLASH in raw and b"\\u006" in raw):
+    if len(raw) >= LARGE_BYTES or raw.count(b'"model"') != 1 or (_BACKSLASH in raw and b"\\u006" in raw):
         return None
     value = _MODEL_AS_PLAIN_STRING.search(raw)
     return value.span(1) if value else None
