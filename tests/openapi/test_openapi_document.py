@@ -152,3 +152,30 @@ async def test_it_is_served_to_everybody(tmp_path: Any) -> None:
     assert (first.status, first.header("content-type")) == (200, "application/json")
     assert first.json() == DOCUMENT
     assert second.body == first.body
+
+
+def test_makers_of_clients_have_what_they_need() -> None:
+    """What they drop a route or an answer for, or what linters take for a mistake, each seen with one of them."""
+    assert DOCUMENT["servers"]
+    assert all(tag["description"] for tag in DOCUMENT["tags"])
+    known = ("application/json", "application/octet-stream", "text/")
+    for name, operation in operations():
+        assert re.fullmatch(r"[a-z][A-Za-z0-9_]*", operation["operationId"]), name
+        assert any(status.startswith("4") for status in operation["responses"]), name
+        for parameter in operation["parameters"]:
+            assert "$ref" in parameter or parameter["schema"], name
+        for status, response in operation["responses"].items():
+            told = at(response["$ref"]) if "$ref" in response else response
+            assert told["description"], (name, status)
+            assert next(iter(told["content"])).startswith(known), f"{name} {status}: a first media type that none reads"
+
+
+def test_schemas_are_such_as_makers_of_clients_read() -> None:
+    """Lists say of what, unions have members that say something, and security schemes that are asked for are there."""
+    for schema in everything_in(DOCUMENT):
+        kinds = schema.get("type")
+        assert "array" not in (kinds if isinstance(kinds, list) else ()), schema
+        assert kinds != "array" or "items" in schema or "prefixItems" in schema, schema
+        assert all(schema.get("anyOf", [True])), schema
+    asked = {scheme for _, operation in operations() for each in operation["security"] for scheme in each}
+    assert asked <= set(DOCUMENT["components"]["securitySchemes"])

@@ -64,7 +64,8 @@ def described(routes: Sequence[Route]) -> Json:
             "description": "An OpenAI-compatible gateway: one API key for its users, pools of upstreams behind it.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "tags": [{"name": tag} for tag in TAGS],
+        "servers": [{"url": "/", "description": "This gateway."}],
+        "tags": [{"name": tag, "description": description} for tag, description in TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": _joined(components, request_schemas(), MODELS, {"FeatureDisabledBody": _FEATURE_DISABLED}),

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.panel import ChatBody
 from gateway.routes.openapi.given import ACTING, ANSWERS, EXAMPLES, PAGED, path_example, query_of
 from gateway.routes.openapi.refusals import REQUEST_ID, refusals
-from gateway.routes.openapi.relayed import relayed_path, request_name, told
+from gateway.routes.openapi.relayed import BINARY, relayed_path, request_name, told
 from gateway.routes.table import Route
 
 Json = dict[str, Any]
@@ -38,7 +38,17 @@ _TAGS = (
     ("/api/admin/", "Watching"),
     ("/", "Operations"),
 )
-TAGS = tuple(dict.fromkeys(tag for _, tag in _TAGS))
+TAGS: Mapping[str, str] = {
+    "OpenAI": "The OpenAI surface, relayed to the endpoints of the model.",
+    "Usage": "What was used, by whom, as JSON and CSV.",
+    "Panel": "Chat, studio and models for a panel's users.",
+    "Models": "Admin: the registry of models, and links to them.",
+    "Owners": "Admin: users, organisations, plans and their links.",
+    "Keys": "Admin: API keys.",
+    "Features": "Admin: feature switches.",
+    "Watching": "Admin: endpoints, cooldowns, explanations, the audit.",
+    "Operations": "Health, metrics and this document.",
+}
 
 
 def template(path: str) -> str:
@@ -169,4 +179,6 @@ def _serving() -> Json:
 
 def _upstreams(media: str) -> Json:
     """Events and sounds have no schema: what they are is the upstream's to say."""
+    if media == BINARY:
+        return {"schema": {"type": "string", "format": "binary"}}
     return {"schema": {"type": "object"}} if media == "application/json" else {}

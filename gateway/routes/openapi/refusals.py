@@ -45,6 +45,7 @@ _RELAYED: tuple[Fault, ...] = (
 _UNPARSABLE: tuple[Fault, ...] = (errors.InvalidHttp, errors.HeadTooLarge, errors.ClientTooSlow)
 
 _AS_UPSTREAM = ("400", "403", "404", "409", "413", "422")
+_ANYTHING: Json = {"description": "Whatever the upstream says."}
 _FEATURES = "/api/admin/features/"
 _COOLDOWN = "/cooldown"
 
@@ -176,11 +177,12 @@ def _upstreams_own(responses: Json) -> Json:
         ours = responses.get(status)
         schema = ours["content"]["application/json"]["schema"] if ours else None
         told = f"{ours['description']} · or as the upstream says" if ours else "As the upstream says"
-        free = {"anyOf": [schema, {}]} if schema else {}
+        free = {"anyOf": [schema, _ANYTHING]} if schema else _ANYTHING
         relayed[status] = {
             "description": told,
             "headers": REQUEST_ID,
             "content": {"application/json": {"schema": free}, "*/*": {}},
         }
-    other = {"description": "As the upstream says", "headers": REQUEST_ID, "content": {"*/*": {}}}
+    content = {"application/json": {"schema": _ANYTHING}, "*/*": {}}
+    other = {"description": "As the upstream says", "headers": REQUEST_ID, "content": content}
     return relayed | {"4XX": other}

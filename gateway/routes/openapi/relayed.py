@@ -30,7 +30,9 @@ _STREAM_OPTIONS: Json = {
 }
 _COUNT: Json = {"type": "integer", "minimum": 0, "description": "Read for the reservation of tokens."}
 _MESSAGES: Json = {"messages": {"type": "array", "items": {"type": "object"}}}
-_TEXTS: Json = {"type": ["string", "array"]}
+_TEXTS: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]}
+# Sound of whatever kind; makers of clients know this name for bytes, and the other for none at all.
+BINARY = "application/octet-stream"
 _HELLO = [{"role": "user", "content": "Hello!"}]
 
 
@@ -72,7 +74,7 @@ _TOLD = {
         "Speech",
         {"input": {"type": "string"}},
         {"model": "speaker", "input": "Hello!", "voice": "alloy"},
-        ("*/*",),
+        (BINARY, "*/*"),
     ),
 }
 
