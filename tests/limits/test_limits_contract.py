@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import UTC, datetime
 
 import pytest
@@ -78,6 +79,39 @@ async def test_requests_of_64_at_once_are_never_more_than_the_limit(counter: Cou
     await asyncio.gather(*[client() for _ in range(64)])
     assert passed == 100
     assert await counter.limiter.used(limits[0].scope, limits[0].limits, NOON) == Totals(100, 300, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_counts_hold_however_requests_end(counter: Counter, seed: int) -> None:
+    """64 clients whose requests are answered, fail or are left in any order: no count is ever overrun."""
+    dice = random.Random(seed)
+    limits = demand(concurrency=7, requests=150, rpm=170, tokens=100_000, period="day")
+    running: set[str] = set()
+    kept = 0  # settled: what counts for good
+
+    async def client() -> None:
+        nonlocal kept
+        for _ in range(8):
+            try:
+                held = await counter.take(limits, tokens=dice.randint(1, 200))
+            except (RateLimited, QuotaUsedUp):
+                continue
+            running.add(held.request_id)
+            assert len(running) <= 7
+            assert kept + len(running) <= 150
+            for _ in range(dice.randint(0, 3)):
+                await asyncio.sleep(0)
+            running.remove(held.request_id)
+            if dice.random() < 0.3:
+                counter.limiter.cancel(held, now=NOON)
+            else:
+                kept += 1
+                counter.limiter.settle(held, tokens=dice.randint(0, 300), cost=0.0, now=NOON)
+
+    await asyncio.gather(*[client() for _ in range(64)])
+    (standing,) = await counter.limiter.standing(limits, NOON)
+    assert (standing.running, standing.requests, standing.requests_reserved) == (0, kept, 0)
+    assert (standing.minute_requests, standing.tokens_reserved) == (kept, 0)
 
 
 async def test_concurrency_counts_what_is_running(counter: Counter) -> None:

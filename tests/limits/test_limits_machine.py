@@ -146,9 +146,12 @@ class Both:
             try:
                 return await limiter.reserve(request_id, demands, tokens=tokens, cost=cost, now=now)
             except (RateLimited, QuotaUsedUp) as refusal:
+                waits.append(dict(refusal.headers).get("retry-after"))
                 return f"{refusal.code} {refusal.message} {refusal.headers}"
 
+        waits = list[str | None]()
         memory, redis = [self._run(ask(limiter)) for limiter in self._limiters]
+        assert all(seconds is None or 1 <= int(seconds) <= 60 for seconds in waits)
         if isinstance(memory, str) or isinstance(redis, str):
             assert memory == redis
         else:

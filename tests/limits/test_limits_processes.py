@@ -140,3 +140,29 @@ async def test_a_worker_given_up_for_dead_takes_its_running_requests_up_again(
         return (await standing(observer, concurrency=3)).running == 3
 
     await until(taken_up)
+
+
+async def test_what_is_taken_up_again_holds_no_more_than_is_left(hire: Hire, observer: RedisLimiter) -> None:
+    """An enormous request of a worker that was stopped for a while: it holds what is free, and later nothing."""
+    worker = await hire()
+    limits = {"tokens": 100, "concurrency": 3, "period": "month"}
+    assert await worker.do("take", limits=limits, clients=1, each=1, tokens=1_000_000) == 1
+    assert (await standing(observer, **limits)).tokens_reserved == 100
+    worker.signal(signal.SIGSTOP)
+
+    async def lapsed() -> bool:
+        return (await standing(observer, **limits)).running == 0
+
+    await until(lapsed)
+    assert (await standing(observer, **limits)).tokens_reserved == 0
+    worker.signal(signal.SIGCONT)
+
+    async def taken_up() -> bool:
+        return (await standing(observer, **limits)).running == 1
+
+    await until(taken_up)
+    again = await standing(observer, **limits)
+    assert (again.tokens_reserved, again.requests_reserved) == (100, 1)
+    assert await worker.do("settle", tokens=7) == 1
+    done = await standing(observer, **limits)
+    assert (done.used, done.tokens_reserved, done.requests_reserved) == (Totals(1, 7), 0, 0)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
-from kit import DONE, KEYS, FakeUpstream, GatewayProcess, Received, Wire, ask, config, events, request_bytes
+from kit import DONE, KEYS, FakeUpstream, GatewayProcess, Received, Wire, ask, config, events, raw, request_bytes
 from kit.answers import delta, full
 from kit.books import acting_for, ask_for, fresh_user, rows, stored
 from kit.stage import Record, endpoint, model
@@ -174,6 +174,24 @@ async def test_totals_survive_a_restart(tmp_path: Path, end: signal.Signals) -> 
             assert await crowd(gateway, "crowd", ask("stepped"), each=1) == {200: 37, 429: 27}
             assert len(asked.requests) == 100
         assert collections.Counter(row["outcome"] for row in stored(tmp_path)) == {"ok": 97, "interrupted": 3}
+
+
+async def test_a_stop_before_any_answer_uses_nothing(tmp_path: Path) -> None:
+    """The upstreams of what a stop interrupts have not answered, and no client has left: all is given back."""
+    async with upstream_with() as upstream:
+        asked = upstream.endpoint("stepped")
+        async with gateway_before(upstream, tmp_path) as gateway:
+            asked.replies(*[raw(asyncio.Event())] * 3)
+            async with asyncio.TaskGroup() as clients:
+                for _ in range(3):
+                    clients.create_task(cut_off(gateway, ask("stepped")))
+                await asked.request(3)
+                gateway.signal(signal.SIGTERM)
+                await gateway.wait()
+        async with gateway_before(upstream, tmp_path) as gateway:
+            assert await crowd(gateway, "crowd", ask("stepped"), each=2) == {200: 100, 429: 28}
+        ends = collections.Counter((row["outcome"], row["usage_source"]) for row in stored(tmp_path))
+        assert ends == {("ok", "reported"): 100, ("interrupted", "none"): 3}
 
 
 async def cut_off(gateway: GatewayProcess, body: dict[str, Any]) -> None:
