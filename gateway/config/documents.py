@@ -47,6 +47,7 @@ LONGEST_DOCUMENT_BYTES = 1 << 20
 
 _MARK = Mark("document", 0, 0, 0, None, 0)
 _LARGEST_WHOLE_FLOAT = 2**53
+_LEVELS_OF_OWNERS = 4  # fields, grants, a grant, its limits
 # How panels' languages write a truth. Of the rest nobody can tell what was meant: it never opens anything.
 _TRUE, _FALSE = frozenset((True, 1, "1", "true")), frozenset((False, 0, "0", "false", ""))
 
@@ -111,8 +112,9 @@ def parse_feature(document: bytes) -> Switch:
 
 
 def fields_in(document: bytes) -> dict[str, Any]:
-    """The fields of a document as they were written. Raises InvalidDocument."""
-    return _decoded(document)
+    """The fields of a document as they were written, whole numbers as such. Raises InvalidDocument."""
+    fields: dict[str, Any] = _with_whole_numbers(_decoded(document), levels=_LEVELS_OF_OWNERS)
+    return fields
 
 
 def _decoded(document: bytes) -> dict[str, Any]:
@@ -127,6 +129,20 @@ def _decoded(document: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise InvalidDocument("not a JSON object")
     return fields
+
+
+def _with_whole_numbers(value: Any, *, levels: int) -> Any:
+    if levels and isinstance(value, dict):
+        return {name: _with_whole_numbers(each, levels=levels - 1) for name, each in value.items()}
+    if levels and isinstance(value, list):
+        return [_with_whole_numbers(each, levels=levels - 1) for each in value]
+    return _whole(value)
+
+
+def _whole(value: Any) -> Any:
+    """Lua has no other numbers than floats."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE_FLOAT
+    return int(value) if is_whole else value
 
 
 def _named(kind: RecordKind, record_id: str, fields: dict[str, Any], ignored: list[str]) -> dict[str, Any]:
@@ -232,9 +248,7 @@ class _Tree:
             return SequenceNode(COLLECTION, self._items(value, wanted, path), _MARK)
         if isinstance(value, str):
             return ScalarNode(QUOTED, value, _MARK)
-        if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE_FLOAT:
-            value = int(value)
-        return ScalarNode(PLAIN, "null" if value is None else str(value).lower(), _MARK)
+        return ScalarNode(PLAIN, "null" if value is None else str(_whole(value)).lower(), _MARK)
 
     def _pairs(self, value: dict[str, Any], wanted: types.Type | None, path: KeyPath) -> list[tuple[Node, Node]]:
         if isinstance(wanted, types.DictType):
