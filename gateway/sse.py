@@ -14,6 +14,9 @@ _BLANK_LINE = re.compile(rb"\n\n|\n\r\n?|\r\r\n?")
 _BOM = b"\xef\xbb\xbf"
 _LF, _CR = 0x0A, 0x0D  # a search for a number skips the work of taking a bytes argument apart
 _LINE_ENDS = b"\r\n"
+# A line with its value; the colon and the blank behind it may be missing.
+_DATA_LINE = re.compile(rb"^data(?:: ?([^\n]*))?$", re.MULTILINE)
+_EVENT_LINE = re.compile(rb"^event(?:: ?([^\n]*))?$", re.MULTILINE)
 
 
 class Fragment(bytes):
@@ -53,6 +56,23 @@ class EventFramer:
         if one_event and not self._held and not self.mid_event:  # as most reads of a stream are: worth being quick
             return [data]
         return self._cut(data) if data else []
+
+    def take(self, data: bytes) -> list[bytes]:
+        """As `feed`, but events that follow each other come in one piece: what a read costs is not up to its events."""
+        if not self._held and not self.mid_event and data.endswith(b"\n\n"):
+            return [data]
+        pieces: list[bytes] = []
+        if self.mid_event and data:
+            data = data[self._continue_oversize(data, pieces, _CR in data) :]
+        if not data:
+            return pieces
+        end = _last_blank_line_end(bytes(self._held[-1:]), data)
+        if end:
+            pieces.append(bytes(self._held) + data[:end])
+            self._held.clear()
+        if end < len(data):
+            self._hold(data[end:] if end else data, pieces)
+        return pieces
 
     def end(self) -> bytes:
         """Give up the held, unfinished rest (empty if there is none)."""
@@ -127,26 +147,63 @@ def _blank_line_end(data: bytes | bytearray, start: int, has_cr: bool) -> int:
     return match.end() if match else -1
 
 
+def _last_blank_line_end(before: bytes, data: bytes) -> int:
+    """Where in `data` the last event ends, or 0; `before`: the open event's last byte, if one is open."""
+    text = before + data if before else data
+    # Two line ends in a row are a blank line, whatever stands before them; a CRLF is one.
+    last = max(text.rfind(b"\n\n"), text.rfind(b"\n\r"), text.rfind(b"\r\r")) if _CR in text else text.rfind(b"\n\n")
+    if last < 0:
+        # Blank lines where no event is open.
+        return 0 if before else len(data) - len(data.lstrip(_LINE_ENDS))
+    end = last + 2
+    if text[end - 1] == _CR and text.startswith(b"\n", end):
+        end += 1
+    return end - len(before)
+
+
+def whole_events(events: bytes) -> list[bytes]:
+    """The events of a piece that begins and ends with one; the last may lack its blank line."""
+    framer = EventFramer(len(events))
+    pieces = framer.feed(events)
+    rest = framer.end()
+    return [*pieces, rest] if rest else pieces
+
+
+def events_data(events: bytes, shortest: int = 1) -> list[bytes]:
+    """The data of each event in a piece of whole events, of those that have at least so many bytes in all.
+
+    In time that grows with the bytes alone: a million empty events are no more work than one large one.
+    """
+    found = [_data_of_lines(event) for event in _with_lf(events).split(b"\n\n") if len(event) >= shortest]
+    return [data for data in found if data is not None]
+
+
 def event_data(event: bytes) -> bytes | None:
     """The event's data lines joined by LF; None where it has none (comments, `retry:`, blank lines only)."""
     if event.startswith(b"data: ") and event.find(_LF) == len(event) - 2 and _CR not in event:
         return event[6:-2]
-    values = _values(event, b"data")
-    return b"\n".join(values) if values else None
+    return _data_of_lines(_with_lf(event))
 
 
 def event_name(event: bytes) -> bytes | None:
     """The value of the last `event:` line; None where there is none or it is empty (which means the default name)."""
     if b"event" not in event:
         return None
-    values = _values(event, b"event")
-    return (values[-1] or None) if values else None
+    names = _EVENT_LINE.findall(_with_lf(event).removeprefix(_BOM))
+    return (names[-1] or None) if names else None
 
 
-def _values(event: bytes, field: bytes) -> list[bytes]:
-    values = []
-    for line in event.removeprefix(_BOM).splitlines():  # of bytes: at LF, CRLF and CR only
-        name, _, value = line.partition(b":")
-        if name == field:
-            values.append(value.removeprefix(b" "))
-    return values
+def _data_of_lines(lines: bytes) -> bytes | None:
+    """As `event_data`, of lines that end with LF."""
+    lines = lines.removeprefix(_BOM)
+    start = 0 if lines.startswith(b"data") else lines.find(b"\ndata") + 1
+    if lines.startswith(b"data:", start):
+        value = lines[start + len(b"data:") :].rstrip(b"\n")
+        if _LF not in value:  # the only line of data, and the last
+            return value.removeprefix(b" ")
+    values = _DATA_LINE.findall(lines) if b"data" in lines else None
+    return b"\n".join(values) if values else None
+
+
+def _with_lf(lines: bytes) -> bytes:
+    return lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if _CR in lines else lines

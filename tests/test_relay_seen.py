@@ -15,13 +15,13 @@ def test_what_an_upstream_answered_counts_though_its_client_had_left(event: byte
     """The client may go between an upstream's first event and our head: what the ledger bills, limits must count."""
     seen = Seen()
     assert not seen.counts
-    seen.event(event)
+    seen.events(event)
     assert seen.counts
 
 
 def test_an_end_without_anything_before_it_is_no_answer() -> None:
     seen = Seen()
-    seen.event(b"data: [DONE]\n\n")
+    seen.events(b"data: [DONE]\n\n")
     assert not seen.counts
 
 

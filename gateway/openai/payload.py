@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 _NULL = msgspec.Raw(b"null")
-_UNFINISHED = (b'"queued"', b'"in_progress"')
 
 
 class TopMembers(msgspec.Struct, frozen=True):
@@ -28,14 +27,6 @@ def top_members(payload: bytes) -> TopMembers | None:
         return _decoder.decode(payload)
     except (msgspec.MsgspecError, RecursionError):
         return None
-
-
-def is_unfinished(payload: bytes) -> bool:
-    """Whether an answer of the responses route is a promise: the work goes on in the background."""
-    if not any(status in payload for status in _UNFINISHED):
-        return False
-    top = top_members(payload)
-    return top is not None and bytes(top.status) in _UNFINISHED
 
 
 def is_null(value: msgspec.Raw) -> bool:

@@ -10,6 +10,7 @@ import msgspec
 from gateway.openai.payload import top_members
 
 _MOST_TOKENS = 10**12  # no answer has more; a sum of such counts still fits 64 bits
+_MOST_DIGITS = 13
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -31,7 +32,9 @@ class _Details(msgspec.Struct, gc=False):
     reasoning_tokens: _Count | None = None
 
 
-class _Told(msgspec.Struct):
+class ReportedUsage(msgspec.Struct, gc=False):
+    """A `usage` in the words of chat completions or of responses."""
+
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     total_tokens: _Count | None = None
@@ -42,13 +45,27 @@ class _Told(msgspec.Struct):
     input_tokens_details: _Details | None = None
     output_tokens_details: _Details | None = None
 
+    def read(self) -> Usage | None:
+        """None where it holds no count."""
+        prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
+        completion = self.completion_tokens if self.completion_tokens is not None else self.output_tokens
+        of_prompt = self.prompt_tokens_details or self.input_tokens_details
+        of_completion = self.completion_tokens_details or self.output_tokens_details
+        return _usage(
+            prompt,
+            completion,
+            self.total_tokens,
+            (of_prompt.cached_tokens or 0) if of_prompt is not None else 0,
+            (of_completion.reasoning_tokens or 0) if of_completion is not None else 0,
+        )
+
 
 class _Response(msgspec.Struct):
-    usage: _Told | None = None
+    usage: ReportedUsage | None = None
 
 
 class _Payload(msgspec.Struct):
-    usage: _Told | None = None
+    usage: ReportedUsage | None = None
     response: _Response | None = None
 
 
@@ -59,12 +76,18 @@ def usage_of(payload: bytes | Mapping[str, Any]) -> Usage | None:
     """The usage in a whole JSON answer or in an event's data; None where none is told.
 
     Found under `usage`, or under `response.usage` as the events of the responses route have it; in the words of chat
-    completions (`prompt_tokens`) or of responses (`input_tokens`). What is no number of tokens counts as absent.
+    completions (`prompt_tokens`) or of responses (`input_tokens`). Counts may be floats or texts of digits. What is no
+    number of tokens counts as absent.
     """
     if isinstance(payload, bytes):
         return _usage_in_bytes(payload) if may_bear_usage(payload) else None
     response = payload.get("response")
     return _read(payload.get("usage")) or _read(response.get("usage") if isinstance(response, dict) else None)
+
+
+def last_usage(earlier: Usage | None, later: Usage | None) -> Usage | None:
+    """Of two reports of one answer, the one that counts: the later, unless it is empty or all zero."""
+    return later if later is not None and (earlier is None or later.total_tokens) else earlier
 
 
 def may_bear_usage(data: bytes) -> bool:
@@ -73,33 +96,22 @@ def may_bear_usage(data: bytes) -> bool:
     return mentions > 0 and mentions != data.count(b'"usage":null')
 
 
+def _usage(prompt: int | None, completion: int | None, total: int | None, cached: int, reasoning: int) -> Usage | None:
+    if prompt is completion is total is None:
+        return None
+    prompt, completion = prompt or 0, completion or 0
+    return Usage(prompt, completion, max(total or 0, prompt + completion), cached, reasoning)
+
+
 def _usage_in_bytes(payload: bytes) -> Usage | None:
     try:
         told = _decode(payload)
     except (msgspec.MsgspecError, RecursionError):  # no JSON, or not as it should be: picked out by hand
         return _usage_in_odd_bytes(payload)
-    usage = _usual(told.usage) if told.usage is not None else None
+    usage = told.usage.read() if told.usage is not None else None
     if usage is None and told.response is not None and told.response.usage is not None:
-        return _usual(told.response.usage)
+        return told.response.usage.read()
     return usage
-
-
-def _usual(told: _Told) -> Usage | None:
-    prompt = told.prompt_tokens if told.prompt_tokens is not None else told.input_tokens
-    completion = told.completion_tokens if told.completion_tokens is not None else told.output_tokens
-    total = told.total_tokens
-    if prompt is completion is total is None:
-        return None
-    prompt, completion = prompt or 0, completion or 0
-    of_prompt = told.prompt_tokens_details or told.input_tokens_details
-    of_completion = told.completion_tokens_details or told.output_tokens_details
-    return Usage(
-        prompt,
-        completion,
-        prompt + completion if total is None else total,
-        (of_prompt.cached_tokens or 0) if of_prompt is not None else 0,
-        (of_completion.reasoning_tokens or 0) if of_completion is not None else 0,
-    )
 
 
 def _usage_in_odd_bytes(payload: bytes) -> Usage | None:
@@ -122,15 +134,10 @@ def _decoded(value: msgspec.Raw) -> object:
 def _read(usage: object) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    prompt = _first_count(usage, "prompt_tokens", "input_tokens")
-    completion = _first_count(usage, "completion_tokens", "output_tokens")
-    total = _first_count(usage, "total_tokens")
-    if prompt is completion is total is None:
-        return None
-    return Usage(
-        prompt or 0,
-        completion or 0,
-        (prompt or 0) + (completion or 0) if total is None else total,
+    return _usage(
+        _first_count(usage, "prompt_tokens", "input_tokens"),
+        _first_count(usage, "completion_tokens", "output_tokens"),
+        _first_count(usage, "total_tokens"),
         _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens"),
         _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens"),
     )
@@ -138,9 +145,21 @@ def _read(usage: object) -> Usage | None:
 
 def _first_count(usage: dict[str, Any], *names: str) -> int | None:
     for name in names:
-        value = usage.get(name)
-        if type(value) is int and 0 <= value <= _MOST_TOKENS:  # not isinstance: True is an int as well
-            return value
+        count = _count(usage.get(name))
+        if count is not None:
+            return count
+    return None
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, in whichever of JSON's forms services of other languages write it."""
+    if type(value) is str:  # of digits; a part of a token, which none has, is let go
+        digits = value.strip()
+        value = int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
+    if type(value) is int:  # not isinstance: True is an int as well
+        return value if 0 <= value <= _MOST_TOKENS else None
+    if type(value) is float:
+        return round(value) if 0 <= value <= _MOST_TOKENS else None  # a NaN is in no range
     return None
 
 

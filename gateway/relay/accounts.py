@@ -162,7 +162,7 @@ class Account:
             return seen.usage, "reported"
         if goes_on:
             estimate = reserved_usage(fields, body_size, self._route)
-        elif was_left or seen.text_bytes:
+        elif was_left or (seen.text_bytes and not seen.failed):
             estimate = estimated_usage(prompt_tokens(fields, body_size), seen.text_bytes)
         else:
             return NOTHING_USED, "none"

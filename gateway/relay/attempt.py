@@ -15,8 +15,9 @@ import msgspec
 from gateway import openai
 from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, TransportError
 from gateway.relay.outlet import NO_HEAD, AnswerHead, RawHeaders, read_head
-from gateway.relay.seen import Flow, Seen
-from gateway.sse import EventFramer, event_data, event_name
+from gateway.relay.seen import Seen
+from gateway.relay.view import View
+from gateway.sse import EventFramer, Fragment, event_data, event_name, whole_events
 from gateway.transport import Exchange
 from gateway.types import Timeouts
 
@@ -68,7 +69,7 @@ class Attempt(msgspec.Struct, eq=False):
     _done: bool = False
     _failure: TransportError | None = None
     _last_read: float = 0.0
-    _flow: Flow | None = None
+    view: View | None = None  # of a body that is not cut into events
     _live: bool = False  # a stream has begun: `idle` holds, not `total`
     _waiter: asyncio.Future[None] | None = None
     _timer: asyncio.TimerHandle | None = None
@@ -92,6 +93,8 @@ class Attempt(msgspec.Struct, eq=False):
         self._restart_timer(min(first_byte_at, self.give_up_at) if self.expects_stream else self.give_up_at)
         while self.shape is None and self._failure is None:
             await self._news()
+        if self.shape is Shape.WHOLE:
+            await self._look_through()
         return self._failure if self.shape is None else None
 
     async def pour(self, sink: Sink) -> TransportError | None:
@@ -102,6 +105,7 @@ class Attempt(msgspec.Struct, eq=False):
         self._sink = sink
         while not self._done:
             await self._news()
+        await self._look_through()
         return self._failure
 
     def pressure(self, paused: bool) -> None:
@@ -129,8 +133,14 @@ class Attempt(msgspec.Struct, eq=False):
         self._last_read = self.loop.time()
         if head.is_event_stream and 200 <= status < 300:
             self._live = True
-            self._framer = None if head.encoding else EventFramer()
-        elif self.expects_stream:
+            if head.encoding:
+                self.view = self.seen.events_view(head.encoding)
+            else:
+                self._framer = EventFramer()
+            return
+        if 200 <= status < 300:
+            self.view = self.seen.body_view(head.encoding)
+        if self.expects_stream:
             self._restart_timer(self.give_up_at)
 
     def on_body(self, data: bytes) -> None:
@@ -143,11 +153,11 @@ class Attempt(msgspec.Struct, eq=False):
         else:
             self._held.append(data)
             self._held_bytes += len(data)
-            if self._flow is not None:
-                self._flow.feed(data)
-            elif self._live or self._held_bytes > MAX_HELD_BYTES:
-                self._flow = self.seen.flow(self.head.encoding, is_stream=self._live)
-                self._flow.feed(data)
+            if self.view is not None:
+                self.view.feed(data)
+            if self.shape is None and (self._live or self._held_bytes > MAX_HELD_BYTES):
+                if self.view is not None:
+                    self.seen.follow(self.view)
                 self._become(Shape.FLOW)
 
     def on_end(self) -> None:
@@ -155,16 +165,16 @@ class Attempt(msgspec.Struct, eq=False):
             # A last event without its blank line: readers differ on it, so it is passed on as it is.
             rest = self._framer.end()
             if rest and self._sink is not None:
-                self._to_sink(self._sink, rest)
+                self._send_events(self._sink, [rest])
             elif rest:
                 self._hold_events([rest])
             if self.shape is None:
                 self._fail(InvalidResponse("the stream ended without an event"))
                 return
-        elif self._flow is not None:
-            self._flow.end()
         else:
-            self.shape = Shape.WHOLE
+            if self.view is not None:
+                self.view.end()
+            self.shape = self.shape or Shape.WHOLE
         self._finish()
 
     def on_failure(self, error: TransportError) -> None:
@@ -173,18 +183,17 @@ class Attempt(msgspec.Struct, eq=False):
     # -- within
 
     def _pass_on(self, sink: Sink, data: bytes) -> None:
-        framer = self._framer
-        if framer is not None:
-            events = framer.feed(data)
-            if len(events) == 1:  # as most reads bring
-                data = events[0]
-                if self.seen.event(data) and self.take_usage_out and openai.is_usage_only(data):
-                    return
-            else:
-                data = b"".join(self._passed(events))
-        elif self._flow is not None:
-            self._flow.feed(data)
+        if self._framer is not None:
+            self._send_events(sink, self._framer.take(data))
+            return
+        if self.view is not None:
+            self.view.feed(data)
         self._to_sink(sink, data)
+
+    def _send_events(self, sink: Sink, pieces: list[bytes]) -> None:
+        passed = self._passed(pieces)
+        if passed:
+            self._to_sink(sink, passed[0] if len(passed) == 1 else b"".join(passed))
 
     def _to_sink(self, sink: Sink, data: bytes) -> None:
         try:
@@ -210,12 +219,17 @@ class Attempt(msgspec.Struct, eq=False):
                 break
         self._held.extend(self._passed(events) if self.shape is not None else events)
 
-    def _passed(self, events: list[bytes]) -> list[bytes]:
-        """Takes down what the events tell of usage, and leaves out the event that only we had asked for."""
-        ours = [
-            event for event in events if self.seen.event(event) and self.take_usage_out and openai.is_usage_only(event)
-        ]
-        return [event for event in events if event not in ours] if ours else events
+    def _passed(self, pieces: list[bytes]) -> list[bytes]:
+        """Takes down what is told of usage, and leaves out the event that only we had asked for."""
+        passed = []
+        for piece in pieces:
+            if isinstance(piece, Fragment):
+                self.seen.fragment(piece)
+            elif self.seen.events(piece) and self.take_usage_out:
+                passed += [event for event in whole_events(piece) if not openai.is_usage_only(event)]
+                continue
+            passed.append(piece)
+        return passed
 
     def _become(self, shape: Shape) -> None:
         self.shape = shape
@@ -264,6 +278,11 @@ class Attempt(msgspec.Struct, eq=False):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    async def _look_through(self) -> None:
+        """What was unpacked slower than it came is read to its end, with a turn of the loop for others in between."""
+        while self.view is not None and self.view.step():  # noqa: ASYNC110 — there is nothing to wait for
+            await asyncio.sleep(0)
 
     async def _news(self) -> None:
         self._waiter = self.loop.create_future()

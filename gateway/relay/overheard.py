@@ -7,7 +7,7 @@ import re
 from gateway.relay.attempt import Attempt
 from gateway.relay.masking import Mask
 from gateway.relay.outlet import Outlet
-from gateway.relay.seen import unpacked
+from gateway.relay.unpack import unpacked
 
 SHOWN_CHARACTERS = 4_000
 _LOOKED_AT_BYTES = 16 * 1024

@@ -39,7 +39,8 @@ class Responder(msgspec.Struct, eq=False):
         self._answered()
         if self.stream.started:
             raise UpstreamFailed("The model could not answer this request.")
-        return self._answer(attempt.status, attempt.head.passed, attempt.body, "ok")
+        outcome: Outcome = "upstream_error" if self.seen.failed else "ok"
+        return self._answer(attempt.status, attempt.head.passed, attempt.body, outcome)
 
     def refused(self, said: Refused) -> Reply:
         """The upstream's refusal. Where heartbeats have opened a stream already it is told within that."""
@@ -72,7 +73,7 @@ class Responder(msgspec.Struct, eq=False):
         self.request.connection.watch(attempt.pressure)
         broken = await attempt.pour(stream)
         if broken is None:
-            self.settle("ok")
+            self.settle("upstream_error" if self.seen.failed else "ok")
             stream.finish()
             return stream
         endpoint = call.endpoint.id if call.endpoint is not None else None
@@ -108,6 +109,7 @@ class Responder(msgspec.Struct, eq=False):
 
     def settle(self, outcome: Outcome) -> None:
         self.call.outcome = outcome
+        self.seen.conclude()
         if self.account is not None:
             self.account.settle(self.seen, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
 

@@ -231,8 +231,8 @@ class Story(msgspec.Struct, eq=False):
     def _note_part(self, attempt: Attempt) -> None:
         """What has come of a plain answer when its client leaves counts by its text."""
         is_answer = attempt.shape is None and 200 <= attempt.status < 300
-        if is_answer and self.ask.route.is_text and not self.wants_stream and attempt.body:
-            self.responder.seen.whole(attempt.body, encoding=attempt.head.encoding, is_text=True)
+        if is_answer and self.ask.route.is_text and not self.wants_stream and attempt.view is not None:
+            self.responder.seen.whole(attempt.view, is_text=True)
 
     async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> Reply | None:
         """What an answer of the upstream means: an answer to the client, or a failed attempt."""
@@ -241,7 +241,8 @@ class Story(msgspec.Struct, eq=False):
         if meaning is Meaning.ANSWER:
             self._alive(lease, now)
             if attempt.shape is Shape.WHOLE:
-                self.responder.seen.whole(attempt.body, encoding=attempt.head.encoding, is_text=self.ask.route.is_text)
+                if attempt.view is not None:
+                    self.responder.seen.whole(attempt.view, is_text=self.ask.route.is_text)
                 return self.responder.whole(attempt)
             return await self.responder.streamed(attempt)
         if meaning is Meaning.FAILED:

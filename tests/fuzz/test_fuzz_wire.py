@@ -131,13 +131,14 @@ def test_an_upstreams_json_is_read_or_let_be(payload: bytes) -> None:
     parsed(payload)
     transcript = transcript_of(payload)
     assert transcript is None or (transcript.reply + (transcript.finish_reason or "")).encode()
-    for encoding in (b"", b"gzip", b"deflate", b"br"):
+    for encoding in (b"", b"gzip", b"deflate", b"br", b"zstd", b"compress"):
         seen = Seen()
-        seen.whole(payload, encoding=encoding, is_text=True)
-        for is_stream in (False, True):
-            flow = seen.flow(encoding, is_stream=is_stream)
-            flow.feed(b"data: " + payload)
-            flow.end()
+        for view, body in ((seen.body_view(encoding), payload), (seen.events_view(encoding), b"data: " + payload)):
+            view.feed(body)
+            view.end()
+            while view.step():
+                pass
+            seen.whole(view, is_text=True)
         assert seen.text_bytes >= 0
 
 
