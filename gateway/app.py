@@ -22,7 +22,7 @@ from gateway.grants.cached import CachedRecords
 from gateway.grants.embedded import EmbeddedStore
 from gateway.grants.layered import LayeredStore
 from gateway.grants.yaml import YamlStore
-from gateway.ledger import Ledger, QueryFailed
+from gateway.ledger import Ledger, QueryFailed, TooManyQueries
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
 from gateway.metrics import Tallies
 from gateway.middleware import Dispatcher, rendered
@@ -38,7 +38,7 @@ from gateway.transport import Origin, Proxy, Transport
 from gateway.types import Model, id_text
 
 # How long a first request under a limit may wait for what the ledger knows.
-REBUILD_SECONDS = 5.0
+REBUILD_SECONDS = 3.0
 
 
 def now() -> datetime:
@@ -210,10 +210,9 @@ def totals_from(ledger: Ledger) -> Rebuild:
         try:
             async with asyncio.timeout(REBUILD_SECONDS):
                 await ledger.flushed()
-                found = await (
-                    ledger.reader.counted_on(scope, since) if key is None else ledger.reader.used_by_key(key, since)
-                )
-        except (QueryFailed, TimeoutError):
+                reader = ledger.reader
+                found = await (reader.counted_on(scope, since) if key is None else reader.used_by_key(key, since))
+        except (QueryFailed, TooManyQueries, TimeoutError):
             raise StoreUnavailable("What was used of this limit cannot be told at the moment.") from None
         return Totals(found.requests, found.tokens, found.cost)
 

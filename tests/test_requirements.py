@@ -13,7 +13,9 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NEEDED = [Requirement(text) for text in PROJECT["dependencies"]]
-OPTIONAL = [Requirement(text) for name in ("dev", "postgres") for text in PROJECT["optional-dependencies"][name]]
+OPTIONAL = [
+    Requirement(text) for name in ("dev", "postgres", "mysql") for text in PROJECT["optional-dependencies"][name]
+]
 LOCK = (ROOT / "requirements" / "lock.txt").read_text()
 
 

@@ -15,6 +15,7 @@ from gateway.cli.console import complain, say
 from gateway.cli.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
 from gateway.differences import differences
+from gateway.ledger.drivers import check_driver
 
 
 def add_to(commands: Commands) -> None:
@@ -31,6 +32,7 @@ def add_to(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
+    check_driver(settings.usage.url)
     say(f"{settings.source} is valid: {_counts(settings)}.")
     if arguments.against is not None:
         _tell_differences(load_settings(Path(arguments.against), os.environ), settings)

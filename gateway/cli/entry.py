@@ -11,6 +11,7 @@ from gateway.cli import check, explain, keys, serve, usage
 from gateway.cli.arguments import with_example
 from gateway.cli.console import abandon_stdout, complain, hold_standard_files
 from gateway.errors import ConfigError, GatewayError
+from gateway.ledger import JournalUnavailable, LedgerUnusable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(f"{problems} problem{'s' if problems != 1 else ''}; nothing was done.")
     except GatewayError as error:
         complain(f"gateway: {error.message}")
+    except (LedgerUnusable, JournalUnavailable) as error:
+        complain(f"gateway: {error}")
     except BrokenPipeError:
         abandon_stdout()
     except OSError as error:

@@ -24,6 +24,8 @@ from gateway.config import Settings, load_settings
 from gateway.demo import run_demo
 from gateway.errors import ConfigError
 from gateway.handover import Predecessor, Successor
+from gateway.ledger import JournalUnavailable, LedgerUnusable
+from gateway.ledger.drivers import check_driver
 from gateway.log_stream import LogStream
 from gateway.logs import LibraryLogs, LogFormat, make_logger
 from gateway.reload import Watched
@@ -61,6 +63,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         signal.signal(number, signal.SIG_IGN)
     watched = Watched.now(Path(arguments.config))
     settings = settings_of(arguments)
+    check_driver(settings.usage.url)
     log, log_stream = _log(arguments)
     server = settings.server
     sock = _listen(server.host, server.port, f"`server.port` in {settings.source}", predecessor)
@@ -137,6 +140,9 @@ class _Serving:
             self.run()
         except ConfigError as error:
             self._log.error("worker cannot be started", problems=error.problems)
+            return 1
+        except (LedgerUnusable, JournalUnavailable) as error:
+            self._log.error("worker cannot be started", problems=[str(error)])
             return 1
         return 0
 

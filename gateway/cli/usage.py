@@ -13,8 +13,9 @@ from gateway.cli.arguments import Commands, add_command, add_config, add_json, s
 from gateway.cli.console import complain, say, say_json
 from gateway.config import Settings
 from gateway.grants.base import Catalogue
-from gateway.ledger import LedgerUnusable, QueryFailed, Totals, Usage, UsageReport
-from gateway.types import Id, Organisation, Secret, User, id_text
+from gateway.ledger import QueryFailed, Totals, Usage, UsageReport
+from gateway.ledger.drivers import check_driver
+from gateway.types import Id, Organisation, User, id_text
 from gateway.usage import UsageSummary, days_asked, summary_of, summary_text
 
 
@@ -34,21 +35,21 @@ def add_to(commands: Commands) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
+    check_driver(settings.usage.url)
     try:
         usage = _asked(arguments, settings)
     except ValueError as mistake:
         complain(f"gateway usage: {mistake}")
         return 2
     try:
-        summary = _summary(settings.usage.url, usage)
-    except (QueryFailed, LedgerUnusable) as error:
+        summary = _summary(settings, usage)
+    except QueryFailed as error:
         complain(f"gateway: the usage of {settings.source} cannot be read: {error}")
         return 1
     if arguments.json:
         say_json(summary)
         return 0
-    names = {id_text(one.id): one.name for one in settings.models}
-    say(summary_text(summary, names, unicode=(sys.stdout.encoding or "").lower().startswith("utf")), end="")
+    say(summary_text(summary, _names(settings), unicode=(sys.stdout.encoding or "").lower().startswith("utf")), end="")
     return 0
 
 
@@ -70,21 +71,27 @@ def _as_listed(text: str | None, records: Iterable[User | Organisation]) -> Id |
     return next((record.id for record in records if id_text(record.id) == text), text)
 
 
-def _summary(url: Secret, usage: Usage) -> UsageSummary:
+def _names(settings: Settings) -> dict[str, str]:
+    return {id_text(one.id): one.name for one in settings.models}
+
+
+def _summary(settings: Settings, usage: Usage) -> UsageSummary:
     """Asks the database itself, so that it does not matter whether the gateway runs."""
     from sqlalchemy import make_url  # a quarter of a second that the other commands need not wait
 
-    address = make_url(url.reveal())
+    address = make_url(settings.usage.url.reveal())
     if address.get_backend_name() == "sqlite" and not Path(address.database or "").exists():
-        return summary_of(usage, UsageReport(Totals()), UsageReport(Totals()))  # no gateway has run here yet
-    return asyncio.run(_read(url, usage))
+        nothing = UsageReport(Totals())  # no gateway has run here yet
+        return summary_of(usage, nothing, nothing, {})
+    return asyncio.run(_read(settings, usage))
 
 
-async def _read(url: Secret, usage: Usage) -> UsageSummary:
+async def _read(settings: Settings, usage: Usage) -> UsageSummary:
     from gateway.ledger.reader import Reader
 
-    reader = Reader(url)
+    reader = Reader(settings.usage.url, may_be_fresh=True)
     try:
-        return summary_of(usage, await reader.report(usage, "day"), await reader.report(usage, "model"))
+        days, models = await reader.report(usage, "day"), await reader.report(usage, "model")
+        return summary_of(usage, days, models, _names(settings))
     finally:
         await reader.close()

@@ -78,7 +78,7 @@ class UsageSettings(msgspec.Struct, frozen=True):
     url: Annotated[
         Secret,
         Meta(
-            description="Ledger database: sqlite:///PATH, or postgresql:// or mysql:// where machines share it.",
+            description="Ledger database: sqlite:///PATH, or postgresql:// or mariadb:// where machines share it.",
             extra={"check": checks.database_url},
         ),
     ] = Secret("sqlite:///data/usage.db")

@@ -10,12 +10,14 @@ replay    the journals of dead processes
 flush     the thread that brings rows to the database
 drivers   which driver a URL asks for
 reports   what can be asked, and the shapes of the answers
-database  the way to it; table and store: what is written; queries and reader: what is asked
+database  the way to it; deadline: no server keeps us waiting
+table     and store: what is written; longids: ids that no column holds
+queries   and reader: what is asked; lanes: threads that do not wait for each other
 
 The modules from `database` on load SQLAlchemy; nothing here does so before it is needed.
 """
 
-from gateway.ledger.faults import JournalUnavailable, LedgerUnusable, QueryFailed
+from gateway.ledger.faults import JournalUnavailable, LedgerUnusable, QueryFailed, TooManyQueries
 from gateway.ledger.ledger import Ledger, LedgerStatus, WhenUnwritable
 from gateway.ledger.records import NANO, Admission, Outcome, Settlement, UsageSource, cost_nano
 from gateway.ledger.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport, UsageRow
@@ -32,6 +34,7 @@ __all__ = [
     "Outcome",
     "QueryFailed",
     "Settlement",
+    "TooManyQueries",
     "Totals",
     "Usage",
     "UsageRecord",

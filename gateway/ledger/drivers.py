@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -27,19 +27,30 @@ _DRIVERS = MappingProxyType(
 
 
 def drivername_of(scheme: str) -> str:
-    """`postgresql` is `postgresql+psycopg`; a driver that is named stays. Raises LedgerUnusable."""
-    kind, named, _ = scheme.partition("+")
-    driver = _DRIVERS.get(kind)
-    if driver is None:
-        raise LedgerUnusable(f"the ledger's database must be one of {', '.join(_DRIVERS)}")
-    return scheme if named else driver.name
+    """`postgresql` is `postgresql+psycopg`. Raises LedgerUnusable for databases and drivers that are not ours."""
+    driver = _driver_of(scheme)
+    if scheme not in (scheme.partition("+")[0], driver.name):
+        # Our deadlines reach under the driver, so that each has to be known.
+        raise LedgerUnusable(f"the ledger's database is reached by {driver.name} alone, not by {scheme}")
+    return driver.name
 
 
 def check_driver(url: Secret) -> None:
-    """Raises LedgerUnusable where the driver for this URL is not installed."""
+    """Raises LedgerUnusable where the driver for this URL is not installed, or cannot be loaded."""
     scheme = url.reveal().partition("://")[0]
-    driver = _DRIVERS.get(scheme)
-    if drivername_of(scheme) and driver is not None and find_spec(driver.module) is None:
+    drivername_of(scheme)
+    driver = _driver_of(scheme)
+    try:
+        import_module(driver.module)
+    except ImportError:
+        kind = scheme.partition("+")[0]
         raise LedgerUnusable(
-            f"a ledger in {scheme} needs the package {driver.module}: pip install 'ecli-gateway[{driver.extra}]'"
-        )
+            f"a ledger in {kind} needs the package {driver.module}: pip install 'ecli-gateway[{driver.extra}]'"
+        ) from None
+
+
+def _driver_of(scheme: str) -> _Driver:
+    driver = _DRIVERS.get(scheme.partition("+")[0])
+    if driver is None:
+        raise LedgerUnusable(f"the ledger's database must be one of {', '.join(_DRIVERS)}")
+    return driver

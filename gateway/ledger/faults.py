@@ -12,4 +12,12 @@ class LedgerUnusable(Exception):
 
 
 class QueryFailed(Exception):
-    """The database gave no answer to a usage query: it is away, has no table yet, or took longer than it may."""
+    """The database gave no answer to a usage query: it is away or silent, or took longer than it may."""
+
+
+class TooManyQueries(Exception):
+    """So many reports are asked for already, of this caller or of all, that this one is not begun."""
+
+
+class DatabaseAway(Exception):
+    """No connection to the database can be had, or it fell silent on the one that there was."""

@@ -6,6 +6,7 @@ thread at a time, and the loop's requests go first.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ FLUSH_SECONDS = 0.5
 MOST_BACK_OFF_SECONDS = 5.0
 REPLAY_SECONDS = 30  # between looks for journals of processes that have died meanwhile
 EXPIRE_SECONDS = 600
+PING_SECONDS = 5.0  # between looks at a database for which there is nothing to store
+_CUT_SECONDS = 1.0  # for a query that was cut to end
 _REST_SECONDS = 0.0005
 _CARRIED_AT_ONCE = 100
 _DAY_MS = 86_400_000
@@ -58,7 +61,7 @@ class Flusher:
         self._pairing = Pairing()
         self._tails: dict[int, Tail] = {}
         self._rows: list[Row] = []  # completed, not yet stored
-        self._replay_at = self._expire_at = 0.0
+        self._replay_at = self._expire_at = self._ping_at = 0.0
         self._away_since = 0.0
         self._wake = threading.Event()
         self._stopping = False
@@ -75,11 +78,19 @@ class Flusher:
             self._waiters.append(call)
         self._wake.set()
 
+    def forget(self, call: Callable[[], None]) -> None:
+        """Nobody waits for this call any more."""
+        with self._waiters_lock, contextlib.suppress(ValueError):
+            self._waiters.remove(call)
+
     def stop(self, seconds: float) -> bool:
         """Stores what it can within the time. Returns whether the journal holds nothing more that is needed."""
         self._stopping = True
         self._wake.set()
         self._thread.join(seconds)
+        if self._thread.is_alive() and self._store is not None:
+            self._store.cut()
+            self._thread.join(_CUT_SECONDS)
         if self._thread.is_alive() or self.last_error is not None:
             return False
         return not self._pairing and not any(tail.damaged for tail in self._tails.values())
@@ -111,6 +122,7 @@ class Flusher:
             self._follow(store)
             self._replay(store)
             self._expire(store)
+            self._ping(store)
         except Exception as error:  # whatever it is, the rows must still arrive: told, and tried again
             self._failed(error)
             with self._waiters_lock:
@@ -173,6 +185,7 @@ class Flusher:
         self._tell_refused(store, store.insert(rows))
         self.moved_rows += len(rows)
         self._rows = []
+        self._ping_at = time.monotonic() + PING_SECONDS
         time.sleep(_REST_SECONDS)
 
     def _tell_refused(self, store: Store, refused: list[tuple[Row, Exception]]) -> None:
@@ -247,6 +260,12 @@ class Flusher:
             return
         if store.expire(round(time.time() * 1000) - self._retention_days * _DAY_MS) == 0:
             self._expire_at = time.monotonic() + EXPIRE_SECONDS
+
+    def _ping(self, store: Store) -> None:
+        """A gateway with nothing to store finds out as well that its database has gone."""
+        if time.monotonic() >= self._ping_at and not self._stopping:
+            store.ping()
+            self._ping_at = time.monotonic() + PING_SECONDS
 
 
 def _described(error: Exception) -> str:

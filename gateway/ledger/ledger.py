@@ -117,8 +117,11 @@ class Ledger:
                 loop.call_soon_threadsafe(done.set)
 
         self._flusher.after_next_round(tell)
-        async with asyncio.timeout(seconds):
-            await done.wait()
+        try:
+            async with asyncio.timeout(seconds):
+                await done.wait()
+        finally:
+            self._flusher.forget(tell)
 
     @property
     def reader(self) -> Reader:

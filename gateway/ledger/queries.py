@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
 
+from gateway.ledger.longids import forms_in_columns, hash_in
 from gateway.ledger.records import NANO
 from gateway.ledger.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport, UsageRow
-from gateway.ledger.rows import ID_CHARACTERS, id_of, id_of_text, stored_forms
-from gateway.ledger.table import ai_usage
+from gateway.ledger.rows import id_of, stored_forms, stored_id
+from gateway.ledger.table import ai_usage, long_ids
 from gateway.types import Id, id_text
 
 DAY_MS = 86_400_000
@@ -26,19 +27,25 @@ class Position(NamedTuple):
     request_id: str
 
 
-def _within(usage: Usage, after: Position | None = None) -> ColumnElement[bool]:
-    narrowed = (
+def _within(usage: Usage) -> ColumnElement[bool]:
+    return and_(
+        *_of_days(usage, start_of_day_ms(usage.from_day)), *(column.in_(forms) for column, forms in _narrowed(usage))
+    )
+
+
+def _of_days(usage: Usage, from_ms: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return _usage.time_ms >= from_ms, _usage.time_ms < start_of_day_ms(usage.to_day) + DAY_MS
+
+
+def _narrowed(usage: Usage) -> list[tuple[ColumnElement[Any], tuple[str, ...]]]:
+    """Columns with an index first, and every text that each may have."""
+    asked = (
         (_usage.user_id, usage.user),
         (_usage.organisation_id, usage.organisation),
         (_usage.key_id, usage.key),
         (_usage.model, usage.model),
     )
-    return and_(
-        # One lower bound: of two, SQLite may choose the looser, and begin each helping of an export at the first row.
-        _usage.time_ms >= (start_of_day_ms(usage.from_day) if after is None else after.time_ms),
-        _usage.time_ms < start_of_day_ms(usage.to_day) + DAY_MS,
-        *(column.in_(stored_forms(value)) for column, value in narrowed if value is not None),
-    )
+    return [(column, forms_in_columns(stored_forms(value))) for column, value in asked if value is not None]
 
 
 def start_of_day_ms(day: date) -> int:
@@ -54,50 +61,60 @@ _SUMS = (
     func.coalesce(func.sum(_usage.completion_tokens), 0).label("completion_tokens"),
     func.coalesce(func.sum(_usage.cost_nano), 0).label("cost_nano"),
 )
-_GROUPS: Mapping[Group, ColumnElement[Any]] = {
-    "day": _usage.time_ms // DAY_MS,
-    "model": _usage.model,
-    "endpoint": _usage.endpoint_id,
+_GROUPS: Mapping[Group, tuple[ColumnElement[Any], ...]] = {
+    # Whole numbers throughout: MariaDB divides into so few digits that a day's last millisecond would be the next's.
+    "day": ((_usage.time_ms - _usage.time_ms % DAY_MS).label("of"),),
+    "model": (_usage.model.label("of"),),
+    "endpoint": (_usage.endpoint_id.label("of"), _usage.model.label("model")),
 }
 
 
 def report_query(usage: Usage, group: Group | None) -> Select[*tuple[Any, ...]]:
     if group is None:
         return select(*_SUMS).where(_within(usage))
-    by = _GROUPS[group].label("of")
-    return select(*_SUMS, by).where(_within(usage)).group_by(by)
+    return select(*_SUMS, *_GROUPS[group]).where(_within(usage)).group_by(*_GROUPS[group])
 
 
-def report_of(rows: Iterable[Row[*tuple[Any, ...]]], group: Group | None) -> UsageReport:
+def report_of(rows: Iterable[Any], group: Group | None) -> UsageReport:
     """Days in order; models and endpoints with the most requests first."""
-    found = [(None if group is None else row.of, _totals(row)) for row in rows]
-    totals = sum((each for _, each in found), Totals())
     if group is None:
-        return UsageReport(totals)
-    grouped = _joined((_label(of, group), each) for of, each in found)
+        return UsageReport(sum(map(_totals, rows), Totals()))
+    grouped = _joined(_row(row, group) for row in rows)
     order = _by_label if group == "day" else _by_requests
-    return UsageReport(totals, tuple(sorted(grouped, key=order)))
+    return UsageReport(sum((row.totals for row in grouped), Totals()), tuple(sorted(grouped, key=order)))
 
 
-def _totals(row: Row[*tuple[Any, ...]]) -> Totals:
+def _totals(row: Any) -> Totals:
     """PostgreSQL's sums are decimals."""
     return Totals(*(int(getattr(row, name)) for name in Totals.__struct_fields__))
 
 
-def _label(of: Any, group: Group) -> Id | None:
+def _row(row: Any, group: Group) -> UsageRow:
     if group == "day":
-        return date.fromordinal(_EPOCH_DAY + int(of)).isoformat()
-    return None if of is None else id_of(of)
+        return UsageRow(date.fromordinal(_EPOCH_DAY + int(row.of) // DAY_MS).isoformat(), _totals(row))
+    of = None if row.of is None else id_of(row.of)
+    return UsageRow(of, _totals(row), id_of(row.model) if group == "endpoint" else None)
 
 
-def _joined(groups: Iterable[tuple[Id | None, Totals]]) -> list[UsageRow]:
-    """Joins ids that differ only in their type."""
-    joined: dict[str | None, UsageRow] = {}
-    for of, totals in groups:
-        key = None if of is None else id_text(of)
-        before = joined.get(key)
-        joined[key] = UsageRow(of, totals) if before is None else UsageRow(before.of, before.totals + totals)
+def _joined(rows: Iterable[UsageRow]) -> list[UsageRow]:
+    """Joins ids that differ only in their type; numbers hold."""
+    joined: dict[tuple[str | None, str | None], UsageRow] = {}
+    for row in rows:
+        key = _text(row.of), _text(row.model)
+        joined[key] = _sum(joined[key], row) if key in joined else row
     return list(joined.values())
+
+
+def _sum(one: UsageRow, other: UsageRow) -> UsageRow:
+    return UsageRow(_number(one.of, other.of), one.totals + other.totals, _number(one.model, other.model))
+
+
+def _text(value: Id | None) -> str | None:
+    return None if value is None else id_text(value)
+
+
+def _number(one: Id | None, other: Id | None) -> Id | None:
+    return other if isinstance(one, str) else one
 
 
 def _by_label(row: UsageRow) -> str:
@@ -105,21 +122,38 @@ def _by_label(row: UsageRow) -> str:
 
 
 def _by_requests(row: UsageRow) -> tuple[int, str]:
-    return -row.totals.requests, str(row.of)
+    return -row.totals.requests, f"{row.of} {row.model}"
 
 
 # -- export
 
 
-def export_query(usage: Usage, after: Position | None, most_rows: int) -> Select[*tuple[Any, ...]]:
-    """The next rows in order of time. Each helping is a query of its own: nothing is held open in between."""
-    query = select(ai_usage).where(_within(usage, after))
+def export_query(usage: Usage, after: Position | None, most_rows: int) -> Any:
+    """The next rows in order of time. Each helping is a query of its own: nothing is held open in between.
+
+    Each walks along an index from where the last one ended. Of several texts for one id each has its own walk, and the
+    database merges them: asked for in one condition they would be sorted anew for each helping.
+    """
+    # One lower bound: of two, SQLite may choose the looser, and begin each helping at the first row.
+    query = select(ai_usage).where(
+        *_of_days(usage, start_of_day_ms(usage.from_day) if after is None else after.time_ms)
+    )
     if after is not None:
         query = query.where(or_(_usage.time_ms > after.time_ms, _usage.request_id > after.request_id))
-    return query.order_by(_usage.time_ms, _usage.request_id).limit(most_rows)
+    query = query.order_by(_usage.time_ms, _usage.request_id).limit(most_rows)
+    narrowed = _narrowed(usage)
+    if not narrowed:
+        return query
+    (walked, forms), *others = narrowed
+    query = query.where(*(column.in_(forms_of_it) for column, forms_of_it in others))
+    walks = [query.where(walked == form) for form in forms]
+    if len(walks) == 1:
+        return walks[0]
+    merged = union_all(*(select(walk.subquery(f"walk{place}")) for place, walk in enumerate(walks)))
+    return merged.order_by("time_ms", "request_id").limit(most_rows)
 
 
-def record_of(row: Row[*tuple[Any, ...]]) -> UsageRecord:
+def record_of(row: Any) -> UsageRecord:
     return UsageRecord(
         request_id=row.request_id,
         client_request_id=row.client_request_id,
@@ -146,7 +180,7 @@ def record_of(row: Row[*tuple[Any, ...]]) -> UsageRecord:
     )
 
 
-def position_of(row: Row[*tuple[Any, ...]]) -> Position:
+def position_of(row: Any) -> Position:
     return Position(row.time_ms, row.request_id)
 
 
@@ -158,16 +192,26 @@ def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Sele
     column = _usage.counted_on if by == "counted_on" else _usage.key_id
     query = select(*_SUMS, column.label("of")).where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
     if scope is not None:
-        query = query.where(
-            column.in_((scope[:ID_CHARACTERS],) if by == "counted_on" else stored_forms(id_of_text(scope)))
-        )
+        forms = (stored_id(scope),) if by == "counted_on" else stored_forms(scope)
+        query = query.where(column.in_(forms_in_columns(forms)))
     return query.group_by(column)
 
 
-def limit_totals_of(rows: Iterable[Row[*tuple[Any, ...]]], by: LimitScope) -> dict[str, Totals]:
+def limit_totals_of(rows: Iterable[Any], by: LimitScope) -> dict[str, Totals]:
     """By scope; keys by their id as text."""
     totals: dict[str, Totals] = {}
     for row in rows:
-        scope = row.of if by == "counted_on" else id_text(id_of(row.of))
+        scope = id_text(id_of(row.of))
         totals[scope] = totals.get(scope, Totals()) + _totals(row)
     return totals
+
+
+# -- ids that are longer than their column
+
+
+def hashes_in(rows: Iterable[Any]) -> list[str]:
+    return sorted({found for row in rows for value in row if (found := hash_in(value)) is not None})
+
+
+def long_ids_query(hashes: Iterable[str]) -> Select[*tuple[Any, ...]]:
+    return select(long_ids).where(long_ids.c.hash.in_(hashes))

@@ -36,10 +36,14 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class UsageRow(msgspec.Struct, frozen=True):
-    """One group's totals. `of`: a day as `YYYY-MM-DD`, a model, or an endpoint (None: no endpoint was reached)."""
+    """One group's totals. `of`: a day as `YYYY-MM-DD`, a model, or an endpoint (None: no endpoint was reached).
+
+    An endpoint's row has its `model` besides: ids of endpoints are unique within their model only.
+    """
 
     of: Id | None
     totals: Totals
+    model: Id | None = None
 
 
 class UsageReport(msgspec.Struct, frozen=True):

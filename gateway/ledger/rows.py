@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 from gateway.ledger.records import Admission, Settlement
@@ -10,8 +11,10 @@ from gateway.types import Id
 
 Row = dict[str, Any]  # a column's name to its value, as SQLAlchemy takes it
 
-ID_CHARACTERS = 255
+ID_CHARACTERS = 600  # what an index of PostgreSQL and MariaDB takes; see `longids` for what is longer
+REQUEST_ID_CHARACTERS = 64
 CLIENT_ID_CHARACTERS = 128
+_MOST_DIGITS = sys.int_info.default_max_str_digits  # of a number in a text; no id can have more and be one
 ROUTE_CHARACTERS = 100
 INTERRUPTED_STATUS = 503
 
@@ -20,23 +23,26 @@ MOST_TOKENS = 10**12
 MOST_COST_NANO = 10**15
 
 _OF_NUMBERS_AND_QUOTED = frozenset('-0123456789"')
-_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)")
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")  # as numbers are written: -0 is a text
 
 
 def stored_id(value: Id) -> str:
-    """A text that tells numbers from strings: 42 is `42`, "laptop" is `laptop`, and "42" is `"42"`."""
+    """A text that tells numbers from strings: 42 is `42`, "laptop" is `laptop`, and "42" is `"42"`.
+
+    Whole, however long it is. A space at the end is quoted: MariaDB compares as if it were not there.
+    """
     if not isinstance(value, str):
-        return str(value)[:ID_CHARACTERS]
-    clean = _clean(value, ID_CHARACTERS - 2)
+        return str(value)
+    clean = without_nul(value)
     looks_different = clean[:1] in _OF_NUMBERS_AND_QUOTED and (clean[:1] == '"' or _WHOLE_NUMBER.fullmatch(clean))
-    return f'"{clean}"' if looks_different else clean
+    return f'"{clean}"' if looks_different or clean.endswith(" ") else clean
 
 
 def id_of(stored: str) -> Id:
     """What `stored_id` was given."""
     if stored.startswith('"'):
         return stored[1:-1]
-    return int(stored) if _WHOLE_NUMBER.fullmatch(stored) else stored
+    return id_of_text(stored)
 
 
 def stored_forms(value: Id) -> tuple[str, ...]:
@@ -46,14 +52,15 @@ def stored_forms(value: Id) -> tuple[str, ...]:
 
 def id_of_text(text: str) -> Id:
     """The number that a text is, else the text."""
-    return int(text) if _WHOLE_NUMBER.fullmatch(text) else text
+    is_number = len(text) <= _MOST_DIGITS and _WHOLE_NUMBER.fullmatch(text)
+    return int(text) if is_number else text
 
 
 def row_of(admission: Admission, settlement: Settlement) -> Row:
     """The finished row."""
     served = settlement.served_model
     return {
-        "request_id": _clean(admission.request_id, ID_CHARACTERS),
+        "request_id": _clean(admission.request_id, REQUEST_ID_CHARACTERS),
         "client_request_id": _optional_text(admission.client_request_id, CLIENT_ID_CHARACTERS),
         "time_ms": round(admission.time * 1000),
         "user_id": stored_id(admission.user),
@@ -76,7 +83,7 @@ def row_of(admission: Admission, settlement: Settlement) -> Row:
         "first_byte_ms": settlement.first_byte_ms,
         "duration_ms": settlement.duration_ms,
         "attempts": settlement.attempts,
-        "counted_on": _optional_text(admission.counted_on, ID_CHARACTERS),
+        "counted_on": _optional_id(admission.counted_on),
     }
 
 
@@ -100,8 +107,13 @@ def _optional_text(value: str | None, most: int) -> str | None:
 
 
 def _clean(text: str, most: int) -> str:
-    """No column takes more characters, and PostgreSQL takes no NUL."""
-    return text if len(text) <= most and "\0" not in text else text.replace("\0", "")[:most]
+    """No column takes more characters."""
+    return without_nul(text)[:most]
+
+
+def without_nul(text: str) -> str:
+    """PostgreSQL takes none."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
 
 
 def _within(count: int, most: int) -> int:

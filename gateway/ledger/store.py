@@ -7,15 +7,16 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import Connection, delete, inspect, select, text
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 
 from gateway.ledger.database import Database
+from gateway.ledger.longids import fitted
 from gateway.ledger.rows import Row
-from gateway.ledger.table import ai_usage, create_or_check, insert_new
+from gateway.ledger.table import ai_usage, create_or_check, insert_new, long_ids
 from gateway.types import Secret
 
-WRITE_SECONDS = 30
+WRITE_SECONDS = 15
 _EXPIRED_AT_ONCE = 500
 ROWS_AT_ONCE = (400, 100, 25, 5)  # a statement of each size; SQLite takes 32,766 parameters
 _NOT_THE_DATABASES_FAULT = (DataError, IntegrityError, OverflowError, UnicodeError, ValueError)
@@ -29,11 +30,18 @@ class Store:
         self._insert, self._parameters = _prepared(self._database)
         sizes = ROWS_AT_ONCE if self._database.dialect == "sqlite" else ()
         self._insert_many = [(size, _for_many_rows(self._insert, size)) for size in sizes]
+        self._lengths: dict[str, int] = {}  # of the columns that take only so many characters
 
     def prepare(self) -> None:
         """Makes the tables where they are missing. Raises SchemaTooNew."""
-        with self._database.engine.begin() as connection:
+        with self._database.begin() as connection:
             create_or_check(connection)
+            self._lengths = _lengths(connection)
+
+    def ping(self) -> None:
+        """Raises where the database does not answer."""
+        with self._database.begin() as connection:
+            connection.execute(text("SELECT 1"))
 
     def insert(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
         """Stores the rows, those that are there already excepted. Returns those that no try will ever get in."""
@@ -46,8 +54,14 @@ class Store:
         return []
 
     def _insert_together(self, rows: Sequence[Row]) -> None:
+        too_long: dict[str, str] = {}
+        if self._lengths:
+            rows = [fitted(row, self._lengths, too_long) for row in rows]
         parameters = [self._parameters(row) for row in rows]
-        with self._database.engine.begin() as connection:
+        with self._database.begin() as connection:
+            if too_long:
+                insert_id = insert_new(long_ids, self._database.dialect)
+                connection.execute(insert_id, [{"hash": key, "id": whole} for key, whole in too_long.items()])
             for size, insert in self._insert_many:
                 while len(parameters) > size - size // 4:
                     together, parameters = parameters[:size], parameters[size:]
@@ -72,7 +86,7 @@ class Store:
     def expire(self, before_ms: int) -> int:
         """Deletes a few of the rows that are older. Returns how many; 0: none are left."""
         old = select(ai_usage.c.request_id).where(ai_usage.c.time_ms < before_ms).limit(_EXPIRED_AT_ONCE)
-        with self._database.engine.begin() as connection:
+        with self._database.begin() as connection:
             ids = list(connection.scalars(old))
             if ids:
                 connection.execute(delete(ai_usage).where(ai_usage.c.request_id.in_(ids)))
@@ -81,8 +95,20 @@ class Store:
     def describe(self, error: BaseException) -> str:
         return self._database.describe(error)
 
+    def cut(self) -> None:
+        """Ends what another thread does in the database, for its time is up."""
+        self._database.cut()
+
     def close(self) -> None:
         self._database.close()
+
+
+def _lengths(connection: Connection) -> dict[str, int]:
+    """As the table is, for an earlier version may have made it. SQLite holds to no length."""
+    if connection.dialect.name == "sqlite":
+        return {}
+    columns = inspect(connection).get_columns(ai_usage.name)
+    return {each["name"]: length for each in columns if (length := getattr(each["type"], "length", None))}
 
 
 def _prepared(database: Database) -> tuple[str, Callable[[Row], Any]]:

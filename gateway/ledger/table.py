@@ -1,7 +1,8 @@
 """The table `ai_usage`, one row for each admitted request, and the statements that are not the same everywhere.
 
 Times are milliseconds since 1970 in UTC, costs billionths of the currency's unit: whole numbers group and add up alike
-on SQLite, PostgreSQL, MariaDB and MySQL. Ids are texts as `rows.stored_id` makes them.
+on SQLite, PostgreSQL, MariaDB and MySQL. Ids are texts as `rows.stored_id` makes them; SQLite keeps any, the others
+so many characters, and what is longer beside the table (`longids`). Tables of before have 255.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     func,
     select,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from gateway.ledger.rows import CLIENT_ID_CHARACTERS, ID_CHARACTERS, ROUTE_CHARACTERS
+from gateway.ledger.rows import CLIENT_ID_CHARACTERS, ID_CHARACTERS, REQUEST_ID_CHARACTERS, ROUTE_CHARACTERS
 
 SCHEMA_VERSION = 1
 _EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
@@ -33,7 +35,7 @@ metadata = MetaData()
 ai_usage = Table(
     "ai_usage",
     metadata,
-    Column("request_id", String(64), primary_key=True),
+    Column("request_id", String(REQUEST_ID_CHARACTERS), primary_key=True),
     Column("client_request_id", String(CLIENT_ID_CHARACTERS)),
     Column("time_ms", BigInteger, nullable=False),
     Column("user_id", String(ID_CHARACTERS), nullable=False),
@@ -62,6 +64,15 @@ ai_usage = Table(
     Index("ai_usage_by_organisation", "organisation_id", "time_ms"),
     Index("ai_usage_by_key", "key_id", "time_ms"),
     Index("ai_usage_by_counted_on", "counted_on", "time_ms"),
+    mysql_collate=_EXACT_TEXT,
+    mariadb_collate=_EXACT_TEXT,
+)
+
+long_ids = Table(
+    "ai_usage_long_ids",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("id", Text, nullable=False),
     mysql_collate=_EXACT_TEXT,
     mariadb_collate=_EXACT_TEXT,
 )

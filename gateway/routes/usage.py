@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import NamedTuple, get_args
 
 import msgspec
 
-from gateway.errors import InsufficientScope, InvalidRequest, StoreUnavailable
-from gateway.ledger import Group, QueryFailed, Usage, UsageRecord
+from gateway.errors import InsufficientScope, InvalidRequest, Overloaded, StoreUnavailable
+from gateway.ledger import Group, QueryFailed, TooManyQueries, Usage, UsageRecord
 from gateway.registry.desk import refuse_long_id
 from gateway.routes.table import Hit, Route, RouteHandler
 from gateway.server import Answer, EventStream, Headers, Reply
@@ -18,6 +19,8 @@ from gateway.usage import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_ask
 JSON = ("content-type", "application/json")
 # So many characters of an export leave at once; what a slow reader does not take is not read from the database.
 SENT_AT_ONCE = 32 * 1024
+# At the start: what a report waits for the usage that the last process left in its journal.
+FIRST_ROUND_SECONDS = 5.0
 
 _GROUPS: tuple[Group, ...] = get_args(Group)
 
@@ -78,11 +81,11 @@ def report(find: FindSubject) -> RouteHandler:
         group = _group(hit)
         if hit.request.method == "HEAD":
             return head_alone(hit, [JSON, ("x-request-id", hit.call.request_id)])
-        try:
-            found = await hit.state.ledger.reader.report(usage, group)
-        except QueryFailed as failure:
-            raise _unavailable(hit, failure) from None
-        return Answer(200, [JSON], msgspec.json.encode(answer_of(usage, found, group)))
+        with _reading(hit):
+            await _until_reached(hit)
+            found = await hit.state.ledger.reader.report(usage, group, whose=id_text(hit.caller.user.id))
+        names = {} if group == "day" else await _names(hit)
+        return Answer(200, [JSON], msgspec.json.encode(answer_of(usage, found, group, names)))
 
     return handler
 
@@ -95,19 +98,21 @@ def export(find: FindSubject) -> RouteHandler:
         if hit.request.method == "HEAD":
             return head_alone(hit, _csv_headers(hit, usage))
         stream = EventStream()
-        try:
-            async for block in _blocks(hit.state.ledger.reader.export(usage)):
-                if not stream.started:
-                    stream.start(hit.request, 200, _csv_headers(hit, usage))
-                stream.send(block)
-                await stream.drained()
-            stream.finish()
-        except BaseException as error:
-            if stream.started:
-                stream.cut()  # nobody must take a part for the whole
-            if isinstance(error, QueryFailed):
-                raise _unavailable(hit, error) from None
-            raise
+        reader = hit.state.ledger.reader
+        with _reading(hit), reader.exporting(id_text(hit.caller.user.id)):
+            await _until_reached(hit)
+            try:
+                async with aclosing(reader.export(usage)) as records:
+                    async for block in _blocks(records):
+                        if not stream.started:
+                            stream.start(hit.request, 200, _csv_headers(hit, usage))
+                        stream.send(block)
+                        await stream.drained()
+                stream.finish()
+            except BaseException:
+                if stream.started:
+                    stream.cut()  # nobody must take a part for the whole
+                raise
         return stream
 
     return handler
@@ -119,6 +124,33 @@ def head_alone(hit: Hit, fields: Headers) -> Reply:
     stream.start(hit.request, 200, fields)
     stream.finish()
     return stream
+
+
+@contextmanager
+def _reading(hit: Hit) -> Iterator[None]:
+    try:
+        yield
+    except TooManyQueries:
+        raise Overloaded("Too many reports are being made; ask again in a moment.") from None
+    except QueryFailed as failure:
+        hit.state.log.error("usage cannot be read", request_id=hit.call.request_id, error=str(failure))
+        raise StoreUnavailable("Usage cannot be read at the moment; it goes on being counted.") from None
+
+
+async def _until_reached(hit: Hit) -> None:
+    """After a start, until the table is there and what the last process left behind is in it. Raises QueryFailed."""
+    ledger = hit.state.ledger
+    if ledger.status().database_reached:
+        return
+    try:
+        await ledger.flushed(FIRST_ROUND_SECONDS)
+    except TimeoutError:
+        raise QueryFailed("the database has not been reached yet") from None
+
+
+async def _names(hit: Hit) -> dict[str, str]:
+    """Models' public names, by id as text."""
+    return {id_text(model.id): model.name for model in (await hit.state.store.catalogue()).models}
 
 
 async def _blocks(records: AsyncIterator[UsageRecord]) -> AsyncIterator[bytes]:
@@ -158,11 +190,6 @@ def _group(hit: Hit) -> Group:
         if group == asked:
             return group
     raise InvalidRequest(f"`group` must be one of {', '.join(_GROUPS)}.")
-
-
-def _unavailable(hit: Hit, failure: QueryFailed) -> StoreUnavailable:
-    hit.state.log.error("usage cannot be read", request_id=hit.call.request_id, error=str(failure))
-    return StoreUnavailable("Usage cannot be read at the moment; it goes on being counted.")
 
 
 ROUTES = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.ledger import Group, Totals, Usage, UsageReport, UsageRow
-from gateway.types import Id
+from gateway.types import Id, id_text
 
 
 class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -20,10 +22,14 @@ class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """One group's amounts, under the name of what it was grouped by. `endpoint` null: none was reached."""
+    """One group's amounts, under the name of what it was grouped by. `endpoint` null: none was reached.
+
+    `name` is the model's public one; null: the model is gone.
+    """
 
     day: str | UnsetType = UNSET
     model: Id | UnsetType = UNSET
+    name: str | UnsetType | None = UNSET
     endpoint: Id | UnsetType | None = UNSET
     requests: int
     tokens: int
@@ -56,19 +62,19 @@ class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[UsageRowAnswer, ...]
 
 
-def answer_of(usage: Usage, report: UsageReport, group: Group) -> UsageAnswer:
-    """The answer to a question about `usage.user` or `usage.organisation`."""
+def answer_of(usage: Usage, report: UsageReport, group: Group, names: Mapping[str, str]) -> UsageAnswer:
+    """The answer to a question about `usage.user` or `usage.organisation`; `names`: of models, by id as text."""
     return UsageAnswer(
         user=_given(usage.user),
         organisation=_given(usage.organisation),
         from_day=usage.from_day.isoformat(),
         to_day=usage.to_day.isoformat(),
         totals=_amounts(report.totals),
-        rows=_rows(report, group),
+        rows=_rows(report, group, names),
     )
 
 
-def summary_of(usage: Usage, days: UsageReport, models: UsageReport) -> UsageSummary:
+def summary_of(usage: Usage, days: UsageReport, models: UsageReport, names: Mapping[str, str]) -> UsageSummary:
     return UsageSummary(
         user=_given(usage.user),
         organisation=_given(usage.organisation),
@@ -76,8 +82,8 @@ def summary_of(usage: Usage, days: UsageReport, models: UsageReport) -> UsageSum
         from_day=usage.from_day.isoformat(),
         to_day=usage.to_day.isoformat(),
         totals=_amounts(days.totals),
-        days=_rows(days, "day"),
-        models=_rows(models, "model"),
+        days=_rows(days, "day", names),
+        models=_rows(models, "model", names),
     )
 
 
@@ -89,9 +95,17 @@ def _amounts(totals: Totals) -> AmountsAnswer:
     return AmountsAnswer(totals.requests, totals.tokens, totals.prompt_tokens, totals.completion_tokens, totals.cost)
 
 
-def _rows(report: UsageReport, group: Group) -> tuple[UsageRowAnswer, ...]:
-    return tuple(_row(row, group) for row in report.rows)
+def _rows(report: UsageReport, group: Group, names: Mapping[str, str]) -> tuple[UsageRowAnswer, ...]:
+    return tuple(_row(row, group, names) for row in report.rows)
 
 
-def _row(row: UsageRow, group: Group) -> UsageRowAnswer:
-    return msgspec.convert({group: row.of, **msgspec.to_builtins(_amounts(row.totals))}, UsageRowAnswer)
+def _row(row: UsageRow, group: Group, names: Mapping[str, str]) -> UsageRowAnswer:
+    return msgspec.convert({**_of(row, group, names), **msgspec.to_builtins(_amounts(row.totals))}, UsageRowAnswer)
+
+
+def _of(row: UsageRow, group: Group, names: Mapping[str, str]) -> dict[str, Id | None]:
+    if group == "day":
+        return {"day": row.of}
+    model = row.of if group == "model" else row.model
+    named: dict[str, Id | None] = {"model": model, "name": None if model is None else names.get(id_text(model))}
+    return named if group == "model" else {**named, "endpoint": row.of}

@@ -297,11 +297,30 @@ async def test_rows_are_grouped_and_add_up(books: Stage) -> None:
     whole = {"requests": 3, "tokens": 63, "promptTokens": 27, "completionTokens": 36, "cost": 0.000285}
     assert by_model["totals"] == whole
     assert by_model["rows"] == [
-        {"model": 1, "requests": 2, "tokens": 42, "promptTokens": 18, "completionTokens": 24, "cost": 0.000285},
-        {"model": "1x", "requests": 1, "tokens": 21, "promptTokens": 9, "completionTokens": 12, "cost": 0.0},
+        {
+            "model": 1,
+            "name": "gpt",
+            "requests": 2,
+            "tokens": 42,
+            "promptTokens": 18,
+            "completionTokens": 24,
+            "cost": 0.000285,
+        },
+        {
+            "model": "1x",
+            "name": "free",
+            "requests": 1,
+            "tokens": 21,
+            "promptTokens": 9,
+            "completionTokens": 12,
+            "cost": 0.0,
+        },
     ]
     by_endpoint = await usage(books.gateway, user, "?group=endpoint")
-    assert {row["endpoint"]: row["requests"] for row in by_endpoint["rows"]} == {"gpt.a": 2, "free.a": 1}
+    assert [(row["model"], row["name"], row["endpoint"], row["requests"]) for row in by_endpoint["rows"]] == [
+        (1, "gpt", "gpt.a", 2),
+        ("1x", "free", "free.a", 1),
+    ]
     by_day = await usage(books.gateway, user)
     assert by_day["totals"] == whole
     assert sum(row["requests"] for row in by_day["rows"]) == 3
@@ -511,7 +530,7 @@ async def test_the_command_tells_what_the_routes_tell(books: Stage, directory: P
     code, printed, _ = await run_usage(directory, "--user", user, "--model", "gpt", "--json")
     told, (of_the_model, _) = json.loads(printed), (await usage(books.gateway, user, "?group=model"))["rows"]
     assert (code, told["user"], told["model"]) == (0, user, 1)
-    assert {"model": 1, **told["totals"]} == of_the_model
+    assert {"model": 1, "name": "gpt", **told["totals"]} == of_the_model
 
 
 async def test_the_command_says_that_there_is_nothing(tmp_path: Path) -> None:

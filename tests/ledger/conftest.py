@@ -1,4 +1,4 @@
-"""A ledger on a database of its own, SQLite's and PostgreSQL's alike."""
+"""A ledger on a database of its own, SQLite's, PostgreSQL's and MariaDB's alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kit.mariadb import PrivateMariaDB, private_mariadb
 from kit.postgres import PrivatePostgres, private_postgres
 from ledgerkit import OpenLedger, capturing_log, sqlite_url
 
@@ -22,12 +23,22 @@ def postgres() -> Iterator[PrivatePostgres]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[PrivateMariaDB]:
+    with private_mariadb() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb", "mysql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Secret:
+    """`mysql://` is what a MariaDB server is called as well."""
     if request.param == "sqlite":
         return sqlite_url(tmp_path / "usage.db")
-    server: PrivatePostgres = request.getfixturevalue("postgres")
-    return server.new_database()
+    if request.param == "postgresql":
+        postgres: PrivatePostgres = request.getfixturevalue("postgres")
+        return postgres.new_database()
+    mariadb: PrivateMariaDB = request.getfixturevalue("mariadb")
+    return mariadb.new_database(request.param)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
@@ -69,13 +69,18 @@ def serve(ledger: Ledger, count: int = 1, **fields: Any) -> list[str]:
 
 def stored(url: Secret) -> list[dict[str, Any]]:
     """All rows, seen by a connection of the test's own."""
-    scheme, _, rest = url.reveal().partition("://")
-    engine = create_engine(f"{drivername_of(scheme)}://{rest}")
+    engine = engine_of(url)
     try:
         with engine.connect() as connection:
             return [dict(row) for row in connection.execute(text("select * from ai_usage order by time_ms")).mappings()]
     finally:
         engine.dispose()
+
+
+def engine_of(url: Secret) -> Engine:
+    """A way to the database beside the gateway's own."""
+    scheme, _, rest = url.reveal().partition("://")
+    return create_engine(f"{drivername_of(scheme)}://{rest}")
 
 
 def outcomes(url: Secret) -> dict[str, str]:

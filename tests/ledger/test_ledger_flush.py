@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from ledgerkit import (
     OpenLedger,
     admission,
     capturing_log,
+    engine_of,
     eventually,
     outcomes,
     program,
@@ -24,14 +26,11 @@ from ledgerkit import (
     sqlite_url,
     stored,
 )
-from sqlalchemy import create_engine, text
-from sqlalchemy.dialects import mysql
-from sqlalchemy.schema import CreateTable
+from sqlalchemy import text
 
 from gateway.ledger import JournalUnavailable, Ledger, LedgerUnusable, Usage
 from gateway.ledger.rows import row_of
 from gateway.ledger.store import Store
-from gateway.ledger.table import ai_usage, insert_new
 from gateway.types import Secret
 
 DAY_SECONDS = 86_400
@@ -371,6 +370,12 @@ async def test_a_url_that_cannot_be_read_is_told_without_its_text(open_ledger: O
     assert ledger.status().database_error == "the URL of the ledger's database cannot be read"
 
 
+async def test_a_driver_that_is_not_ours_is_refused_at_the_start(tmp_path: Path) -> None:
+    """Deadlines reach under the driver: one that nobody has tried them with is none."""
+    with pytest.raises(LedgerUnusable, match=r"reached by postgresql\+psycopg alone, not by postgresql\+asyncpg"):
+        Ledger.open(Secret("postgresql+asyncpg://host/usage"), tmp_path / "journal", log=capturing_log()[0])
+
+
 @pytest.mark.parametrize("url", ["oracle://host/usage", "nonsense"])
 async def test_a_database_of_another_kind_is_refused_at_the_start(url: str, tmp_path: Path) -> None:
     """What cannot work must not look as if the database were merely away."""
@@ -378,8 +383,11 @@ async def test_a_database_of_another_kind_is_refused_at_the_start(url: str, tmp_
         Ledger.open(Secret(url), tmp_path / "journal", log=capturing_log()[0])
 
 
-async def test_a_missing_driver_is_told_with_the_way_to_install_it(tmp_path: Path) -> None:
+async def test_a_missing_driver_is_told_with_the_way_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The default install has no driver for MariaDB; the message says which extra brings it."""
+    monkeypatch.setitem(sys.modules, "pymysql", None)
     with pytest.raises(LedgerUnusable, match=r"pip install 'ecli-gateway\[mysql\]'"):
         Ledger.open(Secret("mariadb://host/usage"), tmp_path / "journal", log=capturing_log()[0])
 
@@ -388,8 +396,7 @@ async def test_a_table_of_a_newer_gateway_is_not_written_to(url: Secret, open_le
     """After a downgrade the journal waits, rather than rows being written that the newer one would misread."""
     first = await open_ledger(url)
     await first.close()
-    scheme, _, rest = url.reveal().partition("://")
-    engine = create_engine(f"{'postgresql+psycopg' if scheme == 'postgresql' else scheme}://{rest}")
+    engine = engine_of(url)
     with engine.begin() as connection:
         connection.execute(text("update ai_usage_schema set version = 99"))
     engine.dispose()
@@ -398,10 +405,3 @@ async def test_a_table_of_a_newer_gateway_is_not_written_to(url: Secret, open_le
     await eventually(lambda: ledger.status().database_error)
     assert "of version 99" in str(ledger.status().database_error)
     assert stored(url) == []
-
-
-def test_mariadb_needs_no_other_design() -> None:
-    """Table and insert compile for MariaDB and MySQL: keys are bounded texts, doubles are left alone."""
-    dialect = mysql.dialect()
-    assert "VARCHAR(255) NOT NULL" in str(CreateTable(ai_usage).compile(dialect=dialect))
-    assert "ON DUPLICATE KEY UPDATE request_id" in str(insert_new(ai_usage, "mysql").compile(dialect=dialect))
