@@ -220,5 +220,7 @@ def totals_from(ledger: Ledger) -> Rebuild:
 
 
 def proxy_of(settings: Settings) -> Proxy | None:
-    url = settings.proxy.https_proxy
+    url, refusal = settings.proxy.https_proxy, settings.proxy.refusal
+    if refusal:
+        return Proxy("", 0, None, settings.proxy.no_proxy, refusal)
     return Proxy.from_url(url.reveal(), settings.proxy.no_proxy) if url is not None else None

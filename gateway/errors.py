@@ -46,7 +46,8 @@ ConfigError                      gateway.yaml cannot be used; holds every proble
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 NO_RETRY = ("x-should-retry", "false")
 
@@ -246,8 +247,14 @@ class InvalidResponse(TransportError):
 
 
 class ConfigError(Exception):
-    """`problems` are lines of the form `FILE:LINE: path.to.key: what is wrong`."""
+    """`problems` are lines of the form `FILE:LINE: path.to.key: what is wrong`.
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    `files` are those that the configuration names by `${file:…}`, with their fingerprints: one may be what is missing.
+    """
+
+    def __init__(
+        self, problems: Sequence[str], files: Mapping[str, tuple[int, int, int] | None] = MappingProxyType({})
+    ) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.files = files

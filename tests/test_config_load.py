@@ -29,8 +29,8 @@ def endpoint_of(fields: str, **environ: str) -> Endpoint:
     return parse(text, **environ).models[0].endpoints[0]
 
 
-@pytest.mark.parametrize("text", ["", "# nothing yet\n", "null\n", "---\n", "server:\nmodels:\nkeys:\ntiers:\n", "{}"])
-def test_a_file_without_content_gives_every_default_of_the_contract(text: str) -> None:
+@pytest.mark.parametrize("text", ["models:", "server: {}\n", "server:\nmodels:\nkeys:\ntiers:\n"])
+def test_sections_without_content_give_every_default_of_the_contract(text: str) -> None:
     loaded = parse(text)
 
     assert loaded.server == settings.ServerSettings(
@@ -294,10 +294,19 @@ def test_an_expanded_id_stays_text_and_ids_keep_their_type() -> None:
         ({"HTTPS_PROXY": "http://a:3128", "https_proxy": "http://u:p@b:1/"}, "http://u:p@b:1/"),
         ({"HTTPS_PROXY": "http://a:3128", "https_proxy": ""}, "http://a:3128"),
         ({"HTTPS_PROXY": ""}, None),
+        ({"HTTPS_PROXY": "proxy.corp:3128"}, "http://proxy.corp:3128"),
+        ({"https_proxy": " proxy.corp:3128/ "}, "http://proxy.corp:3128/"),
+        ({"https_proxy": "user:p%40ss@proxy.corp"}, "http://user:p%40ss@proxy.corp"),
+        ({"HTTPS_PROXY": "HTTP://a:1"}, "HTTP://a:1"),
+        ({"ALL_PROXY": "a:1"}, "http://a:1"),
+        ({"ALL_PROXY": "a:1", "all_proxy": "http://b:1"}, "http://b:1"),
+        ({"all_proxy": "http://b:1", "HTTPS_PROXY": "c:1"}, "http://c:1"),
+        ({"ALL_PROXY": "socks5h://a:1"}, None),
     ],
 )
 def test_the_proxy_comes_from_the_environment_in_lower_case_first(environ: dict[str, str], proxy: str | None) -> None:
-    loaded = parse_settings("", "gateway.yaml", {"NO_PROXY": "localhost,.lan", **environ}, BASE)
+    with_https = "models: [{id: 1, name: m, endpoints: [{id: a, url: 'https://upstream.example'}]}]"
+    loaded = parse_settings(with_https, "gateway.yaml", {"NO_PROXY": "localhost,.lan", **environ}, BASE)
     assert loaded.proxy.https_proxy == (Secret(proxy) if proxy else None)
     assert loaded.proxy.no_proxy == "localhost,.lan"
 
@@ -341,3 +350,33 @@ def test_the_loader_works_where_pyyaml_was_built_without_libyaml(tmp_path: Path)
     assert done.stdout == (
         f"{bad}:3: YAML: control characters are not allowed\n{deep}:1: YAML: nested more than 50 levels deep\n"
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://a",
+        "redis://u:p@a:6379/15",
+        "rediss://[::1]:1/?ssl_ca_certs=/etc/ca.pem",
+        "redis:///0",
+        "unix:///run/redis server.sock?db=1",
+        "unix://u@/run/redis.sock?password=a@b",
+    ],
+)
+def test_urls_of_one_redis_are_taken_as_they_are(url: str) -> None:
+    assert parse(f"store: {{url: '{url}'}}").store.url == Secret(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p#w:d/?@h:5432/db",
+        "postgresql+psycopg://h/db?host=a&host=b",
+        "mysql://u@[::1]/db",
+        "mariadb://u:p@[::1]:3306/db",
+        "postgresql:///db",
+    ],
+)
+def test_urls_of_databases_are_taken_as_they_are(url: str) -> None:
+    assert parse(f"usage: {{url: '{url}'}}").usage.url == Secret(url)

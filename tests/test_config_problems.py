@@ -11,6 +11,7 @@ from gateway.config.nodes import MAX_DEPTH
 from gateway.errors import ConfigError
 
 ONE_MODEL = "models:\n  - {id: 1, name: gpt, endpoints: [{id: a, url: http://up}]}\n"
+ONE_REDIS = "Redis Sentinel and Cluster are not supported yet; give one server as redis://, rediss:// or unix://"
 HASH = "sha256:" + "0" * 64
 
 
@@ -148,6 +149,24 @@ VALUES = [
         "1: server.cors_origins[0]: must be `*` or an origin such as https://app.example.com, without a path",
     ),
     ("store: {url: http://x}", "1: store.url: must begin with redis:// or rediss:// or unix://"),
+    ("store: {url: redis+tls://x}", "1: store.url: must begin with redis:// or rediss:// or unix://"),
+    ("store: {url: redis}", "1: store.url: must begin with redis:// or rediss:// or unix://"),
+    *(
+        (f"store: {{url: '{url}'}}", f"1: store.url: {ONE_REDIS}")
+        for url in ("redis+sentinel://a:26379/main", "redis+cluster://a:1", "REDIS-CLUSTER://a", "redis://:p@a:1,b:2/0")
+    ),
+    *(
+        (f"store: {{url: '{url}'}}", "1: store.url: must have a valid host (and a port from 1 to 65535 if any)")
+        for url in ("redis://a:99999", "redis://a:x/0", "redis://u:p@a:0")
+    ),
+    ("store: {url: 'unix://run/x'}", "1: store.url: must name a socket: unix:///run/redis.sock"),
+    (
+        "store: {url: 'redis://a/main'}",
+        "1: store.url: must end with the number of a database, as in redis://127.0.0.1:6379/0, or nothing",
+    ),
+    ("usage: {url: 'postgresql://u:p@h:99999/db'}", "1: usage.url: must have a port from 1 to 65535 if any"),
+    ("usage: {url: 'mysql://u:p@h:x/db'}", "1: usage.url: must have a port from 1 to 65535 if any"),
+    ("usage: {url: 'postgresql://u:p@[::1]:0/db'}", "1: usage.url: must have a port from 1 to 65535 if any"),
     (
         "usage: {url: oracle://x}",
         "1: usage.url: must begin with sqlite:// or postgresql:// or mysql:// or mariadb://",
@@ -331,12 +350,25 @@ def test_a_model_that_has_problems_of_its_own_is_still_known_to_grants() -> None
 
 
 @pytest.mark.parametrize(
-    "proxy", ["https://p:3128", "p:3128", "socks5://p:1", "http://", "http://p:99999", "http://a b"]
+    "proxy", ["https://p:3128", "p:99999", "socks5://p:1", "http://", "http://p:99999", "http://a b"]
 )
 def test_a_proxy_that_is_not_understood_is_a_problem_that_names_the_variable(proxy: str) -> None:
-    (problem,) = problems_of("", https_proxy=proxy)
+    text = "models:\n  - {id: 1, name: m, endpoints: [{id: a, url: 'SCHEME://up'}]}\n"
+    (problem,) = problems_of(text.replace("SCHEME", "https"), https_proxy=proxy)
     assert problem.startswith("environment: https_proxy: ")
     assert proxy not in problem
+    # Where it is not needed it stops nothing, and whatever needs it later is not sent past it.
+    settings = parse_settings(text.replace("SCHEME", "http"), "gw.yaml", {"https_proxy": proxy}, Path("/srv"))
+    assert settings.proxy.https_proxy is None
+    assert settings.proxy.refusal == problem.removeprefix("environment: ")
+
+
+@pytest.mark.parametrize("text", ["", "\n \n", "# nothing yet\n", "null\n", "---\n", "~", "{}", "---\n...\n", "\ufeff"])
+def test_a_file_without_any_section_is_broken(text: str) -> None:
+    """An editor that saves, `> file`, a copy onto a full disk: for a moment or for good the file holds nothing."""
+    assert problems_of(text) == (
+        "gw.yaml:1: (top level): the file has no section: it is empty, or holds comments alone",
+    )
 
 
 def test_a_missing_file_and_one_that_is_not_utf8_are_configuration_errors(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_example_loads_with_nothing_but_the_variables_it_names() -> None:
 
 
 def test_the_example_shows_the_defaults_where_it_says_so() -> None:
-    shown, default = load_settings(EXAMPLE, ENVIRON), parse_settings("", "gateway.yaml", {}, ROOT)
+    shown, default = load_settings(EXAMPLE, ENVIRON), parse_settings("models:", "gateway.yaml", {}, ROOT)
     for section in ("server", "features", "store", "usage", "routing", "tiers", "chat", "studio"):
         assert getattr(shown, section) == getattr(default, section)
     endpoint = shown.models[0].endpoints[0]

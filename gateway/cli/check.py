@@ -33,6 +33,10 @@ def add_to(commands: Commands) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     check_driver(settings.usage.url)
+    if settings.store.kind == "redis":
+        from gateway.grants.redis_link import RedisAddress  # only who uses it pays for loading redis-py
+
+        RedisAddress(settings.store.url)  # refuses options that redis-py does not know
     say(f"{settings.source} is valid: {_counts(settings)}.")
     if arguments.against is not None:
         _tell_differences(load_settings(Path(arguments.against), os.environ), settings)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from yaml.nodes import Node
+from yaml.nodes import MappingNode, Node
 
 from gateway.config.bulk import NotInBulk, compose_in_bulk
 from gateway.config.crossrefs import check
@@ -36,7 +36,7 @@ from gateway.config.settings import (
     StudioSettings,
     UsageSettings,
 )
-from gateway.config.walk import Walk
+from gateway.config.walk import Walk, is_nothing
 from gateway.errors import ConfigError
 
 __all__ = [
@@ -79,19 +79,27 @@ def parse_settings(text: str, filename: str, environ: Mapping[str, str], base_di
 
 
 def _composed(text: str, problems: Problems) -> Node | None:
+    """None where a problem has been noted."""
     try:
-        return compose(text)
+        root = compose(text)
     except YamlFault as fault:
         problems.add_syntax(fault.line, fault.reason)
         return None
+    if root is None or is_nothing(root) or (root.__class__ is MappingNode and not root.value):
+        # What editors and config managers leave of a file for a moment must not be taken for "no models, no keys".
+        problems.add(1, None, "the file has no section: it is empty, or holds comments alone")
+        return None
+    return root
 
 
 def _settings(root: Node | None, problems: Problems, environ: Mapping[str, str], base_dir: Path) -> Settings:
-    file = read_file(root, Walk(problems, Expander(environ, base_dir)))
+    expander = Expander(environ, base_dir)
+    file = read_file(root, Walk(problems, expander))
     models = check(file, problems)
-    proxy = read_proxy(environ, problems)
-    problems.raise_if_any()
-    return Records(file, models, base_dir).settings(proxy, problems.filename)
+    needs_proxy = any(not endpoint.url.startswith("http:") for model in file.models for endpoint in model.endpoints)
+    proxy = read_proxy(environ, problems, is_needed=needs_proxy)
+    problems.raise_if_any(expander.files)
+    return Records(file, models, base_dir).settings(proxy, problems.filename, expander.files)
 
 
 def _read_text(path: Path, filename: str) -> str:

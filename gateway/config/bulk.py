@@ -27,6 +27,8 @@ SHORTEST_CHARACTERS = 1 << 16
 MOST_LAYOUTS = 250
 # Records composed by themselves take longer than composing the file: with more of them there is nothing to gain.
 MOST_ODD_RECORDS = 1_000
+# Patterns take a third of a millisecond for each value to be compiled.
+MOST_VALUES_IN_LAYOUTS = 1_000
 
 _MARK = "records cut out of this file, part "
 _LINE_ENDS_BESIDE_LF = ("\r", "\x85", "\u2028", "\u2029")
@@ -36,10 +38,13 @@ _HEADING = re.compile(
 _COMMENTS = re.compile(r"(?:[ ]*(?:#[^\n]*)?\n)*")
 
 # Values on one line that mean the same wherever a value may stand, inside of {…} and […] too, and hold no `${…}`.
-_WORD = r"[A-Za-z0-9_/][A-Za-z0-9_/.@+-]*(?::[A-Za-z0-9_/.@+-]+)*"
-_PLAIN = rf"{_WORD}(?: {_WORD})*"
-_IN_DOUBLE = r'"[ !#%-\[\]-~\u00a1-\u1fff\u3000-\ud7ff]{0,500}"'
-_IN_SINGLE = r"'[ -#%&(-~\u00a1-\u1fff\u3000-\ud7ff]{0,500}'"
+# Each repetition is bounded: a search begins at every word, and two that follow each other would be quadratic.
+_WORD = r"[A-Za-z0-9_/][A-Za-z0-9_/.@+-]{0,150}(?::[A-Za-z0-9_/.@+-]{1,150}){0,8}"
+_PLAIN = rf"{_WORD}(?: {_WORD}){{0,8}}"
+# (Left out by what they may not hold: classes with ranges beyond U+00FF take milliseconds to be compiled. What of those
+# YAML does not allow is not printable either, and no value may be that.)
+_IN_DOUBLE = r'"[^"$\\\x00-\x1f\x7f-\xa0]{0,500}"'
+_IN_SINGLE = r"'[^'$\x00-\x1f\x7f-\xa0]{0,500}'"
 _WRITTEN = f"{_IN_DOUBLE}|{_IN_SINGLE}|{_PLAIN}"
 _VALUE = re.compile(rf"(?<=[ \[,])({_WRITTEN})(?=[ ]*[,\]}}\n])")
 
@@ -167,6 +172,7 @@ class _Bulk:
         self._reader = reader
         self._walk = walk
         self._layouts: dict[tuple[str, ...], _Layout | None] = {}
+        self._values_in_layouts = 0
         self._odd = 0
 
     def read(self, run: Run) -> Iterator[Any]:
@@ -206,6 +212,9 @@ class _Bulk:
 
     def _prepared(self, record: str, parts: Sequence[str]) -> Prepared | None:
         """None where records of this layout have to be composed one by one."""
+        self._values_in_layouts += len(parts) // 2
+        if self._values_in_layouts > MOST_VALUES_IN_LAYOUTS:
+            return None
         node = _composed(record)
         values = _values_among(parts, node)
         if values is None:

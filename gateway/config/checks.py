@@ -21,6 +21,11 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._-]*[0-9A-Za-z.])?")
 
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+_DATABASE_SCHEMES = ("sqlite", "postgresql", "mysql", "mariadb")
+_ONE_REDIS = "Redis Sentinel and Cluster are not supported yet; give one server as redis://, rediss:// or unix://"
+_DATABASE_NUMBER = re.compile(r"/?|/[0-9]{1,6}", re.ASCII)
+
 # Hop-by-hop headers, and those that the gateway must set itself for a request to be framed and read rightly.
 _RESERVED_HEADERS = frozenset(
     (
@@ -164,16 +169,44 @@ def _network_advice(text: str) -> str:
 
 
 def redis_url(text: str) -> str:
-    return _url_of_scheme(text, ("redis", "rediss", "unix"))
+    scheme, _, rest = text.partition("://")
+    if "sentinel" in scheme.lower() or "cluster" in scheme.lower():
+        raise Refused(_ONE_REDIS)
+    if scheme.lower() not in _REDIS_SCHEMES or "://" not in text:
+        raise Refused(f"must begin with {_or(_REDIS_SCHEMES)}")
+    parts = _split_url(text.replace(" ", "%20"))  # a path on disk may hold spaces
+    if scheme.lower() == "unix":
+        if not rest.partition("?")[0].rpartition("@")[2].startswith("/"):
+            raise Refused("must name a socket: unix:///run/redis.sock")
+        return text
+    host = parts.netloc.rpartition("@")[2]
+    if "," in host:
+        raise Refused(_ONE_REDIS)
+    if host and not _has_valid_host(parts):  # none: this machine
+        raise Refused("must have a valid host (and a port from 1 to 65535 if any)")
+    if not _DATABASE_NUMBER.fullmatch(parts.path):
+        raise Refused("must end with the number of a database, as in redis://127.0.0.1:6379/0, or nothing")
+    return text
 
 
 def database_url(text: str) -> str:
     """A database in SQLAlchemy's form; a driver may be named, as in `postgresql+psycopg://`."""
-    _url_of_scheme(text, ("sqlite", "postgresql", "mysql", "mariadb"))
-    scheme, _, rest = text.partition("://")
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme.partition("+")[0] not in _DATABASE_SCHEMES:
+        raise Refused(f"must begin with {_or(_DATABASE_SCHEMES)}")
+    _split_url(text.replace(" ", "%20"))  # a path on disk may hold spaces
     if scheme.startswith("sqlite") and not _names_a_file(rest):
         raise Refused("must name a file: sqlite:///relative/path or sqlite:////absolute/path")
+    if not scheme.startswith("sqlite") and not _has_valid_port(rest):
+        raise Refused("must have a port from 1 to 65535 if any")
     return text
+
+
+def _has_valid_port(rest: str) -> bool:
+    """A password may hold any of `:/?#`: what follows it is looked at alone."""
+    host = re.split(r"[/?]", rest.rpartition("@")[2], maxsplit=1)[0]
+    _, colon, port = host.rpartition("]")[2].rpartition(":")
+    return not colon or (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) <= 65_535)
 
 
 def _names_a_file(rest: str) -> bool:
@@ -181,16 +214,13 @@ def _names_a_file(rest: str) -> bool:
     return path.startswith("/") and path.strip("/") != "" and path != "/:memory:" and not path.endswith("/")
 
 
-def _url_of_scheme(text: str, schemes: tuple[str, ...]) -> str:
-    scheme, separator, _ = text.partition("://")
-    if not separator or scheme.partition("+")[0] not in schemes:
-        raise Refused(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-    _split_url(text.replace(" ", "%20"))  # a path on disk may hold spaces
-    return text
+def _or(schemes: tuple[str, ...]) -> str:
+    return " or ".join(f"{scheme}://" for scheme in schemes)
 
 
 def proxy_url(text: str) -> str:
-    """`http://[user:password@]host:port`, for CONNECT."""
+    """`[http://][user:password@]host[:port]`, for CONNECT. Gives it with its scheme, as curl reads one without."""
+    text = text if "://" in text else f"http://{text}"
     parts = _split_url(text)
     if parts.scheme.lower() != "http":
         raise Refused("only proxies of the form http://host:port are understood")

@@ -166,8 +166,9 @@ def _check_granted_models(owner: Owner, models: Mapping[str, ModelShape], proble
 
 def _check_users(file: GatewayFile, problems: Problems) -> None:
     organisations, plans = _Known("organisation", file.organisations), _Known("plan", file.plans)
+    tiers = frozenset(file.tiers)
     for user in file.users:
-        if user.tier and user.tier not in file.tiers:
+        if user.tier and user.tier not in tiers:
             _tell_unknown_tier(user.tier, user.place.inside("tier"), file, problems)
         if user.organisations:
             _check_memberships(user.organisations, organisations, user.place.inside("organisations"), problems)

@@ -10,20 +10,35 @@ from gateway.config.settings import ProxySettings
 from gateway.types import Secret
 
 
-def read_proxy(environ: Mapping[str, str], problems: Problems) -> ProxySettings:
-    """`https_proxy` and `no_proxy`, in lower case first, as curl does; an empty variable counts as not set."""
+def read_proxy(environ: Mapping[str, str], problems: Problems, *, is_needed: bool) -> ProxySettings:
+    """`https_proxy`, else `all_proxy`, and `no_proxy`: in lower case first, as curl does; empty counts as not set.
+
+    One that cannot be used (SOCKS, TLS) is a problem only where it `is_needed`. `all_proxy`, which others understand
+    in ways that the gateway does not, is passed over then.
+    """
     variable, url = _first_set(environ, "https_proxy", "HTTPS_PROXY")
     _, no_proxy = _first_set(environ, "no_proxy", "NO_PROXY")
-    return ProxySettings(https_proxy=_checked(variable, url, problems) if url else None, no_proxy=no_proxy)
+    try:
+        return ProxySettings(_usable(url) if url else _of_all(environ), no_proxy)
+    except Refused as refused:
+        if is_needed:
+            problems.add_environment(variable, str(refused))
+        return ProxySettings(None, no_proxy, refusal=f"{variable}: {refused}")
+
+
+def _of_all(environ: Mapping[str, str]) -> Secret | None:
+    _, url = _first_set(environ, "all_proxy", "ALL_PROXY")
+    try:
+        return _usable(url) if url else None
+    except Refused:
+        return None
 
 
 def _first_set(environ: Mapping[str, str], *variables: str) -> tuple[str, str]:
-    return next(((name, environ[name]) for name in variables if environ.get(name)), (variables[0], ""))
+    return next(
+        ((name, environ[name].strip()) for name in variables if environ.get(name, "").strip()), (variables[0], "")
+    )
 
 
-def _checked(variable: str, url: str, problems: Problems) -> Secret | None:
-    try:
-        return Secret(checks.proxy_url(url))
-    except Refused as refused:
-        problems.add_environment(variable, str(refused))
-        return None
+def _usable(url: str) -> Secret:
+    return Secret(checks.proxy_url(url))

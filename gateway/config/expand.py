@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from gateway.config.fingerprints import Fingerprint, fingerprint
 from gateway.config.problems import Refused, shown
 
 _MAX_FILE_BYTES = 1 << 20
+# Of all values of a file together: a line can name a large one many times.
+MOST_EXPANDED_CHARACTERS = 16 << 20
 
 # `$${` first, so that it is not read as a `$` and an opening.
 _OPENING = re.compile(r"\$\$\{|\$\{(?P<inner>[^{}]*)\}|\$\{")
@@ -22,9 +25,15 @@ class Expander:
     def __init__(self, environ: Mapping[str, str], base_dir: Path) -> None:
         self._environ = environ
         self._base_dir = base_dir
+        self._room = MOST_EXPANDED_CHARACTERS
+        self._texts: dict[str, str] = {}  # of files, by the name that is written
+        self.files: dict[str, Fingerprint | None] = {}
 
     def expand(self, text: str) -> str:
-        """Raises `Refused`, naming the variable or file that is missing; never with a value in its text."""
+        """Raises `Refused`, naming the variable or file that is missing; never with a value in its text.
+
+        Notes in `files` which ones were looked for, and what they were like just before.
+        """
         return _OPENING.sub(self._replacement, text)
 
     def _replacement(self, match: re.Match[str]) -> str:
@@ -33,9 +42,12 @@ class Expander:
         inner = match["inner"]
         if inner is None:
             raise Refused("a `${` that is not closed, or has braces inside (write `$${` for a literal one)")
-        if inner.startswith(_FILE_PREFIX):
-            return self._file_text(inner.removeprefix(_FILE_PREFIX))
-        return self._variable(inner)
+        is_file = inner.startswith(_FILE_PREFIX)
+        value = self._file_text(inner.removeprefix(_FILE_PREFIX)) if is_file else self._variable(inner)
+        self._room -= len(value)
+        if self._room < 0:
+            raise Refused(f"all `${{…}}` together stand for more than {MOST_EXPANDED_CHARACTERS:,} characters")
+        return value
 
     def _variable(self, inner: str) -> str:
         reference = _VARIABLE.fullmatch(inner)
@@ -51,9 +63,15 @@ class Expander:
         return value
 
     def _file_text(self, name: str) -> str:
+        if name not in self._texts:
+            self._texts[name] = self._text_of(name)
+        return self._texts[name]
+
+    def _text_of(self, name: str) -> str:
         try:
-            data = self._read(self._base_dir / name)
-            return data.decode().rstrip("\r\n")
+            path = self._base_dir / name
+            self.files[str(path)] = fingerprint(path)
+            return self._read(path).decode().rstrip("\r\n")
         except OSError as error:
             raise Refused(f"the file {shown(name)} cannot be read: {error.strerror or 'not a usable name'}") from None
         except ValueError:  # a NUL in the name, or bytes that are not UTF-8

@@ -40,9 +40,16 @@ QUOTED = "quoted"
 COLLECTION = "collection"
 
 MAX_DEPTH = 50
+# What aliases stand for is read as often as they are written: 20 values a character are far beyond any real file.
 MAX_ALIASED_VALUES = 1_000_000
+ALIASED_VALUES_ANYWAY = 20_000
+ALIASED_VALUES_PER_CHARACTER = 20
 
 _MERGE = "<<"
+# In the words of libyaml, whose own bound newer PyYAML sets: its scanner runs ahead of what is composed.
+_TOO_DEEP = "nesting depth"
+# How much of a line is looked at for a hint, before and after the fault.
+_HINT_BEFORE, _HINT_AFTER = 500, 200
 _QUOTED = re.compile(r"'(?P<inner>[^']*)'|\"[^\"]*\"")
 
 
@@ -80,11 +87,11 @@ def compose(text: str) -> Node | None:
     """The document's root, or `None` for an empty one.
 
     Raises `YamlFault` for syntax errors, several documents, nesting beyond `MAX_DEPTH`, aliases that contain themselves
-    or stand for more than `MAX_ALIASED_VALUES` values, and `<<` of something else than mappings.
+    or stand for too many values for a text of its length, and `<<` of something else than mappings.
     """
     root = _compose(text)
     if root is not None and (("&" in text and "*" in text) or _MERGE in text):  # few files have aliases or merges
-        _bound_aliases(root)
+        _bound_aliases(root, len(text))
         _resolve_merges(root, set())
     return root
 
@@ -114,9 +121,12 @@ def _unreadable_line(text: str, error: yaml.reader.ReaderError) -> int:
 def _syntax_fault(text: str, error: yaml.MarkedYAMLError) -> YamlFault:
     mark = error.problem_mark or error.context_mark
     line = mark.line + 1 if mark else 1
+    if _TOO_DEEP in (error.problem or ""):
+        return YamlFault(line, f"nested more than {MAX_DEPTH} levels deep")
     reason = _without_values(error.problem or error.context or "cannot be read")
     context = f" ({_without_values(error.context)})" if error.context and error.problem else ""
-    return YamlFault(line, reason + context + _expansion_hint(text, line))
+    hint = _expansion_hint(text, line, mark.column) if mark else ""
+    return YamlFault(line, reason + context + hint)
 
 
 def _without_values(message: str) -> str:
@@ -124,10 +134,23 @@ def _without_values(message: str) -> str:
     return _QUOTED.sub(lambda quoted: quoted[0] if len(quoted["inner"] or "??") == 1 else "…", message).splitlines()[0]
 
 
-def _expansion_hint(text: str, line: int) -> str:
+def _expansion_hint(text: str, line: int, column: int) -> str:
+    """Whether the fault is near an unquoted `${…}` inside of {…} or […]. A line may be as long as the file."""
     lines = text.split("\n")
-    unquoted = line <= len(lines) and re.search(r"[{,\[].*[:,\[]\s*\$\{", lines[line - 1])
-    return "; inside {…} and […] a ${…} needs quotes around it" if unquoted else ""
+    near = lines[line - 1][max(0, column - _HINT_BEFORE) : column + _HINT_AFTER] if line <= len(lines) else ""
+    return "; inside {…} and […] a ${…} needs quotes around it" if any(map(_is_bare, _before_references(near))) else ""
+
+
+def _before_references(text: str) -> Iterator[str]:
+    """What stands before each `${`."""
+    at = text.find("${")
+    while at >= 0:
+        yield text[:at].rstrip()
+        at = text.find("${", at + 1)
+
+
+def _is_bare(before: str) -> bool:
+    return before[-1:] in (":", ",", "[") and any(opening in before[:-1] for opening in "{[,")
 
 
 class _Extent(NamedTuple):
@@ -137,11 +160,14 @@ class _Extent(NamedTuple):
     height: int
 
 
-def _bound_aliases(root: Node) -> None:
+def _bound_aliases(root: Node, characters: int) -> None:
+    most = ALIASED_VALUES_ANYWAY + ALIASED_VALUES_PER_CHARACTER * characters
     known: dict[int, _Extent | None] = {}
     written = _extent(root, known).values
     if written - len(known) > MAX_ALIASED_VALUES:
         raise YamlFault(line_of(root), f"aliases stand for more than {MAX_ALIASED_VALUES:,} values")
+    if written - len(known) > most:
+        raise YamlFault(line_of(root), f"aliases stand for more than {most:,} values, too many for a text this short")
 
 
 def _extent(node: Node, known: dict[int, _Extent | None]) -> _Extent:

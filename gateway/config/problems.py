@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import TypeAlias
 
 from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from gateway.config.fingerprints import Fingerprint
 from gateway.errors import ConfigError
 
 # A linked list from a value up to the top: made for every value that is read, but turned into text only for a problem.
@@ -16,9 +18,11 @@ Path: TypeAlias = "tuple[Path, str | int] | None"
 
 _SHOWN_CHARACTERS = 60
 _LONGEST_SUGGESTED = 64
-# difflib compares with every candidate: these keep a file with a thousand slips from taking minutes.
+# difflib compares with every candidate, long ones in 0.2 ms: these keep a file with many slips from taking minutes.
 _MOST_CANDIDATES = 2_000
-_MOST_SUGGESTIONS = 200
+_MOST_COMPARED = 4_000
+# Mappings with fewer keys are searched as quickly as indexed.
+_FEW_KEYS = 16
 
 
 class Refused(ValueError):
@@ -96,12 +100,23 @@ class LinePlace(Place):
 
 
 def _child(node: Node, part: str | int) -> Node:
+    found: Node = node
     if isinstance(node, MappingNode):
-        return next((value for key, value in node.value if key.value == part), node)
-    if isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
-        found: Node = node.value[part]
-        return found
-    return node
+        found = _value_of(node, part) or node
+    elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
+        found = node.value[part]
+    return found
+
+
+def _value_of(node: MappingNode, wanted: str | int) -> Node | None:
+    """The value of the first such key. A mapping with many keys is indexed once: each of them may have a problem."""
+    if len(node.value) <= _FEW_KEYS:
+        return next((value for key, value in node.value if key.value == wanted), None)
+    kept = vars(node)
+    if "first_values" not in kept:
+        kept["first_values"] = {key.value: value for key, value in reversed(node.value) if isinstance(key, ScalarNode)}
+    index: dict[str | int, Node] = kept["first_values"]
+    return index.get(wanted)
 
 
 # For records that no file defines: the defaults of sections that are not written out.
@@ -115,7 +130,7 @@ class Problems:
         self.filename = filename
         self._found: list[tuple[int, str]] = []
         self._hidden: set[str] = set()
-        self._suggested = 0
+        self._compared = 0
 
     def hide(self, text: str) -> None:
         """Keeps a value that came out of a `${…}` from being shown: it may be a secret."""
@@ -141,15 +156,15 @@ class Problems:
 
     def suggestion(self, word: str, candidates: Collection[str]) -> str:
         """` (did you mean 'x'?)` for the nearest of `candidates`, or nothing where none is near."""
-        self._suggested += 1
-        if self._suggested > _MOST_SUGGESTIONS or len(word) > _LONGEST_SUGGESTED or len(candidates) > _MOST_CANDIDATES:
+        if len(word) > _LONGEST_SUGGESTED or len(candidates) > _MOST_CANDIDATES or self._compared > _MOST_COMPARED:
             return ""
+        self._compared += len(candidates)
         return "" if word in self._hidden else _nearest(word, [each for each in candidates if each not in self._hidden])
 
-    def raise_if_any(self) -> None:
-        """Raises `ConfigError` with every problem found so far."""
+    def raise_if_any(self, files: Mapping[str, Fingerprint | None] = MappingProxyType({})) -> None:
+        """Raises `ConfigError` with every problem found so far; `files` are those that were looked for."""
         if self._found:
-            raise ConfigError([text for _, text in sorted(self._found, key=lambda found: found[0])])
+            raise ConfigError([text for _, text in sorted(self._found, key=lambda found: found[0])], files)
 
 
 def _nearest(word: str, candidates: Collection[str]) -> str:

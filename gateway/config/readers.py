@@ -252,8 +252,8 @@ _FILE_READER: Final = reader_of(FILE_TYPE)
 
 
 def read_file(root: Node | None, walk: Walk) -> GatewayFile:
-    """The whole file in its typed shape; an empty one is all defaults."""
-    if root is None or is_nothing(root):
+    """The whole file in its typed shape; where there is no root, all defaults."""
+    if root is None:
         return GatewayFile()
     file: GatewayFile = _FILE_READER.read(walk, root, None)
     return file

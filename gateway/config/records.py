@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.config.crossrefs import key_digest
+from gateway.config.fingerprints import Fingerprint
 from gateway.config.settings import Lines, ProxySettings, Settings, StoreSettings, StudioSettings, UsageSettings
 from gateway.config.shapes import (
     EndpointShape,
@@ -51,7 +52,7 @@ class Records:
         self._model_ids = {name: id_text(model.id) for name, model in models.items()}
         self._base_dir = base_dir
 
-    def settings(self, proxy: ProxySettings, source: str) -> Settings:
+    def settings(self, proxy: ProxySettings, source: str, files: Mapping[str, Fingerprint | None]) -> Settings:
         file = self._file
         return Settings(
             server=file.server,
@@ -70,6 +71,7 @@ class Records:
             proxy=proxy,
             source=source,
             lines=_lines(file),
+            files=dict(files),
         )
 
     def _store(self) -> StoreSettings:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config import checks
+from gateway.config.fingerprints import Fingerprint
 from gateway.types import ApiKey, Model, Organisation, Plan, Secret, User
 
 Count = Annotated[int, Meta(ge=1)]
@@ -122,10 +123,14 @@ class StudioSettings(msgspec.Struct, frozen=True):
 
 
 class ProxySettings(msgspec.Struct, frozen=True):
-    """From the environment, not from the file: HTTPS_PROXY and NO_PROXY, in either case."""
+    """From the environment, not from the file: HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, in either case.
+
+    `refusal`: why the proxy cannot be used. The file has no https endpoint then; one made at run time is not reached.
+    """
 
     https_proxy: Secret | None = None
     no_proxy: str = ""
+    refusal: str = ""
 
 
 class Lines(Mapping[tuple[str, str], int]):
@@ -153,7 +158,10 @@ class Lines(Mapping[tuple[str, str], int]):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration that has passed every check. Paths are absolute; references are ids as text."""
+    """A configuration that has passed every check. Paths are absolute; references are ids as text.
+
+    `files`: those that a `${file:…}` names, and what they were like just before they were read.
+    """
 
     server: ServerSettings
     features: dict[str, bool]
@@ -171,3 +179,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     proxy: ProxySettings
     source: str
     lines: Lines
+    files: dict[str, Fingerprint | None] = {}

@@ -20,11 +20,13 @@ _COLLECTION_TAGS = frozenset((COLLECTION, _TAGS + "map", _TAGS + "seq"))
 class Walk:
     """What a walk over one file carries along."""
 
-    __slots__ = ("expander", "problems")
+    __slots__ = ("_first_lines", "_parent", "expander", "problems")
 
     def __init__(self, problems: Problems, expander: Expander) -> None:
         self.problems = problems
         self.expander = expander
+        self._parent: MappingNode | None = None  # the one that keys were last found twice in
+        self._first_lines: dict[str, int] = {}
 
     def scalar(self, node: Node, expected: str) -> Scalar:
         """The scalar at `node` with its references expanded; raises `Refused` where there is none."""
@@ -68,8 +70,16 @@ class Walk:
         if key.__class__ is not ScalarNode:
             self.problems.add(line_of(key), path, f"a key must be text, found {_collection_noun(key)}")
             return
-        first = next(line_of(other) for other, _ in parent.value if other.value == key.value)
-        self.problems.add(line_of(key), (path, key.value), f"given twice (first on line {first})")
+        self.problems.add(
+            line_of(key), (path, key.value), f"given twice (first on line {self._first_line(parent, key.value)})"
+        )
+
+    def _first_line(self, parent: MappingNode, key: str) -> int:
+        if self._parent is not parent:
+            self._parent = parent
+            keys = [other for other, _ in reversed(parent.value) if isinstance(other, ScalarNode)]
+            self._first_lines = {other.value: line_of(other) for other in keys}
+        return self._first_lines[key]
 
 
 def _collection_noun(node: Node) -> str:

@@ -159,6 +159,8 @@ class Dialer:
 
     async def _connect_to_proxy(self, origin: Origin, proxy: Proxy) -> socket.socket:
         """The proxy's own address is the operator's choice."""
+        if proxy.refusal:
+            raise ConnectFailed(f"{origin.authority}: {proxy.refusal}")
         try:
             return await _connect_first(await _resolve(proxy.host, proxy.port))
         except (OSError, UnicodeError) as error:

@@ -11,13 +11,15 @@ from urllib.parse import unquote, urlsplit
 class Proxy(NamedTuple):
     """An HTTP proxy that opens tunnels with CONNECT.
 
-    `authorization` is the whole value of `proxy-authorization`; `no_proxy` a comma list, see `bypasses`.
+    `authorization` is the whole value of `proxy-authorization`; `no_proxy` a comma list, see `bypasses`; `refusal` says
+    why it cannot be used, where that is so: what would go through it is not sent past it.
     """
 
     host: str
     port: int
     authorization: str | None
     no_proxy: str
+    refusal: str = ""
 
     def __repr__(self) -> str:
         return f"Proxy({self.host}:{self.port}{' with credentials' if self.authorization else ''})"
