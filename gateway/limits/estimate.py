@@ -68,12 +68,19 @@ def estimated_usage(prompt: int, answer_bytes: int) -> EstimatedUsage:
 
 
 def _answer_tokens(fields: Mapping[str, Any]) -> int:
-    bounds = [bound for name in _ANSWER_BOUNDS if (bound := _whole(fields.get(name))) is not None]
-    return min(max(bounds), LONGEST_ANSWER_TOKENS) if bounds else DEFAULT_ANSWER_TOKENS
+    largest = -1
+    for name in _ANSWER_BOUNDS:
+        bound = _whole(fields.get(name))
+        if bound is not None and bound > largest:
+            largest = bound
+    return DEFAULT_ANSWER_TOKENS if largest < 0 else min(largest, LONGEST_ANSWER_TOKENS)
 
 
 def _repeats(fields: Mapping[str, Any]) -> int:
-    return max(1, *[_whole(fields.get(name)) or 1 for name in _REPEATS])
+    many = 1
+    for name in _REPEATS:
+        many = max(many, _whole(fields[name]) or 1) if name in fields else many
+    return many
 
 
 def _prompts(prompt: object) -> int:
@@ -87,11 +94,11 @@ def _whole(value: object) -> int | None:
     """The number that an upstream may read here; None for none, and for negative ones."""
     if value is None:
         return None
+    # `type`, not `isinstance`: True is no number of tokens.
     if type(value) is str:
         value = _number_in(value)
     if type(value) is float:
         value = math.ceil(value) if math.isfinite(value) else None
-    # `type`, not `isinstance`: True is no number of tokens.
     return min(value, _MOST_TOKENS) if type(value) is int and value >= 0 else None
 
 

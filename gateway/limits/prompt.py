@@ -44,11 +44,10 @@ def prompt_tokens(fields: Mapping[str, Any], body_size: int) -> int:
 
 def _is_of_tokens(fields: Mapping[str, Any]) -> bool:
     """Whether the prompt may be numbers, of which two bytes of the body are a token."""
-    for name in ("prompt", "input"):
-        value = fields.get(name)
-        if type(value) is list and value and type(value[0]) in (int, list):
-            return True
-    return False
+    prompt, given = fields.get("prompt"), fields.get("input")
+    if type(prompt) is list and prompt and type(prompt[0]) in (int, list):
+        return True
+    return type(given) is list and len(given) > 0 and type(given[0]) in (int, list)
 
 
 class _Walk:

@@ -10,8 +10,22 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from kit import KEYS, FakeUpstream, Received, Reply, Stage, Wire, answer, ask, assert_error, raw, request_bytes
-from kit.answers import full, upstream_error
+from kit import (
+    KEYS,
+    RESET,
+    FakeUpstream,
+    Received,
+    Reply,
+    Stage,
+    Wire,
+    answer,
+    ask,
+    assert_error,
+    events,
+    raw,
+    request_bytes,
+)
+from kit.answers import event, full, upstream_error
 from kit.books import acting_for, fresh_user, rows, until
 from kit.stage import Record, endpoint, model
 
@@ -160,6 +174,18 @@ async def test_leaving_a_background_stream_ends_nothing(stage: Stage) -> None:
     await leave(stage, user, body, "wide", "responses")
     (row,) = await rows(stage.gateway, user, 1)
     assert (row["outcome"], row["usage_source"], row["completion_tokens"]) == ("cancelled", "estimated", "100000")
+
+
+async def test_a_background_stream_that_breaks_off_ends_nothing(stage: Stage) -> None:
+    """The connection is gone, and the upstream works on."""
+    user = fresh_user()
+    created = event({"type": "response.created", "response": {"status": "queued"}}, name="response.created")
+    more = event({"type": "response.output_text.delta", "delta": "a"}, name="response.output_text.delta")
+    stage.upstream.endpoint("wide").replies(events(created, more, RESET))
+    body = {"model": "wide", "input": "x", "stream": True, "background": True, "max_output_tokens": 100_000}
+    await post(stage, user, body, "responses")
+    (row,) = await rows(stage.gateway, user, 1)
+    assert (row["outcome"], row["usage_source"], row["completion_tokens"]) == ("upstream_error", "estimated", "100000")
 
 
 async def test_a_background_request_that_reports_its_usage_is_settled_by_it(stage: Stage) -> None:
