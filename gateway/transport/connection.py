@@ -19,6 +19,8 @@ _JOINED_BODY_BYTES = 65536
 # The news that a connection was closed before we wrote to it takes one round trip. An upstream that hangs up later than
 # this has had the request in its hands: that is a failed attempt, and it is not asked again behind the caller's back.
 STALE_WITHIN_SECONDS = 1.0
+# A read this large fills the loop's buffer, and uvloop reads up to 32 of those in one turn: others come in between.
+_LARGE_READ_BYTES = 128 * 1024
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
@@ -199,10 +201,17 @@ class Connection(asyncio.Protocol):
                 exchange.receiver.on_body(answer.take_body())
             if self._exchange is exchange and (answer.complete or answer.fault is not None):
                 self._settle(exchange)
+            elif len(data) >= _LARGE_READ_BYTES and self._exchange is exchange and not exchange.paused:
+                self.pause_reading()
+                asyncio.get_running_loop().call_soon(self._read_on, exchange)
         except Exception as error:
             if self._exchange is exchange:
                 self.close()
             report_receiver(error, exchange.receiver)
+
+    def _read_on(self, exchange: Exchange) -> None:
+        if self._exchange is exchange and not exchange.paused:
+            self.resume_reading()
 
     def eof_received(self) -> None:
         exchange = self._exchange
