@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from gateway.sse import EventFramer, Fragment, event_data, event_name
+from gateway.sse import EventFramer, Fragment, event_data, event_name, events_data, whole_events
 
 LINES = [
     b"data: hello",
@@ -143,6 +143,25 @@ def test_an_event_too_large_flows_as_fragments_up_to_its_end(stream: bytes, plac
         assert framer.mid_event == (len(out) > len(b"".join(events)))
         assert framer.mid_event or len(fed) - len(out) == len(rest)
     assert out + framer.end() == stream
+
+
+@settings(deadline=None, max_examples=500)
+@given(streams, st.lists(st.integers(0, 10_000), max_size=12), st.integers(0, 40))
+@example(b"data: a\r\n\r\n\r", [10, 12, 13], 40)
+@example(b"data: a\n\r\n\ndata", [8, 9], 40)
+def test_events_taken_together_are_those_of_a_feed(stream: bytes, places: list[int], max_held: int) -> None:
+    """In one piece for all that follow each other, at the same moments; then they can be told apart again."""
+    one_by_one, together = EventFramer(max_held), EventFramer(max_held)
+    for part in split(stream, places):
+        fed, taken = one_by_one.feed(part), together.take(part)
+        assert b"".join(taken) == b"".join(fed)
+        assert together.mid_event == one_by_one.mid_event
+        whole = [piece for piece in taken if not isinstance(piece, Fragment)]
+        assert len(whole) <= 1 + sum(isinstance(piece, Fragment) for piece in taken)
+        for piece in whole:
+            read = [data for event in whole_events(piece) if (data := event_data(event)) is not None]
+            assert [data for data in events_data(piece) if data] == [data for data in read if data]
+    assert together.end() == one_by_one.end()
 
 
 def test_fragments_flow_without_delay_and_end_with_a_fragment() -> None:

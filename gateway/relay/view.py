@@ -83,11 +83,12 @@ class BodyReader:
         self._size += len(data)
         if self._scan is not None:
             self._scan.feed(data)
+            self._held = self._held or _beginning(data)
             return
         self._held.append(data)
         if self._size > MOST_DECODED_BYTES:
             self._scan, held = JsonScan(), self._held
-            self._held = [b"".join(held)[:_LOOKED_AT_BYTES]]
+            self._held = _beginning(b"".join(held))
             for piece in held:
                 self._scan.feed(piece)
 
@@ -107,6 +108,12 @@ class BodyReader:
             return contents or _scanned(scan, body)
         is_page = _PAGE.match(body) is not None
         return Contents(whole_text_bytes=self._size if is_text and not is_page else 0, failed=is_page)
+
+
+def _beginning(body: bytes) -> list[bytes]:
+    """What shows the kind of a body; some upstreams send blank lines while they think."""
+    start = body.lstrip()[:_LOOKED_AT_BYTES]
+    return [start] if start else []
 
 
 def _scanned(scan: JsonScan | None, body: bytes) -> Contents:
