@@ -36,6 +36,7 @@ from gateway.server import Answer, Server
 from gateway.state import State
 from gateway.transport import Origin, Proxy, Transport
 from gateway.types import Model, id_text
+from gateway.via import Via
 
 # How long a first request under a limit may wait for what the ledger knows.
 REBUILD_SECONDS = 3.0
@@ -100,6 +101,7 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
                 on_cooldown,
                 log,
                 heartbeat_seconds=settings.server.stream_heartbeat_seconds,
+                via=Via(lambda: records.identity),
             ),
             log=log,
             clock=now,

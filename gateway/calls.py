@@ -54,6 +54,7 @@ class Call(msgspec.Struct, eq=False):
     upstream_seconds: float = 0.0
     usage: Usage | None = None
     trace: Trace | None = None
+    via: tuple[str, ...] = ()  # gateways of this kind that it came through
 
     def attempt_failed(self, cause: str) -> None:
         """The attempt under way had no answer for this call."""

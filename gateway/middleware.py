@@ -13,14 +13,23 @@ from multidict import CIMultiDictProxy, istr
 from gateway import openai
 from gateway.auth import Shown
 from gateway.calls import CLIENT_GONE, Call
-from gateway.errors import FeatureDisabled, GatewayError, InternalError, RouteNotFound, ShuttingDown
+from gateway.errors import (
+    FeatureDisabled,
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    RouteNotFound,
+    ShuttingDown,
+    UpgradeNotSupported,
+)
 from gateway.heads import refuse_ambiguous
 from gateway.logs import AccessLine
 from gateway.panel import flat_body
-from gateway.routes.table import Hit, Route, Router, error_shape, is_ai_path
+from gateway.routes.table import Hit, Route, Router, asks_for_websocket, error_shape, is_ai_path
 from gateway.server import Answer, Headers, Reply, Request
 from gateway.state import State
 from gateway.trace import trace_of
+from gateway.via import gateways_passed
 
 _LONGEST_CLIENT_ID = 128
 _REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
@@ -50,11 +59,12 @@ _EXPOSED = ", ".join(
 class Reading:
     """What follows from a head alone, and so for every request that repeats it."""
 
-    __slots__ = ("client_request_id", "is_ai", "params", "route", "shown", "trace")
+    __slots__ = ("client_request_id", "is_ai", "params", "route", "shown", "trace", "via")
 
     def __init__(self, headers: CIMultiDictProxy[str], path: str) -> None:
         self.client_request_id = client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID))
         self.trace = trace_of(headers)
+        self.via = gateways_passed(headers)
         self.is_ai = is_ai_path(path)
         self.shown = Shown.of(headers)
         self.route: Route | None = None  # once it was looked for
@@ -76,7 +86,7 @@ class Dispatcher:
         if reading is None:
             reading = request.head.known = Reading(request.headers, request.path)
         call = Call(request.method, request.path, connection.client, reading.client_request_id)
-        call.trace = reading.trace
+        call.trace, call.via = reading.trace, reading.via
         try:
             response = await self._answer(request, call, reading)
         except GatewayError as fault:
@@ -117,10 +127,7 @@ class Dispatcher:
                 raise FeatureDisabled("The AI feature is switched off.")
         route = reading.route
         if route is None:
-            try:
-                route, reading.params = self._router.match(call.method, call.path)
-            except RouteNotFound:
-                raise not_found(self._router.base_path_meant(call.path), request.headers) from None
+            route, reading.params = self._match(call, request.headers)
             reading.route = route
         call.route = route.path
         if route.scope is not None:
@@ -133,6 +140,16 @@ class Dispatcher:
             response.fields = (*response.fields, ("x-request-id", call.request_id))
         call.status = call.status or response.status
         return response
+
+    def _match(self, call: Call, headers: CIMultiDictProxy[str]) -> tuple[Route, Mapping[str, str]]:
+        try:
+            return self._router.match(call.method, call.path)
+        except RouteNotFound:
+            raise not_found(self._router.base_path_meant(call.path), headers) from None
+        except MethodNotAllowed:
+            if asks_for_websocket(call.method, call.path, headers):
+                raise UpgradeNotSupported("WebSockets are not served here; send the same as a POST.") from None
+            raise
 
     def _log(self, call: Call, now: float) -> None:
         """The access line: who asked for what, who served it, how it ended."""
@@ -153,7 +170,8 @@ class Dispatcher:
             line.user, line.key = caller.user.id, caller.key.id
         if call.outcome is not None:
             line.outcome, line.attempts, line.streamed = call.outcome, call.attempts, call.streamed
-            line.model = call.served.name if call.served is not None else None
+            served = call.served or (call.access.model if call.access is not None else None)
+            line.model = served.name if served is not None else None
             line.endpoint = call.endpoint.id if call.endpoint is not None else None
         if call.code is not None:
             line.code = call.code

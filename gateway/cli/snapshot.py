@@ -52,6 +52,10 @@ class Snapshot:
         return True
 
     @property
+    def identity(self) -> str:
+        return ""
+
+    @property
     def hears_changes(self) -> bool:
         return True
 

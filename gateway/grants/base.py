@@ -135,6 +135,10 @@ class RecordStore(Protocol):
         """Whether asking makes sense now; while False every awaiting method raises at once."""
 
     @property
+    def identity(self) -> str:
+        """What tells this store from every other: one text for all who share it at a time."""
+
+    @property
     def hears_changes(self) -> bool:
         """Whether changes made by others are heard of now; while False nothing cached can be relied on for long."""
 

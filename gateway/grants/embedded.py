@@ -43,6 +43,7 @@ PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS records (
     kind TEXT NOT NULL, id TEXT NOT NULL, document BLOB NOT NULL, PRIMARY KEY (kind, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS identity (only INTEGER PRIMARY KEY CHECK (only = 1), text TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS audit (position INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS cooldowns (position INTEGER PRIMARY KEY, epoch REAL NOT NULL, record BLOB NOT NULL);
 """
@@ -72,17 +73,18 @@ class EmbeddedStore:
         self._push: asyncio.Task[None] | None = None
         self._fault: str | None = None
         with ExitStack() as opened:
-            self._reader, self._writer, self._ids = self._open(opened)
+            self._reader, self._writer, self._ids, self._identity = self._open(opened)
             self._files = opened.pop_all()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grants")
         self._is_open = True
 
-    def _open(self, opened: ExitStack) -> tuple[sqlite3.Connection, sqlite3.Connection, _Ids]:
+    def _open(self, opened: ExitStack) -> tuple[sqlite3.Connection, sqlite3.Connection, _Ids, str]:
         opened.callback(os.close, _locked(self._directory))
         try:
             _make_private(self._directory / FILE_NAME)
             reader = opened.enter_context(closing(self._connect()))
-            return reader, opened.enter_context(closing(self._connect())), _ids(reader)
+            writer = opened.enter_context(closing(self._connect()))
+            return reader, writer, _ids(reader), _identity(writer)
         except (sqlite3.Error, OSError) as error:
             raise ConfigError([f"store.path: {self._directory / FILE_NAME}: {error}"]) from None
 
@@ -101,6 +103,10 @@ class EmbeddedStore:
     @property
     def available(self) -> bool:
         return self._is_open
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     @property
     def hears_changes(self) -> bool:
@@ -242,6 +248,13 @@ def _ids(database: sqlite3.Connection) -> _Ids:
     for kind, record_id in database.execute("SELECT kind, id FROM records"):
         found.setdefault(kind, set()).add(record_id)
     return found
+
+
+def _identity(database: sqlite3.Connection) -> str:
+    """Made by whoever opens the file first."""
+    database.execute("INSERT OR IGNORE INTO identity VALUES (1, lower(hex(randomblob(16))))")
+    (text,) = database.execute("SELECT text FROM identity").fetchone()
+    return str(text)
 
 
 def _locked(directory: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import time
@@ -51,6 +52,12 @@ redis.call('PUBLISH', ARGV[5], ARGV[6])
 return {1, before}
 """
 
+# In a script, so that a user who may not ask gets nothing instead of an error.
+_RUN_ID = """
+local told = redis.pcall('INFO', 'server')
+return type(told) == 'string' and string.match(told, 'run_id:(%w+)')
+"""
+
 
 class RedisStore:
     """A `RecordStore` on one Redis server, 6.2 or later; neither Cluster nor Sentinel. `epoch`: seconds since 1970.
@@ -75,6 +82,7 @@ class RedisStore:
         self._cooldown_list = cooldown_list
         self._epoch = epoch
         self._ourselves = os.urandom(8).hex()
+        self._identity = self._from_address = f"{self._address} {prefix}"
         self._change_listeners: list[ChangeListener] = []
         self._cooldown_listeners: list[CooldownListener] = []
         self._learning: asyncio.Task[None] | None = None
@@ -91,6 +99,10 @@ class RedisStore:
     @property
     def available(self) -> bool:
         return self._asking.is_up
+
+    @property
+    def identity(self) -> str:
+        return self._identity
 
     @property
     def hears_changes(self) -> bool:
@@ -220,7 +232,11 @@ class RedisStore:
     def _learn_later(self) -> None:
         """When either connection has come up: only with both is nothing missed, and either may be the later one."""
         if self._asking.is_up and self._hearing.is_up:
-            self._learning = asyncio.create_task(self._learn_cooldowns())
+            self._learning = asyncio.create_task(self._learn())
+
+    async def _learn(self) -> None:
+        await self._learn_cooldowns()
+        await self._learn_identity()
 
     async def _learn_cooldowns(self) -> None:
         try:
@@ -232,6 +248,12 @@ class RedisStore:
         for member, until in zip(found[::2], found[1::2], strict=True):
             model_id, endpoint_id, cause = orjson.loads(member)
             self._tell_cooldown(SharedCooldown(model_id, endpoint_id, Cause(cause), int(float(until))))
+
+    async def _learn_identity(self) -> None:
+        """Two servers may have one address, each in a network of its own: the server's run id tells them apart."""
+        with contextlib.suppress(StoreUnavailable):
+            run_id = await self._line.call("EVAL", _RUN_ID, 0)
+            self._identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
 
     def _hear_change(self, message: bytes) -> None:
         """Everyone may publish here. A notice that says nothing is passed over; one without an id stands for all."""

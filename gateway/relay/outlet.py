@@ -43,15 +43,15 @@ class Outlet:
         self._heads: dict[str, bytes] = {}
         self._mask: Mask | None = None
 
-    def head(self, path: str, length: int, trace: bytes = b"") -> bytes:
+    def head(self, path: str, length: int, own_fields: bytes = b"") -> bytes:
         """The whole request head for a JSON body of `length` bytes; `path` is the route's, as /chat/completions.
 
-        `trace`: header lines of the request's own, each with its line end.
+        `own_fields`: header lines of the request's own, each with its line end.
         """
         begin = self._heads.get(path)
         if begin is None:
             begin = self._heads[path] = self._head_up_to_length(path)
-        return b"%b%bcontent-length: %d\r\n\r\n" % (begin, trace, length)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (begin, own_fields, length)
 
     @property
     def mask(self) -> Mask:

@@ -36,6 +36,7 @@ from gateway.relay.responder import Responder
 from gateway.relay.upstreams import Upstream, Upstreams
 from gateway.server import EventStream, Reply, Request
 from gateway.transport import Transport
+from gateway.via import Via
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
 TIMER_SLACK_SECONDS = 0.002
@@ -53,6 +54,7 @@ class Relay:
         log: FilteringBoundLogger,
         *,
         heartbeat_seconds: float,
+        via: Via,
     ) -> None:
         self.transport = transport
         self.upstreams = upstreams
@@ -60,6 +62,7 @@ class Relay:
         self.on_cooldown = on_cooldown
         self.log = log
         self.heartbeat_seconds = heartbeat_seconds
+        self.via = via
 
     async def answer(self, request: Request, call: Call, ask: Ask, stream: EventStream | None = None) -> Reply:
         """The answer, or the stream that has been sent. Raises GatewayError where nothing of an answer went out.
@@ -83,6 +86,7 @@ class Story(msgspec.Struct, eq=False):
     loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
     wants_stream: bool = False
     adds_usage: bool = False
+    own_fields: bytes = b""  # header lines for whichever endpoint
     began: float = 0.0
     give_up_at: float = math.inf  # set by the first endpoint's `total`
     failures: Failures = msgspec.field(default_factory=Failures)
@@ -100,6 +104,8 @@ class Story(msgspec.Struct, eq=False):
     async def tell(self) -> Reply:
         ask = self.ask
         responder = self.responder
+        trace, via = self.call.trace, self.relay.via.line(self.call.via)
+        self.own_fields = via if trace is None else trace.fields + via
         responder.account = await self.relay.accounts.open(
             self.call, ask.access, ask.caller, ask.body.fields, body_size=len(ask.body.raw), route=ask.route.path[1:]
         )
@@ -212,7 +218,7 @@ class Story(msgspec.Struct, eq=False):
         try:
             exchange = await self.relay.transport.exchange(
                 outlet.origin,
-                outlet.head(self.ask.route.path, len(body), self.call.trace.fields if self.call.trace else b""),
+                outlet.head(self.ask.route.path, len(body), self.own_fields),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),

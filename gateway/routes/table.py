@@ -103,6 +103,15 @@ class Router:
         return None
 
 
+def asks_for_websocket(method: str, path: str, headers: Mapping[str, str]) -> bool:
+    """Whether a client of the responses route would rather have a WebSocket. Elsewhere an upgrade is passed over."""
+    wanted = headers.get("upgrade")
+    if method != "GET" or wanted is None or not path.endswith("/responses"):
+        return False
+    is_there = path.removesuffix("/responses") in OPENAI_PREFIXES
+    return is_there and "websocket" in (token.strip().partition("/")[0].lower() for token in wanted.split(","))
+
+
 def error_shape(path: str) -> ErrorShape:
     """OpenAI's under its prefixes and for paths that nobody knows; the panel's on its own routes."""
     if path.startswith("/api/") and not path.startswith(_OPENAI_STEM):

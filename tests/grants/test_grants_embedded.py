@@ -55,6 +55,16 @@ async def test_what_was_written_is_there_after_a_restart(tmp_path: Path, log: Lo
     await again.close()
 
 
+async def test_its_identity_outlives_a_restart_and_is_its_own(tmp_path: Path, log: Log) -> None:
+    identities = []
+    for name in ("one", "one", "another"):
+        store = EmbeddedStore(tmp_path / name, log.logger)
+        identities.append(store.identity)
+        await store.close()
+    assert identities[0] == identities[1] != identities[2]
+    assert all(len(identity) == 32 for identity in identities)
+
+
 async def test_every_write_that_returned_survives_kill_9(tmp_path: Path, log: Log) -> None:
     process = writer(tmp_path)
     assert process.stdout is not None

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import re
 import time
 import tracemalloc
 from contextlib import AsyncExitStack
 from functools import partial
 from signal import SIGCONT, SIGSTOP
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from grants_kit import (
@@ -436,3 +438,19 @@ async def test_the_same_stranger_is_asked_for_once(
         assert await store.key("00" * 32) is None
     with redis_server.client() as client:
         assert client.info("commandstats")["cmdstat_mget"]["calls"] == 1
+
+
+async def test_all_who_share_a_prefix_have_one_identity(
+    shared_redis: RedisServer, stores: AsyncExitStack, log: Log
+) -> None:
+    """Until Redis has said which server it is, the address stands for it."""
+    prefix = f"{uuid4().hex}:"
+    first = RedisStore(Secret(shared_redis.url), log.logger, prefix=prefix)
+    stores.push_async_callback(first.close)
+    assert first.identity.endswith(prefix)
+    assert "://" not in first.identity or "@" not in first.identity, "no credential is in it"
+    others = [await opened(shared_redis.url, stores, log, prefix=each) for each in (prefix, f"{uuid4().hex}:")]
+    await first.start()
+    everyone = [first, *others]
+    await until(lambda: all(re.match("[0-9a-f]{40} ", each.identity) for each in everyone))
+    assert first.identity == others[0].identity != others[1].identity

@@ -1,0 +1,53 @@
+"""Loops through gateways (RFC 9110, `via`): each adds its own name to what goes up and refuses what bears it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+
+from multidict import CIMultiDictProxy, istr
+
+from gateway.errors import LoopDetected
+
+MOST_GATEWAYS = 8
+_VIA = istr("via")
+_ENTRY = re.compile(r"1\.[01] gw-[0-9a-f]{12}", re.ASCII)
+_LONGEST = 8192
+
+
+def gateways_passed(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
+    """The gateways of this kind that a request has come through; what others wrote there is not among them."""
+    if _VIA not in headers:
+        return ()
+    entries = ",".join(headers.getall(_VIA))[:_LONGEST].split(",")
+    return tuple(entry for text in entries if _ENTRY.fullmatch(entry := text.strip(" \t")))
+
+
+class Via:
+    """This gateway's name, one for all of its workers and machines.
+
+    `identity`: of the store that they share; it may become known later than the first request comes.
+    """
+
+    def __init__(self, identity: Callable[[], str]) -> None:
+        self._identity = identity
+        self._known = ""
+        self._name = ""
+        self._line = b""
+
+    def line(self, passed: tuple[str, ...]) -> bytes:
+        """The header line for the upstream. Raises LoopDetected for a request that has been here, or in too many."""
+        identity = self._identity()
+        if identity != self._known:
+            self._known = identity
+            self._name = "1.1 gw-" + hashlib.sha256(identity.encode()).hexdigest()[:12]
+            self._line = f"via: {self._name}\r\n".encode()
+        if not passed:
+            return self._line
+        if len(passed) > MOST_GATEWAYS or any(entry[3:] == self._name[3:] for entry in passed):
+            raise LoopDetected("This request has been through this gateway before: a model's endpoint leads back here.")
+        return f"via: {', '.join((*passed, self._name))}\r\n".encode()
+
+    def __repr__(self) -> str:
+        return f"<Via {self._name or 'without a name yet'}>"
