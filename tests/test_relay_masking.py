@@ -6,13 +6,20 @@ import base64
 import gzip
 import html
 import json
+import sys
 import zlib
 from urllib.parse import quote
 
+import brotli
 import pytest
 
 from gateway.relay.masking import Mask, readable
 from gateway.types import Endpoint, Secret
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 SECRET = 'sk-"proj"/a+b=c\\dé<&>'
 
@@ -110,8 +117,10 @@ BODY = b'{"error":{"message":"no"}}'
         (gzip.compress(BODY, mtime=0), b"x-gzip"),
         (zlib.compress(BODY), b"deflate"),
         (zlib.compress(BODY, wbits=-15), b"deflate"),
+        (brotli.compress(BODY), b"br"),
+        (zstd.compress(BODY), b"zstd"),
     ],
-    ids=["plain", "gzip", "x-gzip", "deflate", "raw deflate"],
+    ids=["plain", "gzip", "x-gzip", "deflate", "raw deflate", "br", "zstd"],
 )
 def test_what_can_be_unpacked_whole_can_be_looked_into(body: bytes, encoding: bytes) -> None:
     assert readable(body, encoding) == BODY
@@ -120,15 +129,22 @@ def test_what_can_be_unpacked_whole_can_be_looked_into(body: bytes, encoding: by
 @pytest.mark.parametrize(
     ("body", "encoding"),
     [
-        (BODY, b"br"),
-        (BODY, b"gzip"),
-        (gzip.compress(BODY, mtime=0), b"gzip, gzip"),
-        (gzip.compress(BODY, mtime=0)[:-1], b"gzip"),
-        (gzip.compress(BODY, mtime=0) + gzip.compress(BODY, mtime=0), b"gzip"),
-        (gzip.compress(bytes(2**24), mtime=0), b"gzip"),
-        (BODY.decode().encode("utf-16"), b""),
+        pytest.param(BODY, b"lzma", id="another way"),
+        pytest.param(BODY, b"br", id="no brotli"),
+        pytest.param(brotli.compress(BODY)[:-1], b"br", id="br, cut"),
+        pytest.param(brotli.compress(BODY) + b"x", b"br", id="br and more"),
+        pytest.param(brotli.compress(bytes(2**24)), b"br", id="a bomb in br"),
+        pytest.param(zstd.compress(BODY)[:-1], b"zstd", id="zstd, cut"),
+        pytest.param(zstd.compress(BODY) * 2, b"zstd", id="two in zstd"),
+        pytest.param(zstd.compress(bytes(2**24)), b"zstd", id="a bomb in zstd"),
+        pytest.param(b"", b"deflate", id="empty"),
+        pytest.param(BODY, b"gzip", id="no gzip"),
+        pytest.param(gzip.compress(BODY, mtime=0), b"gzip, gzip", id="twice"),
+        pytest.param(gzip.compress(BODY, mtime=0)[:-1], b"gzip", id="gzip, cut"),
+        pytest.param(gzip.compress(BODY, mtime=0) + gzip.compress(BODY, mtime=0), b"gzip", id="two in gzip"),
+        pytest.param(gzip.compress(bytes(2**24), mtime=0), b"gzip", id="a bomb in gzip"),
+        pytest.param(BODY.decode().encode("utf-16"), b"", id="16 bits a character"),
     ],
-    ids=["another way", "a lie", "twice", "cut", "two members", "a bomb", "16 bits a character"],
 )
 def test_what_cannot_be_looked_into_is_none(body: bytes, encoding: bytes) -> None:
     assert readable(body, encoding) is None

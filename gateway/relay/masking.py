@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import zlib
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from gateway.relay.unpack import unpacked_whole
 from gateway.types import Endpoint
 
 SHORTEST_MASKED = 8  # characters; shorter ones would rather match by chance
 _MOST_UNPACKED_BYTES = 2**20
-_WINDOW_BITS = {b"gzip": (31,), b"x-gzip": (31,), b"deflate": (15, -15)}  # deflate is sent with and without its header
 _SEPARATORS = re.compile(r"[\s,;]+")
 _NAMES = {"&": b"amp", '"': b"quot", "'": b"apos", "<": b"lt", ">": b"gt"}  # in HTML
 
@@ -51,21 +50,9 @@ def readable(body: bytes, encoding: bytes) -> bytes | None:
 
     `encoding`: of `content-encoding`, empty where there is none.
     """
-    content = _unpacked(body, encoding) if encoding else body
+    content = unpacked_whole(body, encoding, _MOST_UNPACKED_BYTES) if encoding else body
     # A text of 16 or 32 bits a character would hide what is looked for.
     return None if content is None or b"\0" in content else content
-
-
-def _unpacked(body: bytes, encoding: bytes) -> bytes | None:
-    for bits in _WINDOW_BITS.get(encoding, ()):
-        unpack = zlib.decompressobj(bits)
-        try:
-            content = unpack.decompress(body, _MOST_UNPACKED_BYTES)
-        except zlib.error:
-            continue
-        if unpack.eof and not unpack.unused_data:  # whole, and nothing behind it that somebody might read on
-            return content
-    return None
 
 
 def _secrets(endpoint: Endpoint) -> Iterator[str]:

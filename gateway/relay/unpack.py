@@ -147,3 +147,17 @@ def unpacked(body: bytes, encoding: bytes, most: int = STEP_BYTES) -> bytes:
     unpacker = Unpacker(encoding)
     unpacker.feed(body)
     return unpacker.step(most)
+
+
+def unpacked_whole(body: bytes, encoding: bytes, most: int) -> bytes | None:
+    """A body's content, all of it; None where it is cut, larger than `most`, followed by more, or not to be read."""
+    try:
+        if encoding == b"br":
+            decoder = brotli.Decompressor()
+            content: bytes = decoder.process(body, output_buffer_limit=most)
+            return content if decoder.is_finished() else None
+        codec = _CODECS[encoding](body)
+        content = codec.feed(body, most)
+        return content if codec.surplus == b"" else None
+    except (KeyError, IndexError, zlib.error, brotli.error, zstd.ZstdError, ValueError, EOFError):
+        return None
