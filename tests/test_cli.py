@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -65,6 +66,39 @@ def test_serve_on_a_taken_port_says_so_and_where_to_change_it(tmp_path: Path) ->
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "server.port" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "usage"])
+@pytest.mark.parametrize(
+    ("scheme", "module", "extra"),
+    [
+        ("postgresql", "psycopg", "postgres"),
+        ("postgresql+psycopg", "psycopg", "postgres"),
+        ("mysql", "pymysql", "mysql"),
+        ("mariadb", "pymysql", "mysql"),
+    ],
+)
+def test_a_missing_driver_is_one_line_with_what_to_install(
+    command: str, scheme: str, module: str, extra: str, tmp_path: Path
+) -> None:
+    """It is told before anything is bound or read, and alike by each command that would need it."""
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden" / f"{module}.py").write_text("raise ImportError('not here')")
+    (tmp_path / "gateway.yaml").write_text(f"server: {{port: 0}}\nusage: {{url: '{scheme}://gw:word@host/usage'}}\n")
+    done = gateway(command, cwd=tmp_path, PYTHONPATH=f"{tmp_path / 'hidden'}{os.pathsep}{ROOT}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert f"needs the package {module}: pip install 'ecli-gateway[{extra}]'" in done.stderr
+
+
+def test_a_journal_that_cannot_be_kept_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text("server: {port: 0}\nusage: {journal: /dev/null/journal}\n")
+    done = gateway("serve", cwd=tmp_path)
+    assert done.returncode == 1
+    assert [
+        line for line in done.stderr.splitlines() if line.startswith("gateway: no journal can be kept in /dev/null")
+    ]
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("nonsense",), ("serve", "--nonsense"), ("keys", "new"), ("explain",)])
