@@ -180,7 +180,7 @@ class Account:
             return False
         if self._call.outcome == "cancelled":
             return seen.asked
-        return self._call.streamed and seen.counts and self._call.status < 300
+        return self._call.streamed and seen.counts and not seen.failed and self._call.status < 300
 
 
 def _organisation(access: Access, caller: Caller) -> Id | None:

@@ -188,6 +188,18 @@ async def test_a_background_stream_that_breaks_off_ends_nothing(stage: Stage) ->
     assert (row["outcome"], row["usage_source"], row["completion_tokens"]) == ("upstream_error", "estimated", "100000")
 
 
+async def test_a_background_stream_that_failed_is_over(stage: Stage) -> None:
+    """The upstream says so itself: nothing goes on, and nothing was reported."""
+    user = fresh_user()
+    more = event({"type": "response.output_text.delta", "delta": "a"}, name="response.output_text.delta")
+    failed = event({"type": "response.failed", "response": {"status": "failed"}}, name="response.failed")
+    stage.upstream.endpoint("wide").replies(events(more, failed))
+    body = {"model": "wide", "input": "x", "stream": True, "background": True, "max_output_tokens": 100_000}
+    await post(stage, user, body, "responses")
+    (row,) = await rows(stage.gateway, user, 1)
+    assert (row["outcome"], row["total_tokens"]) == ("upstream_error", "0")
+
+
 async def test_a_background_request_that_reports_its_usage_is_settled_by_it(stage: Stage) -> None:
     """The upstream did it at once; a refusal costs nothing."""
     user = fresh_user()

@@ -535,7 +535,7 @@ async def test_the_command_tells_what_the_routes_tell(books: Stage, directory: P
 
 async def test_the_command_says_that_there_is_nothing(tmp_path: Path) -> None:
     """A gateway that never ran, and dates that make no sense."""
-    (tmp_path / "gateway.yaml").write_text("{}")
+    (tmp_path / "gateway.yaml").write_text("features: {ai: true}")
     code, out, err = await run_usage(tmp_path, "--org", "10")
     assert (code, err) == (0, "")
     assert out.startswith("Usage of organisation 10, ")
