@@ -21,12 +21,18 @@ class Somebody:
 
     @classmethod
     async def of(
-        cls, admin: Admin, *, limits: Any = None, key_limits: Any = None, endpoint: dict[str, Any] | None = None
+        cls,
+        admin: Admin,
+        *,
+        limits: Any = None,
+        key_limits: Any = None,
+        endpoint: dict[str, Any] | None = None,
+        **fields: Any,
     ) -> Somebody:
         name = fresh("explained")
         fake = admin.stage.upstream.endpoint(name)
         own = {"id": "a", "url": fake.url} | (endpoint or {})
-        model = await admin.post("ai/models", {"name": name, "endpoints": [own]})
+        model = await admin.post("ai/models", {"name": name, "endpoints": [own]} | fields)
         user, key_id = fresh("somebody"), fresh("key")
         key = await admin.new_key(user, id=key_id, **({} if key_limits is None else {"limits": key_limits}))
         link = {"userId": user} | ({} if limits is None else {"limits": limits})
@@ -89,6 +95,15 @@ async def test_what_runs_is_counted_by_what_it_reserved(admin: Admin) -> None:
         (tokens,) = told["limits"]
         assert tokens["used"] >= 500
     await one.expect(200, None)
+
+
+async def test_a_budget_that_is_held(admin: Admin) -> None:
+    """The dearest that the running request can get, by the model's price."""
+    price = {"input": 0, "output": 1_000_000}
+    one = await Somebody.of(admin, limits={"cost": 5, "period": "month"}, price=price)
+    async with one.running(max_tokens=100_000):
+        told = await one.expect(429, "rate_limit_exceeded")
+        assert [(each["limit"], each["used"] >= 5) for each in told["limits"]] == [("cost", True)]
 
 
 async def test_one_at_a_time(admin: Admin) -> None:

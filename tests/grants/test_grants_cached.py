@@ -113,14 +113,20 @@ async def test_where_changes_may_have_been_missed_everything_is_asked_for_again(
     assert (await records.models()).models == ()
 
 
-async def test_a_change_during_a_look_up_is_not_lost(records: CachedRecords, moody: MoodyStore) -> None:
+@pytest.mark.parametrize("is_heard", [True, False])
+async def test_a_change_during_a_look_up_is_not_lost(records: CachedRecords, moody: MoodyStore, is_heard: bool) -> None:
+    """Whoever asks after it does not wait for an answer from before it: heard of, or perhaps missed."""
     await moody.put("key", KEY_SHA256, KEY)
     moody.gate = asyncio.Event()
     early = asyncio.create_task(records.find("key", KEY_SHA256))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert moody.asked == 1
-    await moody.delete("key", KEY_SHA256)
+    if is_heard:
+        await moody.delete("key", KEY_SHA256)
+    else:
+        await moody.write_unheard("key", KEY_SHA256, None)
+        moody.tell_that_changes_were_missed()
     late = asyncio.create_task(records.find("key", KEY_SHA256))
     await asyncio.sleep(0)
     moody.gate.set()

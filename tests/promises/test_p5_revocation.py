@@ -17,9 +17,12 @@ from kit.books import until
 from kit.stage import Record, endpoint, model
 from promise_kit import TORTURE, gateway, upstream_with
 
+from gateway.auth import key_sha256
+
 PUBLISHED_SECONDS, UNPUBLISHED_SECONDS, AWAY_SECONDS = 1.0, 5.0, 600.0
 PACE_SECONDS = 0.02
-KINDS = ("key", "user", "org", "plan")
+KINDS = ("key", "user", "org", "plan", "marked", "off")
+KEYED = ("key", "marked", "off")  # whose key itself stops working
 
 
 class Asked(NamedTuple):
@@ -82,7 +85,7 @@ def key_of(kind: str) -> str:
 def give(panel: Panel) -> None:
     """To each kind of holder its key, and the grant that it is about to lose."""
     panel.give_key(key_of("key"), "by-key")
-    for kind in ("user", "org", "plan"):
+    for kind in KINDS[1:]:
         panel.give_key(key_of(kind), f"by-{kind}")
     grant = {"grants": [{"model": "granted"}]}
     panel.write("org", "o", {"name": "o"} | grant)
@@ -94,6 +97,9 @@ def give(panel: Panel) -> None:
 
 def take_away(panel: Panel) -> float:
     panel.revoke_key(key_of("key"))
+    marked = {"id": "of-by-marked", "user": "by-marked", "scopes": ["ai:use"], "revoked": True}
+    panel.write("key", key_sha256(key_of("marked")), marked)
+    panel.write("user", "by-off", {"tier": "free", "enabled": False})
     panel.write("user", "by-user", {"tier": "free", "grants": []})
     panel.write("org", "o", {"name": "o", "grants": []})
     return panel.write("plan", "p", {"grants": []})
@@ -130,8 +136,8 @@ async def holders_on_two_workers(directory: Path, url: str) -> AsyncIterator[lis
 def holder_of(kind: str, wire: Wire, name: str) -> Holder:
     if kind == "feature":
         return Holder(name, wire, KEYS["user"], "open", "feature_disabled")
-    if kind == "key":
-        return Holder(name, wire, key_of("key"), "open", "invalid_api_key")
+    if kind in KEYED:
+        return Holder(name, wire, key_of(kind), "open", "invalid_api_key")
     return Holder(name, wire, key_of(kind), "granted", "model_not_accessible")
 
 
@@ -139,7 +145,10 @@ def holder_of(kind: str, wire: Wire, name: str) -> Holder:
     ("publish", "seconds"), [(True, PUBLISHED_SECONDS), (False, UNPUBLISHED_SECONDS)], ids=["published", "unpublished"]
 )
 async def test_with_redis_it_is_gone_on_both_workers(tmp_path: Path, publish: bool, seconds: float) -> None:
-    """A key, and a user's, an organisation's and a plan's grant, all in use; then the feature, for everybody."""
+    """A key, and a user's, an organisation's and a plan's grant, all in use; then the feature, for everybody.
+
+    `marked` is a key whose record says that it is revoked, `off` one of a user who is switched off.
+    """
     with running_redis(tmp_path) as server, Panel(server, publish=True) as before:
         give(before)
         async with holders_on_two_workers(tmp_path / "gateway", server.url) as holders:
