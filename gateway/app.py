@@ -109,10 +109,13 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         yield state
 
 
-def apply(state: State, server: Server, settings: Settings) -> None:
-    """Swaps new settings into a running gateway; what is read only at the start is left as it is."""
+def apply(state: State, server: Server, settings: Settings, store: YamlStore) -> None:
+    """Swaps new settings, and the store made of them, into a running gateway.
+
+    What is read only at the start is left as it is.
+    """
     state.settings = settings
-    state.store = layered_store(settings, state.remembered)
+    state.store = LayeredStore(store, state.remembered, tiers=settings.tiers)
     state.authenticator = Authenticator(state.store, state.clock, state.moment)
     state.moment.forget()
     state.calls.most = settings.server.max_in_flight

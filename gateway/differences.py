@@ -5,6 +5,7 @@ Read by operators in the log of a reload and by `gateway check --against`. Never
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from gateway.types import Access, ApiKey, Caller, Endpoint, Limits, Model, Organ
 MOST_LINES = 200
 # Read once, when the process starts.
 AT_START = ("host", "port", "workers")
+_AT_A_TIME, _PAUSE_SECONDS = 64, 0.000_05
 
 Record = TypeVar("Record", Model, Endpoint, User, ApiKey, Organisation, Plan)
 Owner = TypeVar("Owner", Organisation, Plan)
@@ -107,10 +109,27 @@ def _access(old: Settings, new: Settings) -> Iterator[str]:
     before, after = _Reach(old), _Reach(new)
     yield from _gains_and_losses("everybody with a key", before.of_everybody(), after.of_everybody())
     # What everybody gains or loses has been told by then, and is not told again for each user.
-    for user_id in sorted(before.users.keys() | after.users.keys()):
+    for user_id in _in_turns(_possibly_changed(before, after)):
         was, now = before.of(user_id), after.of(user_id)
         own = {name for name in was.keys() | now.keys() if not _is_for_all(was.get(name) or now[name])}
         yield from _gains_and_losses(f"user {user_id}", _only(was, own), _only(now, own))
+
+
+def _possibly_changed(before: _Reach, after: _Reach) -> Iterator[str]:
+    """Ids of users: of all where models, organisations or plans changed, else of those whose records did."""
+    if before.shared != after.shared:
+        yield from after.users
+    else:
+        yield from (user_id for user_id, user in after.users.items() if before.users.get(user_id) != user)
+    yield from (user_id for user_id in before.users if user_id not in after.users)
+
+
+def _in_turns(items: Iterable[str]) -> Iterator[str]:
+    """The same, with a pause now and then: a thread that counts for long must let the event loop in."""
+    for number, item in enumerate(items, 1):
+        if number % _AT_A_TIME == 0:
+            time.sleep(_PAUSE_SECONDS)
+        yield item
 
 
 def _is_for_all(access: Access) -> bool:
@@ -130,6 +149,7 @@ class _Reach:
         self._plans = _by_id(settings.plans)
         self._catalogue = Catalogue(settings.models)
         self._lowest_tier = settings.tiers[0]
+        self.shared = (settings.models, settings.organisations, settings.plans, self._lowest_tier)
 
     def of_everybody(self) -> dict[str, Access]:
         return {model.name: Access(model, "global") for model in self._catalogue.open_to_all}

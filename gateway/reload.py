@@ -7,7 +7,6 @@ what events miss (symbolic links that are swapped, network file systems, editors
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +14,15 @@ from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.config import Settings, load_settings
+from gateway.config import Settings
+from gateway.config.apart import Reading
+from gateway.config.fingerprints import Fingerprint, fingerprint
 from gateway.differences import differences
 from gateway.errors import ConfigError
 
 LOOK_EACH_SECONDS = 0.25
-
-Fingerprint = tuple[int, int, int]
+# Of the problems of a file; an operator mends them in turns, and `gateway check` tells all.
+MOST_PROBLEMS = 200
 
 
 class Watched(NamedTuple):
@@ -38,8 +39,9 @@ class Watched(NamedTuple):
 class Reloader:
     """Keeps a running gateway in step with its file, which `watched` was before `settings` were read from it.
 
-    `apply` swaps new settings in; it is called on the event loop and must not fail. `problems` are those of the file as
-    it stands, empty while it is the one that is served; `loaded_at` is when the served one was read.
+    `prepare` is given new settings in a thread, and gives what swaps them in: that is called on the event loop and must
+    not fail. `problems` are those of the file as it stands, empty while it is the one that is served; `loaded_at` is
+    when the served one was read. Files that a `${file:…}` names are watched as well.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Reloader:
         watched: Watched,
         environ: Mapping[str, str],
         settings: Settings,
-        apply: Callable[[Settings], None],
+        prepare: Callable[[Settings], Callable[[], None]],
         log: FilteringBoundLogger,
     ) -> None:
         self.path = watched.path
@@ -57,9 +59,9 @@ class Reloader:
         self.reloads = 0
         self.failures = 0
         self._environ = environ
-        self._apply = apply
+        self._prepare = prepare
         self._log = log
-        self._seen = watched.fingerprint
+        self._seen: dict[str, Fingerprint | None] = {str(self.path): watched.fingerprint, **settings.files}
         self._one_at_a_time = asyncio.Lock()
 
     async def watch(self) -> None:
@@ -67,25 +69,31 @@ class Reloader:
         moving = self._seen
         while True:
             await asyncio.sleep(LOOK_EACH_SECONDS)
-            found = fingerprint(self.path)
-            if found != self._seen and found == moving and found is not None:
+            found = {path: fingerprint(path) for path in self._seen}
+            if found != self._seen and found == moving and found[str(self.path)] is not None:
                 await self.reload()
             moving = found
 
     async def reload(self) -> bool:
         """Reads the file now. True where it is served from here on; a broken one changes nothing and is told."""
         async with self._one_at_a_time:
-            self._seen = fingerprint(self.path)
+            before = self._seen = {path: fingerprint(path) for path in self._seen}
+            reading = Reading(self.path, self._environ)
             try:
-                fresh, changes = await asyncio.to_thread(self._read)
+                fresh, changes, swap = await asyncio.to_thread(self._read, reading)
+            except asyncio.CancelledError:
+                reading.stop()
+                raise
             except ConfigError as error:
+                self._seen = {**before, **error.files}  # one that is missing may come
                 self._failed(error.problems)
                 return False
             except Exception as error:  # a fault of ours: it must not end the watching
                 self._log.exception("configuration not reloaded: a bug", error=type(error).__name__)
                 self._failed((f"{self.path}:1: cannot be taken over because of a bug in the gateway; see its log",))
                 return False
-            self._apply(fresh)
+            swap()
+            self._seen = {str(self.path): before[str(self.path)], **fresh.files}
             self.settings, self.problems, self.loaded_at = fresh, (), datetime.now(UTC)
             self.reloads += 1
             self._log.info("configuration reloaded", changes=changes or ["nothing of substance"])
@@ -93,18 +101,10 @@ class Reloader:
 
     def _failed(self, problems: tuple[str, ...]) -> None:
         self.failures += 1
-        self.problems = problems
-        self._log.error("configuration not reloaded: the file has problems", problems=list(problems))
+        more = [f"… and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+        self.problems = (*problems[:MOST_PROBLEMS], *more)
+        self._log.error("configuration not reloaded: the file has problems", problems=list(self.problems))
 
-    def _read(self) -> tuple[Settings, list[str]]:
-        fresh = load_settings(self.path, self._environ)
-        return fresh, differences(self.settings, fresh)
-
-
-def fingerprint(path: Path) -> Fingerprint | None:
-    """What changes whenever the file does; None while there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    def _read(self, reading: Reading) -> tuple[Settings, list[str], Callable[[], None]]:
+        fresh = reading.run()
+        return fresh, differences(self.settings, fresh), self._prepare(fresh)

@@ -9,11 +9,12 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.app import apply, make_server, running_state
+from gateway.app import apply, make_server, running_state, yaml_store
 from gateway.calls import Calls
 from gateway.config import Settings
 from gateway.handover import Successor
@@ -125,10 +126,10 @@ async def reloading(state: State, server: Server, watched: Watched | None) -> As
         return
     loop = asyncio.get_running_loop()
 
-    def swap(fresh: Settings) -> None:
-        apply(state, server, fresh)
+    def prepare(fresh: Settings) -> Callable[[], None]:
+        return partial(apply, state, server, fresh, yaml_store(fresh))
 
-    reloader = state.reloader = Reloader(watched, os.environ, state.settings, swap, state.log)
+    reloader = state.reloader = Reloader(watched, os.environ, state.settings, prepare, state.log)
     running: set[asyncio.Task[bool]] = set()
 
     def on_hangup() -> None:

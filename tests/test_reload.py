@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import pytest
 from grants.grants_kit import Log, until
 
 from gateway.config import Settings, load_settings
-from gateway.reload import Reloader, Watched, fingerprint
+from gateway.config.apart import Reading
+from gateway.config.fingerprints import fingerprint
+from gateway.errors import ConfigError
+from gateway.reload import Reloader, Watched
 
 MODELS = "models: [{id: 1, name: NAME, global: true, endpoints: [{id: a, url: 'https://upstream.example/v1'}]}]\n"
 
@@ -36,7 +41,10 @@ class Scene:
         return Watched(self.path, self.before)
 
     def reloader(self) -> Reloader:
-        return Reloader(self.watched, {}, self.served, self.applied.append, self.log.logger)
+        return Reloader(self.watched, {}, self.served, self.prepare, self.log.logger)
+
+    def prepare(self, fresh: Settings) -> Callable[[], None]:
+        return partial(self.applied.append, fresh)
 
     def names(self) -> list[str]:
         return [settings.models[0].name for settings in self.applied]
@@ -114,7 +122,7 @@ async def test_an_unchanged_file_is_not_even_read_at_the_start(scene: Scene) -> 
     """With a hundred thousand keys, reading it takes seconds in which requests would share the interpreter with it."""
     once, environ = Environ(), Environ()
     load_settings(scene.path, once)
-    reloader = Reloader(scene.watched, environ, scene.served, scene.applied.append, scene.log.logger)
+    reloader = Reloader(scene.watched, environ, scene.served, scene.prepare, scene.log.logger)
     async with watching(reloader):
         scene.write("the first change")
         await until(lambda: scene.names() == ["the first change"])
@@ -167,3 +175,115 @@ def test_a_fingerprint_tells_a_file_from_none_and_from_another(tmp_path: Path) -
     assert fingerprint(tmp_path / "none") is None
     assert None not in (first, fingerprint(file))
     assert first != fingerprint(file)
+
+
+async def test_a_file_that_is_cut_to_nothing_changes_nothing(scene: Scene) -> None:
+    """As editors and config managers leave it for a moment, or a full disk for good."""
+    reloader = scene.reloader()
+    for text in ("", "\n\n", "# all of it is a comment\n"):
+        scene.path.write_text(text)
+        assert not await reloader.reload()
+        assert reloader.problems == (
+            f"{scene.path}:1: (top level): the file has no section: it is empty, or holds comments alone",
+        )
+    assert scene.applied == []
+
+
+async def test_a_large_file_is_taken_over_as_a_small_one(scene: Scene) -> None:
+    reloader = scene.reloader()
+    users = "users:\n" + "".join(f"- {{id: {n}}}\n" for n in range(3_000))
+    scene.path.write_text(MODELS.replace("NAME", "large") + users)
+    assert await reloader.reload()
+    assert len(scene.applied[0].users) == 3_000
+    (told,) = scene.log.events("configuration reloaded")
+    assert "user 2999 added (tier free)" not in told["changes"]  # the rest is a number
+    assert told["changes"][-1].startswith("… and ")
+    scene.path.write_text(scene.path.read_text() + "x: [\n" + "y: 1\n" * 500)
+    assert not await reloader.reload()
+
+
+async def test_a_file_with_a_thousand_problems_is_told_of_in_bounds(scene: Scene) -> None:
+    reloader = scene.reloader()
+    scene.path.write_text("".join(f"unknown{n}: 1\n" for n in range(1_000)))
+    assert not await reloader.reload()
+    assert len(reloader.problems) == 201
+    assert reloader.problems[-1] == "… and 800 more"
+
+
+class Credential:
+    """A file that gateway.yaml names, as a secrets manager keeps it."""
+
+    def __init__(self, scene: Scene, directory: Path) -> None:
+        self.path = directory / "credential"
+        self.path.write_text("first")
+        with_key = MODELS.replace("id: a,", "id: a, api_key: '${file:credential}',").replace("NAME", "first")
+        scene.path.write_text(with_key)
+        scene.before = fingerprint(scene.path)
+        scene.served = load_settings(scene.path, {})
+        self._scene = scene
+
+    def served(self) -> list[str]:
+        keys = [settings.models[0].endpoints[0].api_key for settings in self._scene.applied]
+        return [key.reveal() for key in keys if key is not None]
+
+
+async def test_a_rotated_credential_is_taken_over(scene: Scene, tmp_path: Path) -> None:
+    """The file's own text has not changed at all; each of the ways to write the other one counts."""
+    credential = Credential(scene, tmp_path)
+    async with watching(scene.reloader()):
+        credential.path.write_text("second")
+        await until(lambda: credential.served() == ["second"])
+        fresh = tmp_path / "fresh"
+        fresh.write_text("third")
+        fresh.replace(credential.path)
+        await until(lambda: credential.served() == ["second", "third"])
+
+
+async def test_a_credential_rotated_before_the_watching_is_found(scene: Scene, tmp_path: Path) -> None:
+    credential = Credential(scene, tmp_path)
+    credential.path.write_text("rotated")
+    async with watching(scene.reloader()):
+        await until(lambda: credential.served() == ["rotated"])
+
+
+async def test_a_credential_that_is_gone_for_a_while_changes_nothing_until_it_is_back(
+    scene: Scene, tmp_path: Path
+) -> None:
+    credential = Credential(scene, tmp_path)
+    reloader = scene.reloader()
+    async with watching(reloader):
+        credential.path.unlink()
+        await until(lambda: reloader.problems != ())
+        assert "the file 'credential' cannot be read" in reloader.problems[0]
+        credential.path.write_text("back")
+        await until(lambda: credential.served() == ["back"])
+        assert reloader.problems == ()
+
+
+async def test_a_credential_that_a_broken_file_waits_for_is_watched(scene: Scene, tmp_path: Path) -> None:
+    """The configuration came before its secret did."""
+    reloader = scene.reloader()
+    async with watching(reloader):
+        text = scene.path.read_text()
+        scene.path.write_text(text.replace("id: a,", "id: a, api_key: '${file:later}',"))
+        await until(lambda: reloader.problems != ())
+        (tmp_path / "later").write_text("here")
+        await until(lambda: len(scene.applied) == 1)
+
+
+async def test_a_reload_that_is_cancelled_ends_its_process(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop does not wait for a large file."""
+    stopped, begun = threading.Event(), threading.Event()
+
+    def run(self: Reading) -> Settings:
+        begun.set()
+        assert stopped.wait(30)
+        raise ConfigError(["ended"])
+
+    monkeypatch.setattr(Reading, "run", run)
+    monkeypatch.setattr(Reading, "stop", lambda self: stopped.set())
+    reloading = asyncio.create_task(scene.reloader().reload())
+    await until(begun.is_set)
+    reloading.cancel()
+    await asyncio.gather(reloading, return_exceptions=True)
+    assert stopped.is_set()

@@ -28,6 +28,7 @@ from gateway.config.records import Records, grant_id
 from gateway.config.settings import (
     ChatSettings,
     ClientTimeouts,
+    Lines,
     ProxySettings,
     RoutingSettings,
     ServerSettings,
@@ -42,6 +43,7 @@ from gateway.errors import ConfigError
 __all__ = [
     "ChatSettings",
     "ClientTimeouts",
+    "Lines",
     "ProxySettings",
     "RoutingSettings",
     "ServerSettings",

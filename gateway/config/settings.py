@@ -138,20 +138,20 @@ class Lines(Mapping[tuple[str, str], int]):
     id as text. Kept by kind: a file may hold a hundred thousand of them.
     """
 
-    __slots__ = ("_by_kind",)
+    __slots__ = ("by_kind",)
 
     def __init__(self, by_kind: Mapping[str, Mapping[str, int]]) -> None:
-        self._by_kind = by_kind
+        self.by_kind = by_kind
 
     def __getitem__(self, record: tuple[str, str]) -> int:
         kind, record_id = record
-        return self._by_kind[kind][record_id]
+        return self.by_kind[kind][record_id]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return ((kind, record_id) for kind, lines in self._by_kind.items() for record_id in lines)
+        return ((kind, record_id) for kind, lines in self.by_kind.items() for record_id in lines)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_kind.values()))
+        return sum(map(len, self.by_kind.values()))
 
     def __repr__(self) -> str:
         return f"<Lines of {len(self)} records>"
