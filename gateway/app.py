@@ -22,11 +22,14 @@ from gateway.grants.cached import CachedRecords
 from gateway.grants.embedded import EmbeddedStore
 from gateway.grants.layered import LayeredStore
 from gateway.grants.yaml import YamlStore
+from gateway.intake import Intake
 from gateway.ledger import Ledger, QueryFailed, TooManyQueries
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
+from gateway.memory import Memory
 from gateway.metrics import Tallies
 from gateway.middleware import Dispatcher, rendered
 from gateway.moment import Moment
+from gateway.pace import Pace
 from gateway.pool import Cooldown
 from gateway.relay.accounts import Accounts
 from gateway.relay.story import Relay
@@ -72,6 +75,10 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         upstreams = Upstreams(is_in_file)
         cooldowns = Cooldowns(records, upstreams)
         tallies = Tallies()
+        intake, pace = Intake(), Pace()
+        held.callback(intake.close)
+        pace.start()
+        held.callback(pace.stop)
 
         def on_cooldown(cooldown: Cooldown) -> None:
             tallies.cooled(cooldown.model_name, cooldown.endpoint_id, cooldown.cause.value)
@@ -92,6 +99,9 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
             authenticator=Authenticator(store, now, moment),
             calls=Calls(settings.server.max_in_flight),
             tallies=tallies,
+            memory=Memory(settings.server.memory_mb * 2**20),
+            intake=intake,
+            pace=pace,
             transport=transport,
             cooldowns=cooldowns,
             relay=Relay(
@@ -119,6 +129,7 @@ def apply(state: State, server: Server, settings: Settings, store: YamlStore) ->
     state.authenticator = Authenticator(state.store, state.clock, state.moment)
     state.moment.forget()
     state.calls.most = settings.server.max_in_flight
+    state.memory.most = settings.server.memory_mb * 2**20
     state.relay.heartbeat_seconds = settings.server.stream_heartbeat_seconds
     timeouts = settings.server.timeouts
     server.crowd.most = connections_for(settings, state.log)

@@ -24,6 +24,7 @@ from gateway.errors import (
 )
 from gateway.heads import refuse_ambiguous
 from gateway.logs import AccessLine
+from gateway.memory import REQUEST_BYTES
 from gateway.panel import flat_body
 from gateway.routes.table import Hit, Route, Router, asks_for_websocket, error_shape, is_ai_path
 from gateway.server import Answer, Headers, Reply, Request
@@ -91,6 +92,8 @@ class Dispatcher:
             response = await self._answer(request, call, reading)
         except GatewayError as fault:
             response = rendered(fault, call)
+            # Frames on its way may know it, and so keep what they held until somebody looks for cycles.
+            fault.__traceback__ = fault.__context__ = None
         except asyncio.CancelledError:
             if not call.was_interrupted():
                 call.outcome, call.status = "cancelled", CLIENT_GONE
@@ -132,6 +135,8 @@ class Dispatcher:
         call.route = route.path
         if route.scope is not None:
             state.calls.enter(call)
+            request.held = state.memory.hold()
+            request.held.grow(REQUEST_BYTES)
             scope = None if route.scope == "any" else route.scope
             shown, authenticator = reading.shown, state.authenticator
             call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)

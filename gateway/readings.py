@@ -50,6 +50,9 @@ def _load(state: State) -> Iterator[Reading]:
     yield "gateway_build_info", 1, (__version__, platform.python_version())
     yield "gateway_in_flight", len(state.calls)
     yield "gateway_in_flight_limit", state.calls.most
+    yield "gateway_memory_held_bytes", state.memory.held
+    yield "gateway_memory_limit_bytes", state.memory.most
+    yield "gateway_event_loop_lag_seconds", state.pace.worst_seconds
     yield "gateway_draining", state.calls.draining
     if state.log_stream is not None:
         yield "gateway_log_lines_lost_total", state.log_stream.lost

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from gateway.calls import Calls
 from gateway.config import Settings
 from gateway.handover import Successor
 from gateway.log_stream import LogStream
+from gateway.memory import give_back_freed_memory
 from gateway.metrics import Crew
 from gateway.readings import own_samples
 from gateway.reload import Reloader, Watched
@@ -34,6 +36,9 @@ LAST_BYTES_SECONDS = 5.0
 
 # Objects that come and do not go before a collection looks at them; Python's own 700 are a few requests' worth.
 GARBAGE_AT_A_TIME = 20_000
+
+# A thread that reads a large body lets the loop have its turn after so long.
+SWITCH_SECONDS = 0.001
 
 Ready = Callable[[str], None]
 Upgrade = Callable[[], Successor]
@@ -111,6 +116,8 @@ def settle_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_AT_A_TIME, 20, 50)
+    give_back_freed_memory()
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def base_url(sock: socket.socket) -> tuple[str, int]:

@@ -15,11 +15,14 @@ from gateway.config import Settings
 from gateway.cooldowns import Cooldowns
 from gateway.grants.base import GrantStore, RecordStore
 from gateway.grants.cached import CachedRecords
+from gateway.intake import Intake
 from gateway.ledger import Ledger
 from gateway.limits import Limiter
 from gateway.log_stream import LogStream
+from gateway.memory import Memory
 from gateway.metrics import Crew, Tallies
 from gateway.moment import Moment
+from gateway.pace import Pace
 from gateway.relay.story import Relay
 from gateway.reload import Reloader
 from gateway.transport import Transport
@@ -39,6 +42,9 @@ class State:
     authenticator: Authenticator
     calls: Calls
     tallies: Tallies
+    memory: Memory
+    intake: Intake
+    pace: Pace
     transport: Transport
     cooldowns: Cooldowns
     relay: Relay

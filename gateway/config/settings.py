@@ -38,6 +38,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     max_in_flight: Annotated[
         Count, Meta(le=10_000_000, description="Requests at a time; beyond it 503 overloaded.")
     ] = 10_000
+    memory_mb: Annotated[
+        int, Meta(ge=16, le=10_000_000, description="Bodies and answers held by each worker, in MB; beyond it 503.")
+    ] = 1024
     max_connections: Annotated[
         Count, Meta(le=10_000_000, description="Client connections of each worker, idle ones too; beyond it 503.")
     ] = 20_000

@@ -76,6 +76,14 @@ FAMILIES: dict[str, Family] = {
         ),
         Family("gateway_in_flight", "gauge", "Requests in flight."),
         Family("gateway_in_flight_limit", "gauge", "`server.max_in_flight`, of all workers together."),
+        Family("gateway_memory_held_bytes", "gauge", "Held by requests: bodies, what they become, answers."),
+        Family("gateway_memory_limit_bytes", "gauge", "`server.memory_mb`, of all workers together."),
+        Family(
+            "gateway_event_loop_lag_seconds",
+            "gauge",
+            "How late the event loop has been at worst within the last 15 to 30 seconds, of the worst worker.",
+            join="max",
+        ),
         Family("gateway_draining", "gauge", "Workers that take no new requests because they are being stopped."),
         Family(
             "gateway_log_lines_lost_total",

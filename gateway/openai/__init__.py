@@ -1,10 +1,11 @@
 """The shapes of the OpenAI wire: read and rewrite a request's body, build answers, recognise errors and usage."""
 
 from gateway.openai.answer_scan import JsonScan
-from gateway.openai.body import LARGE_BYTES, RequestBody, read_body
+from gateway.openai.body import LARGE_BYTES, RequestBody, read_body, size_of
 from gateway.openai.choosing import Mention, allowed_fields
 from gateway.openai.contents import Contents, contents_of
 from gateway.openai.refusal import error_words, refusal_body, refusal_event
+from gateway.openai.scan import Size
 from gateway.openai.shapes import (
     error_body,
     error_event,
@@ -23,6 +24,7 @@ __all__ = [
     "JsonScan",
     "Mention",
     "RequestBody",
+    "Size",
     "Usage",
     "allowed_fields",
     "contents_of",
@@ -40,5 +42,6 @@ __all__ = [
     "read_body",
     "refusal_body",
     "refusal_event",
+    "size_of",
     "usage_of",
 ]

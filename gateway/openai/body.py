@@ -16,7 +16,7 @@ import orjson
 
 from gateway.errors import InvalidJson
 from gateway.openai.choosing import Mention, Path
-from gateway.openai.scan import measure, tame
+from gateway.openai.scan import Size, measure, tame
 from gateway.openai.shapes import printable
 
 _TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."
@@ -90,6 +90,11 @@ class RequestBody:
         names = [orjson.dumps(name) for name in (model, *mentioned)]
         return b"".join([names[piece] if isinstance(piece, int) else piece for piece in pieces])
 
+    def prepare(self) -> None:
+        """Find where the edits will stand, for a body in which that may take long."""
+        for include_usage in (False, True) if self.fields.get("stream") is True else (False,):
+            self._pieces[include_usage] = _spliced(self.raw, self._edits(include_usage))
+
     def _edits(self, include_usage: bool) -> list[_Edit]:
         edits: list[_Edit] = []
         added: list[_Text] = []
@@ -145,17 +150,24 @@ class RequestBody:
         return self._members
 
 
-def read_body(raw: bytes) -> RequestBody:
-    """Read a request's body, which must be a JSON object.
+def size_of(raw: bytes) -> Size:
+    """Measure a body before it is parsed. Raises InvalidJson for more than a million values."""
+    size = measure(raw, _MAX_VALUES)
+    if size is None:
+        raise InvalidJson(f"The request body has too many values (more than {_MAX_VALUES:,}).")
+    return size
+
+
+def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
+    """Read a request's body, which must be a JSON object. `size`: where it has been measured already.
 
     Raises InvalidJson, with the position where one is known: not JSON or not UTF-8 (nor can half a surrogate pair be
     escaped), not an object, a key given twice at any depth, nested more than 254 levels deep, more than a million
     values. Of the body itself the message holds at most a key's name. `fields` has 1e308 for a number beyond a double's
     range, such as 1e400. From `LARGE_BYTES` on it may take long, and then lets other threads have their turn.
     """
-    size = measure(raw, _MAX_VALUES) if len(raw) >= LARGE_BYTES else None
     if size is None and len(raw) >= LARGE_BYTES:
-        raise InvalidJson(f"The request body has too many values (more than {_MAX_VALUES:,}).")
+        size = size_of(raw)
     fields = _parse(raw)
     if not isinstance(fields, dict):
         raise InvalidJson(f"The request body must be a JSON object, not {_kind(fields)}.")

@@ -9,7 +9,7 @@ import orjson
 from msgspec import Meta
 
 from gateway import openai
-from gateway.errors import InvalidJson, InvalidRequest
+from gateway.errors import InvalidRequest
 from gateway.types import Id
 
 _LONGEST_REASON = 200  # characters: a reason may quote a value, and values may be megabytes
@@ -46,12 +46,10 @@ class StudioBody(ChatBody, frozen=True, rename="camel"):
 _Body = TypeVar("_Body", bound=ChatBody)
 
 
-def read_as(shape: type[_Body], raw: bytes) -> _Body:
-    """The body in this shape. Raises InvalidRequest, whose message names what is wrong and where."""
+def read_as(shape: type[_Body], fields: dict[str, Any]) -> _Body:
+    """A body's fields in this shape. Raises InvalidRequest, whose message names what is wrong and where."""
     try:
-        return msgspec.convert(openai.read_body(raw).fields, shape)
-    except InvalidJson as fault:
-        raise InvalidRequest(fault.message) from None
+        return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
         raise InvalidRequest(_reason(str(error))) from None
 

@@ -13,7 +13,8 @@ from typing import Protocol
 import msgspec
 
 from gateway import openai
-from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, TransportError
+from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, Overloaded, TransportError
+from gateway.memory import Held
 from gateway.relay.outlet import NO_HEAD, AnswerHead, RawHeaders, read_head
 from gateway.relay.seen import Seen
 from gateway.relay.view import View
@@ -59,10 +60,11 @@ class Attempt(msgspec.Struct, eq=False):
     headers: RawHeaders = []
     head: AnswerHead = NO_HEAD
     shape: Shape | None = None
+    memory: Held | None = None  # what the request may hold of its answer
     said: bytes = b""  # an error that came in an event's place
     _exchange: Exchange | None = None
     _framer: EventFramer | None = None
-    _held: list[bytes] = []
+    _held: list[bytes | bytearray] = []
     _held_bytes: int = 0
     _sink: Sink | None = None
     _paused: bool = False
@@ -71,6 +73,7 @@ class Attempt(msgspec.Struct, eq=False):
     _last_read: float = 0.0
     view: View | None = None  # of a body that is not cut into events
     _live: bool = False  # a stream has begun: `idle` holds, not `total`
+    _no_room: bool = False  # for its answer in memory, which says nothing against the endpoint
     _waiter: asyncio.Future[None] | None = None
     _timer: asyncio.TimerHandle | None = None
 
@@ -79,7 +82,10 @@ class Attempt(msgspec.Struct, eq=False):
     @property
     def body(self) -> bytes:
         """What is held: of a whole answer, everything."""
-        return self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        if len(self._held) != 1:
+            return b"".join(self._held)
+        self._held[0] = whole = bytes(self._held[0])  # which is no copy where it is bytes already
+        return whole
 
     @property
     def mid_event(self) -> bool:
@@ -93,6 +99,8 @@ class Attempt(msgspec.Struct, eq=False):
         self._restart_timer(min(first_byte_at, self.give_up_at) if self.expects_stream else self.give_up_at)
         while self.shape is None and self._failure is None:
             await self._news()
+        if self._no_room:
+            raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
         if self.shape is Shape.WHOLE:
             await self._look_through()
         return self._failure if self.shape is None else None
@@ -124,6 +132,10 @@ class Attempt(msgspec.Struct, eq=False):
         if not self._done and self._exchange is not None:
             self._exchange.abort()
         self._done = True
+        self._held = []
+        if self.memory is not None and self.shape is None:
+            self.memory.shrink(self._held_bytes)
+            self._held_bytes = 0
 
     # -- the transport's side
 
@@ -151,8 +163,10 @@ class Attempt(msgspec.Struct, eq=False):
         elif self._framer is not None:
             self._hold_events(self._framer.feed(data))
         else:
-            self._held.append(data)
-            self._held_bytes += len(data)
+            if self.memory is not None and not self.memory.has_grown(len(data)):
+                self._find_no_room()
+                return
+            self._hold(data)
             if self.view is not None:
                 self.view.feed(data)
             if self.shape is None and (self._live or self._held_bytes > MAX_HELD_BYTES):
@@ -181,6 +195,17 @@ class Attempt(msgspec.Struct, eq=False):
         self._fail(error)
 
     # -- within
+
+    def _hold(self, data: bytes) -> None:
+        """Large answers grow in place: many pieces would leave holes in memory that nobody else can use."""
+        self._held_bytes += len(data)
+        if not self._held:
+            self._held.append(data)
+            return
+        whole = self._held[0]
+        if not isinstance(whole, bytearray):
+            self._held[0] = whole = bytearray(whole)
+        whole += data
 
     def _pass_on(self, sink: Sink, data: bytes) -> None:
         if self._framer is not None:
@@ -269,6 +294,10 @@ class Attempt(msgspec.Struct, eq=False):
             if self._exchange is not None:
                 self._exchange.abort()
             self._finish()
+
+    def _find_no_room(self) -> None:
+        self._no_room = True
+        self._fail(ConnectionCut("there is no room for the answer"))
 
     def _finish(self) -> None:
         self._done = True

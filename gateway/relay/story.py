@@ -214,6 +214,7 @@ class Story(msgspec.Struct, eq=False):
             take_usage_out=asks_usage,
             give_up_at=self.give_up_at,
             seen=self.responder.seen,
+            memory=self.request.held,
         )
         try:
             exchange = await self.relay.transport.exchange(

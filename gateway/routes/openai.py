@@ -8,7 +8,7 @@ from gateway.grants.companions import Companion, companions, require_common_endp
 from gateway.grants.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.relay.ask import Ask, RelayRoute
 from gateway.routes.table import OPENAI_PREFIXES, Hit, Route, RouteHandler
-from gateway.server import Answer, Reply, read_body
+from gateway.server import Answer, Reply
 from gateway.types import Access, Caller
 
 JSON = ("content-type", "application/json")
@@ -40,14 +40,20 @@ def relay_handler(relayed: RelayRoute) -> RouteHandler:
     """body → model → relay."""
 
     async def handler(hit: Hit) -> Reply:
-        server = hit.state.settings.server
-        raw = await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
-        body = openai.read_body(raw)
-        body.mentions = openai.allowed_fields(hit.state.settings.routing.refuse_fields).examine(body.fields)
+        body = await body_of(hit)
         ask = await ask_for(hit, relayed, body)
         return await hit.state.relay.answer(hit.request, hit.call, ask)
 
     return handler
+
+
+async def body_of(hit: Hit) -> openai.RequestBody:
+    """What is asked. Raises BodyTooLarge, ClientTooSlow, Overloaded, InvalidJson or FieldNotAllowed."""
+    settings = hit.state.settings
+    server, refused = settings.server, settings.routing.refuse_fields
+    return await hit.state.intake.read(
+        hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body, refused=refused
+    )
 
 
 async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> Ask:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from gateway import openai
-from gateway.errors import NoModelGranted, UpstreamFault
+from gateway.errors import InvalidJson, InvalidRequest, NoModelGranted, UpstreamFault
 from gateway.grants.resolve import Named, accessible, resolve
 from gateway.limits import grant_scope
 from gateway.panel import (
@@ -37,9 +37,9 @@ from gateway.panel import (
 )
 from gateway.relay.ask import Ask, RelayRoute
 from gateway.relay.story import Story
-from gateway.routes.openai import RELAYED, ask_for, companions_of
+from gateway.routes.openai import RELAYED, ask_for, body_of, companions_of
 from gateway.routes.table import Hit, Route, RouteHandler
-from gateway.server import Answer, Headers, Reply, read_body
+from gateway.server import Answer, Headers, Reply
 from gateway.types import Access, Limits
 
 JSON = ("content-type", "application/json")
@@ -48,6 +48,7 @@ NO_MODEL_REPLY = "No AI model has been set up for your account yet. Please ask y
 
 _MOST_UNPACKED_BYTES = 16 * 2**20
 _GZIP_OR_ZLIB = 47  # zlib's window bits: either header is taken
+_Asked = TypeVar("_Asked", bound=ChatBody)
 _BY_THE_MONTH = Limits()  # a model without limits is counted by the month
 
 
@@ -70,17 +71,37 @@ class Words(NamedTuple):
 
 
 async def chat(hit: Hit) -> Reply:
-    asked = read_as(ChatBody, await body_of(hit))
-    return await converse(hit, completion_body(asked, max_tokens=hit.state.settings.chat.max_tokens), CHAT_WORDS)
+    most = hit.state.settings.chat.max_tokens
+    body = await asked_of(hit, ChatBody, lambda asked: completion_body(asked, max_tokens=most))
+    return await converse(hit, body, CHAT_WORDS)
 
 
 async def studio(hit: Hit) -> Reply:
     settings = hit.state.settings
     if not reaches(hit.caller.user.tier, settings.studio.tier, settings.tiers):
         raise TierRequired(settings.studio.tier)
-    asked = read_as(StudioBody, await body_of(hit))
-    body = completion_body(asked, max_tokens=asked.max_tokens, temperature=asked.temperature)
+    body = await asked_of(
+        hit,
+        StudioBody,
+        lambda asked: completion_body(asked, max_tokens=asked.max_tokens, temperature=asked.temperature),
+    )
     return await converse(hit, body, STUDIO_WORDS)
+
+
+async def asked_of(
+    hit: Hit, shape: type[_Asked], complete: Callable[[_Asked], openai.RequestBody]
+) -> openai.RequestBody:
+    """What a panel's body comes to. Raises InvalidRequest, and what `Intake.read` raises."""
+    state, server = hit.state, hit.state.settings.server
+    try:
+        body = await state.intake.read(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
+    except InvalidJson as fault:
+        raise InvalidRequest(fault.message) from None
+    if len(body.raw) < openai.LARGE_BYTES:
+        return complete(read_as(shape, body.fields))
+    if hit.request.held is not None:
+        hit.request.held.grow(2 * len(body.raw))  # it is written anew
+    return await state.intake.do(lambda: complete(read_as(shape, body.fields)))
 
 
 async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
@@ -203,8 +224,7 @@ def proxy_handler(relayed: RelayRoute) -> RouteHandler:
     """The same relay; whatever the body says of its model, the URL's is asked."""
 
     async def handler(hit: Hit) -> Reply:
-        body = openai.read_body(await body_of(hit))
-        body.mentions = openai.allowed_fields(hit.state.settings.routing.refuse_fields).examine(body.fields)
+        body = await body_of(hit)
         catalogue = await hit.state.store.catalogue()
         named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
         hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
@@ -213,11 +233,6 @@ def proxy_handler(relayed: RelayRoute) -> RouteHandler:
         return await hit.state.relay.answer(hit.request, hit.call, ask)
 
     return handler
-
-
-async def body_of(hit: Hit) -> bytes:
-    server = hit.state.settings.server
-    return await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
 
 
 # The paths are rows, spelled out: one that is written in any other way (dots, escapes, doubled slashes) is not found.

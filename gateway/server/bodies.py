@@ -39,36 +39,48 @@ class Arriving:
 async def read_body(request: Request, *, max_bytes: int, seconds: float) -> bytes:
     """The request's whole body.
 
-    Raises BodyTooLarge (from the declared length already, before a byte of it is read or asked for),
-    ClientTooSlow where it does not arrive in `seconds` plus the time that its size allows at a modest rate.
+    Raises BodyTooLarge (from the declared length already, before a byte of it is read or asked for), Overloaded where
+    there is no room for it, ClientTooSlow where it does not arrive in `seconds` plus the time that its size allows at a
+    modest rate.
     """
     if request.length is not None and request.length > max_bytes:
         raise _too_large(max_bytes)
+    held = request.held
     if request.body is not None:
+        if held is not None:
+            held.grow(len(request.body))
         return request.body
     if request.head.awaits_continue:
         _ask_for_body(request)
     content = request.content
     if content.is_eof():
-        return content.read_nowait(-1)
+        here = content.read_nowait(-1)
+        if held is not None:
+            held.grow(len(here))
+        return here
     if request.connection.half_closed:
         request.connection.give_up_on_body()
         raise unfinished()
-    parts: list[bytes] = []
-    size = 0
+    whole = bytearray()  # it grows in place, and a large one has a mapping of its own: pieces would leave holes
     started = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout_at(started + seconds) as patience:
             while part := await content.readany():
-                parts.append(part)
-                size += len(part)
-                if size > max_bytes:
+                if held is not None:
+                    held.grow(len(part))
+                if not whole and content.is_eof():
+                    return part
+                whole += part
+                if len(whole) > max_bytes:
                     raise _too_large(max_bytes)
-                patience.reschedule(started + seconds + size / MIN_UPLOAD_BYTES_PER_SECOND)
+                patience.reschedule(started + seconds + len(whole) / MIN_UPLOAD_BYTES_PER_SECOND)
     except TimeoutError:
         request.connection.give_up_on_body()
         raise ClientTooSlow("The request's body did not arrive in time.", headers=(("connection", "close"),)) from None
-    return b"".join(parts)
+    if held is not None:  # for a moment it is there twice
+        held.grow(len(whole))
+        held.shrink(len(whole))
+    return bytes(whole)
 
 
 def _ask_for_body(request: Request) -> None:

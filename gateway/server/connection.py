@@ -150,6 +150,8 @@ class Connection(web.RequestHandler):
             self.force_close()
             return False
         finally:
+            if request.held is not None:
+                request.held.release()
             self._request = None
             self._request_in_progress = False
             if self._handler_waiter is not None:

@@ -11,6 +11,7 @@ from aiohttp import StreamReader
 from aiohttp.helpers import rfc822_formatted_time  # kept for a second at a time: no clock formatting per answer
 from multidict import MultiMapping
 
+from gateway.memory import Held
 from gateway.server.head import Head
 
 if TYPE_CHECKING:
@@ -32,10 +33,22 @@ _pair = ": ".join
 class Request:
     """What a client asks for. The body is `body`, or where that is None `content` has it: see `read_body`.
 
-    `length`: of the body, as declared.
+    `length`: of the body, as declared. `held`: the memory that it holds, until its answer has been taken.
     """
 
-    __slots__ = ("body", "connection", "content", "head", "headers", "http11", "keep_alive", "length", "method", "path")
+    __slots__ = (
+        "body",
+        "connection",
+        "content",
+        "head",
+        "headers",
+        "held",
+        "http11",
+        "keep_alive",
+        "length",
+        "method",
+        "path",
+    )
 
     def __init__(
         self, connection: Connection, head: Head, content: StreamReader, length: int | None, body: bytes | None = None
@@ -50,6 +63,7 @@ class Request:
         self.headers = head.headers
         self.http11 = head.http11
         self.keep_alive = head.keep_alive
+        self.held: Held | None = None
 
     @property
     def query(self) -> MultiMapping[str]:

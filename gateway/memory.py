@@ -1,0 +1,95 @@
+"""How much memory one worker's requests hold together, and the bound on it.
+
+What is counted: bodies as they arrive, what they become when they are read, answers until their clients have taken
+them, and for each request what any request costs. Caches, sessions and the like have bounds of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+
+from gateway.errors import Overloaded
+
+# What a request takes beside its body and its answer: its connections' buffers, its task, what is known of it.
+REQUEST_BYTES = 64 * 1024
+# What a value of JSON takes as a Python object beside its text, half of an object with one member being the worst.
+VALUE_BYTES = 128
+
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # of malloc.h
+_OWN_MAPPING_BYTES = 256 * 1024
+
+
+class Memory:
+    """The bound. `most` may be changed at any time, in bytes."""
+
+    __slots__ = ("held", "most")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    def hold(self) -> Held:
+        """A share of it, for one request; it holds nothing yet."""
+        return Held(self)
+
+    def __repr__(self) -> str:
+        return f"<Memory: {self.held:,} of {self.most:,} bytes held>"
+
+
+class Held:
+    """What one request holds. Whoever ends the request releases it."""
+
+    __slots__ = ("_memory", "size")
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.size = 0
+
+    def grow(self, size: int) -> None:
+        """Hold so many bytes more. Raises Overloaded where there is no room for them."""
+        if not self.has_grown(size):
+            raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
+
+    def has_grown(self, size: int) -> bool:
+        """Hold so many bytes more, if there is room. Returns whether there was."""
+        memory = self._memory
+        if memory.held + size > memory.most:
+            return False
+        memory.held += size
+        self.size += size
+        return True
+
+    def shrink(self, size: int) -> None:
+        size = min(size, self.size)
+        self._memory.held -= size
+        self.size -= size
+
+    def release(self) -> None:
+        """Hold nothing any more. A second call does nothing."""
+        self.shrink(self.size)
+
+    def __repr__(self) -> str:
+        return f"<Held: {self.size:,} bytes>"
+
+
+def size_when_read(raw: bytes, values: int) -> int:
+    """Estimate the bytes that JSON takes once it is read: its values, its texts, and the body that goes upstream.
+
+    One character outside Latin-1 makes four bytes of each character of its text, be it an escaped one.
+    """
+    is_plain = raw.isascii() and b"\\u" not in raw
+    return values * VALUE_BYTES + len(raw) * (2 if is_plain else 5)
+
+
+def give_back_freed_memory() -> None:
+    """Have large blocks go back to the system when they are freed, where the C library is glibc.
+
+    It raises the size from which a block has a mapping of its own with each that is freed, up to 32 MiB: after a few
+    large bodies, holes between smaller ones are kept for ever.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_MMAP_THRESHOLD, _OWN_MAPPING_BYTES)
+        mallopt(_TRIM_THRESHOLD, 4 * _OWN_MAPPING_BYTES)
+        mallopt(_ARENA_MAX, 2)
