@@ -126,13 +126,13 @@ class Explainer:
             return Verdict(False, "the user is switched off, and all their keys with them", InvalidKey.code)
         if key is not None and key.refusal is not None:
             return Verdict(False, f"the key does not open it: {key.refusal}", key.code)
-        refusal = outcome if isinstance(outcome, GatewayError) else counted.refusal
+        if isinstance(outcome, GatewayError):
+            return Verdict(False, outcome.message, outcome.code)
+        model, refusal = outcome.model, counted.refusal
         if refusal is None and self.refuses is not None:
             refusal = self.refuses() or self._refusal_of_pools(candidates)
         if refusal is not None:
-            return Verdict(False, refusal.message, refusal.code)
-        assert isinstance(outcome, Access)  # noqa: S101 - narrows the type; a refusal has been told
-        model = outcome.model
+            return Verdict(False, refusal.message, refusal.code, model.id, model.name, outcome.source)
         why = f"granted by {source_text(outcome.source, outcome.owner)}"
         if asked not in (id_text(model.id), model.name, *model.aliases):
             unknown = "" if asked is None else f"no model is called `{asked}`, so "

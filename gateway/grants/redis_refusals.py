@@ -42,7 +42,8 @@ class Refusals:
     @property
     def fault(self) -> str | None:
         """What it refuses, and in which words; None where it refuses nothing."""
-        return next((f"refuses to {name}: {said}" for name, said in self._faults.items()), None)
+        said = ((name, self._faults[name]) for name in self._probes if name in self._faults)
+        return next((f"refuses to {name}: {words}" for name, words in said), None)
 
     def heard(self, command: Command, error: ResponseError) -> None:
         """A command of a request was refused: asked about at once, and told of once."""

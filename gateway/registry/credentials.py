@@ -135,7 +135,8 @@ async def _addresses(host: str) -> list[str]:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_SECONDS):
-            found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            # Without the dot of the root: not every resolver knows `localhost.` and `127.0.0.1.`, but some do.
+            found = await loop.getaddrinfo(host.rstrip("."), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return []
     return [str(address[4][0]) for address in found]

@@ -32,10 +32,9 @@ async def create(desk: Desk, body: ModelBody) -> ModelShown:
     """A new model, with an id of its own making where none is given (text that no deleted model has had)."""
     made = f"model-{secrets.token_hex(6)}" if isinstance(body.id, msgspec.UnsetType) else body.id
     desk.refuse_if_in_file("model", made)
-    refuse_long_id(id_text(made))
     document = _document(made, body, ())
     model = _model(made, document)
-    _refuse_taken_names(await desk.catalogue(), model)
+    _refuse_unfit_names(await desk.catalogue(), model)
     await refuse_private(model.endpoints, desk.file.server.private_endpoints)
 
     def change(before: bytes | None) -> bytes:
@@ -56,7 +55,7 @@ async def replace(desk: Desk, path_id: str, body: ModelBody) -> ModelShown:
     known = _stored(path_id, standing)
     model_id = id_for(path_id, body.id, known.id if known is not None else None)
     model = _model(model_id, _replacement(model_id, body, standing))
-    _refuse_taken_names(await desk.catalogue(), model)
+    _refuse_unfit_names(await desk.catalogue(), model)
     await refuse_private(model.endpoints, desk.file.server.private_endpoints)
     replaced: list[bytes | None] = []
 
@@ -129,8 +128,9 @@ def _model(model_id: Id, document: dict[str, Any]) -> Model:
     return model
 
 
-def _refuse_taken_names(catalogue: Catalogue, model: Model) -> None:
+def _refuse_unfit_names(catalogue: Catalogue, model: Model) -> None:
     for field, text in _claims(model):
+        refuse_long_id(text, field)
         holder = catalogue.find(text)
         if holder is not None and id_text(holder.id) != id_text(model.id):
             raise AlreadyThere(f"{field}: `{text}` stands for the model with the id `{id_text(holder.id)}` already.")

@@ -49,6 +49,7 @@ class Somebody:
         assert (told["verdict"]["served"], told["verdict"]["code"]) == (code is None, code), told["verdict"]
         reply = await self.admin.chat(self.model["name"], self.key)
         assert reply.status == status
+        assert (told["verdict"]["model"], told["verdict"]["source"]) == (self.model["name"], "user")
         if code is not None:
             assert reply.error()["code"] == code
             assert reply.error()["message"].startswith(told["verdict"]["why"][:30])

@@ -64,6 +64,14 @@ async def test_ids_of_five_thousand_characters_are_refused_clearly(admin: Admin,
         assert (reply.status, reply.json()["error"]) == (400, "invalid_request")
 
 
+async def test_names_are_no_longer_than_ids(admin: Admin) -> None:
+    """They go out in a header of each answer."""
+    endpoints = [{"id": 1, "url": "https://a.example"}]
+    for fields in ({"name": "a" * 5000}, {"name": fresh("named"), "aliases": ["a" * 5000]}):
+        body = {"endpoints": endpoints} | fields
+        assert "at most" in await admin.refused("POST", "ai/models", body, status=400, code="invalid_request")
+
+
 async def test_numbers_of_five_thousand_digits_in_a_body(admin: Admin) -> None:
     for field, target in (("userId", "ai/models/id-free/link-user"), ("user", "keys")):
         body = b'{"%b": %b}' % (field.encode(), b"9" * 5000)

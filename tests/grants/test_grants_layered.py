@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from grants_kit import KEY, KEY_SHA256, SECRET, Clock, Log, MoodyStore, document, model, opened
+from multidict import CIMultiDict
 
 from gateway.app import yaml_store
 from gateway.auth import Authenticator, Shown
@@ -43,7 +44,7 @@ WORLD: dict[Kind, list[dict[str, Any]]] = {
 
 
 def file_store(**sections: Any) -> YamlStore:
-    return yaml_store(parse_settings(yaml.safe_dump(sections), "gateway.yaml", {}, Path("/")))
+    return yaml_store(parse_settings(yaml.safe_dump({"models": []} | sections), "gateway.yaml", {}, Path("/")))
 
 
 def layered(listed: YamlStore, source: RecordStore, log: Log, clock: Clock) -> LayeredStore:
@@ -57,7 +58,7 @@ async def written(source: RecordStore, kind: Kind, record: dict[str, Any]) -> No
 
 async def caller_of(store: GrantStore) -> Caller:
     authenticator = Authenticator(store, lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    return await authenticator.caller(Shown.of({"authorization": f"Bearer {KEY}"}), "ai:use")
+    return await authenticator.caller(Shown.of(CIMultiDict({"authorization": f"Bearer {KEY}"})), "ai:use")
 
 
 @pytest.fixture(params=["file", "embedded", "redis"])

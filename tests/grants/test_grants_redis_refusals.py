@@ -97,7 +97,7 @@ async def test_readiness_says_so_for_as_long_as_it_lasts(
     refusal = REFUSALS[name]
     with redis_server.client() as client:
         refusal.begin(client)
-        await until(lambda: not redis_store.status().available)
+        await until(lambda: refusal.word.lower() in str(redis_store.status().detail).lower())
         for _ in range(40):
             status = redis_store.status()
             assert not status.available
