@@ -32,6 +32,7 @@ from gateway.grants.base import (
     natural_order,
     storable,
 )
+from gateway.private_files import make_private_database, make_private_directory, open_private
 
 FILE_NAME = "gateway.db"
 LOCK_NAME = "gateway.lock"
@@ -81,7 +82,7 @@ class EmbeddedStore:
     def _open(self, opened: ExitStack) -> tuple[sqlite3.Connection, sqlite3.Connection, _Ids, str]:
         opened.callback(os.close, _locked(self._directory))
         try:
-            _make_private(self._directory / FILE_NAME)
+            make_private_database(self._directory / FILE_NAME)
             reader = opened.enter_context(closing(self._connect()))
             writer = opened.enter_context(closing(self._connect()))
             return reader, writer, _ids(reader), _identity(writer)
@@ -260,8 +261,8 @@ def _identity(database: sqlite3.Connection) -> str:
 def _locked(directory: Path) -> int:
     """The descriptor that holds the lock until it is closed, by the process's end at the latest."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_private_directory(directory)
+        lock = open_private(directory / LOCK_NAME, os.O_RDWR)
     except OSError as error:
         raise ConfigError([f"store.path: {directory}: {error.strerror}"]) from None
     try:
@@ -271,11 +272,6 @@ def _locked(directory: Path) -> int:
         told = "is in use by another gateway process; several need `store.kind: redis`, or a directory each"
         raise ConfigError([f"store.path: {directory} {told}"]) from None
     return lock
-
-
-def _make_private(file: Path) -> None:
-    """Credentials of endpoints are in it; SQLite gives its further files the same permissions."""
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _document(database: sqlite3.Connection, kind: Kind, record_id: str) -> bytes | None:

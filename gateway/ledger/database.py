@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from gateway.ledger.deadline import Deadline
 from gateway.ledger.drivers import drivername_of
 from gateway.ledger.faults import DatabaseAway, LedgerUnusable
+from gateway.private_files import make_private_database, make_private_directory
 from gateway.types import Secret
 
 CONNECT_SECONDS = 3
@@ -173,7 +174,8 @@ class Database:
 
     def _open_file(self, path: Path) -> sqlite3.Connection:
         if not self._read_only:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_directory(path.parent)
+            make_private_database(path)
         connection = sqlite3.connect(
             f"file:{quote(str(path.absolute()))}?mode={'rw' if self._read_only else 'rwc'}",
             uri=True,

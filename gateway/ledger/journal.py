@@ -14,6 +14,7 @@ from pathlib import Path
 from gateway.ledger.faults import JournalUnavailable
 from gateway.ledger.lines import RECORD_START
 from gateway.ledger.segments import Segment
+from gateway.private_files import make_private_directory
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 RETAINED_LINES = 100_000
@@ -49,7 +50,7 @@ class Journal:
         self._lock = threading.Lock()
         self._retained: deque[bytes] = deque()
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_private_directory(directory)
             self._current = Segment.create(directory, self.owner, 1)
         except OSError as error:
             raise JournalUnavailable(f"no journal can be kept in {directory}: {_reason(error)}") from error
@@ -156,7 +157,7 @@ class Journal:
         if current.size_bytes < self._segment_bytes and not current.is_lost():
             return False
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_private_directory(self.directory)
             following = Segment.create(self.directory, self.owner, current.number + 1)
         except OSError as error:
             raise JournalUnavailable(f"no new segment can be made: {_reason(error)}") from error

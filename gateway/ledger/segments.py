@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.private_files import open_private
+
 SUFFIX = ".journal"
 SET_ASIDE_SUFFIX = ".damaged"
 _NAME = re.compile(r"(?P<owner>[0-9a-f]{16})-(?P<number>[0-9]{8,})\.journal")
@@ -43,7 +45,7 @@ class Segment:
         """A new file, locked before it gets the name by which others look for abandoned ones. Raises OSError."""
         path = directory / f"{owner}-{number:08d}{SUFFIX}"
         unnamed = path.with_suffix(".new")
-        fd = os.open(unnamed, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = open_private(unnamed, os.O_RDWR | os.O_APPEND | os.O_EXCL)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.rename(unnamed, path)
