@@ -145,7 +145,11 @@ class Database:
         with connection.cursor() as cursor:
             for setting in _settings(self.engine.dialect.name, connection, milliseconds):
                 cursor.execute(setting)
-        connection.commit()
+            connection.commit()
+            with contextlib.suppress(self.engine.dialect.loaded_dbapi.Error):  # not every server has them
+                for setting in _wishes(self.engine.dialect.name):
+                    cursor.execute(setting)
+        connection.commit()  # of a transaction that failed it is a rollback
 
     def _check(self, connection: Any, record: Any, _: object) -> None:
         """Whether the server still answers on this connection; where it does not, all are made anew."""
@@ -246,11 +250,13 @@ def _secrets_of(url: URL) -> list[str]:
 def _settings(dialect: str, connection: Any, milliseconds: int) -> list[str]:
     """What each connection is told first. `mysql` is what MariaDB may be called as well; it says what it is."""
     if dialect == "postgresql":
-        limits = [f"SET statement_timeout = {milliseconds}"]
-        if connection.info.server_version >= 140_000:  # a query whose asker has gone ends
-            limits.append("SET client_connection_check_interval = 1000")
-        return limits
+        return [f"SET statement_timeout = {milliseconds}"]
     is_mariadb = "mariadb" in connection.get_server_info().lower()
     limit = f"max_statement_time = {milliseconds / 1000}" if is_mariadb else f"max_execution_time = {milliseconds}"
     # Strict: a value that does not fit is an error, not cut in silence.
     return [f"SET SESSION {limit}", "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"]
+
+
+def _wishes(dialect: str) -> list[str]:
+    """What is good to have: that a query ends whose asker has gone (PostgreSQL 14 and newer, on most systems)."""
+    return ["SET client_connection_check_interval = 1000"] if dialect == "postgresql" else []

@@ -98,9 +98,10 @@ def export(find: FindSubject) -> RouteHandler:
         if hit.request.method == "HEAD":
             return head_alone(hit, _csv_headers(hit, usage))
         stream = EventStream()
-        reader = hit.state.ledger.reader
-        with _reading(hit), reader.exporting(id_text(hit.caller.user.id)):
+        with _reading(hit):
             await _until_reached(hit)
+            reader = hit.state.ledger.reader
+        with _reading(hit), reader.exporting(id_text(hit.caller.user.id)):
             try:
                 async with aclosing(reader.export(usage)) as records:
                     async for block in _blocks(records):

@@ -78,6 +78,23 @@ async def test_endpoints_of_one_name_are_told_apart(tmp_path: Path) -> None:
         assert [(row["model"], row["name"]) for row in by_model] == [(1, "gpt"), (2, None)]
 
 
+async def test_users_that_share_their_first_253_characters_are_two(tmp_path: Path) -> None:
+    """In the report, in the file, and in what counts against a limit after a restart."""
+    users = [f"{'u' * 253}{number}" for number in (1, 2)]
+    limited = {"limits": {"requests": 2, "period": "month"}}
+    for expected, counts in (([200, 200], (2, 1)), ([429, 200], (2, 2))):
+        async with Stage.open(tmp_path, lambda upstream: [model("m", [endpoint(upstream, "a")], **limited)]) as stage:
+
+            async def asked_by(user: str, at: Stage = stage) -> int:
+                return (await at.post(ask("m"), key=KEYS["panel"], headers=acting_for(user))).status
+
+            first = [await asked_by(users[0]) for _ in range(1 + (expected[0] == 200))][-1]
+            assert [first, await asked_by(users[1])] == expected
+            told = [await rows(stage.gateway, user, count) for user, count in zip(users, counts, strict=True)]
+            assert tuple(map(len, told)) == counts
+            assert [{row["user"] for row in each} for each in told] == [{user} for user in users]
+
+
 async def test_a_storm_of_reports_holds_up_nobody_else(tmp_path: Path) -> None:
     """One caller's reports fill its own places: others get theirs, and a total is counted again meanwhile."""
     async with Stage.open(tmp_path, models) as stage:

@@ -22,7 +22,13 @@ from gateway.types import Secret
 
 PASSWORD = "mariadb-test-password"
 _PATHS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/usr/libexec"])
-_SMALL = ("--innodb-buffer-pool-size=32M", "--innodb-log-file-size=16M", "--performance-schema=OFF")
+# Several run at once: what the kernel gives to all together (asynchronous input and output) is left alone.
+_SMALL = (
+    "--innodb-use-native-aio=0",
+    "--innodb-buffer-pool-size=32M",
+    "--innodb-log-file-size=16M",
+    "--performance-schema=OFF",
+)
 _databases = itertools.count(1)
 
 
@@ -36,7 +42,10 @@ class PrivateMariaDB:
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         command = [installer, "--no-defaults", f"--datadir={directory / 'data'}", "--skip-test-db", *self._user]
-        subprocess.run([*command, "--auth-root-authentication-method=normal"], check=True, capture_output=True)
+        done = subprocess.run(
+            [*command, "--auth-root-authentication-method=normal", *_SMALL], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
         (directory / "users.sql").write_text(
             f"CREATE USER IF NOT EXISTS gateway@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO gateway@'%';\n"
         )
@@ -57,17 +66,19 @@ class PrivateMariaDB:
         ]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=-1)
         assert self._process.stderr is not None
-        _wait_for(b"ready for connections", self._process.stderr)
+        self._draining = _wait_for(b"ready for connections", self._process.stderr)
 
     def stop(self) -> None:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+        self._draining.join()
 
     def freeze(self) -> None:
         """It keeps its connections, takes new ones, and says nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # by now it has stopped
 
     def thaw(self) -> None:
         assert self._process is not None
@@ -82,7 +93,8 @@ class PrivateMariaDB:
         return Secret(f"{scheme}://gateway:{PASSWORD}@127.0.0.1:{self.port}/{name}")
 
 
-def _wait_for(words: bytes, stream: IO[bytes]) -> None:
+def _wait_for(words: bytes, stream: IO[bytes]) -> threading.Thread:
+    """Reads on until the words have come. The thread that it returns reads whatever follows, to the end."""
     seen = []
     for line in stream:
         seen.append(line)
@@ -96,7 +108,9 @@ def _wait_for(words: bytes, stream: IO[bytes]) -> None:
             for _ in stream:
                 pass
 
-    threading.Thread(target=pass_over, daemon=True).start()
+    draining = threading.Thread(target=pass_over, daemon=True)
+    draining.start()
+    return draining
 
 
 def _free_port() -> int:

@@ -47,8 +47,10 @@ class PrivatePostgres:
 
     def freeze(self) -> None:
         """It keeps its connections, takes new ones, and says nothing."""
-        for pid in self._pids():
+        for pid in self._pids():  # the first is the one that would start others
             os.kill(pid, signal.SIGSTOP)
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                os.sched_yield()
 
     def thaw(self) -> None:
         for pid in self._pids():

@@ -11,8 +11,8 @@ from ledgerkit import OpenLedger, admission, engine_of, serve, settlement
 from sqlalchemy import Column, MetaData, String, Table
 
 from gateway.ledger import Usage
-from gateway.ledger.longids import hash_in, shortened
-from gateway.ledger.rows import id_of, stored_forms, stored_id
+from gateway.ledger.longids import fitted, hash_in, shortened
+from gateway.ledger.rows import id_of, row_of, stored_forms, stored_id
 from gateway.ledger.table import ai_usage
 from gateway.types import Secret
 
@@ -71,6 +71,16 @@ def test_ids_that_were_shortened_stay_apart(one: str, other: str, most: int) -> 
     assert len(shortened(one, most)) <= most
     assert (shortened(one, most) == shortened(other, most)) == (one == other)
     assert (hash_in(shortened("x" * most + one, most)) is None) == (one == "")
+
+
+def test_what_fits_is_left_alone() -> None:
+    """To the last character; one more, and it is cut and kept whole elsewhere."""
+    asked = admission(user="u" * 255, model="m")
+    row, beside = row_of(asked, settlement(asked.request_id)), dict[str, str]()
+    assert fitted(row, {"user_id": 255, "model": 255}, beside) == row
+    assert beside == {}
+    assert fitted(row, {"user_id": 254}, beside)["user_id"] != row["user_id"]
+    assert list(beside.values()) == ["u" * 255]
 
 
 async def test_ids_come_back_whole_from_every_database(url: Secret, open_ledger: OpenLedger) -> None:

@@ -86,7 +86,7 @@ async def test_who_has_begun_is_not_refused_for_waiting() -> None:
 async def test_who_leaves_ends_the_work_and_frees_the_thread() -> None:
     async with lane() as one:
         gate = Gate()
-        task = run(one, gate)
+        task = run(one, gate, limit=300)
         await began(gate)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
