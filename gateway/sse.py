@@ -50,6 +50,11 @@ class EventFramer:
     def __repr__(self) -> str:
         return f"<EventFramer held={len(self._held)} mid_event={self.mid_event}>"
 
+    @property
+    def holds_nothing(self) -> bool:
+        """All that was fed has been given out, and no event is open."""
+        return not self._held and not self.mid_event
+
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes, in order."""
         one_event = data.find(b"\n\n") == len(data) - 2 > 0 and data[0] != _LF and _CR not in data
@@ -145,6 +150,24 @@ def _blank_line_end(data: bytes | bytearray, start: int, has_cr: bool) -> int:
         return found + 2 if found >= 0 else -1
     match = _BLANK_LINE.search(data, start)
     return match.end() if match else -1
+
+
+def blank_line_end(data: bytes | bytearray, start: int = 0) -> int:
+    """Where the first blank line behind `start` is over, or -1. One that ends with CR is over with that."""
+    found = data.find(b"\n\n", start)
+    if data.find(b"\r", start, found if found >= 0 else len(data)) < 0:
+        return found + 2 if found >= 0 else -1
+    match = _BLANK_LINE.search(data, start)
+    return match.end() if match else -1
+
+
+def event_start(data: bytes | bytearray, before: int, start: int = 0) -> int:
+    """Where the event begins that is open at `before`, of those behind `start`: behind a blank line, or with it."""
+    lines = data[start:before]
+    if _CR in lines:
+        lines = lines.replace(b"\r\n", b"\n\0").replace(b"\r", b"\n")  # of the same length
+    blank = max(lines.rfind(b"\n\n"), lines.rfind(b"\n\0\n"))
+    return start + blank + 2 if blank >= 0 else start
 
 
 def _last_blank_line_end(before: bytes, data: bytes) -> int:

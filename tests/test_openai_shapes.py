@@ -89,9 +89,10 @@ def test_text_that_utf8_cannot_hold_does_not_break_an_error() -> None:
 def test_a_broken_stream_ends_with_an_error_event() -> None:
     """As the contract has it, and on the responses route with its name."""
     error = errors.StreamIncomplete("The upstream went away.")
-    plain, named = error_event(error, named=False), error_event(error, named=True)
+    plain, named = error_event(error, number=None), error_event(error, number=7)
     assert plain == b"data: " + error_body(error) + b"\n\n"
-    assert named == b"event: error\n" + plain
+    start = b'event: error\ndata: {"type":"error","sequence_number":7,'
+    assert named == start + error_body(error)[1:] + b"\n\n"
     assert [event.event for event in SSEDecoder().iter_bytes(iter([plain, named]))] == [None, "error"]
 
 
@@ -99,7 +100,7 @@ def test_a_broken_stream_ends_with_an_error_event() -> None:
 @settings(deadline=None, max_examples=50)
 def test_no_message_can_break_out_of_its_event(message: str) -> None:
     """Line ends in a message stay inside the JSON."""
-    event = error_event(errors.UpstreamFailed(message), named=True)
+    event = error_event(errors.UpstreamFailed(message), number=0)
     assert len(event.splitlines()) == 3
     assert json.loads(event.splitlines()[1].removeprefix(b"data: "))["error"]["message"] == message
 
@@ -153,8 +154,12 @@ def test_an_upstream_error_is_recognised(payload: bytes, name: bytes | None, fai
         (b'data: {"choices":[]}\n\n', False),
         (b'data: {"choices":[{"delta":{}}],"usage":{"prompt_tokens":1}}\n\n', False),
         (b'data: {"choices":[{"delta":{"content":"\\"choices\\":[],\\"usage\\":{}"}}]}\n\n', False),
-        (b'data: {"choices":null,"usage":{}}\n\n', False),
-        (b'data: {"usage":{}}\n\n', False),
+        (b'data: {"choices":null,"usage":{}}\n\n', True),
+        (b'data: {"choices": null ,"usage" : {}}\n\n', True),
+        (b'data: {"usage":{}}\n\n', True),
+        (b'data: {"id":"c","object":"chat.completion.chunk","usage":{"total_tokens":1}}\n\n', True),
+        (b'data: {"usage":{},"error":{"message":"no"}}\n\n', False),
+        (b'data: {"usage":7}\n\n', False),
         (b'data: [{"choices":[],"usage":{}}]\n\n', False),
         (b'data: {"choices":[],"usage":{}\n\n', False),
         (b': {"choices":[],"usage":{}}\n\n', False),
@@ -164,7 +169,31 @@ def test_an_upstream_error_is_recognised(payload: bytes, name: bytes | None, fai
 )
 def test_the_event_to_take_out_is_recognised(event: bytes, usage_only: bool) -> None:
     """Only the one that `include_usage` adds: everything else in a stream belongs to the client."""
-    assert is_usage_only(event) is usage_only
+    assert is_usage_only(event, finished=False) is usage_only
+
+
+@pytest.mark.parametrize(
+    ("choices", "at_the_end"),
+    [
+        ('[{"index":0,"delta":{}}]', True),
+        ('[{"index":0,"delta":{},"finish_reason":null,"logprobs":null}]', True),
+        ('[{"index":0,"delta":{"role":"assistant","content":"","tool_calls":null}},{"index":1,"delta":{}}]', True),
+        ('[{"index":0,"delta":null}]', True),
+        ('[{"index":0,"text":""}]', True),
+        ('[{"index":0,"delta":{"content":"more"}}]', False),
+        ('[{"index":0,"delta":{"tool_calls":[{"index":0}]}}]', False),
+        ('[{"index":0,"delta":{}},{"index":1,"delta":{"content":"x"}}]', False),
+        ('[{"index":0,"delta":{},"finish_reason":"stop"}]', False),
+        ('[{"index":0,"text":"x"}]', False),
+        ("[7]", False),
+        ('{"delta":{}}', False),
+    ],
+)
+def test_a_usage_beside_an_empty_delta_is_ours_behind_the_finish_alone(choices: str, at_the_end: bool) -> None:
+    """Some upstreams send it so; before the `finish_reason` it is an event like any other."""
+    event = f'data: {{"choices":{choices},"usage":{{"total_tokens":3}}}}\n\n'.encode()
+    assert is_usage_only(event, finished=True) is at_the_end
+    assert not is_usage_only(event, finished=False)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +256,9 @@ def test_any_json_is_looked_at_without_fail(value: Any) -> None:
     event = b"data: " + payload + b"\n\n"
     assert usage_of(payload) is None or may_bear_usage(payload)
     fields = value if isinstance(value, dict) else {}
-    assert is_usage_only(event) == (fields.get("choices") == [] and fields.get("usage") is not None)
+    assert is_usage_only(event, finished=False) == (
+        fields.get("choices") in ([], None) and isinstance(fields.get("usage"), dict) and fields.get("error") is None
+    )
     failed = fields.get("error") is not None or fields.get("type") in ("error", "response.failed")
     assert is_error_payload(payload, None) == failed
 

@@ -7,11 +7,7 @@ from collections.abc import Iterable
 import orjson
 
 from gateway.errors import FeatureDisabled, GatewayError
-from gateway.openai.payload import is_null, top_members
-from gateway.openai.usage import may_bear_usage
 
-_ERROR_NAMES = (b"error", b"response.failed")
-_ERROR_TYPES = (b'"error"', b'"response.failed"')
 _FEATURE_DISABLED = b'{"error":"feature_disabled"}'
 
 
@@ -25,25 +21,15 @@ def flat_error_body(code: str, message: str) -> bytes:
     return orjson.dumps({"error": code, "message": _encodable(message)})
 
 
-def error_event(error: GatewayError, *, named: bool) -> bytes:
-    """The error as an event of a stream; `named` adds `event: error`, which the responses route's readers expect."""
-    return _as_event(_error_object(error), named)
+def error_event(error: GatewayError, *, number: int | None) -> bytes:
+    """The error as an event of a stream.
 
-
-def is_error_payload(payload: bytes, name: bytes | None) -> bool:
-    """Whether an event with this data and name says that the upstream failed."""
-    if name in _ERROR_NAMES:
-        return True
-    top = top_members(payload)
-    return top is not None and (not is_null(top.error) or bytes(top.type) in _ERROR_TYPES)
-
-
-def is_usage_only(event: bytes) -> bool:
-    """Whether an event's data is an object with empty `choices` and a `usage` that is not null."""
-    if not may_bear_usage(event):
-        return False
-    top = top_members(_json_of(event))
-    return top is not None and bytes(top.choices).translate(None, b" \t\r\n") == b"[]" and not is_null(top.usage)
+    `number`: where events have names and numbers, as on the responses route, its own `sequence_number`.
+    """
+    body = _error_object(error)
+    if number is None:
+        return _as_event(body, named=False)
+    return _as_event(b'{"type":"error","sequence_number":%d,%b' % (number, body[1:]), named=True)
 
 
 def model_entry(name: str) -> bytes:
@@ -74,7 +60,7 @@ def printable(text: str, limit: int = 200) -> str:
     return "".join(shown) + "..."
 
 
-def _as_event(data: bytes, named: bool) -> bytes:
+def _as_event(data: bytes, *, named: bool) -> bytes:
     return (b"event: error\n" if named else b"") + b"data: " + data + b"\n\n"
 
 
@@ -98,11 +84,6 @@ def _encodable(text: str) -> str:
 
 def _model(name: str) -> dict[str, str | int]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "gateway"}
-
-
-def _json_of(event: bytes) -> bytes:
-    """The JSON in an event's data lines; JSON may begin with blanks, so the one after the colon may stay."""
-    return b"\n".join([line[5:] for line in event.splitlines() if line.startswith(b"data:")])
 
 
 def _percent_encoded(character: str) -> str:

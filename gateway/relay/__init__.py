@@ -4,6 +4,9 @@ ask.py          what is asked of it: routes, and a request that may be relayed
 story.py        one request: pick an endpoint, try it, on failure the next, then stream or answer
 responder.py    what the client gets: an answer, a stream or an error, and the end of the books
 attempt.py      one try against one endpoint: gathers a whole answer or watches over a stream
+opening.py      its first bytes: what they are, and whether a stream has begun
+holding.py      what is held of an answer before it goes out
+live.py         a stream that has begun: what of it passes, and whether it is whole
 judging.py      what an upstream's answer means: for the request, and for the endpoint
 failures.py     what stood in the way, and the error that it comes to
 refused.py      what of an upstream's refusal the client may see

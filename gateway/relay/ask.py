@@ -17,7 +17,12 @@ class RelayRoute(NamedTuple):
     is_text: bool = False  # its results are text: an unknown model may be served by the assigned one
     asks_usage: bool = False  # streams get `stream_options.include_usage`
     has_fallbacks: bool = True  # vectors of another model would be worthless
-    names_errors: bool = False  # an error in a stream is an `event: error`
+    names_errors: bool = False  # an error in a stream is an `event: error`, numbered as all its events are
+
+    @property
+    def end_signs(self) -> tuple[bytes, ...]:
+        """What to look for in the last event of a stream."""
+        return openai.CHAT_END_SIGNS if self.asks_usage else openai.END_SIGNS
 
 
 class Ask(NamedTuple):

@@ -8,39 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from typing import Protocol
+import math
 
 import msgspec
 
 from gateway import openai
 from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, Overloaded, TransportError
 from gateway.memory import Held
-from gateway.relay.outlet import NO_HEAD, AnswerHead, RawHeaders, read_head
+from gateway.relay.holding import Holding
+from gateway.relay.live import Live, Sink
+from gateway.relay.opening import NO_STREAM, Opening, Verdict
+from gateway.relay.outlet import NO_HEAD, AnswerHead, Content, RawHeaders, read_head
 from gateway.relay.seen import Seen
 from gateway.relay.view import View
-from gateway.sse import EventFramer, Fragment, event_data, event_name, whole_events
 from gateway.transport import Exchange
 from gateway.types import Timeouts
 
 # A whole answer is held up to here, so that an upstream dying within it is a failed attempt and not a broken answer.
 MAX_HELD_BYTES = 16 * 2**20
+# The reason of an error is worth that much, and no more.
+MAX_ERROR_BYTES, ERROR_BODY_SECONDS = 64 * 2**10, 1.0
+# For so long the head of a response that has been created waits for its first words: until then it may still fail.
+PREPARATION_SECONDS = 1.0
+# What an upstream may still send behind the event that ends its stream; then it is left, whether it ends or not.
+GRACE_SECONDS = 0.5
 # uvloop calls what is due before it looks at the sockets. In a process that stood still for a while (stopped, starved,
 # its machine asleep) bytes may lie there that came in time: they are read before an upstream is said to be silent.
 LOOK_AGAIN_SECONDS = 0.005
-
-
-class Sink(Protocol):
-    """Where a stream goes: the client's side. `send` raises ConnectionResetError where the client has gone."""
-
-    def send(self, data: bytes) -> None: ...
+_RETRYABLE = frozenset((401, 408, 425, 429))  # and all from 500
+_BOM = b"\xef\xbb\xbf"
 
 
 class Shape(enum.Enum):
     """What an upstream's answer turned out to be."""
 
     WHOLE = "whole"  # complete, in `body`
+    PART = "part"  # an error of whose body no more is waited for; what came of it is in `body`
     EVENTS = "events"  # a stream whose first event is there
-    FLOW = "flow"  # a body too large to hold, or a compressed stream: passed on as it comes
+    FLOW = "flow"  # too large to hold, compressed, or neither JSON nor text: passed on as it comes
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -48,6 +53,8 @@ class Attempt(msgspec.Struct, eq=False):
 
     `expects_stream`: the client asked for one, so the endpoint's `first_byte` time-out holds.
     `give_up_at`: when the request's `total` time-out ends, in the loop's time.
+    `is_numbered`: events of this route bear a `sequence_number`, and some of them only prepare the first.
+    `end_signs`: see `Live`.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -56,65 +63,69 @@ class Attempt(msgspec.Struct, eq=False):
     take_usage_out: bool
     give_up_at: float
     seen: Seen
+    is_numbered: bool = False
+    end_signs: tuple[bytes, ...] = openai.END_SIGNS
     status: int = 0
     headers: RawHeaders = []
     head: AnswerHead = NO_HEAD
     shape: Shape | None = None
     memory: Held | None = None  # what the request may hold of its answer
     said: bytes = b""  # an error that came in an event's place
+    view: View | None = None  # of a body that is not cut into events
+    live: Live | None = None  # where the answer is a stream of events that has begun
+    failure: TransportError | None = None
     _exchange: Exchange | None = None
-    _framer: EventFramer | None = None
-    _held: list[bytes | bytearray] = []
-    _held_bytes: int = 0
+    _opening: Opening | None = None
+    _holding: Holding = Holding(None)
     _sink: Sink | None = None
     _paused: bool = False
     _done: bool = False
-    _failure: TransportError | None = None
     _last_read: float = 0.0
-    view: View | None = None  # of a body that is not cut into events
-    _live: bool = False  # a stream has begun: `idle` holds, not `total`
+    _answer_by: float = 0.0  # when the answer, or the first event of a stream, has to be there
+    _flows: bool = False  # it does not wait to be whole
+    _is_prepared: bool = False  # the first event is near: the head waits for it no longer than a second
+    _is_leaving: bool = False  # the stream is whole; its upstream may still end it by itself
     _no_room: bool = False  # for its answer in memory, which says nothing against the endpoint
     _waiter: asyncio.Future[None] | None = None
     _timer: asyncio.TimerHandle | None = None
 
     # -- the relay's side
 
+    def __post_init__(self) -> None:
+        self._holding = Holding(self.memory)
+
     @property
     def body(self) -> bytes:
         """What is held: of a whole answer, everything."""
-        if len(self._held) != 1:
-            return b"".join(self._held)
-        self._held[0] = whole = bytes(self._held[0])  # which is no copy where it is bytes already
-        return whole
-
-    @property
-    def mid_event(self) -> bool:
-        """The client was left in the middle of an event too large to hold."""
-        return self._framer is not None and self._framer.mid_event
+        return self._holding.whole
 
     async def opened(self, exchange: Exchange) -> TransportError | None:
         """Waits for a whole answer or a stream's first event; returns what went wrong instead, if anything did."""
         self._exchange = exchange
-        first_byte_at = self.loop.time() + self.timeouts.first_byte
-        self._restart_timer(min(first_byte_at, self.give_up_at) if self.expects_stream else self.give_up_at)
-        while self.shape is None and self._failure is None:
+        patience = self.timeouts.first_byte if self.expects_stream else math.inf
+        self._answer_by = min(self.loop.time() + patience, self.give_up_at)
+        self._restart_timer(self._answer_by)
+        while self.shape is None and self.failure is None:
             await self._news()
-        if self._no_room:
+        if self._no_room and self.shape is None:
             raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
         if self.shape is Shape.WHOLE:
             await self._look_through()
-        return self._failure if self.shape is None else None
+        return self.failure if self.shape is None else None
 
-    async def pour(self, sink: Sink) -> TransportError | None:
-        """Passes on what is held and then all that comes, until the end; returns what broke it, if anything did."""
-        held, self._held = self.body, []
+    async def pour(self, sink: Sink, *, into_stream: bool = False) -> TransportError | None:
+        """Passes on what is held and then all that comes, until the end; returns what broke it, if anything did.
+
+        `into_stream`: something went out before it, so that a byte order mark would spoil its first line.
+        """
+        held = self._holding.take()
         if held:
-            sink.send(held)
+            sink.send(held.removeprefix(_BOM) if into_stream else held)
         self._sink = sink
         while not self._done:
             await self._news()
         await self._look_through()
-        return self._failure
+        return self.failure
 
     def pressure(self, paused: bool) -> None:
         """The client reads slowly: the upstream waits, and its idle clock stands still."""
@@ -132,152 +143,176 @@ class Attempt(msgspec.Struct, eq=False):
         if not self._done and self._exchange is not None:
             self._exchange.abort()
         self._done = True
-        self._held = []
-        if self.memory is not None and self.shape is None:
-            self.memory.shrink(self._held_bytes)
-            self._held_bytes = 0
+        if self.shape is None:
+            self._holding.release()
+        else:
+            self._holding.take()
 
     # -- the transport's side
 
     def on_head(self, status: int, headers: RawHeaders) -> None:
         self.status, self.headers = status, headers
         self.head = head = read_head(headers)
-        self._last_read = self.loop.time()
-        if head.is_event_stream and 200 <= status < 300:
-            self._live = True
-            if head.encoding:
-                self.view = self.seen.events_view(head.encoding)
-            else:
-                self._framer = EventFramer()
-            return
-        if 200 <= status < 300:
-            self.view = self.seen.body_view(head.encoding)
-        if self.expects_stream:
-            self._restart_timer(self.give_up_at)
+        self._last_read = now = self.loop.time()
+        if status >= 300:
+            self._restart_timer(min(now + ERROR_BODY_SECONDS, self._answer_by))
+        elif head.encoding or head.content is Content.MEDIA or not self._may_stream():
+            self._flows = head.content is not Content.TEXT
+            is_stream = self._may_stream() and head.content in (Content.EVENTS, Content.OTHER)
+            self.view = self.seen.events_view(head.encoding) if is_stream else self.seen.body_view(head.encoding)
+        else:
+            self._opening = Opening(head.content, holds_preparations=self.is_numbered)
 
     def on_body(self, data: bytes) -> None:
         self._last_read = self.loop.time()
-        sink = self._sink
-        if sink is not None:
-            self._pass_on(sink, data)
-        elif self._framer is not None:
-            self._hold_events(self._framer.feed(data))
-        else:
-            if self.memory is not None and not self.memory.has_grown(len(data)):
+        if self.live is not None:
+            data = self.live.feed(data)
+            if self.live.is_whole and not self._is_leaving:
+                self._leave_soon()
+            self._pass_on(data)
+        elif self._opening is not None:
+            if self._holding.has_counted(data):
+                self._open(self._opening, data)
+            else:
                 self._find_no_room()
-                return
-            self._hold(data)
-            if self.view is not None:
-                self.view.feed(data)
-            if self.shape is None and (self._live or self._held_bytes > MAX_HELD_BYTES):
-                if self.view is not None:
-                    self.seen.follow(self.view)
-                self._become(Shape.FLOW)
+        else:
+            self._take(data)
 
     def on_end(self) -> None:
-        if self._framer is not None:
-            # A last event without its blank line: readers differ on it, so it is passed on as it is.
-            rest = self._framer.end()
-            if rest and self._sink is not None:
-                self._send_events(self._sink, [rest])
-            elif rest:
-                self._hold_events([rest])
-            if self.shape is None:
-                self._fail(InvalidResponse("the stream ended without an event"))
-                return
-        else:
+        if self._opening is not None:
+            self._opened_as(self._opening, self._opening.end())
+        if self.live is not None:
+            self._pass_on(self.live.end())
+        elif not self._done:
             if self.view is not None:
                 self.view.end()
-            self.shape = self.shape or Shape.WHOLE
+            if self.shape is None:
+                self._end_whole()
         self._finish()
 
     def on_failure(self, error: TransportError) -> None:
         self._fail(error)
 
-    # -- within
+    # -- within: what the answer is
 
-    def _hold(self, data: bytes) -> None:
-        """Large answers grow in place: many pieces would leave holes in memory that nobody else can use."""
-        self._held_bytes += len(data)
-        if not self._held:
-            self._held.append(data)
-            return
-        whole = self._held[0]
-        if not isinstance(whole, bytearray):
-            self._held[0] = whole = bytearray(whole)
-        whole += data
+    def _may_stream(self) -> bool:
+        return self.expects_stream or self.head.content is Content.EVENTS
 
-    def _pass_on(self, sink: Sink, data: bytes) -> None:
-        if self._framer is not None:
-            self._send_events(sink, self._framer.take(data))
-            return
+    def _open(self, opening: Opening, data: bytes) -> None:
+        verdict = opening.feed(data)
+        if verdict is not Verdict.UNDECIDED:
+            self._opened_as(opening, verdict)
+        elif opening.is_prepared and not self._is_prepared:
+            self._is_prepared = True
+            self._restart_timer(min(self._last_read + PREPARATION_SECONDS, self.give_up_at))
+
+    def _opened_as(self, opening: Opening, verdict: Verdict) -> None:
+        self._opening = None
+        self._holding.release()
+        if verdict in NO_STREAM:
+            self.said = opening.said
+            self._fail(InvalidResponse(NO_STREAM[verdict]))
+        elif verdict is Verdict.EVENTS:
+            self._go_live(bytes(opening.held), opening.silence)
+        else:
+            self._flows = verdict is Verdict.FLOW
+            self.view = self.seen.body_view(self.head.encoding)
+            self._take(bytes(opening.held))
+
+    def _go_live(self, held: bytes, silence: int) -> None:
+        self.head = self.head.as_events()
+        live = Live(self.seen, self.end_signs, is_numbered=self.is_numbered, take_usage_out=self.take_usage_out)
+        self.live = live
+        self._holding.append(held[:silence] + live.feed(held[silence:]))
+        self._become(Shape.EVENTS)
+        if live.is_whole:
+            self._leave_soon()
+
+    def _take(self, data: bytes) -> None:
+        """Bytes of what is no stream of events."""
         if self.view is not None:
             self.view.feed(data)
-        self._to_sink(sink, data)
+        if self.shape is Shape.FLOW:
+            self._pass_on(data)
+            return
+        if not self._holding.has_taken(data):
+            self._find_no_room()
+        elif self.view is None:  # an error
+            if self._holding.size > MAX_ERROR_BYTES:
+                self._end_in_part()
+        elif self._flows or self._holding.size > MAX_HELD_BYTES:
+            self.seen.follow(self.view)
+            self._become(Shape.FLOW)
 
-    def _send_events(self, sink: Sink, pieces: list[bytes]) -> None:
-        passed = self._passed(pieces)
-        if passed:
-            self._to_sink(sink, passed[0] if len(passed) == 1 else b"".join(passed))
+    def _end_whole(self) -> None:
+        if self.status < 300 and self._may_stream():
+            if not self._holding.size:
+                self._fail(InvalidResponse("an empty answer to a stream"))
+                return
+            if not self.head.encoding and openai.is_error_payload(self.body, None):
+                self.said = self.body
+                self._fail(InvalidResponse("an error in the place of a stream"))
+                return
+        self.shape = Shape.WHOLE
 
-    def _to_sink(self, sink: Sink, data: bytes) -> None:
+    def _end_in_part(self) -> None:
+        """Of an error no more is waited for: its status is enough."""
+        self.shape = Shape.PART
+        self._end_now()
+
+    # -- within: a stream that has begun
+
+    def _pass_on(self, data: bytes) -> None:
+        if not data:
+            return
+        if self._sink is None:
+            self._holding.append(data)
+            return
         try:
-            sink.send(data)
+            self._sink.send(data)
         except ConnectionResetError:
             # The client has gone; its connection cancels the request in this or the next turn of the loop.
             self.close()
 
-    def _hold_events(self, events: list[bytes]) -> None:
-        """Before the head is out: looks for the first event with data; an error there is a failed attempt."""
-        if self.shape is None:
-            for position, event in enumerate(events):
-                payload = event_data(event)
-                if payload is None:
-                    continue
-                if openai.is_error_payload(payload, event_name(event)):
-                    self.said = payload
-                    self._fail(InvalidResponse("the first event of the stream is an error"))
-                    return
-                self._held.extend(events[:position])
-                events = events[position:]
-                self._become(Shape.EVENTS)
-                break
-        self._held.extend(self._passed(events) if self.shape is not None else events)
-
-    def _passed(self, pieces: list[bytes]) -> list[bytes]:
-        """Takes down what is told of usage, and leaves out the event that only we had asked for."""
-        passed = []
-        for piece in pieces:
-            if isinstance(piece, Fragment):
-                self.seen.fragment(piece)
-            elif self.seen.events(piece) and self.take_usage_out:
-                passed += [event for event in whole_events(piece) if not openai.is_usage_only(event)]
-                continue
-            passed.append(piece)
-        return passed
-
     def _become(self, shape: Shape) -> None:
         self.shape = shape
-        if self._live:
+        if self._is_streaming():
             self._restart_timer(self._last_read + self.timeouts.idle)
         self._wake()
+
+    def _is_streaming(self) -> bool:
+        """Whether `idle` holds and `total` no longer."""
+        return self.shape is Shape.EVENTS or self._may_stream()
+
+    def _leave_soon(self) -> None:
+        self._is_leaving = True
+        self._restart_timer(self._last_read + min(GRACE_SECONDS, self.timeouts.idle))
 
     def _timed_out(self) -> None:
         self._timer = self.loop.call_later(LOOK_AGAIN_SECONDS, self._still_timed_out)
 
     def _still_timed_out(self) -> None:
         self._timer = None
-        if self.shape is None:
-            self._fail(FirstByteTimedOut("no answer in time"))
-        elif not self._live:
-            self._fail(ConnectionCut("the answer did not end in time"))
+        if self._is_leaving:
+            self._end_now()
+        elif self.shape is not None:
+            self._fall_silent()
+        elif self.status >= 300:
+            self._end_in_part()
+        elif self._opening is not None and self._is_prepared:
+            self._opened_as(self._opening, Verdict.EVENTS)
         else:
-            now = self.loop.time()
-            quiet_until = (now if self._paused else self._last_read) + self.timeouts.idle
-            if quiet_until > now:
-                self._restart_timer(quiet_until)
-            else:
-                self._fail(IdleTimedOut(f"no byte for {self.timeouts.idle:g} s in the middle of a stream"))
+            self._fail(FirstByteTimedOut("no answer in time"))
+
+    def _fall_silent(self) -> None:
+        now = self.loop.time()
+        quiet_until = (now if self._paused else self._last_read) + self.timeouts.idle
+        if not self._is_streaming():
+            self._fail(ConnectionCut("the answer did not end in time"))
+        elif quiet_until > now:
+            self._restart_timer(quiet_until)
+        else:
+            self._fail(IdleTimedOut(f"no byte for {self.timeouts.idle:g} s in the middle of a stream"))
 
     def _restart_timer(self, when: float) -> None:
         self._stop_timer()
@@ -289,11 +324,22 @@ class Attempt(msgspec.Struct, eq=False):
             self._timer = None
 
     def _fail(self, error: TransportError) -> None:
-        if not self._done:
-            self._failure = error
-            if self._exchange is not None:
-                self._exchange.abort()
-            self._finish()
+        if self._done:
+            return
+        if self.status >= 500 or self.status in _RETRYABLE:
+            self._end_in_part()
+            return
+        last_words = self.live.last_words() if self.live is not None else None
+        if last_words is None:
+            self.failure = error
+        else:
+            self._pass_on(last_words)
+        self._end_now()
+
+    def _end_now(self) -> None:
+        if self._exchange is not None:
+            self._exchange.abort()
+        self._finish()
 
     def _find_no_room(self) -> None:
         self._no_room = True

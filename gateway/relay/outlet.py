@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -80,15 +81,31 @@ class Outlet:
         return f"<Outlet to {self.origin.host}:{self.origin.port}>"
 
 
+class Content(enum.Enum):
+    """What an upstream says that its answer is."""
+
+    EVENTS = "events"
+    TEXT = "text"  # JSON, text, or nothing was said
+    MEDIA = "media"  # sounds, pictures, films
+    OTHER = "other"
+
+
 class AnswerHead(NamedTuple):
     """What matters here of an upstream's headers."""
 
     passed: list[tuple[str, str]]  # those that the client may see
-    is_event_stream: bool
+    content: Content
     encoding: bytes  # how the body is compressed, although we had asked for identity; empty where it is not
 
+    def as_events(self) -> AnswerHead:
+        """The head of what turned out to be a stream of events, whatever it said."""
+        if self.content is Content.EVENTS:
+            return self
+        kept = [(name, value) for name, value in self.passed if name != "content-type"]
+        return self._replace(passed=[("content-type", "text/event-stream"), *kept], content=Content.EVENTS)
 
-NO_HEAD = AnswerHead([], is_event_stream=False, encoding=b"")
+
+NO_HEAD = AnswerHead([], Content.TEXT, encoding=b"")
 
 
 def read_head(headers: RawHeaders) -> AnswerHead:
@@ -111,5 +128,13 @@ def read_head(headers: RawHeaders) -> AnswerHead:
                 continue
             has_id = True
         passed.append((shown, value.decode("latin-1")))
-    is_event_stream = content_type is not None and content_type[:17].lower() == b"text/event-stream"
-    return AnswerHead(passed, is_event_stream, encoding)
+    return AnswerHead(passed, _content_of(content_type), encoding)
+
+
+def _content_of(content_type: bytes | None) -> Content:
+    told = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
+    if told == b"text/event-stream":
+        return Content.EVENTS
+    if not told or told.startswith(b"text/") or b"json" in told:
+        return Content.TEXT
+    return Content.MEDIA if told.startswith((b"audio/", b"image/", b"video/")) else Content.OTHER

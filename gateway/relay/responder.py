@@ -14,6 +14,7 @@ from gateway.relay.accounts import Account
 from gateway.relay.ask import Ask
 from gateway.relay.attempt import Attempt, Shape
 from gateway.relay.heartbeat import HEARTBEAT
+from gateway.relay.masking import readable
 from gateway.relay.own_headers import own_headers
 from gateway.relay.refused import Refused
 from gateway.relay.seen import Seen
@@ -33,14 +34,22 @@ class Responder(msgspec.Struct, eq=False):
     seen: Seen = msgspec.field(default_factory=Seen)
     account: Account | None = None
     first_event_out: bool = False
+    attempt: Attempt | None = None  # whose stream goes to the client
 
     def whole(self, attempt: Attempt) -> Reply:
-        """A whole answer of the upstream's, byte for byte."""
+        """A whole answer of the upstream's, byte for byte; as events, where heartbeats have opened a stream already."""
         self._answered()
-        if self.stream.started:
-            raise UpstreamFailed("The model could not answer this request.")
         outcome: Outcome = "upstream_error" if self.seen.failed else "ok"
-        return self._answer(attempt.status, attempt.head.passed, attempt.body, outcome)
+        if not self.stream.started:
+            return self._answer(attempt.status, attempt.head.passed, attempt.body, outcome)
+        content = readable(attempt.body, attempt.head.encoding)
+        events = openai.whole_as_events(content) if content is not None else None
+        if events is None:
+            raise UpstreamFailed("The model could not answer this request.")
+        self.stream.send(events)
+        self.settle(outcome)
+        self.stream.finish()
+        return self.stream
 
     def refused(self, said: Refused) -> Reply:
         """The upstream's refusal. Where heartbeats have opened a stream already it is told within that."""
@@ -64,26 +73,24 @@ class Responder(msgspec.Struct, eq=False):
     async def streamed(self, attempt: Attempt) -> Reply:
         call, stream = self.call, self.stream
         call.streamed = True
-        if not stream.started:
+        if stream.started and attempt.shape is Shape.FLOW:
+            raise UpstreamFailed("The model's answer came in a form that a stream cannot bear.")
+        self.attempt = attempt
+        goes_on = stream.started
+        if not goes_on:
             call.status = attempt.status
             fields = [*attempt.head.passed, *_STREAM_HEADERS, *self._own_headers()]
             stream.start(self.request, attempt.status, fields)
         self._answered()
         self.first_event_out = True
         self.request.connection.watch(attempt.pressure)
-        broken = await attempt.pour(stream)
+        broken = await attempt.pour(stream, into_stream=goes_on)
         if broken is None:
             self.settle("upstream_error" if self.seen.failed else "ok")
             stream.finish()
             return stream
         endpoint = call.endpoint.id if call.endpoint is not None else None
         self.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
-        if attempt.shape is Shape.FLOW:
-            self.settle("upstream_error")
-            stream.cut()
-            return stream
-        if attempt.mid_event:
-            stream.send(b"\n\n")
         raise StreamIncomplete("The stream broke off before its end.")
 
     def end_badly(self, fault: GatewayError) -> Reply:
@@ -98,7 +105,12 @@ class Responder(msgspec.Struct, eq=False):
         if self.first_event_out or isinstance(fault, ShuttingDown):
             fault = StreamIncomplete("The stream broke off before its end.")
         self.call.code = fault.code
-        stream.send(openai.error_event(fault, named=self.ask.route.names_errors))
+        live = self.attempt.live if self.attempt is not None else None
+        if self.attempt is not None and (live is None or live.mid_event):
+            stream.cut()  # nothing could be added that the client would not take for a part of the answer
+            return stream
+        number = live.next_number if live is not None else 0
+        stream.send(openai.error_event(fault, number=number if self.ask.route.names_errors else None))
         stream.finish()
         return stream
 

@@ -95,7 +95,7 @@ class Story(msgspec.Struct, eq=False):
     def __post_init__(self) -> None:
         self.began = self.loop.time()
         fields = self.ask.body.fields
-        if fields.get("stream") is True:
+        if fields.get("stream") is True or fields.get("stream_format") == "sse":
             self.wants_stream = True
             options = fields.get("stream_options")
             client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
@@ -215,6 +215,8 @@ class Story(msgspec.Struct, eq=False):
             give_up_at=self.give_up_at,
             seen=self.responder.seen,
             memory=self.request.held,
+            is_numbered=self.ask.route.names_errors,
+            end_signs=self.ask.route.end_signs,
         )
         try:
             exchange = await self.relay.transport.exchange(

@@ -111,14 +111,16 @@ async def test_a_stream_that_dies_is_not_tried_again_and_says_so(stage: Stage, e
 
 @ENDINGS
 async def test_a_dying_stream_of_responses_ends_with_a_named_event(stage: Stage, ending: End) -> None:
-    """On `/responses` errors are events with a name, which its clients look at first."""
+    """On `/responses` errors are events with a name and a number, the next one."""
     model = stage.model()
-    created = response_events("m", "Hi")[0]
-    model.a.replies(events(created, ending))
+    created, first, *_ = response_events("m", "Hi there")
+    model.a.replies(events(created, first, ending))
     reply = await stage.post(model.chat(stream=True), "responses")
-    name, rest = reply.body.removeprefix(created).split(b"\n", 1)
+    name, data = reply.body.removeprefix(created + first).split(b"\n", 1)
     assert name == b"event: error"
-    assert_stream_incomplete(rest)
+    told = json.loads(data.removeprefix(b"data: "))
+    assert (told["type"], told["sequence_number"]) == ("error", 2)
+    assert_stream_incomplete(b'data: {"error":%b}\n\n' % json.dumps(told["error"], separators=(",", ":")).encode())
 
 
 async def test_a_stream_that_falls_silent_ends_as_incomplete(special: Stage) -> None:
@@ -139,16 +141,20 @@ async def test_a_broken_chunk_in_mid_stream_ends_it_as_incomplete(stage: Stage) 
     assert_stream_incomplete(reply.body.removeprefix(delta("one")))
 
 
-async def test_an_event_too_large_to_hold_that_dies_is_told_apart_from_its_end(stage: Stage) -> None:
-    """Such an event flows; what was sent of it does not swallow the event that tells of the break."""
+async def test_an_event_too_large_to_hold_that_dies_cuts_the_connection(stage: Stage) -> None:
+    """Such an event flows; nothing could be added that would not be read as a part of it."""
     model = stage.model()
-    part = b"data: " + b"p" * (3 << 20)
-    model.a.replies(events(delta("one"), part, RESET))
-    reply = await stage.post(model.chat(stream=True))
-    *before, last, end = reply.body.split(b"\n\n")
-    assert_stream_incomplete(last + b"\n\n")
-    assert end == b""
-    assert (delta("one") + part).startswith(b"\n\n".join(before))
+    part, release = b"data: " + b"p" * (3 << 20), asyncio.Event()
+    model.a.replies(events(delta("one"), part, release, RESET))
+    async with stage.asking(model.chat(stream=True)) as wire:
+        await wire.head()
+        taken = b""
+        while len(taken) < len(delta("one") + part):
+            taken += await wire.piece()
+        release.set()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await wire.body()
+    assert taken == delta("one") + part
 
 
 async def test_an_upstream_that_does_not_stream_is_relayed_all_the_same(stage: Stage) -> None:

@@ -124,7 +124,7 @@ def test_an_upstreams_json_is_read_or_let_be(payload: bytes) -> None:
     """Every place that looks into it."""
     usage_of(payload)
     openai.is_error_payload(payload, None)
-    openai.is_usage_only(b"data: " + payload + b"\n\n")
+    openai.is_usage_only(b"data: " + payload + b"\n\n", finished=True)
     told = openai.refusal_event(payload, named=False)
     assert json.loads(told.removeprefix(b"data: "))["error"]["type"]
     openai.error_words(payload)
