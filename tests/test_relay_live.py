@@ -143,6 +143,20 @@ def test_the_number_of_an_event_that_would_follow() -> None:
     assert stream.next_number == 0
 
 
+def test_bytes_that_are_no_utf8_pass_as_they_are() -> None:
+    """Wherever in an event they stand: a model's text may be cut within a character."""
+    for event_ in (
+        delta("@"),
+        LITELLM,
+        NO_CHOICES,
+        event({"type": "@", "usage": {"x": "@"}, "choices": [{"text": "@"}]}),
+    ):
+        said = event_.replace(b"@", b"\xf0\x9f")
+        stream = live()
+        assert stream.feed(FINISH + said + DONE).endswith(DONE)
+        assert stream.is_whole
+
+
 parts = st.sampled_from(
     [delta("a"), FINISH, LITELLM, NO_CHOICES, usage_only(), DONE, b": x\n\n", b"\n", b"data: 1\r\n\r\n"]
 )

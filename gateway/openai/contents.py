@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.openai.answer_scan import JsonScan
-from gateway.openai.payload import top_members
+from gateway.openai.payload import UNREADABLE, top_members
 from gateway.openai.usage import ReportedUsage, Usage, usage_of
 
 _NOTHING = msgspec.Raw(b"null")
@@ -89,7 +89,7 @@ def contents_of(payload: bytes) -> Contents | None:
     """What an event's data or a whole answer bears; None where it is no JSON object."""
     try:
         told = _decode(payload)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return _contents_of_odd(payload)
     contents = Contents()
     if told.choices:

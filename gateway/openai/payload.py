@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+# No JSON, nested past all sense, or with bytes in its texts that are no UTF-8.
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _NULL = msgspec.Raw(b"null")
 
 
@@ -25,7 +27,7 @@ def top_members(payload: bytes) -> TopMembers | None:
     """None where the payload is not a JSON object (`[DONE]`, say), or is nested past all sense."""
     try:
         return _decoder.decode(payload)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return None
 
 

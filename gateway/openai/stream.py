@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.openai.payload import TopMembers, is_null, top_members
+from gateway.openai.payload import UNREADABLE, TopMembers, is_null, top_members
 from gateway.openai.usage import may_bear_usage
 
 _ERROR_NAMES = (b"error", b"response.failed")
@@ -119,7 +119,7 @@ def whole_as_events(body: bytes) -> bytes | None:
     """A whole JSON answer as the only event of a stream, and the stream's end; None where it is no JSON."""
     try:
         _any_json(body.removeprefix(_BOM))
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return None
     # Line ends can only stand between JSON's tokens.
     return b"data: " + b" ".join(body.removeprefix(_BOM).strip().splitlines()) + b"\n\ndata: [DONE]\n\n"
@@ -138,7 +138,7 @@ _choices = msgspec.json.Decoder(list[_Choice]).decode
 def _are_empty(choices: msgspec.Raw) -> bool:
     try:
         return not any(map(_says_something, _choices(choices)))
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return False
 
 

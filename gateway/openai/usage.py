@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gateway.openai.payload import top_members
+from gateway.openai.payload import UNREADABLE, top_members
 
 _MOST_TOKENS = 10**12  # no answer has more; a sum of such counts still fits 64 bits
 _MOST_DIGITS = 13
@@ -106,7 +106,7 @@ def _usage(prompt: int | None, completion: int | None, total: int | None, cached
 def _usage_in_bytes(payload: bytes) -> Usage | None:
     try:
         told = _decode(payload)
-    except (msgspec.MsgspecError, RecursionError):  # no JSON, or not as it should be: picked out by hand
+    except UNREADABLE:  # no JSON, or not as it should be: picked out by hand
         return _usage_in_odd_bytes(payload)
     usage = told.usage.read() if told.usage is not None else None
     if usage is None and told.response is not None and told.response.usage is not None:
@@ -127,7 +127,7 @@ def _usage_in_response(response: msgspec.Raw) -> Usage | None:
 def _decoded(value: msgspec.Raw) -> object:
     try:
         return msgspec.json.decode(value)
-    except (msgspec.MsgspecError, RecursionError):  # a number or a depth past all bounds: nothing to count
+    except UNREADABLE:  # a number or a depth past all bounds: nothing to count
         return None
 
 
