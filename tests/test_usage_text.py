@@ -65,16 +65,18 @@ def totals(requests: int, tokens: int, cost_nano: int = 0) -> Totals:
 
 def test_an_answer_names_what_it_is_about_and_nothing_else() -> None:
     """The contract's shape: `user` or `organisation`, and each row under the name of its group."""
-    report = UsageReport(totals(3, 30, 1), (UsageRow("a", totals(2, 21)), UsageRow(None, totals(1, 9))))
-    answer = msgspec.json.decode(msgspec.json.encode(answer_of(JANUARY, report, "endpoint")))
+    report = UsageReport(totals(3, 30, 1), (UsageRow("a", totals(2, 21), 1), UsageRow(None, totals(1, 9), "gone")))
+    answer = msgspec.json.decode(msgspec.json.encode(answer_of(JANUARY, report, "endpoint", {"1": "gpt"})))
     assert answer == {
         "user": 42,
         "from": "2027-01-01",
         "to": "2027-01-31",
         "totals": {"requests": 3, "tokens": 30, "promptTokens": 10, "completionTokens": 20, "cost": 1e-9},
         "rows": [
-            {"endpoint": "a", "requests": 2, "tokens": 21, "promptTokens": 7, "completionTokens": 14, "cost": 0.0},
-            {"endpoint": None, "requests": 1, "tokens": 9, "promptTokens": 3, "completionTokens": 6, "cost": 0.0},
+            {"model": 1, "name": "gpt", "endpoint": "a", "requests": 2, "tokens": 21}
+            | {"promptTokens": 7, "completionTokens": 14, "cost": 0.0},
+            {"model": "gone", "name": None, "endpoint": None, "requests": 1, "tokens": 9}
+            | {"promptTokens": 3, "completionTokens": 6, "cost": 0.0},
         ],
     }
 
@@ -83,7 +85,7 @@ def test_an_answer_names_what_it_is_about_and_nothing_else() -> None:
 def test_ids_keep_their_type(label: int | str) -> None:
     """7 and "7" are one model, and still each comes out as it went in."""
     report = UsageReport(totals(1, 1), (UsageRow(label, totals(1, 1)),))
-    (row,) = answer_of(JANUARY, report, "model").rows
+    (row,) = answer_of(JANUARY, report, "model", {}).rows
     assert (row.model, type(row.model)) == (label, type(label))
 
 
@@ -93,7 +95,7 @@ def test_ids_keep_their_type(label: int | str) -> None:
 def table(days: list[UsageRow], models: list[UsageRow] | None = None, **usage: Any) -> list[str]:
     whole = sum((row.totals for row in days), Totals())
     asked = Usage(JANUARY.from_day, JANUARY.to_day, **usage)
-    summary = summary_of(asked, UsageReport(whole, tuple(days)), UsageReport(whole, tuple(models or ())))
+    summary = summary_of(asked, UsageReport(whole, tuple(days)), UsageReport(whole, tuple(models or ())), {})
     return summary_text(summary, {"1": "gpt-4o"}, unicode=True).splitlines()
 
 
@@ -136,7 +138,7 @@ def test_the_smallest_use_is_seen() -> None:
 def test_a_terminal_without_unicode_gets_bars_all_the_same() -> None:
     """A pipe to a log in ASCII must not fail on a block character."""
     report = UsageReport(totals(1, 5), (UsageRow("2027-01-03", totals(1, 5)),))
-    text = summary_text(summary_of(JANUARY, report, UsageReport(Totals())), {}, unicode=False)
+    text = summary_text(summary_of(JANUARY, report, UsageReport(Totals()), {}), {}, unicode=False)
     assert text.isascii()
     assert "#" * 24 in text
 

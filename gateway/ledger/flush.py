@@ -64,7 +64,7 @@ class Flusher:
         self._replay_at = self._expire_at = self._ping_at = 0.0
         self._away_since = 0.0
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = self._is_given_up = False
         self._waiters_lock = threading.Lock()
         self._waiters: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._run, name="ledger-flusher", daemon=True)
@@ -89,6 +89,7 @@ class Flusher:
         self._wake.set()
         self._thread.join(seconds)
         if self._thread.is_alive() and self._store is not None:
+            self._is_given_up = True
             self._store.cut()
             self._thread.join(_CUT_SECONDS)
         if self._thread.is_alive() or self.last_error is not None:
@@ -106,7 +107,7 @@ class Flusher:
         while True:
             stopping = self._stopping
             back_off_seconds = FLUSH_SECONDS if self._round() else min(back_off_seconds * 2, MOST_BACK_OFF_SECONDS)
-            if stopping:
+            if stopping or self._is_given_up:
                 break
             self._wake.wait(back_off_seconds)
             self._wake.clear()

@@ -106,7 +106,7 @@ async def test_ids_compare_as_strings_and_keep_their_type(url: Secret, open_ledg
     for whose in ({"user": 42}, {"user": "42"}, {"organisation": "7"}, {"key": 1}, {"model": "5"}):
         assert (await ledger.reader.report(Usage(DAY, DAY, **whose))).totals.requests == 2
     grouped = await ledger.reader.report(Usage(DAY, DAY, user="42"), "endpoint")
-    assert [(str(row.of), row.totals.requests) for row in grouped.rows] == [("3", 2)]
+    assert [(row.of, row.model, row.totals.requests) for row in grouped.rows] == [(3, 5, 2)]
     exported = [(each.user, each.endpoint) async for each in ledger.reader.export(Usage(DAY, DAY))]
     assert sorted(exported, key=repr) == sorted([(42, 3), ("42", "3"), ("42x", "openai-a")], key=repr)
     assert await ledger.reader.used_by_key("1", 0) == Totals(2, 20, 14, 6, 2_000)

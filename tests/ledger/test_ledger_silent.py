@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 
+import psycopg
 import pytest
 from kit.mariadb import PrivateMariaDB
 from kit.postgres import PrivatePostgres
@@ -108,6 +109,21 @@ async def test_a_stop_does_not_wait_for_it(server: Server, open_ledger: OpenLedg
     assert outcomes(url) == dict.fromkeys(ids, "ok")
     await after.close()
     assert segment_files(after._journal.directory) == []
+
+
+async def test_a_stop_ends_what_is_being_stored(postgres: PrivatePostgres, open_ledger: OpenLedger) -> None:
+    """Somebody holds a lock for longer than the stop may take: no thread stays behind, and no row is lost."""
+    url = postgres.new_database()
+    ledger = await open_ledger(url)
+    with psycopg.connect(url.reveal()) as other:
+        other.execute("lock table ai_usage in access exclusive mode")
+        ids = serve(ledger, 3)
+        waiting = "select count(*) from pg_locks where not granted"
+        await eventually(lambda: other.execute(waiting).fetchone() == (1,))
+        await ledger.close(seconds=0.2)
+        assert not ledger._flusher._thread.is_alive()
+    await open_ledger(url)
+    assert outcomes(url) == dict.fromkeys(ids, "ok")
 
 
 async def test_who_leaves_ends_the_query(server: Server, open_ledger: OpenLedger) -> None:
