@@ -158,6 +158,7 @@ def make_server(state: State) -> Server:
         Dispatcher(state, Router(all_routes())),
         render_error=refused,
         crowd=Crowd(connections_for(state.settings, state.log), refusal.serialised(http11=True), state.log),
+        memory=state.memory,
         head=timeouts.head,
         write=timeouts.write,
         keepalive=timeouts.keepalive,

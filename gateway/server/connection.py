@@ -11,7 +11,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 
-from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, InternalError, InvalidHttp
+from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, InternalError, InvalidHttp, Overloaded
 from gateway.heads import Trailers
 from gateway.server.bodies import Arriving, unfinished
 from gateway.server.head import Head, Repetitions
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # How long the rest of a body that its handler did not read may take to arrive before the connection is given up.
 LINGERING_SECONDS = 10.0
+# More than any client needs. A head that is not whole costs about twice its bytes, and nobody knows whose it is.
+MOST_HEAD_BYTES = 128 << 10
 LINGERING_BYTES = 32 << 20  # and how much of it is read: a client that never ends shall not keep us busy all that time
 
 
@@ -30,6 +32,8 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_arriving",
+        "_content",
+        "_head_held",
         "_head_timer",
         "_on_gone",
         "_on_pressure",
@@ -50,8 +54,10 @@ class Connection(web.RequestHandler):
         self._trailers = Trailers()
         self._repetitions = Repetitions()
         self._arriving: Arriving | None = None
+        self._content: StreamReader | None = None  # the body of the last request
         self._request: Request | None = None  # the one that is being served
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head_held = server.memory.hold()  # by a head that is not whole
         self._write_timer: asyncio.TimerHandle | None = None
         self._written_left = 0
         self._on_gone: Callable[[], None] | None = None
@@ -131,7 +137,7 @@ class Connection(web.RequestHandler):
                 return False
             head = self._repetitions.head_of(message)
             request = Request(self, head, content, head.declared_length)
-        self._request = request
+        self._request, self._content = request, request.content
         if self._server.retiring:
             request.keep_alive = False
         self._request_in_progress = True
@@ -162,6 +168,19 @@ class Connection(web.RequestHandler):
             await self._linger(request.content)
         self._keepalive = reply.keep_alive
         return reply.keep_alive
+
+    def _may_hold_head(self, size: int) -> bool:
+        """Counts what has come of a head. False where that is too much: then the connection ends."""
+        held = self._head_held
+        if held.size + 2 * size > 2 * MOST_HEAD_BYTES:
+            self._refuse(HeadTooLarge("The request's head is larger than this gateway takes."))
+        elif not held.has_grown(2 * size):
+            self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."))
+        else:
+            return True
+        if self.transport is not None:
+            self.transport.close()
+        return False
 
     def _consumed(self) -> None:
         """A request that the parser has found was taken out of the queue: it may go on."""
@@ -226,6 +245,7 @@ class Connection(web.RequestHandler):
                 waiter.set_result(None)
                 return
         queued = len(messages)
+        of_body = self._content is not None and not self._content.is_eof()  # be it one that is read for nothing
         super().data_received(data)
         found = [messages[place] for place in range(queued, len(messages))]
         self._repetitions.parsed(data, found)
@@ -234,6 +254,8 @@ class Connection(web.RequestHandler):
         if messages:
             if self._request is not None:
                 self._refuse_broken_body()
+        elif not of_body and not self._may_hold_head(len(data)):
+            return
         elif self._head_timer is None and data and not self._close and not self._is_at_work():
             self._head_timer = self._loop.call_later(self._server.head_seconds, self._head_timed_out)
 
@@ -324,6 +346,7 @@ class Connection(web.RequestHandler):
             self.close()
 
     def _head_timer_ends(self) -> None:
+        self._head_held.release()
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

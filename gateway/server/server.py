@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gateway.crowd import Crowd, TurnedAway
 from gateway.errors import GatewayError
+from gateway.memory import Memory
 from gateway.server.connection import Connection
 from gateway.server.replies import Answer, Reply, Request
 
@@ -29,6 +30,7 @@ class Server(web.Server):
         *,
         render_error: ErrorRenderer,
         crowd: Crowd,
+        memory: Memory,
         head: float,
         write: float,
         keepalive: float,
@@ -45,6 +47,7 @@ class Server(web.Server):
         self.handler = handler
         self.render_error = render_error
         self.crowd = crowd
+        self.memory = memory
         self.head_seconds = head
         self.write_seconds = write
         self.retiring = False  # from then on every answer that begins asks its client to go elsewhere

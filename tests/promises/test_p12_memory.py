@@ -56,10 +56,6 @@ def long_body(size: int, text: bytes = b"a") -> bytes:
     return b'{"model":"m","messages":[{"role":"user","content":"' + text * (size // len(text)) + b'"}]}'
 
 
-async def statuses(wires: list[Wire]) -> list[int]:
-    return sorted([reply.status for reply in await asyncio.gather(*(wire.reply() for wire in wires))])
-
-
 async def test_uploads_whose_last_byte_is_withheld(tmp_path: Path) -> None:
     """Forty times 30 MiB: those for which there is no room are told so, and when they leave, there is room again."""
     body = long_body(30 * MIB)
@@ -132,3 +128,19 @@ async def test_answers_that_are_not_taken(tmp_path: Path) -> None:
         async with Wire.open(at.port) as wire:
             await wire.send(request)
             assert len((await wire.reply()).body) > 15 * MIB
+
+
+async def test_heads_of_strangers_that_never_end(tmp_path: Path) -> None:
+    """Whoever they are, what they have sent of a head is held for nobody beyond a bound."""
+    head = f"GET {CHAT} HTTP/1.1\r\nhost: x\r\n".encode()
+    fields = [b"x-%d: %b\r\n" % (number, b"a" * 8_000) for number in range(90)]
+    async with upstream_with() as upstream, gateway(tmp_path, settings(upstream)) as at:
+        async with crowd(at, [head + b"".join(fields)] * 100) as wires:
+            replies = await asyncio.gather(*(wire.reply() for wire in wires), return_exceptions=True)
+            told = {reply.status for reply in replies if not isinstance(reply, BaseException)}
+            assert told <= {431}, "an answer may be overtaken by the end of its connection"
+        async with crowd(at, [head + b"".join(fields[:12])] * 300):
+            await asyncio.sleep(0)
+            assert (await at.get("/healthz")).status == 200
+            assert resident_bytes(at) <= ALLOWED_BYTES
+        await until_nothing_is_held(at)
