@@ -55,7 +55,9 @@ async def hold_up(meanwhile: Callable[[], None]) -> None:
 
 
 @asynccontextmanager
-async def asked(first: bytes) -> AsyncIterator[tuple[Attempt, Peer, asyncio.Task[Exception | None]]]:
+async def asked(
+    first: bytes, *, idle: float = TIME_OUT_SECONDS, total: float = 9
+) -> AsyncIterator[tuple[Attempt, Peer, asyncio.Task[Exception | None]]]:
     """An attempt at an upstream that has sent its `first` bytes, and the wait for its opening."""
 
     async def script(peer: Peer) -> None:
@@ -64,9 +66,9 @@ async def asked(first: bytes) -> AsyncIterator[tuple[Attempt, Peer, asyncio.Task
         await peer.gone()
 
     loop = asyncio.get_running_loop()
-    time_outs = Timeouts(connect=1, first_byte=TIME_OUT_SECONDS, idle=TIME_OUT_SECONDS)
+    time_outs = Timeouts(connect=1, first_byte=TIME_OUT_SECONDS, idle=idle)
     attempt = Attempt(
-        loop, time_outs, expects_stream=True, take_usage_out=False, give_up_at=loop.time() + 9, seen=Seen()
+        loop, time_outs, expects_stream=True, take_usage_out=False, give_up_at=loop.time() + total, seen=Seen()
     )
     async with serving(script) as server, closing(Transport()) as transport:
         head = request_head("POST", "/", [("content-length", "0")])
@@ -111,3 +113,19 @@ async def test_silence_is_found_out_all_the_same() -> None:
         assert await opening is None
         await hold_up(lambda: None)
         assert isinstance(await attempt.pour(Taken()), IdleTimedOut)
+
+
+@on_both_loops
+async def test_total_never_cuts_a_live_stream() -> None:
+    """It is for the time until the first event: a stream may go on for as long as something comes."""
+    async with asked(STREAM_HEAD + chunk(delta("one")), idle=9, total=1) as (attempt, peer, opening):
+        assert await opening is None
+        taken, sent = Taken(), 0
+        pouring = asyncio.ensure_future(attempt.pour(taken))
+        while asyncio.get_running_loop().time() < attempt.give_up_at + 2 * TIME_OUT_SECONDS:
+            await asyncio.sleep(TIME_OUT_SECONDS / 2)
+            await peer.send(chunk(delta("more")))
+            sent += 1
+        await peer.send(REST)
+        assert await pouring is None
+    assert taken.body == delta("one") + delta("more") * sent + delta("two") + DONE
