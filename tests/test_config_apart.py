@@ -93,8 +93,10 @@ def test_where_no_process_of_ours_can_be_started_it_is_read_here(
 
 def test_a_program_of_another_version_is_not_asked(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upgrade that has been installed and not yet begun: its settings may have other fields."""
+    here = load_settings(file, ENVIRON)
     monkeypatch.setattr(apart, "__version__", "0.0.0")
-    assert len(Reading(file, ENVIRON).run().users) == MANY
+    monkeypatch.setattr(apart, "load_settings", lambda *_: here)
+    assert Reading(file, ENVIRON).run() is here
 
 
 def failing_in_the_midst(file: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Reading:

@@ -63,7 +63,7 @@ HOSTILE: dict[str, Callable[[], str]] = {
     ),
     "a layout of its own for each record": lambda: (
         "keys:\n"
-        + "".join(f"- {{id: {n}, user: 1, hash: '{HASH}', scopes: [{'ai:use, ' * (n % 250)}]}}\n" for n in range(400))
+        + "".join(f"- {{id: {n}, user: 1, hash: '{HASH}', scopes: [{'ai:use, ' * (300 + n)}]}}\n" for n in range(400))
     ),
     "laughs": lambda: (
         numbered("a#: &a# [x]\n", 1) + "".join(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}]\n" for n in range(1, 40))

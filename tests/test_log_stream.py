@@ -107,6 +107,22 @@ def test_an_unread_pipe_blocks_nobody_and_its_losses_are_told_when_it_is_read(ma
     assert pipe.read() == b"after\n"
 
 
+def test_losses_are_told_behind_the_lines_that_came_before_them(make_pipe: Callable[..., Pipe]) -> None:
+    pipe = make_pipe(most_bytes=40)
+    pipe.stream.loss_line = lambda count: b"lost %d\n" % count
+    os.set_blocking(pipe.writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe.writing, b"." * 4096)
+    os.set_blocking(pipe.writing, True)
+    pipe.stream.put(b"first, in the thread's hands\n")
+    wait_until(lambda: not pipe.stream._waiting)
+    for line in (b"second\n", b"a third, too long\n"):
+        pipe.stream.put(line)
+    found = pipe.read_until(b"lost 1\n").lstrip(b".")
+    assert found == b"first, in the thread's hands\nsecond\nlost 1\n"
+
+
 def test_the_buffer_is_bounded_in_bytes_and_empties(make_pipe: Callable[..., Pipe]) -> None:
     pipe = make_pipe(most_bytes=10 * len(LINE))
     pipe.stream.put(b"x" * (10 * len(LINE)) + b"\n")

@@ -111,6 +111,7 @@ def test_what_libraries_log_becomes_a_line_of_ours() -> None:
 def test_what_strangers_send_makes_no_long_lines() -> None:
     """A path, a text of an exception, a list: cut, with their length."""
     assert in_json(access_line(path="/" + "a" * 9_999))["path"] == "/" + "a" * 999 + "… (10000 characters)"
+    assert in_json(access_line(path="/" + "a" * 1_000))["path"] == "/" + "a" * 999 + "… (1001 characters)"
     assert in_json(access_line(path="/" + "a" * 999))["path"] == "/" + "a" * 999
     out = io.TextIOWrapper(io.BytesIO())
     log = make_logger("json", stream=out)
@@ -143,9 +144,10 @@ def test_json_lines_hold_no_character_that_a_terminal_obeys(odd: str) -> None:
     """JSON itself escapes those below U+0020 alone; what is read from a line is what was logged."""
     out = io.TextIOWrapper(io.BytesIO())
     log = make_logger("json", stream=out)
-    log.warning("é said", text=odd)
+    log.warning("said", text=odd)
+    log.info(access_line(path="/" + odd))  # type: ignore[arg-type]
     log.info(access_line(path="/é" + odd))  # type: ignore[arg-type]
-    first, second = out.buffer.getvalue().decode().split("\n")[:-1]  # type: ignore[attr-defined]
-    assert first.isprintable()
-    assert second.isprintable()
-    assert (orjson.loads(first)["text"], orjson.loads(second)["path"]) == (odd, "/é" + odd)
+    lines = out.buffer.getvalue().decode().split("\n")[:-1]  # type: ignore[attr-defined]
+    assert all(map(str.isprintable, lines))
+    said, plain, accented = map(orjson.loads, lines)
+    assert (said["text"], plain["path"], accented["path"]) == (odd, "/" + odd, "/é" + odd)

@@ -287,3 +287,20 @@ async def test_a_reload_that_is_cancelled_ends_its_process(scene: Scene, monkeyp
     reloading.cancel()
     await asyncio.gather(reloading, return_exceptions=True)
     assert stopped.is_set()
+
+
+async def test_a_file_that_a_reload_names_for_the_first_time_is_watched_from_then_on(
+    scene: Scene, tmp_path: Path
+) -> None:
+    credential = tmp_path / "credential"
+    credential.write_text("first")
+    reloader = scene.reloader()
+    async with watching(reloader):
+        scene.path.write_text(scene.path.read_text().replace("id: a,", "id: a, api_key: '${file:credential}',"))
+        await until(lambda: len(scene.applied) == 1)
+        credential.write_text("second")
+        await until(lambda: len(scene.applied) == 2)
+    key = scene.applied[1].models[0].endpoints[0].api_key
+    assert key is not None
+    assert key.reveal() == "second"
+    assert reloader.reloads == 2

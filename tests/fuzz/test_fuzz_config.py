@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.config import Settings, load_settings, parse_settings
+from gateway.config import Settings, checks, load_settings, parse_settings
+from gateway.config.environment import read_proxy
+from gateway.config.problems import Problems, Refused
 from gateway.errors import ConfigError
+from gateway.transport.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "gateway.yaml.example").read_text()
@@ -114,3 +119,26 @@ def test_any_bytes_in_a_file(tmp_path: Path, data: bytes) -> None:
     except ConfigError as error:
         problems = error.problems
     assert problems
+
+
+URLS = st.one_of(
+    st.text(max_size=40), st.from_regex(r"(redis|rediss|unix|http|postgresql)://[-a-z0-9:@/,?#\[\]%.]{0,20}")
+)
+
+
+@given(URLS)
+def test_any_url_is_taken_or_refused_in_words_that_do_not_quote_it(url: str) -> None:
+    for check in (checks.redis_url, checks.database_url, checks.endpoint_url):
+        with contextlib.suppress(Refused):
+            assert check(url)
+
+
+@given(URLS)
+def test_any_proxy_is_taken_or_refused_and_what_is_taken_can_be_used(url: str) -> None:
+    problems = Problems("gw.yaml")
+    settings = read_proxy({"HTTPS_PROXY": url, "ALL_PROXY": url}, problems, is_needed=True)
+    if settings.https_proxy is not None:
+        assert Proxy.from_url(settings.https_proxy.reveal()).host
+    elif url.strip():
+        with pytest.raises(ConfigError):
+            problems.raise_if_any()
