@@ -20,7 +20,7 @@ from gateway.relay.live import Live, Sink
 from gateway.relay.opening import NO_STREAM, Opening, Verdict
 from gateway.relay.outlet import NO_HEAD, AnswerHead, Content, RawHeaders, read_head
 from gateway.relay.seen import Seen
-from gateway.relay.view import View
+from gateway.relay.view import MOST_DECODED_BYTES, View
 from gateway.transport import Exchange
 from gateway.types import Timeouts
 
@@ -82,6 +82,7 @@ class Attempt(msgspec.Struct, eq=False):
     _done: bool = False
     _last_read: float = 0.0
     _answer_by: float = 0.0  # when the answer, or the first event of a stream, has to be there
+    _looks: bool = False  # the view has been given what is held
     _flows: bool = False  # it does not wait to be whole
     _is_prepared: bool = False  # the first event is near: the head waits for it no longer than a second
     _is_leaving: bool = False  # the stream is whole; its upstream may still end it by itself
@@ -137,6 +138,15 @@ class Attempt(msgspec.Struct, eq=False):
             else:
                 self._exchange.resume()
 
+    def look(self) -> None:
+        """Has the view look at what is held, and from then on at what comes.
+
+        A small body is looked at once, at its end; a large or a compressed one would be too much work there.
+        """
+        if self.view is not None and not self._looks:
+            self._looks = True
+            self.view.feed(self.body)
+
     def close(self) -> None:
         """Ends the attempt: an exchange that still runs is aborted at once. Idempotent."""
         self._stop_timer()
@@ -185,6 +195,7 @@ class Attempt(msgspec.Struct, eq=False):
             self._pass_on(self.live.end())
         elif not self._done:
             if self.view is not None:
+                self.look()
                 self.view.end()
             if self.shape is None:
                 self._end_whole()
@@ -230,7 +241,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _take(self, data: bytes) -> None:
         """Bytes of what is no stream of events."""
-        if self.view is not None:
+        if self._looks and self.view is not None:
             self.view.feed(data)
         if self.shape is Shape.FLOW:
             self._pass_on(data)
@@ -240,9 +251,12 @@ class Attempt(msgspec.Struct, eq=False):
         elif self.view is None:  # an error
             if self._holding.size > MAX_ERROR_BYTES:
                 self._end_in_part()
-        elif self._flows or self._holding.size > MAX_HELD_BYTES:
-            self.seen.follow(self.view)
-            self._become(Shape.FLOW)
+        else:
+            if self._flows or self.head.encoding or self._holding.size > MOST_DECODED_BYTES:
+                self.look()
+            if self._flows or self._holding.size > MAX_HELD_BYTES:
+                self.seen.follow(self.view)
+                self._become(Shape.FLOW)
 
     def _end_whole(self) -> None:
         if self.status < 300 and self._may_stream():

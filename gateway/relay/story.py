@@ -241,6 +241,7 @@ class Story(msgspec.Struct, eq=False):
         """What has come of a plain answer when its client leaves counts by its text."""
         is_answer = attempt.shape is None and 200 <= attempt.status < 300
         if is_answer and self.ask.route.is_text and not self.wants_stream and attempt.view is not None:
+            attempt.look()
             self.responder.seen.whole(attempt.view, is_text=True)
 
     async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> Reply | None:

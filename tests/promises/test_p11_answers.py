@@ -166,7 +166,7 @@ async def test_no_answer_holds_up_another_client(
 
 
 async def test_the_process_does_not_grow_with_what_upstreams_send(stage: Stage) -> None:
-    """All of the scenes, one after another and eight at a time: beyond what it holds of whole answers, next to nothing."""
+    """All of the scenes, eight at a time: beyond what it holds of whole answers, next to nothing."""
     before = peak_bytes(stage.gateway)
     for at in range(0, len(SCENES), 8):
         group = SCENES[at : at + 8]
