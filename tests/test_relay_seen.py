@@ -224,6 +224,7 @@ PACKERS: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {
     "zlib": (b"deflate", zlib.compress),
     "deflate alone": (b"deflate", raw_deflate),
     "Brotli": (b"br", lambda body: bytes(brotli.compress(body, quality=1))),
+    "Brotli at its best": (b"br", lambda body: bytes(brotli.compress(body, quality=9))),
     "Zstandard": (b"zstd", zstd.compress),
     "Zstandard of two frames": (b"zstd", lambda body: zstd.compress(body[:9]) + zstd.compress(body[9:])),
 }

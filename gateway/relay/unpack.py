@@ -109,7 +109,8 @@ class _Brotli:
         if self._decoder.is_finished():
             return b""
         piece: bytes = self._decoder.process(data, output_buffer_limit=most)
-        self.more = not self._decoder.can_accept_more_data()
+        # It takes more data while it has yet to give what did not fit.
+        self.more = not self._decoder.can_accept_more_data() or len(piece) >= most
         return piece
 
 
