@@ -5,6 +5,7 @@ story.py        one request: pick an endpoint, try it, on failure the next, then
 responder.py    what the client gets: an answer, a stream or an error, and the end of the books
 attempt.py      one try against one endpoint: gathers a whole answer or watches over a stream
 opening.py      its first bytes: what they are, and whether a stream has begun
+deadline.py     the time by which something has to come
 holding.py      what is held of an answer before it goes out
 live.py         a stream that has begun: what of it passes, and whether it is whole
 judging.py      what an upstream's answer means: for the request, and for the endpoint

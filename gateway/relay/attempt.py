@@ -15,6 +15,7 @@ import msgspec
 from gateway import openai
 from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, Overloaded, TransportError
 from gateway.memory import Held
+from gateway.relay.deadline import Deadline
 from gateway.relay.holding import Holding
 from gateway.relay.live import Live, Sink
 from gateway.relay.opening import NO_STREAM, Opening, Verdict
@@ -32,9 +33,6 @@ MAX_ERROR_BYTES, ERROR_BODY_SECONDS = 64 * 2**10, 1.0
 PREPARATION_SECONDS = 1.0
 # What an upstream may still send behind the event that ends its stream; then it is left, whether it ends or not.
 GRACE_SECONDS = 0.5
-# uvloop calls what is due before it looks at the sockets. In a process that stood still for a while (stopped, starved,
-# its machine asleep) bytes may lie there that came in time: they are read before an upstream is said to be silent.
-LOOK_AGAIN_SECONDS = 0.005
 _RETRYABLE = frozenset((401, 408, 425, 429))  # and all from 500
 _BOM = b"\xef\xbb\xbf"
 
@@ -76,7 +74,8 @@ class Attempt(msgspec.Struct, eq=False):
     failure: TransportError | None = None
     _exchange: Exchange | None = None
     _opening: Opening | None = None
-    _holding: Holding = Holding(None)
+    _holding: Holding = msgspec.UNSET  # type: ignore[assignment]
+    _deadline: Deadline = msgspec.UNSET  # type: ignore[assignment]
     _sink: Sink | None = None
     _paused: bool = False
     _done: bool = False
@@ -88,12 +87,12 @@ class Attempt(msgspec.Struct, eq=False):
     _is_leaving: bool = False  # the stream is whole; its upstream may still end it by itself
     _no_room: bool = False  # for its answer in memory, which says nothing against the endpoint
     _waiter: asyncio.Future[None] | None = None
-    _timer: asyncio.TimerHandle | None = None
 
     # -- the relay's side
 
     def __post_init__(self) -> None:
         self._holding = Holding(self.memory)
+        self._deadline = Deadline(self.loop)
 
     @property
     def body(self) -> bytes:
@@ -105,7 +104,7 @@ class Attempt(msgspec.Struct, eq=False):
         self._exchange = exchange
         patience = self.timeouts.first_byte if self.expects_stream else math.inf
         self._answer_by = min(self.loop.time() + patience, self.give_up_at)
-        self._restart_timer(self._answer_by)
+        self._deadline.set(self._answer_by, self._timed_out)
         while self.shape is None and self.failure is None:
             await self._news()
         if self._no_room and self.shape is None:
@@ -149,7 +148,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     def close(self) -> None:
         """Ends the attempt: an exchange that still runs is aborted at once. Idempotent."""
-        self._stop_timer()
+        self._deadline.stop()
         if not self._done and self._exchange is not None:
             self._exchange.abort()
         self._done = True
@@ -165,7 +164,7 @@ class Attempt(msgspec.Struct, eq=False):
         self.head = head = read_head(headers)
         self._last_read = now = self.loop.time()
         if status >= 300:
-            self._restart_timer(min(now + ERROR_BODY_SECONDS, self._answer_by))
+            self._deadline.set(min(now + ERROR_BODY_SECONDS, self._answer_by), self._timed_out)
         elif head.encoding or head.content is Content.MEDIA or not self._may_stream():
             self._flows = head.content is not Content.TEXT
             is_stream = self._may_stream() and head.content in (Content.EVENTS, Content.OTHER)
@@ -202,7 +201,16 @@ class Attempt(msgspec.Struct, eq=False):
         self._finish()
 
     def on_failure(self, error: TransportError) -> None:
-        self._fail(error)
+        if self._done:
+            return
+        last_words = self.live.last_words() if self.live is not None else None
+        if self.status >= 500 or self.status in _RETRYABLE:
+            self.shape = Shape.PART
+        elif last_words is None:
+            self.failure = error
+        else:
+            self._pass_on(last_words)
+        self._end_now()
 
     # -- within: what the answer is
 
@@ -215,14 +223,14 @@ class Attempt(msgspec.Struct, eq=False):
             self._opened_as(opening, verdict)
         elif opening.is_prepared and not self._is_prepared:
             self._is_prepared = True
-            self._restart_timer(min(self._last_read + PREPARATION_SECONDS, self.give_up_at))
+            self._deadline.set(min(self._last_read + PREPARATION_SECONDS, self.give_up_at), self._timed_out)
 
     def _opened_as(self, opening: Opening, verdict: Verdict) -> None:
         self._opening = None
         self._holding.release()
         if verdict in NO_STREAM:
             self.said = opening.said
-            self._fail(InvalidResponse(NO_STREAM[verdict]))
+            self.on_failure(InvalidResponse(NO_STREAM[verdict]))
         elif verdict is Verdict.EVENTS:
             self._go_live(bytes(opening.held), opening.silence)
         else:
@@ -245,8 +253,7 @@ class Attempt(msgspec.Struct, eq=False):
             self.view.feed(data)
         if self.shape is Shape.FLOW:
             self._pass_on(data)
-            return
-        if not self._holding.has_taken(data):
+        elif not self._holding.has_taken(data):
             self._find_no_room()
         elif self.view is None:  # an error
             if self._holding.size > MAX_ERROR_BYTES:
@@ -261,11 +268,11 @@ class Attempt(msgspec.Struct, eq=False):
     def _end_whole(self) -> None:
         if self.status < 300 and self._may_stream():
             if not self._holding.size:
-                self._fail(InvalidResponse("an empty answer to a stream"))
+                self.on_failure(InvalidResponse("an empty answer to a stream"))
                 return
             if not self.head.encoding and openai.is_error_payload(self.body, None):
                 self.said = self.body
-                self._fail(InvalidResponse("an error in the place of a stream"))
+                self.on_failure(InvalidResponse("an error in the place of a stream"))
                 return
         self.shape = Shape.WHOLE
 
@@ -291,7 +298,7 @@ class Attempt(msgspec.Struct, eq=False):
     def _become(self, shape: Shape) -> None:
         self.shape = shape
         if self._is_streaming():
-            self._restart_timer(self._last_read + self.timeouts.idle)
+            self._deadline.set(self._last_read + self.timeouts.idle, self._timed_out)
         self._wake()
 
     def _is_streaming(self) -> bool:
@@ -300,13 +307,9 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _leave_soon(self) -> None:
         self._is_leaving = True
-        self._restart_timer(self._last_read + min(GRACE_SECONDS, self.timeouts.idle))
+        self._deadline.set(self._last_read + min(GRACE_SECONDS, self.timeouts.idle), self._timed_out)
 
     def _timed_out(self) -> None:
-        self._timer = self.loop.call_later(LOOK_AGAIN_SECONDS, self._still_timed_out)
-
-    def _still_timed_out(self) -> None:
-        self._timer = None
         if self._is_leaving:
             self._end_now()
         elif self.shape is not None:
@@ -316,39 +319,17 @@ class Attempt(msgspec.Struct, eq=False):
         elif self._opening is not None and self._is_prepared:
             self._opened_as(self._opening, Verdict.EVENTS)
         else:
-            self._fail(FirstByteTimedOut("no answer in time"))
+            self.on_failure(FirstByteTimedOut("no answer in time"))
 
     def _fall_silent(self) -> None:
         now = self.loop.time()
         quiet_until = (now if self._paused else self._last_read) + self.timeouts.idle
         if not self._is_streaming():
-            self._fail(ConnectionCut("the answer did not end in time"))
+            self.on_failure(ConnectionCut("the answer did not end in time"))
         elif quiet_until > now:
-            self._restart_timer(quiet_until)
+            self._deadline.set(quiet_until, self._timed_out)
         else:
-            self._fail(IdleTimedOut(f"no byte for {self.timeouts.idle:g} s in the middle of a stream"))
-
-    def _restart_timer(self, when: float) -> None:
-        self._stop_timer()
-        self._timer = self.loop.call_at(when, self._timed_out)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _fail(self, error: TransportError) -> None:
-        if self._done:
-            return
-        if self.status >= 500 or self.status in _RETRYABLE:
-            self._end_in_part()
-            return
-        last_words = self.live.last_words() if self.live is not None else None
-        if last_words is None:
-            self.failure = error
-        else:
-            self._pass_on(last_words)
-        self._end_now()
+            self.on_failure(IdleTimedOut(f"no byte for {self.timeouts.idle:g} s in the middle of a stream"))
 
     def _end_now(self) -> None:
         if self._exchange is not None:
@@ -357,11 +338,11 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _find_no_room(self) -> None:
         self._no_room = True
-        self._fail(ConnectionCut("there is no room for the answer"))
+        self.on_failure(ConnectionCut("there is no room for the answer"))
 
     def _finish(self) -> None:
         self._done = True
-        self._stop_timer()
+        self._deadline.stop()
         self._wake()
 
     def _wake(self) -> None:

@@ -11,7 +11,8 @@ from gateway import openai
 from gateway.relay.seen import Seen
 from gateway.sse import EventFramer, Fragment, blank_line_end, event_data, event_name, event_start, whole_events
 
-_FINISH, _NOT_FINISHED = b'"finish_reason"', b'"finish_reason":null'
+_FINISH = b'"finish_reason"'
+_NOT_FINISHED, _NOT_FINISHED_SPACED = _FINISH + b":null", _FINISH + b": null"
 _NUMBER = b'"sequence_number"'
 _NUMBER_BYTES = 48  # the name, and a number behind it
 _LOOKED_AT_BYTES = 4096  # of an event too large to hold
@@ -122,8 +123,9 @@ class Live:
                 self.is_whole = True
         if self._is_numbered:
             self._take_number(events)
-        elif not self._is_finished and events.count(_FINISH) > events.count(_NOT_FINISHED):
-            self._is_finished = openai.tells_finish(events)
+        elif not self._is_finished and (count := events.count(_FINISH)):
+            is_told = count > events.count(_NOT_FINISHED) and count > events.count(_NOT_FINISHED_SPACED)
+            self._is_finished = is_told and openai.tells_finish(events)
 
     def _look_at_start(self, fragment: bytes) -> None:
         """Of an event too large to hold, which tells what it is at its start."""

@@ -1,0 +1,40 @@
+"""A time by which something has to come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+# uvloop calls what is due before it looks at the sockets. In a process that stood still for a while (stopped, starved,
+# its machine asleep) bytes may lie there that came in time: they are read before an upstream is said to be silent.
+LOOK_AGAIN_SECONDS = 0.005
+
+
+class Deadline:
+    """One timer. Each `set` takes the place of the one before."""
+
+    __slots__ = ("_loop", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<Deadline {'at ' + format(self._timer.when(), '.3f') if self._timer is not None else 'unset'}>"
+
+    def set(self, when: float, on_over: Callable[[], None]) -> None:
+        """Calls `on_over` once it is `when` on the loop's clock and what came until then has been read."""
+        self.stop()
+        self._timer = self._loop.call_at(when, self._look_again, on_over)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_again(self, on_over: Callable[[], None]) -> None:
+        self._timer = self._loop.call_later(LOOK_AGAIN_SECONDS, self._over, on_over)
+
+    def _over(self, on_over: Callable[[], None]) -> None:
+        self._timer = None
+        on_over()
