@@ -276,8 +276,7 @@ class Attempt(msgspec.Struct, eq=False):
                 return
         self.shape = Shape.WHOLE
 
-    def _end_in_part(self) -> None:
-        """Of an error no more is waited for: its status is enough."""
+    def _end_in_part(self) -> None:  # the status of an error is enough
         self.shape = Shape.PART
         self._end_now()
 
