@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test torture check lint types layers format bench schema lock clean
+.PHONY: help demo test torture check lint types layers docs format bench schema lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,7 +26,7 @@ torture: $(VENV)/.installed-dev  ## half an hour of every fault at once, then hu
 	@PYTHONPATH=.:tests $(BIN)/python -m torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --modes $(MODES)
 	@GATEWAY_TORTURE=1 LEDGER_KILLS=200 $(BIN)/pytest -o faulthandler_timeout=0 tests/promises/test_p2_kill.py tests/ledger/test_ledger_kill.py
 
-check: lint types layers  ## lint, types and import floors
+check: lint types layers docs  ## lint, types, import floors, and the links of the docs
 
 lint: $(VENV)/.installed-dev  ## ruff
 	@$(BIN)/ruff check .
@@ -38,6 +38,9 @@ types: $(VENV)/.installed-dev  ## mypy, strict
 layers: $(VENV)/.installed-dev  ## imports point downward only
 	@$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-dev  ## build the site of docs/ into site/; a dead link fails
+	@$(BIN)/zensical build --strict
+
 format: $(VENV)/.installed-dev  ## put the code into shape
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
@@ -45,8 +48,9 @@ format: $(VENV)/.installed-dev  ## put the code into shape
 bench: $(VENV)/.installed-dev  ## compare with other proxies on this machine; QUICK=1: in minutes, AGAINST=REV: with a revision of the gateway
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(AGAINST),--against $(AGAINST)) $(if $(WRITE),--write $(WRITE))
 
-schema: $(VENV)/.installed  ## write config/gateway.schema.json anew
+schema: $(VENV)/.installed  ## write config/gateway.schema.json and the pages of docs/ that are made from the code anew
 	@$(BIN)/gateway schema > config/gateway.schema.json
+	@$(BIN)/python -m tools.reference
 
 # The newest of everything becomes what the two commands install; the tests tell whether that can be.
 lock: $(VENV)/.installed-dev  ## write requirements/run.txt and lock.txt anew, with the newest versions
@@ -57,7 +61,7 @@ lock: $(VENV)/.installed-dev  ## write requirements/run.txt and lock.txt anew, w
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what the commands above made
-	rm -rf $(VENV) .venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The stamps hold the installation to pyproject.toml and the lock; a failed installation leaves none. NEWEST=1: no lock.
 $(VENV)/.installed: pyproject.toml requirements/run.txt

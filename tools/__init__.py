@@ -1,0 +1,1 @@
+"""Scripts for those who work on the gateway; nothing here is installed with it."""
