@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import parse_settings
 from gateway.errors import GatewayError
 from gateway.routes import all_routes
 from tools.reference import PAGES
@@ -87,6 +88,14 @@ def test_files_and_targets_that_the_docs_name_are_there() -> None:
             assert (ROOT / name).exists(), f"{page.name}: {name}"
         for target in re.findall(r"`make ([a-z]+)", text):
             assert f"\n{target}:" in makefile, f"{page.name}: make {target}"
+
+
+@pytest.mark.parametrize("name", ["quickstart.md", "models.md"])
+def test_the_files_that_are_shown_load(name: str) -> None:
+    text = (DOCS / name).read_text(encoding="utf-8").replace("sha256:…", f"sha256:{'0' * 64}")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    environment = {"OPENAI_API_KEY": "sk-one", "AZURE_KEY": "sk-two"}
+    assert parse_settings(shown, "gateway.yaml", environment, ROOT).models[0].name == "gpt-4o"
 
 
 def test_the_readme_is_short() -> None:
