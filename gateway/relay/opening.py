@@ -53,6 +53,7 @@ class Opening:
         "_holds_preparations",
         "_is_stream",
         "_last_event",
+        "_searched",
         "_seen",
         "held",
         "is_prepared",
@@ -70,6 +71,7 @@ class Opening:
         self._is_stream = False
         self._at = 0  # events before this place have been looked at
         self._seen = 0  # no data line that may count begins before this place
+        self._searched = 0  # no unfinished event ends before this place
         self._last_event = b""  # signs of life are mostly the same
 
     def __repr__(self) -> str:
@@ -118,10 +120,11 @@ class Opening:
         held = self.held
         while (line := self._next_data_line()) >= 0:
             start = event_start(held, line, self._at)
-            end = blank_line_end(held, line)
+            end = blank_line_end(held, max(line, self._searched))
             if start > MAX_HELD_BYTES:
                 return Verdict.TOO_MUCH
             if end < 0 and not is_end:
+                self._searched = max(0, len(held) - 2)  # a line's end may be the first of two
                 return self._unfinished(start)
             end = end if end >= 0 else len(held)
             if not self.is_prepared:
