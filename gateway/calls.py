@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from time import perf_counter, time_ns
 from typing import Literal
 
@@ -55,6 +56,7 @@ class Call(msgspec.Struct, eq=False):
     usage: Usage | None = None
     trace: Trace | None = None
     via: tuple[str, ...] = ()  # gateways of this kind that it came through
+    on_leaving: Callable[[], None] | None = None  # what is to be given back when it has ended, however it does
 
     def attempt_failed(self, cause: str) -> None:
         """The attempt under way had no answer for this call."""
@@ -106,6 +108,9 @@ class Calls:
     def leave(self, call: Call) -> None:
         self._running.discard(call)
         call.task = None
+        if call.on_leaving is not None:
+            call.on_leaving()
+            call.on_leaving = None
         if not self._running:
             self._idle.set()
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from gateway import openai
 from gateway.memory import size_when_read
-from gateway.server import Request, read_body
+from gateway.server import Large, Request, read_body
 
 _Result = TypeVar("_Result")
 
@@ -28,15 +28,22 @@ class Intake:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def read(
-        self, request: Request, *, max_bytes: int, seconds: float, refused: tuple[str, ...] | None = None
+        self,
+        request: Request,
+        *,
+        max_bytes: int,
+        seconds: float,
+        refused: tuple[str, ...] | None = None,
+        before_large: Callable[[], Awaitable[None]] | None = None,
     ) -> openai.RequestBody:
         """The request's body. `refused`: the fields of `routing.refuse_fields`, if it is to be relayed; then it has its
-        `mentions`.
+        `mentions`. `before_large`: asked before a large one is taken in; what it raises refuses the request.
 
         Raises BodyTooLarge, ClientTooSlow, InvalidJson, FieldNotAllowed, InvalidRequest, or Overloaded where memory has
         no room for it.
         """
-        raw = await read_body(request, max_bytes=max_bytes, seconds=seconds)
+        large = Large(openai.LARGE_BYTES, before_large) if before_large is not None else None
+        raw = await read_body(request, max_bytes=max_bytes, seconds=seconds, large=large)
         held = request.held
         if len(raw) < openai.LARGE_BYTES:
             if held is not None:

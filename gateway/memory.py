@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 
 from gateway.errors import Overloaded
+from gateway.types import Id
 
 # What a request takes beside its body and its answer: its connections' buffers, its task, what is known of it.
 REQUEST_BYTES = 64 * 1024
@@ -21,13 +22,18 @@ _OWN_MAPPING_BYTES = 256 * 1024
 
 
 class Memory:
-    """The bound. `most` may be changed at any time, in bytes."""
+    """The bound. `most` may be changed at any time, in bytes.
 
-    __slots__ = ("held", "most")
+    `uploads`: of `held`, what each user's unfinished uploads hold; at most half of `most`, lest one user's that never
+    end leave nothing for the others. One that is its user's only one is bounded by `most` alone.
+    """
+
+    __slots__ = ("held", "most", "uploads")
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.held = 0
+        self.uploads: dict[Id, int] = {}
 
     def hold(self) -> Held:
         """A share of it, for one request; it holds nothing yet."""
@@ -38,17 +44,35 @@ class Memory:
 
 
 class Held:
-    """What one request holds. Whoever ends the request releases it."""
+    """What one request holds. Whoever ends the request releases it. `owner`: the user whose request it is, if known."""
 
-    __slots__ = ("_memory", "size")
+    __slots__ = ("_memory", "_uploads", "owner", "size")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
+        self._uploads = False
+        self.owner: Id | None = None
         self.size = 0
+
+    def begin_upload(self) -> None:
+        """Count what it holds as an unfinished upload of its owner, until `end_upload`. Raises Overloaded."""
+        if self.owner is None:
+            return
+        self._uploads = True
+        size, self.size = self.size, 0
+        self._memory.held -= size
+        self.grow(size)
+
+    def end_upload(self) -> None:
+        if self._uploads:
+            self._leave_share(self.size)
+            self._uploads = False
 
     def grow(self, size: int) -> None:
         """Hold so many bytes more. Raises Overloaded where there is no room for them."""
         if not self.has_grown(size):
+            if not self._has_share(size):
+                raise Overloaded("Your unfinished uploads hold as much as they may; ask again in a moment.")
             raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
 
     def has_grown(self, size: int) -> bool:
@@ -56,18 +80,39 @@ class Held:
         memory = self._memory
         if memory.held + size > memory.most:
             return False
+        if self._uploads and self.owner is not None:
+            if not self._has_share(size):
+                return False
+            memory.uploads[self.owner] = memory.uploads.get(self.owner, 0) + size
         memory.held += size
         self.size += size
         return True
 
     def shrink(self, size: int) -> None:
         size = min(size, self.size)
+        if self._uploads:
+            self._leave_share(size)
         self._memory.held -= size
         self.size -= size
 
     def release(self) -> None:
         """Hold nothing any more. A second call does nothing."""
         self.shrink(self.size)
+
+    def _has_share(self, size: int) -> bool:
+        if not self._uploads or self.owner is None:
+            return True
+        of_owner = self._memory.uploads.get(self.owner, 0)
+        return of_owner <= self.size or of_owner + size <= self._memory.most // 2
+
+    def _leave_share(self, size: int) -> None:
+        uploads, owner = self._memory.uploads, self.owner
+        if owner is not None:
+            left = uploads.get(owner, 0) - size
+            if left > 0:
+                uploads[owner] = left
+            else:
+                uploads.pop(owner, None)
 
     def __repr__(self) -> str:
         return f"<Held: {self.size:,} bytes>"

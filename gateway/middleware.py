@@ -140,6 +140,7 @@ class Dispatcher:
             scope = None if route.scope == "any" else route.scope
             shown, authenticator = reading.shown, state.authenticator
             call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)
+            request.held.owner = call.caller.user.id
         response = await route.handler(Hit(state, request, call, reading.params))
         if isinstance(response, Answer) and call.attempts == 0:
             response.fields = (*response.fields, ("x-request-id", call.request_id))

@@ -7,7 +7,7 @@
     flights   one load for all who wait for it
     memory    a limiter within one process
     redis     one for many workers and machines; `link` is its connection, `patience` how long it waits,
-              `script.lua` its atomic steps
+              `script.lua` its atomic steps, `spoken` what it is told and answers
 
 `redis` is not imported here: only who uses it needs redis-py.
 """
@@ -18,7 +18,7 @@ from gateway.limits.estimate import EstimatedUsage, estimated_tokens, estimated_
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
 from gateway.limits.prompt import prompt_tokens
-from gateway.limits.scopes import demands, grant_scope, key_of, key_scope
+from gateway.limits.scopes import demands, grant_scope, key_of, key_scope, place_demands
 from gateway.limits.told import expected_refusal, rate_limit_headers
 from gateway.limits.values import Demand, Standing, Totals, Used
 
@@ -42,6 +42,7 @@ __all__ = [
     "grant_scope",
     "key_of",
     "key_scope",
+    "place_demands",
     "prompt_tokens",
     "rate_limit_headers",
     "reserved_tokens",

@@ -65,10 +65,19 @@ class Limiter(Protocol):
     """Where limits are kept. `now` is seconds since the epoch, `tokens` and `cost` are never negative."""
 
     async def reserve(
-        self, request_id: str, demands: Sequence[Demand], *, tokens: int, cost: float, now: float
+        self,
+        request_id: str,
+        demands: Sequence[Demand],
+        *,
+        tokens: int,
+        cost: float,
+        now: float,
+        place: Reservation | None = None,
     ) -> Reservation:
         """Admits the request, once for each `request_id`.
 
+        `place`: what the same request took before, of `rpm` and `concurrency` alone. It is exchanged in the same step,
+        and its scopes are not asked for these again; where the request is refused, it stays as it was.
         Raises RateLimited or QuotaUsedUp, and whatever the rebuilding of totals raises.
         """
 

@@ -20,6 +20,7 @@ from gateway.limits.values import (
     Used,
     is_windowed,
     nano,
+    still_asked,
     totals_period,
 )
 from gateway.types import Limits, Period
@@ -44,12 +45,19 @@ class MemoryLimiter:
         return f"<MemoryLimiter: {len(self._scopes)} scopes, {len(self._holds)} running>"
 
     async def reserve(
-        self, request_id: str, demands: Sequence[Demand], *, tokens: int, cost: float, now: float
+        self,
+        request_id: str,
+        demands: Sequence[Demand],
+        *,
+        tokens: int,
+        cost: float,
+        now: float,
+        place: Reservation | None = None,
     ) -> Reservation:
         held = self._holds.get(request_id)
         if held is not None:
             return held[0]
-        while (reservation := self._admit(request_id, demands, tokens, cost, now)) is None:
+        while (reservation := self._admit(request_id, demands, tokens, cost, now, place)) is None:
             await self._load_missing(demands, now)
         return reservation
 
@@ -85,12 +93,19 @@ class MemoryLimiter:
     # -- admission
 
     def _admit(
-        self, request_id: str, demands: Sequence[Demand], tokens: int, cost: float, now: float
+        self,
+        request_id: str,
+        demands: Sequence[Demand],
+        tokens: int,
+        cost: float,
+        now: float,
+        place: Reservation | None,
     ) -> Reservation | None:
         """The atomic step; no await within. None where totals have to be loaded first."""
         taken: list[tuple[Scope, Count | None, float | None]] = []
         has_room = True
-        for name, limits in demands:
+        asked = demands if place is None else still_asked(demands, place.demands)
+        for (name, limits), (_, left) in zip(demands, asked, strict=True):
             scope = self._touch(name, now)
             at = scope.slide(now) if is_windowed(limits) else None
             period = totals_period(limits)
@@ -100,10 +115,12 @@ class MemoryLimiter:
                 if count is None:
                     return None
                 has_room = has_room and count.has_room(limits)
-            has_room = has_room and scope.has_room(limits)
+            has_room = has_room and scope.has_room(left)
             taken.append((scope, count, at))
         if not has_room:
-            raise refusal(demands, [self._standing(demand, now) for demand in demands], now)
+            raise refusal(demands, [self._standing(demand, now) for demand in demands], now, asked)
+        if place is not None:
+            self.cancel(place, now=now)
         return self._take(request_id, demands, taken, tokens, cost, now)
 
     def _take(

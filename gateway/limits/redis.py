@@ -29,13 +29,11 @@ from gateway.limits.link import Link, LinkDown
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.patience import Patience
 from gateway.limits.periods import bounds
+from gateway.limits.spoken import ADMITTED, MICROSECONDS, REFUSED, Heard, Wish, counted, most
 from gateway.limits.told import refusal
 from gateway.limits.values import Demand, Standing, Used, nano, totals_period
 from gateway.types import Limits, Period, Secret
 
-_MICROSECONDS = 1_000_000
-_ADMITTED, _REFUSED = 0, 1
-_FIGURES = 14  # of each standing in an answer
 _MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends
 _POLL_SECONDS = 0.02  # while another worker loads totals
 _LOAD_SECONDS = 10.0  # in which one worker or another must have loaded them
@@ -123,17 +121,30 @@ class RedisLimiter:
     # -- the contract
 
     async def reserve(
-        self, request_id: str, demands: Sequence[Demand], *, tokens: int, cost: float, now: float
+        self,
+        request_id: str,
+        demands: Sequence[Demand],
+        *,
+        tokens: int,
+        cost: float,
+        now: float,
+        place: Reservation | None = None,
     ) -> Reservation:
+        wish = Wish(request_id, demands, tokens, cost, now, place)
         if not demands:
-            return Reservation(request_id, demands, tokens, cost, (), now)
+            return wish.reservation()
         try:
-            return await self._reserve(request_id, demands, tokens, cost, now)
+            reservation, alone = await self._reserve(wish), None
         except LinkDown as down:
-            return await self._reserve_alone(request_id, demands, tokens, cost, now, withdraw=down.sent)
+            alone = self._alone
+            reservation = await self._reserve_alone(wish, alone, withdraw=down.sent)
         except asyncio.CancelledError:  # the client has gone, and Redis may have admitted its request
-            self._tell_end("cancel", Reservation(request_id, demands, tokens, cost, (), now), 0, 0.0, now)
+            self._tell_end("cancel", wish.reservation(), 0, 0.0, now)
             raise
+        if place is not None:  # given up here, and in Redis where it is not yet
+            self.cancel(place, now=now)
+        self._live[request_id] = _Live(reservation, alone)
+        return reservation
 
     def settle(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
         live = self._live.pop(reservation.request_id, None)
@@ -158,49 +169,40 @@ class RedisLimiter:
 
     async def standing(self, demands: Sequence[Demand], now: float) -> list[Standing]:
         try:
-            return (await self._ask_loaded("", demands, 0, 0.0, now)).standings
+            return (await self._ask_loaded(Wish("", demands, 0, 0.0, now))).standings
         except LinkDown:
             return await self._alone.standing(demands, now)
 
     # -- reserving
 
-    async def _reserve(
-        self, request_id: str, demands: Sequence[Demand], tokens: int, cost: float, now: float
-    ) -> Reservation:
-        answer = await self._ask_loaded(request_id, demands, tokens, cost, now)
-        if answer.code == _REFUSED:
-            raise refusal(demands, answer.standings, answer.now)
-        reservation = Reservation(request_id, demands, tokens, cost, answer.standings, answer.now)
-        self._live[request_id] = _Live(reservation)
-        return reservation
+    async def _reserve(self, wish: Wish) -> Reservation:
+        answer = await self._ask_loaded(wish)
+        if answer.code == REFUSED:
+            raise refusal(wish.demands, answer.standings, answer.now, wish.asked())
+        return wish.reservation(answer.standings, answer.now)
 
-    async def _reserve_alone(
-        self, request_id: str, demands: Sequence[Demand], tokens: int, cost: float, now: float, *, withdraw: bool
-    ) -> Reservation:
+    async def _reserve_alone(self, wish: Wish, alone: MemoryLimiter, *, withdraw: bool) -> Reservation:
         """`withdraw`: Redis may have admitted the request; if this worker does not, that has to be undone."""
-        alone = self._alone
         try:
-            reservation = await alone.reserve(request_id, demands, tokens=tokens, cost=cost, now=now)
+            return await alone.reserve(
+                wish.request_id, wish.demands, tokens=wish.tokens, cost=wish.cost, now=wish.now, place=wish.place
+            )
         except BaseException:
             if withdraw:
-                self._tell_end("cancel", Reservation(request_id, demands, tokens, cost, (), now), 0, 0.0, now)
+                self._tell_end("cancel", wish.reservation(), 0, 0.0, wish.now)
             raise
-        self._live[request_id] = _Live(reservation, alone)
-        return reservation
 
-    async def _ask_loaded(
-        self, request_id: str, demands: Sequence[Demand], tokens: int, cost: float, now: float
-    ) -> _Answer:
+    async def _ask_loaded(self, wish: Wish) -> Heard:
         """The answer to a reserve, once all totals that it takes are there. Without a request id it only looks."""
-        rows = [_row(demand) for demand in demands]
+        demands, now, figures = wish.demands, wish.now, wish.figures()
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + _LOAD_SECONDS
         while True:
-            message = self._message("reserve", now, self._holder, request_id, tokens, nano(cost), rows)
+            message = self._message("reserve", now, self._holder, *figures)
             # Patience for each answer, not for all of them: while another worker loads totals Redis answers every time.
             reply = await self._link.ask(message, Patience(self._timeout_seconds))
-            if reply[0] in (_ADMITTED, _REFUSED):
-                return _Answer.read(reply)
+            if reply[0] in (ADMITTED, REFUSED):
+                return Heard.read(reply)
             if loop.time() > give_up_at:
                 raise StoreUnavailable("What was used of this limit cannot be told at the moment.")
             demand = demands[reply[2]]
@@ -246,7 +248,7 @@ class RedisLimiter:
     def _enter_running(self) -> None:
         for live in self._live.values():
             held = live.reservation
-            figures = held.request_id, held.tokens, nano(held.cost), _counted(held), _most(held)
+            figures = held.request_id, held.tokens, nano(held.cost), counted(held), most(held)
             self._link.tell(self._message("rehome", held.now, self._holder, *figures), kept=False)
 
     async def _beat_on(self) -> None:
@@ -271,58 +273,16 @@ class RedisLimiter:
         return bool(more)
 
     def _beat_message(self) -> bytes:
-        lease = round(self._lease_seconds * _MICROSECONDS)
+        lease = round(self._lease_seconds * MICROSECONDS)
         return self._message("beat", 0, self._holder, lease, os.urandom(8).hex(), _MOST_LAPSED)
 
     # -- messages
 
     def _tell_end(self, kind: str, held: Reservation, tokens: int, cost: float, now: float) -> None:
         self._ends += 1
-        figures = held.request_id, kind, tokens, nano(cost), _counted(held)
+        figures = held.request_id, kind, tokens, nano(cost), counted(held)
         self._link.tell(self._message("end", now, self._worker, self._ends, self._life, *figures))
 
     def _message(self, operation: str, now: float, *arguments: Any) -> bytes:
-        time = 0 if self._by_redis else round(now * _MICROSECONDS)
+        time = 0 if self._by_redis else round(now * MICROSECONDS)
         return _encode((self._prefix, operation, time, *arguments))
-
-
-class _Answer(NamedTuple):
-    """What the script says to a reserve. `now` is the time that it went by."""
-
-    code: int
-    now: float
-    standings: list[Standing]
-
-    @classmethod
-    def read(cls, reply: Sequence[int]) -> _Answer:
-        standings = [_standing(reply[at : at + _FIGURES]) for at in range(2, len(reply), _FIGURES)]
-        return cls(reply[0], reply[1] / _MICROSECONDS, standings)
-
-
-def _standing(figures: Sequence[int]) -> Standing:
-    waits = [figure / _MICROSECONDS for figure in (figures[2], figures[11], figures[12])]
-    return Standing(figures[0], figures[1], waits[0], *figures[3:11], *waits[1:], *figures[13:])
-
-
-def _row(demand: Demand) -> tuple[str | int | None, ...]:
-    scope, limits = demand
-    cost = None if limits.cost is None else nano(limits.cost)
-    period = totals_period(limits) or ""
-    return scope, limits.rpm, limits.tpm, limits.concurrency, limits.requests, limits.tokens, cost, period
-
-
-def _counted(held: Reservation) -> list[tuple[str, str, int]]:
-    """Where a reservation is counted: scope, period, and that period's start; no starts where it was never admitted."""
-    starts = [standing.period_start for standing in held.standings] or [0] * len(held.demands)
-    return [
-        (demand.scope, totals_period(demand.limits) or "", start)
-        for demand, start in zip(held.demands, starts, strict=True)
-    ]
-
-
-def _most(held: Reservation) -> list[tuple[int, int]]:
-    """The limits of tokens and cost of each demand, negative where there are none."""
-    limits = [demand.limits for demand in held.demands]
-    return [
-        (-1 if each.tokens is None else each.tokens, -1 if each.cost is None else nano(each.cost)) for each in limits
-    ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from gateway.limits.values import Demand, is_limiting
-from gateway.types import Access, Caller, Id, id_text
+from gateway.types import Access, Caller, Id, Limits, id_text
 
 _KEY = "key:"
 
@@ -25,6 +25,14 @@ def demands(access: Access, caller: Caller) -> tuple[Demand, ...]:
     if own is not None and is_limiting(own):
         wanted.append(Demand(key_scope(caller.key.id), own))
     return tuple(wanted)
+
+
+def place_demands(caller: Caller) -> tuple[Demand, ...]:
+    """What is asked before a large body is read: the key's own `rpm` and `concurrency`, where it has any."""
+    own = caller.key.limits
+    if own is None or (own.rpm is None and own.concurrency is None):
+        return ()
+    return (Demand(key_scope(caller.key.id), Limits(rpm=own.rpm, concurrency=own.concurrency)),)
 
 
 def grant_scope(access: Access, caller: Caller) -> str:

@@ -204,14 +204,14 @@ local function look(demand)
     at.tokens = tonumber(redis.call("HGET", key("t", scope), "sum")) or 0
     local oldest = redis.call("ZRANGE", key("w", scope), 0, 0, "WITHSCORES")[2]
     at.leaves = oldest and tonumber(oldest) + WINDOW - at.time or WINDOW
-    if not below(at.requests, demand.rpm) then
+    if not demand.placed and not below(at.requests, demand.rpm) then
       at.room, at.rpm_wait = false, rpm_wait(scope, demand.rpm, at.requests, at.time)
     end
     if not below(at.tokens, demand.tpm) then
       at.room, at.tpm_wait = false, tpm_wait(scope, demand.tpm, at.tokens, at.time)
     end
   end
-  at.room = at.room and below(at.running, demand.concurrency)
+  at.room = at.room and (demand.placed or below(at.running, demand.concurrency))
   if totals then
     at.room = at.room and below(totals.requests, demand.requests)
       and below(totals.tokens + totals.tokens_reserved, demand.tokens)
@@ -290,7 +290,7 @@ local function read_demands(rows)
   local demands = {}
   for i, row in ipairs(rows) do
     local demand = { scope = row[1], rpm = row[2], tpm = row[3], concurrency = row[4], requests = row[5], tokens = row[6],
-      cost = row[7], period = row[8] }
+      cost = row[7], period = row[8], placed = row[9] }
     demand.windowed = demand.rpm ~= nil or demand.tpm ~= nil
     if demand.period ~= "" then
       demand.totals = totals_of(demand.scope, demand.period)
@@ -306,32 +306,6 @@ local function read_demands(rows)
 end
 
 local operations = {}
-
--- holder, id, tokens, cost, demands. Without an id it only looks.
-function operations.reserve(holder, id, tokens, cost, rows)
-  local demands, load = read_demands(rows)
-  if not demands then
-    return load
-  end
-  local standings, room = {}, true
-  for i, demand in ipairs(demands) do
-    standings[i] = look(demand)
-    room = room and standings[i].room
-  end
-  if id == "" or redis.call("HEXISTS", key("held"), id) == 1 then
-    return told(ADMITTED, demands, standings)
-  end
-  if not room then
-    return told(REFUSED, demands, standings)
-  end
-  local counted = {}
-  for i, demand in ipairs(demands) do
-    local start = demand.totals and demand.totals.start or 0
-    counted[i] = { demand.scope, demand.period, start, take(demand, standings[i], id, tokens, cost) }
-  end
-  keep(id, holder, tokens, cost, counted)
-  return told(ADMITTED, demands, standings)
-end
 
 -- Settle and cancel ------------------------------------------------------------------------------------------------
 
@@ -418,6 +392,42 @@ operations["end"] = function(worker, number, life, id, kind, used, used_cost, ro
     finish(id, kind, used, used_cost, rows, record)
   end
   return 1
+end
+
+-- Admission --------------------------------------------------------------------------------------------------------
+
+-- holder, id, tokens, cost, demands, and the name of the place that the request has already in some of these, empty
+-- where it has none. Without an id it only looks.
+function operations.reserve(holder, id, tokens, cost, rows, place)
+  local demands, load = read_demands(rows)
+  if not demands then
+    return load
+  end
+  local standings, room = {}, true
+  for i, demand in ipairs(demands) do
+    standings[i] = look(demand)
+    room = room and standings[i].room
+  end
+  if id == "" or redis.call("HEXISTS", key("held"), id) == 1 then
+    return told(ADMITTED, demands, standings)
+  end
+  if not room then
+    return told(REFUSED, demands, standings)
+  end
+  local record = place and place ~= "" and take_record(place)
+  if record then
+    finish(place, "cancel", 0, 0, record.rows, record)
+  end
+  local counted = {}
+  for i, demand in ipairs(demands) do
+    if record and demand.placed then
+      standings[i] = look(demand)
+    end
+    local start = demand.totals and demand.totals.start or 0
+    counted[i] = { demand.scope, demand.period, start, take(demand, standings[i], id, tokens, cost) }
+  end
+  keep(id, holder, tokens, cost, counted)
+  return told(ADMITTED, demands, standings)
 end
 
 -- Leases -----------------------------------------------------------------------------------------------------------

@@ -49,9 +49,11 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
     return [*_headers("requests", requests), *_headers("tokens", tokens)]
 
 
-def refusal(demands: Sequence[Demand], standings: Sequence[Standing], now: float) -> QuotaUsedUp | RateLimited:
-    """The error for a request that at least one of these limits has no room for."""
-    return _refusal(_all_full(demands, standings), demands, standings, now)
+def refusal(
+    demands: Sequence[Demand], standings: Sequence[Standing], now: float, asked: Sequence[Demand] | None = None
+) -> QuotaUsedUp | RateLimited:
+    """The error for a request that at least one of these limits has no room for. `asked`: if not all of them were."""
+    return _refusal(_all_full(asked or demands, standings), demands, standings, now)
 
 
 def expected_refusal(

@@ -6,6 +6,7 @@ exact whatever their order; 64 bits hold nine billion units.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -55,6 +56,16 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     @property
     def used(self) -> Used:
         return Used(self.requests, self.tokens, units(self.cost_nano))
+
+
+def still_asked(demands: Sequence[Demand], placed: Sequence[Demand]) -> Sequence[Demand]:
+    """The demands without `rpm` and `concurrency` in scopes of `placed`, where the request has its place already."""
+    scopes = {demand.scope for demand in placed}
+    return [
+        Demand(scope, msgspec.structs.replace(limits, rpm=None, concurrency=None)) if scope in scopes else each
+        for each in demands
+        for scope, limits in (each,)
+    ]
 
 
 def totals_period(limits: Limits) -> Period | None:

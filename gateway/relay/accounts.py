@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from gateway.limits import (
     demands,
     estimated_usage,
     grant_scope,
+    place_demands,
     prompt_tokens,
     reserved_usage,
 )
@@ -29,6 +31,7 @@ from gateway.types import Access, Caller, Id, Model, Price
 
 NOTHING_USED = Usage()
 _MOST_TERMS = 2_000
+_HEAD = ".head"  # what the name of a request is continued with for the place that it has before it is admitted
 UNWRITABLE = "The gateway cannot write down usage at the moment, so it serves nothing."
 
 
@@ -49,6 +52,25 @@ class Accounts:
         self._ledger = ledger
         self._limiter = limiter
         self._known_terms: dict[int, Terms] = {}
+        self._on_head: dict[str, Reservation] = {}  # by request id: not admitted yet
+
+    async def take_place(self, call: Call, caller: Caller) -> None:
+        """Counts the request in its key's own `rpm` and `concurrency` before its large body is read.
+
+        `open` takes the place over; of a request that gets no further `concurrency` is given back when the call ends.
+        Raises RateLimited.
+        """
+        asked = place_demands(caller)
+        if asked:
+            name = call.request_id + _HEAD
+            place = await self._limiter.reserve(name, asked, tokens=0, cost=0, now=time.time())
+            self._on_head[call.request_id] = place
+            call.on_leaving = partial(self._leave, call.request_id)
+
+    def _leave(self, request_id: str) -> None:
+        place = self._on_head.pop(request_id, None)
+        if place is not None:
+            self._limiter.settle(place, tokens=0, cost=0, now=time.time())
 
     async def open(
         self, call: Call, access: Access, caller: Caller, fields: Mapping[str, Any], *, body_size: int, route: str
@@ -60,9 +82,12 @@ class Accounts:
         if terms.demands:
             wanted = reserved_usage(fields, body_size, route)
             nano = _cost_nano(access.model.price, wanted.prompt_tokens, wanted.completion_tokens)
+            place = self._on_head.get(call.request_id) if self._on_head else None
             reservation = await self._limiter.reserve(
-                call.request_id, terms.demands, tokens=wanted.total_tokens, cost=nano / NANO, now=now
+                call.request_id, terms.demands, tokens=wanted.total_tokens, cost=nano / NANO, now=now, place=place
             )
+            if place is not None:
+                del self._on_head[call.request_id]
         account = Account(self._ledger, self._limiter, call, reservation, route)
         try:
             self._ledger.admit(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gateway import openai
 from gateway.grants.base import Catalogue
 from gateway.grants.companions import Companion, companions, require_common_endpoint
@@ -48,11 +50,19 @@ def relay_handler(relayed: RelayRoute) -> RouteHandler:
 
 
 async def body_of(hit: Hit) -> openai.RequestBody:
-    """What is asked. Raises BodyTooLarge, ClientTooSlow, Overloaded, InvalidJson or FieldNotAllowed."""
+    """What is asked.
+
+    Raises RateLimited (before a large one is read), BodyTooLarge, ClientTooSlow, Overloaded, InvalidJson or
+    FieldNotAllowed.
+    """
     settings = hit.state.settings
     server, refused = settings.server, settings.routing.refuse_fields
     return await hit.state.intake.read(
-        hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body, refused=refused
+        hit.request,
+        max_bytes=server.max_body_mb * 2**20,
+        seconds=server.timeouts.body,
+        refused=refused,
+        before_large=partial(hit.state.relay.accounts.take_place, hit.call, hit.caller),
     )
 
 

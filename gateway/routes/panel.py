@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -94,7 +95,12 @@ async def asked_of(
     """What a panel's body comes to. Raises InvalidRequest, and what `Intake.read` raises."""
     state, server = hit.state, hit.state.settings.server
     try:
-        body = await state.intake.read(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body)
+        body = await state.intake.read(
+            hit.request,
+            max_bytes=server.max_body_mb * 2**20,
+            seconds=server.timeouts.body,
+            before_large=partial(state.relay.accounts.take_place, hit.call, hit.caller),
+        )
     except InvalidJson as fault:
         raise InvalidRequest(fault.message) from None
     if len(body.raw) < openai.LARGE_BYTES:

@@ -14,9 +14,20 @@ replies.py     requests, the two kinds of answer, and how they are written
 bodies.py      request bodies, bounded in size and time
 """
 
-from gateway.server.bodies import read_body
+from gateway.server.bodies import Large, read_body
 from gateway.server.connection import Connection
 from gateway.server.replies import Answer, EventStream, Headers, Reply, Request, head_bytes
 from gateway.server.server import Server
 
-__all__ = ["Answer", "Connection", "EventStream", "Headers", "Reply", "Request", "Server", "head_bytes", "read_body"]
+__all__ = [
+    "Answer",
+    "Connection",
+    "EventStream",
+    "Headers",
+    "Large",
+    "Reply",
+    "Request",
+    "Server",
+    "head_bytes",
+    "read_body",
+]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from aiohttp import StreamReader
 
@@ -14,6 +16,13 @@ from gateway.server.replies import Request
 MIN_UPLOAD_BYTES_PER_SECOND = 16 * 1024
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Large(NamedTuple):
+    """What is asked before more than `size` bytes of a body are taken in; what it raises refuses the request."""
+
+    size: int
+    ask: Callable[[], Awaitable[None]]
 
 
 class Arriving:
@@ -36,8 +45,8 @@ class Arriving:
         return rest
 
 
-async def read_body(request: Request, *, max_bytes: int, seconds: float) -> bytes:
-    """The request's whole body.
+async def read_body(request: Request, *, max_bytes: int, seconds: float, large: Large | None = None) -> bytes:
+    """The request's whole body. Where it is `large`, that is asked once: on the head, if its length is declared.
 
     Raises BodyTooLarge (from the declared length already, before a byte of it is read or asked for), Overloaded where
     there is no room for it, ClientTooSlow where it does not arrive in `seconds` plus the time that its size allows at a
@@ -45,6 +54,10 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float) -> byte
     """
     if request.length is not None and request.length > max_bytes:
         raise _too_large(max_bytes)
+    if large is not None and request.length is not None:
+        if request.length >= large.size:
+            await large.ask()
+        large = None
     held = request.held
     if request.body is not None:
         if held is not None:
@@ -57,17 +70,24 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float) -> byte
         here = content.read_nowait(-1)
         if held is not None:
             held.grow(len(here))
+        if large is not None and len(here) >= large.size:
+            await large.ask()
         return here
     if request.connection.half_closed:
         request.connection.give_up_on_body()
         raise unfinished()
     whole = bytearray()  # it grows in place, and a large one has a mapping of its own: pieces would leave holes
     started = asyncio.get_running_loop().time()
+    if held is not None:
+        held.begin_upload()
     try:
         async with asyncio.timeout_at(started + seconds) as patience:
             while part := await content.readany():
                 if held is not None:
                     held.grow(len(part))
+                if large is not None and len(whole) + len(part) >= large.size:
+                    await large.ask()
+                    large = None
                 if not whole and content.is_eof():
                     return part
                 whole += part
@@ -77,6 +97,9 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float) -> byte
     except TimeoutError:
         request.connection.give_up_on_body()
         raise ClientTooSlow("The request's body did not arrive in time.", headers=(("connection", "close"),)) from None
+    finally:
+        if held is not None:
+            held.end_upload()
     if held is not None:  # for a moment it is there twice
         held.grow(len(whole))
         held.shrink(len(whole))

@@ -79,6 +79,27 @@ async def test_uploads_whose_last_byte_is_withheld(tmp_path: Path) -> None:
             assert (await wire.reply()).status == 200
 
 
+async def test_uploads_of_one_user_leave_room_for_the_others(tmp_path: Path) -> None:
+    """A key without limits keeps forty uploads from ending: it fills half of the memory, and the others are served."""
+    stalled = request_bytes("POST", CHAT, long_body(20 * MIB), key=KEYS["user"])[:-1]
+    async with upstream_with(raw(full(200, b"{}"))) as upstream, gateway(tmp_path, settings(upstream)) as at:
+        async with crowd(at, [stalled] * 40) as wires:
+            replies = [asyncio.ensure_future(wire.reply()) for wire in wires]
+            async with asyncio.timeout(20):
+                while sum(each.done() for each in replies) < 40 - MEMORY_MB // 2 // 20:  # noqa: ASYNC110  # of many
+                    await asyncio.sleep(0.05)
+            for each in replies:
+                if each.done():
+                    assert_error(each.result(), 503, "overloaded")
+            async with Wire.open(at.port) as wire:
+                await wire.send(request_bytes("POST", CHAT, long_body(10 * MIB), key=KEYS["panel"]))
+                assert (await wire.reply()).status == 200
+            for each in replies:
+                each.cancel()
+            await asyncio.gather(*replies, return_exceptions=True)
+        await until_nothing_is_held(at)
+
+
 @pytest.mark.parametrize(
     "body",
     [

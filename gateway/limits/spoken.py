@@ -1,0 +1,82 @@
+"""What is said to Redis of limits, and what its script answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from gateway.limits.base import Reservation
+from gateway.limits.values import Demand, Standing, nano, still_asked, totals_period
+
+MICROSECONDS = 1_000_000
+ADMITTED, REFUSED = 0, 1
+_FIGURES = 14  # of each standing in an answer
+
+
+class Wish(NamedTuple):
+    """What a reserve asks for. `place`: what the request has already."""
+
+    request_id: str
+    demands: Sequence[Demand]
+    tokens: int
+    cost: float
+    now: float
+    place: Reservation | None = None
+
+    def asked(self) -> Sequence[Demand]:
+        return self.demands if self.place is None else still_asked(self.demands, self.place.demands)
+
+    def figures(self) -> tuple[Any, ...]:
+        """As the script takes them."""
+        name, placed = "", set()
+        if self.place is not None:
+            name, placed = self.place.request_id, {demand.scope for demand in self.place.demands}
+        rows = [(*_row(demand), demand.scope in placed) for demand in self.demands]
+        return self.request_id, self.tokens, nano(self.cost), rows, name
+
+    def reservation(self, standings: Sequence[Standing] = (), now: float | None = None) -> Reservation:
+        return Reservation(
+            self.request_id, self.demands, self.tokens, self.cost, standings, self.now if now is None else now
+        )
+
+
+class Heard(NamedTuple):
+    """What the script says to a reserve. `now` is the time that it went by."""
+
+    code: int
+    now: float
+    standings: list[Standing]
+
+    @classmethod
+    def read(cls, reply: Sequence[int]) -> Heard:
+        standings = [_standing(reply[at : at + _FIGURES]) for at in range(2, len(reply), _FIGURES)]
+        return cls(reply[0], reply[1] / MICROSECONDS, standings)
+
+
+def _standing(figures: Sequence[int]) -> Standing:
+    waits = [figure / MICROSECONDS for figure in (figures[2], figures[11], figures[12])]
+    return Standing(figures[0], figures[1], waits[0], *figures[3:11], *waits[1:], *figures[13:])
+
+
+def _row(demand: Demand) -> tuple[str | int | None, ...]:
+    scope, limits = demand
+    cost = None if limits.cost is None else nano(limits.cost)
+    period = totals_period(limits) or ""
+    return scope, limits.rpm, limits.tpm, limits.concurrency, limits.requests, limits.tokens, cost, period
+
+
+def counted(held: Reservation) -> list[tuple[str, str, int]]:
+    """Where a reservation is counted: scope, period, and that period's start; no starts where it was never admitted."""
+    starts = [standing.period_start for standing in held.standings] or [0] * len(held.demands)
+    return [
+        (demand.scope, totals_period(demand.limits) or "", start)
+        for demand, start in zip(held.demands, starts, strict=True)
+    ]
+
+
+def most(held: Reservation) -> list[tuple[int, int]]:
+    """The limits of tokens and cost of each demand, negative where there are none."""
+    limits = [demand.limits for demand in held.demands]
+    return [
+        (-1 if each.tokens is None else each.tokens, -1 if each.cost is None else nano(each.cost)) for each in limits
+    ]
