@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import zlib
 from collections.abc import Callable, Iterable
@@ -380,3 +381,32 @@ def test_an_error_in_the_midst_of_a_stream_is_seen(event: bytes, failed: bool) -
         for piece in stream:
             seen.events(piece)
         assert seen.failed is failed
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(sorted(PACKERS)), st.binary(max_size=60), st.integers(0, 5_000_000), st.binary(max_size=3), cuts)
+def test_unpacking_comes_to_an_end_whatever_is_fed(
+    name: str, junk: bytes, size: int, spoilt: bytes, sizes: list[int]
+) -> None:
+    """Spoilt, cut off, with something behind its end, or just as large as a step."""
+    encoding, pack = PACKERS[name]
+    packed = pack(b"\n" * size + b"end")
+    middle = len(packed) // 2
+    for body in (packed + junk, packed[:middle] + spoilt + packed[middle:], junk):
+        unpacker = Unpacker(encoding)
+        places = [0, *itertools.accumulate(sizes), len(body)]
+        for start, end in itertools.pairwise(places):
+            unpacker.feed(body[start:end])
+            for _ in range(20):
+                unpacker.step()
+        assert not unpacker.more
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_content_of_just_some_steps_comes_to_its_end(name: str) -> None:
+    encoding, pack = PACKERS[name]
+    for size in (STEP_BYTES - 1, STEP_BYTES, 2 * STEP_BYTES, 2_064_288):
+        unpacker = Unpacker(encoding)
+        unpacker.feed(pack(b"x" * size))
+        assert sum(len(unpacker.step()) for _ in range(6)) == size
+        assert not unpacker.more

@@ -78,6 +78,8 @@ class Unpacker:
         if not self._codec.more:
             data, self._pending = self._pending, b""
         piece = self._codec.feed(data, most)
+        if not piece and not data and self._codec.more:  # it promises and does not give: lest nobody's turn ever ends
+            raise EOFError
         self.given_bytes += len(piece)
         if self._codec.surplus is not None:  # gzip and zstd may be several in a row
             self._pending, self._codec = self._codec.surplus.lstrip(b"\0"), None
@@ -106,11 +108,12 @@ class _Brotli:
         self.surplus: bytes | None = None
 
     def feed(self, data: bytes, most: int) -> bytes:
-        if self._decoder.is_finished():
+        if self._decoder.is_finished():  # what follows is not looked at
             return b""
         piece: bytes = self._decoder.process(data, output_buffer_limit=most)
         # It takes more data while it has yet to give what did not fit.
-        self.more = not self._decoder.can_accept_more_data() or len(piece) >= most
+        has_more = not self._decoder.can_accept_more_data() or len(piece) >= most
+        self.more = has_more and not self._decoder.is_finished()
         return piece
 
 
