@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.calls import Call
-from gateway.metrics import Tallies
-from gateway.openai import Usage
-from gateway.trace import trace_of
+from gateway.dialects.openai import Usage
+from gateway.observability.calls import Call
+from gateway.observability.metrics import Tallies
+from gateway.observability.tracing import trace_of
 from gateway.types import Endpoint, Model
 
 TIMES, ROUNDS = 50_000, 9

@@ -18,11 +18,11 @@ import uvloop
 from multidict import CIMultiDict
 
 from bench.wire import MODEL
+from gateway.access.authenticate import Shown
+from gateway.access.resolve import Named, resolve
+from gateway.api.runtime import State
 from gateway.app import running_state
-from gateway.auth import Shown
 from gateway.config import load_settings
-from gateway.grants.resolve import Named, resolve
-from gateway.state import State
 
 NAMED = Named(None, MODEL, True)
 

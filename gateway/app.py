@@ -10,36 +10,36 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.addresses import may_be_reached
-from gateway.auth import Authenticator
-from gateway.calls import Calls
+from gateway.access.authenticate import Authenticator
+from gateway.access.lookup_cache import Moment
+from gateway.api import Router, all_routes
+from gateway.api.intake import Intake
+from gateway.api.middleware import Dispatcher, rendered
+from gateway.api.runtime import State
 from gateway.config import Settings
-from gateway.cooldowns import Cooldowns
-from gateway.crowd import Crowd, room_for
 from gateway.errors import GatewayError, Overloaded, StoreUnavailable
-from gateway.grants.base import RecordStore
-from gateway.grants.cached import CachedRecords
-from gateway.grants.embedded import EmbeddedStore
-from gateway.grants.layered import LayeredStore
-from gateway.grants.yaml import YamlStore
-from gateway.intake import Intake
-from gateway.ledger import Ledger, QueryFailed, TooManyQueries
+from gateway.http.client import Origin, Proxy, Transport
+from gateway.http.client.addresses import may_be_reached
+from gateway.http.connection_limit import Crowd, room_for
+from gateway.http.memory_budget import Memory
+from gateway.http.server_old import Answer, Server
+from gateway.http.via import Via
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
-from gateway.memory import Memory
-from gateway.metrics import Tallies
-from gateway.middleware import Dispatcher, rendered
-from gateway.moment import Moment
-from gateway.pace import Pace
+from gateway.observability.calls import Calls
+from gateway.observability.loop_lag import Pace
+from gateway.observability.metrics import Tallies
 from gateway.pool import Cooldown
-from gateway.relay.accounts import Accounts
-from gateway.relay.story import Relay
-from gateway.relay.upstreams import Upstreams
-from gateway.routes import Router, all_routes
-from gateway.server import Answer, Server
-from gateway.state import State
-from gateway.transport import Origin, Proxy, Transport
+from gateway.proxy.accounting import Accounts
+from gateway.proxy.cooldowns import Cooldowns
+from gateway.proxy.pipeline import Relay
+from gateway.proxy.upstreams import Upstreams
+from gateway.store.base import RecordStore
+from gateway.store.cached import CachedRecords
+from gateway.store.embedded import EmbeddedStore
+from gateway.store.file import YamlStore
+from gateway.store.layered import LayeredStore
 from gateway.types import Model, id_text
-from gateway.via import Via
+from gateway.usage import Ledger, QueryFailed, TooManyQueries
 
 # How long a first request under a limit may wait for what the ledger knows.
 REBUILD_SECONDS = 3.0
@@ -186,7 +186,7 @@ def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
     store = settings.store
     if store.kind == "embedded":
         return EmbeddedStore(store.path, log)
-    from gateway.grants.redis import RedisStore  # only who uses it pays for loading redis-py
+    from gateway.store.redis import RedisStore  # only who uses it pays for loading redis-py
 
     return RedisStore(store.url, log, prefix=store.prefix)
 

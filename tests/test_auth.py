@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from multidict import CIMultiDict
 
-from gateway.auth import Authenticator, Shown, key_sha256
+from gateway.access.authenticate import Authenticator, Shown, key_sha256
+from gateway.access.lookup_cache import Moment
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey
-from gateway.grants.yaml import YamlStore
-from gateway.moment import Moment
+from gateway.store.file import YamlStore
 from gateway.types import ApiKey, Organisation, Plan, User
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

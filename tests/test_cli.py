@@ -15,7 +15,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.auth import key_sha256
+from gateway.access.authenticate import key_sha256
 from gateway.cli import main
 from gateway.config import parse_settings
 

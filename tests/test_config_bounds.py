@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gateway.config import parse_settings
-from gateway.config.expand import MOST_EXPANDED_CHARACTERS
-from gateway.config.nodes import MAX_DEPTH
+from gateway.config.yaml.expand import MOST_EXPANDED_CHARACTERS
+from gateway.config.yaml.nodes import MAX_DEPTH
 from gateway.errors import ConfigError
 
 MODEL = "models: [{id: 1, name: m, global: true, endpoints: [{id: a, url: 'http://up/v1'}]}]\n"

@@ -10,11 +10,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gateway.config import Settings, parse_settings
-from gateway.config.bulk import MOST_LAYOUTS, MOST_ODD_RECORDS, SHORTEST_CHARACTERS, NotInBulk, compose_in_bulk
-from gateway.config.expand import Expander
 from gateway.config.problems import Problems
-from gateway.config.readers import read_file
-from gateway.config.walk import Walk
+from gateway.config.yaml.bulk import MOST_LAYOUTS, MOST_ODD_RECORDS, SHORTEST_CHARACTERS, NotInBulk, compose_in_bulk
+from gateway.config.yaml.expand import Expander
+from gateway.config.yaml.readers import read_file
+from gateway.config.yaml.walk import Walk
 from gateway.errors import ConfigError
 
 ENVIRONMENT = {"NAME": "from the environment", "KEY": "sk-0123456789-0123456789"}

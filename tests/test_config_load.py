@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.config import Settings, load_settings, parse_settings, settings
-from gateway.config.shapes import LimitsShape, PriceShape, TimeoutsShape
+from gateway.config.schema import LimitsShape, PriceShape, TimeoutsShape
 from gateway.types import Endpoint, Grant, Limits, Model, Price, Secret, Timeouts
 
 BASE = Path("/srv/gateway")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load_settings, parse_settings
-from gateway.config.nodes import MAX_DEPTH
+from gateway.config.yaml.nodes import MAX_DEPTH
 from gateway.errors import ConfigError
 
 ONE_MODEL = "models:\n  - {id: 1, name: gpt, endpoints: [{id: a, url: http://up}]}\n"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.config import key_yaml_line, load_settings, parse_settings, settings_schema
-from gateway.config.shapes import FILE_TYPE
+from gateway.config.schema import FILE_TYPE
 from gateway.errors import ConfigError
 from gateway.types import SCOPES, ApiKey, Id
 

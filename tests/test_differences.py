@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
+from gateway.access.diff import MOST_LINES, differences
 from gateway.config import Settings, parse_settings
-from gateway.differences import MOST_LINES, differences
 
 Record = dict[str, Any]
 SECRETS = ("sk-first-credential-of-an-upstream", "sk-second-credential-of-an-upstream")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gateway.api import all_routes
 from gateway.config import parse_settings
 from gateway.errors import GatewayError
-from gateway.routes import all_routes
 from tools.reference import PAGES
 
 ROOT = Path(__file__).parent.parent

@@ -15,8 +15,8 @@ from typing import TextIO, cast
 import orjson
 import pytest
 
-from gateway.log_stream import ONE_PIECE_BYTES, LogStream
-from gateway.logs import AccessLine, make_logger
+from gateway.observability.log_stream import ONE_PIECE_BYTES, LogStream
+from gateway.observability.logging import AccessLine, make_logger
 
 LINE = b"0123456789" * 10 + b"\n"
 
@@ -186,7 +186,7 @@ def test_a_line_that_the_disk_cut_is_ended_before_the_next(tmp_path: Path, monke
     with (tmp_path / "log").open("wb") as file:
         stream = LogStream(file.fileno())
         stream.loss_line = lambda count: b"lost %d\n" % count
-        monkeypatch.setattr("gateway.log_stream.os.write", write_as_far_as_there_is_room)
+        monkeypatch.setattr("gateway.observability.log_stream.os.write", write_as_far_as_there_is_room)
         stream.put(b"first line\nsecond line\n")
         wait_until(lambda: stream.lost == 2)
         stream.put(b"third line\n")

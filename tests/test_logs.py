@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.logs import AccessLine, LibraryLogs, make_logger
+from gateway.observability.logging import AccessLine, LibraryLogs, make_logger
 from gateway.types import Secret
 
 

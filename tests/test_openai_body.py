@@ -12,8 +12,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from gateway.dialects.openai import RequestBody, read_body
 from gateway.errors import InvalidJson
-from gateway.openai import RequestBody, read_body
 
 NUMBERS = ["0", "-0", "1.10", "1E+2", "1e-7", "123456789012345678901234567890", "18446744073709551616", "0.1e1"]
 LITERALS = ["true", "false", "null", *NUMBERS]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.dialects.openai import read_body
+from gateway.dialects.openai.choosing import GUARDED, allowed_fields, fold
 from gateway.errors import FieldNotAllowed, InvalidRequest
-from gateway.openai import read_body
-from gateway.openai.choosing import GUARDED, allowed_fields, fold
 
 REFUSED = ("models", "fallbacks", "provider", "route", "api_base", "api_key")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.openai import error_words, refusal_event
+from gateway.dialects.openai import error_words, refusal_event
 
 
 def told(body: bytes | dict[str, Any] | list[Any]) -> dict[str, Any]:

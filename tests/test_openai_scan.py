@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.dialects.openai import read_body
+from gateway.dialects.openai.scan import Size, measure, tame
 from gateway.errors import InvalidJson
-from gateway.openai import read_body
-from gateway.openai.scan import Size, measure, tame
 
 MOST = 1_000_000
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
 from gateway import errors
-from gateway.openai import (
+from gateway.dialects.openai import (
     Usage,
     error_body,
     error_event,

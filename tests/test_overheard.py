@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.relay.masking import Mask
-from gateway.relay.outlet import Outlet
-from gateway.relay.overheard import SHOWN_CHARACTERS, redacted
+from gateway.proxy.endpoint_client import Outlet
+from gateway.proxy.refusals.masking import Mask
+from gateway.proxy.refusals.upstream_text import SHOWN_CHARACTERS, redacted
 from gateway.types import Endpoint, Secret
 
 OUTLET = Outlet(

@@ -12,7 +12,7 @@ import pytest
 from kit import KEYS, Stage
 from kit.stage import ask, endpoint, model
 
-from gateway.private_files import make_private_database, make_private_directory, open_private
+from gateway.config.private_files import make_private_database, make_private_directory, open_private
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from servers.loops import on_both_loops
 from servers.scripted import Peer, closing, serving
 
 from gateway.errors import FirstByteTimedOut, IdleTimedOut
-from gateway.relay.attempt import Attempt, Shape
-from gateway.relay.seen import Seen
-from gateway.transport import Transport, request_head
+from gateway.http.client import Transport, request_head
+from gateway.proxy.attempt import Attempt, Shape
+from gateway.proxy.usage_meter import Seen
 from gateway.types import Timeouts
 
 TIME_OUT_SECONDS = 0.2

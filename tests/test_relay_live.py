@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.answers import DONE, delta, event, usage_only
 
-from gateway.openai import CHAT_END_SIGNS, END_SIGNS
-from gateway.relay.live import Live
-from gateway.relay.seen import Seen
+from gateway.dialects.openai import CHAT_END_SIGNS, END_SIGNS
+from gateway.proxy.stream.live import Live
+from gateway.proxy.usage_meter import Seen
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 FINISH = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})

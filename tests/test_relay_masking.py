@@ -13,7 +13,7 @@ from urllib.parse import quote
 import brotli
 import pytest
 
-from gateway.relay.masking import Mask, readable
+from gateway.proxy.refusals.masking import Mask, readable
 from gateway.types import Endpoint, Secret
 
 if sys.version_info >= (3, 14):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kit.answers import DONE, delta, event
 
-from gateway.relay.opening import MAX_HELD_BYTES, Opening, Verdict
-from gateway.relay.outlet import Content
+from gateway.proxy.endpoint_client import Content
+from gateway.proxy.stream.opening import MAX_HELD_BYTES, Opening, Verdict
 
 ERROR = b'data: {"error":{"message":"no"}}\n\n'
 CREATED = event({"type": "response.created", "response": {}}, name="response.created")

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.openai import JsonScan, Usage
-from gateway.relay.seen import Seen
-from gateway.relay.unpack import STEP_BYTES, Unpacker, zstd
-from gateway.relay.view import MOST_DECODED_BYTES, View
-from gateway.sse import EventFramer, Fragment
+from gateway.dialects.openai import JsonScan, Usage
+from gateway.http.content_coding import STEP_BYTES, Unpacker, zstd
+from gateway.http.sse import EventFramer, Fragment
+from gateway.proxy.answer_view import MOST_DECODED_BYTES, View
+from gateway.proxy.usage_meter import Seen
 
 REPORT = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 REPORTED = Usage(11, 7, 18)

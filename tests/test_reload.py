@@ -17,7 +17,7 @@ from gateway.config import Settings, load_settings
 from gateway.config.apart import Reading
 from gateway.config.fingerprints import fingerprint
 from gateway.errors import ConfigError
-from gateway.reload import Reloader, Watched
+from gateway.process.reload import Reloader, Watched
 
 MODELS = "models: [{id: 1, name: NAME, global: true, endpoints: [{id: a, url: 'https://upstream.example/v1'}]}]\n"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.access.resolve import accessible, assigned, named_model, resolve
 from gateway.errors import ModelNotAccessible, ModelNotFound, NoModelGranted
-from gateway.grants.base import Catalogue
-from gateway.grants.resolve import accessible, assigned, named_model, resolve
+from gateway.store.base import Catalogue
 from gateway.types import ApiKey, Caller, Grant, Limits, Model, Organisation, Plan, User
 
 OPEN = Model(id=1, name="open", is_global=True, limits=Limits(rpm=60))

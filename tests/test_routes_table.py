@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.api import all_routes
+from gateway.api.router import Hit, Route, Router, error_shape, is_ai_path
 from gateway.errors import MethodNotAllowed, RouteNotFound
-from gateway.routes import all_routes
-from gateway.routes.table import Hit, Route, Router, error_shape, is_ai_path
-from gateway.server import Answer, Reply
+from gateway.http.server_old import Answer, Reply
 
 
 async def nothing(_: Hit) -> Reply:

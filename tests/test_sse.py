@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
-from gateway.sse import EventFramer, Fragment, event_data, event_name, events_data, whole_events
+from gateway.http.sse import EventFramer, Fragment, event_data, event_name, events_data, whole_events
 
 LINES = [
     b"data: hello",

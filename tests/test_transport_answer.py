@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.transport.answer import MAX_INTERIM_HEADS, AnswerParser
+from gateway.http.client.answer import MAX_INTERIM_HEADS, AnswerParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"

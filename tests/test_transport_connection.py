@@ -24,7 +24,7 @@ from servers.scripted import (
 )
 
 from gateway.errors import ConnectFailed, ConnectionCut, InvalidResponse
-from gateway.transport import Counts, Transport
+from gateway.http.client import Counts, Transport
 
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 BIG = 32 * 1024 * 1024

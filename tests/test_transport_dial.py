@@ -19,7 +19,7 @@ from servers.loops import on_both_loops, until
 from servers.scripted import Peer, Recorder, begin, closing, fetch, serving
 
 from gateway.errors import ConnectFailed, ConnectTimedOut
-from gateway.transport import Origin, Proxy, Transport
+from gateway.http.client import Origin, Proxy, Transport
 
 AUTHORITY = trustme.CA()
 

@@ -25,7 +25,7 @@ from servers.scripted import (
 )
 
 from gateway.errors import ConnectFailed, ConnectionCut
-from gateway.transport import Counts, Exchange, Origin, Transport
+from gateway.http.client import Counts, Exchange, Origin, Transport
 
 CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 BIG = 32 * 1024 * 1024
@@ -103,7 +103,7 @@ async def test_an_upstream_that_hangs_up_after_it_had_the_request_is_not_asked_a
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What ends later than the news of a stale connection could take is a failed attempt, and told as one."""
-    monkeypatch.setattr("gateway.transport.connection.STALE_WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr("gateway.http.client.connection.STALE_WITHIN_SECONDS", 0.0)
 
     async def script(peer: Peer) -> None:
         await _answer_once_then(peer, Peer.close, [])

@@ -11,7 +11,7 @@ from servers.foreign import BODY, LARGE, NAMES, Foreign, running
 from servers.loops import on_both_loops, until
 from servers.scripted import Recorder, begin, closing, fetch
 
-from gateway.transport import Counts, Transport
+from gateway.http.client import Counts, Transport
 
 
 @pytest.fixture(scope="module", params=NAMES)

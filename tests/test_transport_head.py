@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.transport import Proxy, request_head
+from gateway.http.client import Proxy, request_head
 
 TOKEN = st.from_regex(r"\A[!#$%&'*+.^_`|~0-9A-Za-z-]{1,12}\Z")
 TEXT = st.text(alphabet=st.characters(max_codepoint=0x17F), max_size=12)

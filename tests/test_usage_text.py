@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.ledger import Totals, Usage, UsageRecord, UsageReport, UsageRow
-from gateway.usage import CSV_HEADER, answer_of, csv_line, days_asked, summary_of, summary_text
+from gateway.usage import Totals, Usage, UsageRecord, UsageReport, UsageRow
+from gateway.usage.views import CSV_HEADER, answer_of, csv_line, days_asked, summary_of, summary_text
 
 TODAY = date(2028, 2, 29)
 JANUARY = Usage(date(2027, 1, 1), date(2027, 1, 31), user=42)

@@ -8,7 +8,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.errors import LoopDetected
-from gateway.via import MOST_GATEWAYS, Via, gateways_passed
+from gateway.http.via import MOST_GATEWAYS, Via, gateways_passed
 
 OTHER = "1.1 gw-0123456789ab"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.workers import MOST_YOUNG_DEATHS
+from gateway.process.supervisor import MOST_YOUNG_DEATHS
 
 # A worker says its life on stdout, a line each: `here PID`, then what it is told. It ends with 0 on SIGTERM.
 # It takes signals one by one: a handler that becomes due just before `signal.pause()` would wait for another signal.

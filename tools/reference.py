@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.config import settings_schema
-from gateway.metrics.families import FAMILIES
+from gateway.observability.metrics.families import FAMILIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 Schema = Mapping[str, Any]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import orjson
 
+from gateway.access.diff import differences
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.console import complain, say
 from gateway.cli.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
-from gateway.differences import differences
-from gateway.ledger.drivers import check_driver
+from gateway.usage.sql.drivers import check_driver
 
 
 def add_to(commands: Commands) -> None:
@@ -34,7 +34,7 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     check_driver(settings.usage.url)
     if settings.store.kind == "redis":
-        from gateway.grants.redis_link import RedisAddress  # only who uses it pays for loading redis-py
+        from gateway.redis.connections import RedisAddress  # only who uses it pays for loading redis-py
 
         RedisAddress(settings.store.url)  # refuses options that redis-py does not know
     say(f"{settings.source} is valid: {_counts(settings)}.")

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.cli import check, explain, keys, serve, usage
+from gateway.cli import check, usage
+from gateway.cli import explain_command as explain
+from gateway.cli import keys_command as keys
+from gateway.cli import serve_command as serve
 from gateway.cli.arguments import with_example
 from gateway.cli.console import abandon_stdout, complain, hold_standard_files
 from gateway.errors import ConfigError, GatewayError
-from gateway.ledger import JournalUnavailable, LedgerUnusable
+from gateway.usage import JournalUnavailable, LedgerUnusable
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,9 +13,9 @@ from gateway.app import proxy_of
 from gateway.cli.console import complain, say
 from gateway.config import Settings
 from gateway.errors import ConnectFailed, ConnectTimedOut, TransportError
+from gateway.http.client import Transport
 from gateway.pool.state import without_credentials
-from gateway.relay.outlet import Outlet, read_head
-from gateway.transport import Transport
+from gateway.proxy.endpoint_client import Outlet, read_head
 from gateway.types import Endpoint, Model
 
 AT_A_TIME = 8

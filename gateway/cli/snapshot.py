@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gateway.errors import StoreUnavailable
-from gateway.grants.base import (
+from gateway.store.base import (
     Change,
     ChangeListener,
     CooldownListener,
@@ -20,7 +20,7 @@ from gateway.grants.base import (
     natural_order,
     storable,
 )
-from gateway.grants.embedded import BUSY_SECONDS, FILE_NAME
+from gateway.store.embedded import BUSY_SECONDS, FILE_NAME
 
 
 class Snapshot:

@@ -12,11 +12,11 @@ from pathlib import Path
 from gateway.cli.arguments import Commands, add_command, add_config, add_json, settings_of
 from gateway.cli.console import complain, say, say_json
 from gateway.config import Settings
-from gateway.grants.base import Catalogue
-from gateway.ledger import QueryFailed, Totals, Usage, UsageReport
-from gateway.ledger.drivers import check_driver
+from gateway.store.base import Catalogue
 from gateway.types import Id, Organisation, User, id_text
-from gateway.usage import UsageSummary, days_asked, summary_of, summary_text
+from gateway.usage import QueryFailed, Totals, Usage, UsageReport
+from gateway.usage.sql.drivers import check_driver
+from gateway.usage.views import UsageSummary, days_asked, summary_of, summary_text
 
 
 def add_to(commands: Commands) -> None:
@@ -87,7 +87,7 @@ def _summary(settings: Settings, usage: Usage) -> UsageSummary:
 
 
 async def _read(settings: Settings, usage: Usage) -> UsageSummary:
-    from gateway.ledger.reader import Reader
+    from gateway.usage.sql.reader import Reader
 
     reader = Reader(settings.usage.url, may_be_fresh=True)
     try:

@@ -15,16 +15,12 @@ from pathlib import Path
 
 from yaml.nodes import MappingNode, Node
 
-from gateway.config.bulk import NotInBulk, compose_in_bulk
+from gateway.config.convert import Records, grant_id
 from gateway.config.crossrefs import check
 from gateway.config.environment import read_proxy
-from gateway.config.expand import Expander
 from gateway.config.jsonschema import settings_schema
 from gateway.config.keyline import key_yaml_line
-from gateway.config.nodes import YamlFault, compose
 from gateway.config.problems import Problems
-from gateway.config.readers import read_file
-from gateway.config.records import Records, grant_id
 from gateway.config.settings import (
     ChatSettings,
     ClientTimeouts,
@@ -37,7 +33,11 @@ from gateway.config.settings import (
     StudioSettings,
     UsageSettings,
 )
-from gateway.config.walk import Walk, is_nothing
+from gateway.config.yaml.bulk import NotInBulk, compose_in_bulk
+from gateway.config.yaml.expand import Expander
+from gateway.config.yaml.nodes import YamlFault, compose
+from gateway.config.yaml.readers import read_file
+from gateway.config.yaml.walk import Walk, is_nothing
 from gateway.errors import ConfigError
 
 __all__ = [

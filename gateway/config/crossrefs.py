@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.config.problems import Place, Problems
-from gateway.config.shapes import (
+from gateway.config.schema import (
     EndpointShape,
     GatewayFile,
     GrantShape,

@@ -20,25 +20,17 @@ from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gateway.config import problems
+from gateway.config.convert import make_key, make_limits, make_model
 from gateway.config.crossrefs import check_alone
-from gateway.config.expand import Expander
-from gateway.config.nodes import COLLECTION, PLAIN, QUOTED
 from gateway.config.problems import Path as KeyPath
 from gateway.config.problems import path_text
-from gateway.config.readers import reader_of
-from gateway.config.records import make_key, make_limits, make_model
-from gateway.config.scalars import Scalar
-from gateway.config.shapes import (
-    GrantShape,
-    KeyShape,
-    ModelShape,
-    OrganisationShape,
-    PlanShape,
-    Record,
-    UserShape,
-)
-from gateway.config.values import Reader
-from gateway.config.walk import Walk
+from gateway.config.schema import GrantShape, KeyShape, ModelShape, OrganisationShape, PlanShape, Record, UserShape
+from gateway.config.yaml.expand import Expander
+from gateway.config.yaml.nodes import COLLECTION, PLAIN, QUOTED
+from gateway.config.yaml.readers import reader_of
+from gateway.config.yaml.scalars import Scalar
+from gateway.config.yaml.values import Reader
+from gateway.config.yaml.walk import Walk
 from gateway.types import ApiKey, Id, Limits, Model, Organisation, Plan, User, id_from_text, id_text
 
 RecordKind = Literal["model", "user", "org", "plan", "key"]

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect as types
 
-from gateway.config.shapes import FILE_TYPE
+from gateway.config.schema import FILE_TYPE
 from gateway.types import Secret
 
 Schema = dict[str, Any]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from gateway.config.scalars import plain_kind
+from gateway.config.yaml.scalars import plain_kind
 from gateway.types import SCOPES, Id
 
 _SURELY_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)

@@ -14,20 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import NamedTuple
 
-from gateway.demo.answers import (
-    DONE,
-    EVENTS,
-    JSON,
-    Asked,
-    chunk,
-    chunked,
-    document,
-    error,
-    event,
-    events,
-    head,
-    sized,
-)
+from gateway.demo.answers import DONE, EVENTS, JSON, Asked, chunk, chunked, document, error, event, events, head, sized
 
 DRIP_SECONDS = 0.02
 ENDLESS_PIECE_SECONDS = 0.005

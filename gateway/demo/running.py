@@ -20,7 +20,7 @@ from gateway.demo.answers import Asked
 from gateway.demo.faults import FAULTS, Fault
 from gateway.demo.faulty import REFUSE, FaultyUpstream, Met
 from gateway.demo.words import MODEL, loopback_upstream
-from gateway.serving import serve
+from gateway.process.serve import serve
 
 # Short enough to be seen: an operator who tries a stall does not wait for minutes.
 FAULTY_TIMEOUTS = "{connect: 2, first_byte: 3, idle: 3, total: 8}"

@@ -13,14 +13,14 @@
 """
 
 from gateway.limits.base import Limiter, Rebuild, Reservation
+from gateway.limits.demand import Demand, Standing, Totals, Used
 from gateway.limits.errors import QuotaUsedUp, RateLimited
 from gateway.limits.estimate import EstimatedUsage, estimated_tokens, estimated_usage, reserved_tokens, reserved_usage
+from gateway.limits.headers import expected_refusal, rate_limit_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
 from gateway.limits.prompt import prompt_tokens
 from gateway.limits.scopes import demands, grant_scope, key_of, key_scope, place_demands
-from gateway.limits.told import expected_refusal, rate_limit_headers
-from gateway.limits.values import Demand, Standing, Totals, Used
 
 __all__ = [
     "Demand",

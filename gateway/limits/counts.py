@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
+from gateway.limits.demand import WINDOW_SECONDS, Standing, Totals, nano, within
 from gateway.limits.periods import bounds
-from gateway.limits.values import WINDOW_SECONDS, Standing, Totals, nano, within
 from gateway.types import Limits, Period
 
 # How far `now` may lie behind what a scope has seen without the scope taking it for a step of the clock: requests that

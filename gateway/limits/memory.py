@@ -11,18 +11,10 @@ from itertools import islice
 
 from gateway.limits.base import Rebuild, Reservation
 from gateway.limits.counts import Count, Hold, Scope
-from gateway.limits.flights import Flights
+from gateway.limits.demand import Demand, Standing, Used, is_windowed, nano, still_asked, totals_period
+from gateway.limits.headers import refusal
 from gateway.limits.periods import bounds
-from gateway.limits.told import refusal
-from gateway.limits.values import (
-    Demand,
-    Standing,
-    Used,
-    is_windowed,
-    nano,
-    still_asked,
-    totals_period,
-)
+from gateway.limits.single_flight import Flights
 from gateway.types import Limits, Period
 
 _DROPPED_AT_A_TIME = 2  # more than one, so that dropping keeps ahead of what comes

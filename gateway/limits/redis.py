@@ -24,14 +24,14 @@ import msgspec
 
 from gateway.errors import StoreUnavailable
 from gateway.limits.base import Rebuild, Reservation
-from gateway.limits.flights import Flights
-from gateway.limits.link import Link, LinkDown
+from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
+from gateway.limits.headers import refusal
 from gateway.limits.memory import MemoryLimiter
-from gateway.limits.patience import Patience
 from gateway.limits.periods import bounds
+from gateway.limits.single_flight import Flights
 from gateway.limits.spoken import ADMITTED, MICROSECONDS, REFUSED, Heard, Wish, counted, most
-from gateway.limits.told import refusal
-from gateway.limits.values import Demand, Standing, Used, nano, totals_period
+from gateway.redis.patience import Patience
+from gateway.redis.scripts import Link, LinkDown
 from gateway.types import Limits, Period, Secret
 
 _MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends

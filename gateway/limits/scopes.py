@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from gateway.limits.values import Demand, is_limiting
+from gateway.limits.demand import Demand, is_limiting
 from gateway.types import Access, Caller, Id, Limits, id_text
 
 _KEY = "key:"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gateway.limits.base import Reservation
-from gateway.limits.values import Demand, Standing, nano, still_asked, totals_period
+from gateway.limits.demand import Demand, Standing, nano, still_asked, totals_period
 
 MICROSECONDS = 1_000_000
 ADMITTED, REFUSED = 0, 1

@@ -11,8 +11,8 @@ Everything here decides and nothing waits: `now` is handed in (seconds of one mo
 """
 
 from gateway.pool.blame import Blame
-from gateway.pool.headers import LONGEST_WAIT_SECONDS, retry_after_seconds
 from gateway.pool.pool import Lease, Pool
+from gateway.pool.retry_after import LONGEST_WAIT_SECONDS, retry_after_seconds
 from gateway.pool.state import Blocked, Cause, Cooldown, EndpointState, Obstacle
 from gateway.pool.verdict import no_answer
 

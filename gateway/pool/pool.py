@@ -7,18 +7,9 @@ from collections.abc import Container
 from math import inf
 from random import Random
 
-from gateway.pool.headers import LONGEST_WAIT_SECONDS
+from gateway.pool.retry_after import LONGEST_WAIT_SECONDS
 from gateway.pool.rotation import Tier
-from gateway.pool.state import (
-    BODIES_IN_A_ROW,
-    Blocked,
-    Cause,
-    Cooldown,
-    EndpointState,
-    Obstacle,
-    Slot,
-    same_credential,
-)
+from gateway.pool.state import BODIES_IN_A_ROW, Blocked, Cause, Cooldown, EndpointState, Obstacle, Slot, same_credential
 from gateway.types import Endpoint, Model
 
 FAILURES_IN_A_ROW = 3

@@ -1,23 +1,46 @@
-"""What people and panels are told of the ledger. Pure: reports and records in, documents and text out.
+"""The ledger: the durable record of usage, one row a request (the contract, §8).
 
-period   which days are asked for
-answer   the JSON of the usage routes
-export   records as CSV
-table    what `gateway usage` prints
+records   the two records of a request: admitted, settled
+lines     records as bytes, with a checksum; damage never hides an intact record
+segments  the journal's files; a lock tells a living owner from a dead one
+journal   appending on the request's way, and the account of the segments
+keeper    the thread that looks after the files: sync, rotation, warnings
+pairing   records become rows
+replay    the journals of dead processes
+flush     the thread that brings rows to the database
+drivers   which driver a URL asks for
+reports   what can be asked, and the shapes of the answers
+database  the way to it; deadline: no server keeps us waiting
+table     and store: what is written; longids: ids that no column holds
+queries   and reader: what is asked; lanes: threads that do not wait for each other
+
+The modules from `database` on load SQLAlchemy; nothing here does so before it is needed.
 """
 
-from gateway.usage.answer import UsageAnswer, UsageSummary, answer_of, summary_of
-from gateway.usage.export import CSV_HEADER, csv_line
-from gateway.usage.period import days_asked
-from gateway.usage.table import summary_text
+from gateway.usage.faults import JournalUnavailable, LedgerUnusable, QueryFailed, TooManyQueries
+from gateway.usage.journal.records import NANO, Admission, Outcome, Settlement, UsageSource, cost_nano
+from gateway.usage.ledger import Ledger, LedgerStatus, WhenUnwritable
+from gateway.usage.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport, UsageRow
 
 __all__ = [
-    "CSV_HEADER",
-    "UsageAnswer",
-    "UsageSummary",
-    "answer_of",
-    "csv_line",
-    "days_asked",
-    "summary_of",
-    "summary_text",
+    "NANO",
+    "Admission",
+    "Group",
+    "JournalUnavailable",
+    "Ledger",
+    "LedgerStatus",
+    "LedgerUnusable",
+    "LimitScope",
+    "Outcome",
+    "QueryFailed",
+    "Settlement",
+    "TooManyQueries",
+    "Totals",
+    "Usage",
+    "UsageRecord",
+    "UsageReport",
+    "UsageRow",
+    "UsageSource",
+    "WhenUnwritable",
+    "cost_nano",
 ]

@@ -19,11 +19,11 @@ from servers.connect_proxy import proxying
 from servers.loops import on_both_loops
 from servers.scripted import Peer, Recorder, begin, closing, fetch, serving
 
-from gateway.addresses import is_private, may_be_reached
 from gateway.errors import ConnectFailed
-from gateway.grants.embedded import EmbeddedStore
-from gateway.logs import make_logger
-from gateway.transport import Origin, Proxy, Transport
+from gateway.http.client import Origin, Proxy, Transport
+from gateway.http.client.addresses import is_private, may_be_reached
+from gateway.observability.logging import make_logger
+from gateway.store.embedded import EmbeddedStore
 
 PRIVATE_V4 = (
     "0.0.0.0", "10.1.2.3", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254", "168.63.129.16",

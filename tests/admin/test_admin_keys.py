@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from admin_kit import ADMIN_KEYS, Admin, fresh
 
-from gateway.auth import key_sha256
+from gateway.access.authenticate import key_sha256
 
 
 async def test_a_keys_life(admin: Admin) -> None:

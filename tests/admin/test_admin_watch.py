@@ -9,7 +9,7 @@ import pytest
 from admin_kit import ADMIN_KEYS, SECRET, Admin, fresh
 from kit import KEYS, answer
 
-from gateway.routes.admin import admin_routes
+from gateway.api.admin import admin_routes
 
 
 async def test_a_feature_is_switched(admin: Admin) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from admin_kit import Admin
 
-from gateway.explain import Explanation, explanation_text
+from gateway.admin_records.explain import Explanation, explanation_text
 
 
 async def test_people_can_read_it(admin: Admin) -> None:

@@ -20,7 +20,7 @@ from kit.books import until
 from kit.stage import Record
 
 from bench.processes import redis_program
-from gateway.auth import key_sha256
+from gateway.access.authenticate import key_sha256
 
 ADMIN_KEY = "sk-admin-0123456789abcdefghijkl"
 ADMIN_RECORD = {"id": "admin", "user": "root", "key": ADMIN_KEY, "scopes": ["ai:use", "ai:manage", "usage:read"]}

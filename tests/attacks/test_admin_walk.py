@@ -9,7 +9,7 @@ import pytest
 from attacks_kit import ADMIN_KEY
 from kit import KEYS, Reply, Stage, Wire, request_bytes
 
-from gateway.routes import all_routes
+from gateway.api import all_routes
 
 ADMIN_ROUTES = sorted((route.method, route.path) for route in all_routes() if route.path.startswith("/api/admin"))
 # `reader` may read anybody's usage, `panel` may act for anybody: neither manages.

@@ -17,9 +17,9 @@ from attacks_kit import ADMIN_KEY
 from kit import KEYS, Stage
 from multidict import CIMultiDict
 
-from gateway.auth import Authenticator, Shown, key_sha256
+from gateway.access.authenticate import Authenticator, Shown, key_sha256
 from gateway.errors import InvalidKey
-from gateway.grants.yaml import YamlStore
+from gateway.store.file import YamlStore
 from gateway.types import ApiKey
 
 KEY = "sk-a-key-of-somebody-0123456789"

@@ -15,7 +15,7 @@ from grants.grants_kit import RedisServer
 from kit import DEADLINE_SECONDS, KEYS, GatewayProcess, Wire, config, request_bytes
 
 from bench.processes import redis_program
-from gateway.auth import key_sha256
+from gateway.access.authenticate import key_sha256
 
 ADMIN_KEY = "sk-admin-0123456789abcdefghijkl"
 ADMIN = {"id": "admin", "user": "root", "key": ADMIN_KEY, "scopes": ["ai:use", "ai:manage"]}

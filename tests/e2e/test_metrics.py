@@ -15,7 +15,7 @@ from kit.stage import endpoint, model
 from kit.wire import request_bytes
 from metrics.metrics_kit import Scrape, scrape
 
-from gateway.metrics import FAMILIES
+from gateway.observability.metrics import FAMILIES
 
 CHAT = "/v1/chat/completions"
 

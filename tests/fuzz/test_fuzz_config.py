@@ -16,7 +16,7 @@ from gateway.config import Settings, checks, load_settings, parse_settings
 from gateway.config.environment import read_proxy
 from gateway.config.problems import Problems, Refused
 from gateway.errors import ConfigError
-from gateway.transport.proxy import Proxy
+from gateway.http.client.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "gateway.yaml.example").read_text()

@@ -11,7 +11,7 @@ import zlib
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.ledger.lines import scan
+from gateway.usage.journal.lines import scan
 
 payloads = st.one_of(
     st.binary(max_size=60),

@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.server.head import Head, Repetitions
+from gateway.http.server_old.head import Head, Repetitions
 
 KEY = b"authorization: Bearer sk-one\r\n"
 OTHER_KEY = b"authorization: Bearer sk-two\r\n"

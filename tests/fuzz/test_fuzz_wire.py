@@ -9,15 +9,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway import openai
-from gateway.auth import Shown, key_sha256
+from gateway.access.authenticate import Shown, key_sha256
+from gateway.api.middleware import client_request_id
+from gateway.api.panel.replies import parsed, transcript_of
+from gateway.dialects import openai
+from gateway.dialects.openai.usage_report import usage_of
 from gateway.errors import ConnectionCut, GatewayError, InvalidRequest, InvalidResponse, MissingKey, TransportError
-from gateway.middleware import client_request_id
-from gateway.openai.usage import usage_of
-from gateway.panel.replies import parsed, transcript_of
-from gateway.relay.seen import Seen
-from gateway.sse import EventFramer, event_data, event_name
-from gateway.transport.answer import AnswerParser
+from gateway.http.client.answer import AnswerParser
+from gateway.http.sse import EventFramer, event_data, event_name
+from gateway.proxy.usage_meter import Seen
 
 MAX_HEAD = 1_024
 TOKENS = [

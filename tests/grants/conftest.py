@@ -11,9 +11,9 @@ import pytest
 from grants_kit import Clock, Log, MoodyStore, Panel, RedisServer, opened
 
 from bench.processes import redis_program
-from gateway.grants.base import RecordStore
-from gateway.grants.embedded import EmbeddedStore
-from gateway.grants.redis import RedisStore
+from gateway.store.base import RecordStore
+from gateway.store.embedded import EmbeddedStore
+from gateway.store.redis import RedisStore
 
 
 @pytest.fixture(scope="session")

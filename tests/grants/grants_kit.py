@@ -20,11 +20,11 @@ import redis
 from structlog.typing import FilteringBoundLogger
 
 from bench.processes import redis_program
-from gateway.auth import key_sha256
-from gateway.grants.base import Kind
-from gateway.grants.embedded import EmbeddedStore
-from gateway.grants.redis import RedisStore
-from gateway.logs import make_logger
+from gateway.access.authenticate import key_sha256
+from gateway.observability.logging import make_logger
+from gateway.store.base import Kind
+from gateway.store.embedded import EmbeddedStore
+from gateway.store.redis import RedisStore
 from gateway.types import Secret
 
 KEY = "gw-test-key-of-forty-two-0123456789"

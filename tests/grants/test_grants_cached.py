@@ -10,7 +10,7 @@ import pytest
 from grants_kit import KEY_SHA256, Clock, Log, MoodyStore, document, model, until
 
 from gateway.errors import StoreUnavailable
-from gateway.grants.cached import UNKNOWN_KEYS_AT_ONCE, UNKNOWN_KEYS_PER_SECOND, CachedRecords
+from gateway.store.cached import UNKNOWN_KEYS_AT_ONCE, UNKNOWN_KEYS_PER_SECOND, CachedRecords
 from gateway.types import ApiKey
 
 KEY = document(id="laptop", user=42)

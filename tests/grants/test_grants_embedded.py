@@ -14,7 +14,7 @@ import pytest
 from grants_kit import Log
 
 from gateway.errors import ConfigError, StoreUnavailable
-from gateway.grants.embedded import FILE_NAME, EmbeddedStore
+from gateway.store.embedded import FILE_NAME, EmbeddedStore
 
 WRITER = """
 import asyncio, sys

@@ -14,16 +14,16 @@ import yaml
 from grants_kit import KEY, KEY_SHA256, SECRET, Clock, Log, MoodyStore, document, model, opened
 from multidict import CIMultiDict
 
+from gateway.access.authenticate import Authenticator, Shown
+from gateway.access.resolve import Named, access_to, accessible, resolve
 from gateway.app import yaml_store
-from gateway.auth import Authenticator, Shown
 from gateway.config import grant_id, parse_settings
 from gateway.errors import ModelNotAccessible, StoreUnavailable
-from gateway.grants.base import GrantStore, Kind, RecordStore
-from gateway.grants.cached import CachedRecords
-from gateway.grants.embedded import EmbeddedStore
-from gateway.grants.layered import LayeredStore
-from gateway.grants.resolve import Named, access_to, accessible, resolve
-from gateway.grants.yaml import YamlStore
+from gateway.store.base import GrantStore, Kind, RecordStore
+from gateway.store.cached import CachedRecords
+from gateway.store.embedded import EmbeddedStore
+from gateway.store.file import YamlStore
+from gateway.store.layered import LayeredStore
 from gateway.types import ApiKey, Caller, Limits, User, id_text
 
 TIERS = ("free", "paid", "enterprise")

@@ -31,10 +31,10 @@ from grants_kit import (
 )
 
 from gateway.errors import StoreUnavailable
-from gateway.grants.cached import CachedRecords
-from gateway.grants.layered import LayeredStore
-from gateway.grants.redis import RedisStore
-from gateway.grants.yaml import YamlStore
+from gateway.store.cached import CachedRecords
+from gateway.store.file import YamlStore
+from gateway.store.layered import LayeredStore
+from gateway.store.redis import RedisStore
 from gateway.types import ApiKey, Secret
 
 TIERS = ("free", "paid")

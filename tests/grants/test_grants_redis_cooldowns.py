@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 import pytest
 from grants_kit import Log, Panel, RedisServer, document, opened, until
 
-from gateway.grants.base import SharedCooldown
-from gateway.grants.redis import RedisStore
 from gateway.pool import Cause
+from gateway.store.base import SharedCooldown
+from gateway.store.redis import RedisStore
 from gateway.types import Secret
 
 

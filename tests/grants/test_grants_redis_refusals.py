@@ -13,8 +13,8 @@ import redis
 from grants_kit import KEY_SHA256, Log, Panel, RedisServer, document, opened, until
 
 from gateway.errors import StoreUnavailable
-from gateway.grants.cached import CachedRecords
-from gateway.grants.redis import RedisStore
+from gateway.store.cached import CachedRecords
+from gateway.store.redis import RedisStore
 
 KEY = f"gw:key:{KEY_SHA256}"
 

@@ -11,7 +11,7 @@ import trustme
 from grants_kit import SECRET, Log, RedisServer, document, opened, swallowing, until
 
 from gateway.errors import ConfigError, StoreUnavailable
-from gateway.grants.redis import RedisStore
+from gateway.store.redis import RedisStore
 from gateway.types import Secret
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from grants_kit import document, until
 
-from gateway.grants.base import DISABLED, ENABLED, MOST_AUDIT_ENTRIES, Kind, RecordStore, hash_of_key, page
+from gateway.store.base import DISABLED, ENABLED, MOST_AUDIT_ENTRIES, Kind, RecordStore, hash_of_key, page
 
 
 async def test_a_document_comes_back_as_it_was_written_and_tells_what_was_before(store: RecordStore) -> None:

@@ -25,7 +25,7 @@ from hostile_kit import (
 from kit import DEADLINE_SECONDS, KEYS, Stage, Wire, assert_error, request_bytes
 from kit.books import until
 
-from gateway.crowd import MOST_WAITING
+from gateway.http.connection_limit import MOST_WAITING
 
 IDLE = 5_000
 MODELS = request_bytes("GET", "/v1/models", key=KEYS["user"])
@@ -158,7 +158,7 @@ async def is_turned_away(stage: Stage) -> bool:
 def test_the_bound_leaves_descriptors_for_upstreams(soft: int, hard: int, expected: str) -> None:
     """As many connections as there is room for; the soft limit is raised, as the hard one allows."""
     code = (
-        "import resource, sys; from gateway.crowd import room_for\n"
+        "import resource, sys; from gateway.http.connection_limit import room_for\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
         "print(room_for(20_000, 10_000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )

@@ -15,9 +15,9 @@ from kit import KEYS, Stage, Wire, events, request_bytes
 from kit.answers import answer, delta
 from kit.books import until
 
-from gateway.crowd import Crowd
 from gateway.errors import GatewayError
-from gateway.server import Answer, Reply, Request, Server
+from gateway.http.connection_limit import Crowd
+from gateway.http.server_old import Answer, Reply, Request, Server
 
 CLIENTS = 10
 ASK = request_bytes("POST", CHAT, {"model": MODEL, "messages": []}, key=KEYS["user"])

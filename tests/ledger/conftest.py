@@ -11,8 +11,8 @@ from kit.mariadb import PrivateMariaDB, private_mariadb
 from kit.postgres import PrivatePostgres, private_postgres
 from ledgerkit import OpenLedger, capturing_log, sqlite_url
 
-from gateway.ledger import Ledger
 from gateway.types import Secret
+from gateway.usage import Ledger
 
 PATIENCE_SECONDS = 100  # after 200 kills there is much to replay
 

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gateway.ledger import JournalUnavailable
-from gateway.ledger.journal import Journal
+from gateway.usage import JournalUnavailable
+from gateway.usage.journal.journal import Journal
 
 LIMIT_BYTES = 110
 

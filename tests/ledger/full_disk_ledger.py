@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ledgerkit import admission, capturing_log, eventually, outcomes, settlement, sqlite_url
 
-from gateway.ledger import JournalUnavailable, Ledger
+from gateway.usage import JournalUnavailable, Ledger
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

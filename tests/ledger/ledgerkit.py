@@ -17,10 +17,10 @@ from sqlalchemy import Engine, create_engine, text
 from structlog.testing import LogCapture
 from structlog.typing import FilteringBoundLogger
 
-from gateway.ledger import Admission, Ledger, Settlement
-from gateway.ledger.drivers import drivername_of
-from gateway.ledger.journal import Journal
 from gateway.types import Secret
+from gateway.usage import Admission, Ledger, Settlement
+from gateway.usage.journal.journal import Journal
+from gateway.usage.sql.drivers import drivername_of
 
 OpenLedger = Callable[..., Awaitable[Ledger]]
 PATIENCE_SECONDS = 20

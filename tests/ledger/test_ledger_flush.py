@@ -28,10 +28,10 @@ from ledgerkit import (
 )
 from sqlalchemy import text
 
-from gateway.ledger import JournalUnavailable, Ledger, LedgerUnusable, Usage
-from gateway.ledger.rows import row_of
-from gateway.ledger.store import Store
 from gateway.types import Secret
+from gateway.usage import JournalUnavailable, Ledger, LedgerUnusable, Usage
+from gateway.usage.sql.rows import row_of
+from gateway.usage.sql.rows_store import Store
 
 DAY_SECONDS = 86_400
 

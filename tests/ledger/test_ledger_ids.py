@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from ledgerkit import OpenLedger, admission, engine_of, serve, settlement
 from sqlalchemy import Column, MetaData, String, Table
 
-from gateway.ledger import Usage
-from gateway.ledger.longids import fitted, hash_in, shortened
-from gateway.ledger.rows import id_of, row_of, stored_forms, stored_id
-from gateway.ledger.table import ai_usage
 from gateway.types import Secret
+from gateway.usage import Usage
+from gateway.usage.sql.long_ids import fitted, hash_in, shortened
+from gateway.usage.sql.rows import id_of, row_of, stored_forms, stored_id
+from gateway.usage.sql.table import ai_usage
 
 IDS = st.one_of(
     st.integers(-(10**20), 10**20),

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from ledgerkit import admission, leave_journal, program, segment_files, settlement
 
-from gateway.ledger import JournalUnavailable
-from gateway.ledger.journal import Journal
-from gateway.ledger.lines import scan, to_line
-from gateway.ledger.segments import claim_all, close_all, other_owners
+from gateway.usage import JournalUnavailable
+from gateway.usage.journal.journal import Journal
+from gateway.usage.journal.lines import scan, to_line
+from gateway.usage.journal.segments import claim_all, close_all, other_owners
 
 LINE = to_line(admission("one"))
 

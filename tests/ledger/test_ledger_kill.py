@@ -23,10 +23,10 @@ from ledgerkit import (
     stored,
 )
 
-from gateway.ledger.lines import to_line
-from gateway.ledger.records import Record
-from gateway.ledger.segments import other_owners
 from gateway.types import Secret
+from gateway.usage.journal.lines import to_line
+from gateway.usage.journal.records import Record
+from gateway.usage.journal.segments import other_owners
 
 KILLS = int(os.environ.get("LEDGER_KILLS", "10"))  # LEDGER_KILLS=200: the long run, a few minutes
 AT_ONCE = 2

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from ledgerkit import OpenLedger, admission, serve, settlement, sqlite_url
 
-from gateway.ledger import QueryFailed, TooManyQueries, Usage, queries
-from gateway.ledger.deadline import Deadline
-from gateway.ledger.lanes import Lane
-from gateway.ledger.reader import MOST_EXPORTS, MOST_EXPORTS_OF_ONE, Reader
-from gateway.ledger.rows import row_of
-from gateway.ledger.store import Store
 from gateway.types import Id, Secret
+from gateway.usage import QueryFailed, TooManyQueries, Usage
+from gateway.usage.sql import queries
+from gateway.usage.sql.deadline import Deadline
+from gateway.usage.sql.lanes import Lane
+from gateway.usage.sql.reader import MOST_EXPORTS, MOST_EXPORTS_OF_ONE, Reader
+from gateway.usage.sql.rows import row_of
+from gateway.usage.sql.rows_store import Store
 
 EVER = Usage(date.min, date.max)
 

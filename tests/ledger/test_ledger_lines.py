@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledgerkit import admission, settlement
 
-from gateway.ledger.lines import scan, to_line
-from gateway.ledger.pairing import Tail, carried
-from gateway.ledger.records import Record, cost_nano
-from gateway.ledger.segments import Segment
 from gateway.types import Price
+from gateway.usage.journal.lines import scan, to_line
+from gateway.usage.journal.pairing import Tail, carried
+from gateway.usage.journal.records import Record, cost_nano
+from gateway.usage.journal.segments import Segment
 
 RECORDS: list[Record] = [
     admission("a1", client_request_id='quotes " and \n lines', time=1.5),

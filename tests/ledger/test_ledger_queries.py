@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledgerkit import OpenLedger, admission, serve, settlement, sqlite_url
 
-from gateway.ledger import Ledger, QueryFailed, Totals, Usage
-from gateway.ledger.queries import DAY_MS, start_of_day_ms
-from gateway.ledger.reader import Reader
-from gateway.ledger.rows import row_of
-from gateway.ledger.store import Store
 from gateway.types import Secret
+from gateway.usage import Ledger, QueryFailed, Totals, Usage
+from gateway.usage.sql.queries import DAY_MS, start_of_day_ms
+from gateway.usage.sql.reader import Reader
+from gateway.usage.sql.rows import row_of
+from gateway.usage.sql.rows_store import Store
 
 DAY = date(2028, 2, 29)
 NOON = datetime(2028, 2, 29, 12, tzinfo=UTC)

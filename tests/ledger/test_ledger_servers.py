@@ -10,8 +10,8 @@ from kit.postgres import PrivatePostgres
 from ledgerkit import engine_of
 from sqlalchemy import text
 
-from gateway.ledger.database import Database
 from gateway.types import Secret
+from gateway.usage.sql.database import Database
 
 
 def setting(url: Secret, query: str) -> str:

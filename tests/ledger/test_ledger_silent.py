@@ -18,10 +18,10 @@ from kit.mariadb import PrivateMariaDB
 from kit.postgres import PrivatePostgres
 from ledgerkit import OpenLedger, eventually, outcomes, segment_files, serve
 
-from gateway.ledger import Ledger, QueryFailed, Usage
-from gateway.ledger.flush import PING_SECONDS
-from gateway.ledger.reader import Reader
 from gateway.types import Secret
+from gateway.usage import Ledger, QueryFailed, Usage
+from gateway.usage.sql.reader import Reader
+from gateway.usage.writer import PING_SECONDS
 
 Server = PrivatePostgres | PrivateMariaDB
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ledgerkit import admission, capturing_log, settlement
 
-from gateway.ledger import Ledger
 from gateway.types import Secret
+from gateway.usage import Ledger
 
 LONGEST_OPEN = 30  # requests under way at a time
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.metrics import Crew, Samples
-from gateway.metrics.crew import ANSWER_SECONDS
+from gateway.observability.metrics import Crew, Samples
+from gateway.observability.metrics.crew import ANSWER_SECONDS
 
 KEY = ("GET", "/x", "200", "", "")
 

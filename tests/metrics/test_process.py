@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-from gateway.metrics import FAMILIES
-from gateway.metrics.process import process_samples
+from gateway.observability.metrics import FAMILIES
+from gateway.observability.metrics.process import process_samples
 
 
 def value(name: str) -> float:

@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from gateway import errors
-from gateway.calls import Outcome
-from gateway.metrics import FAMILIES
+from gateway.api import all_routes
+from gateway.observability.calls import Outcome
+from gateway.observability.metrics import FAMILIES
 from gateway.pool import Cause
 from gateway.pool.state import State as EndpointStateName
-from gateway.routes import all_routes
 
 FILE = Path(__file__).parents[2] / "config" / "prometheus-rules.yaml"
 RULES = [rule for group in yaml.safe_load(FILE.read_text())["groups"] for rule in group["rules"]]

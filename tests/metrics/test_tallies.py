@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from metrics_kit import Scrape
 
-from gateway.calls import Call
-from gateway.metrics import FAMILIES, Samples, Tallies, joined
-from gateway.metrics.exposition import exposition
-from gateway.metrics.families import lasting
-from gateway.metrics.tallies import MOST_TALLIES, OTHER_MODEL
-from gateway.openai import Usage
+from gateway.dialects.openai import Usage
+from gateway.observability.calls import Call
+from gateway.observability.metrics import FAMILIES, Samples, Tallies, joined
+from gateway.observability.metrics.exposition import exposition
+from gateway.observability.metrics.families import lasting
+from gateway.observability.metrics.tallies import MOST_TALLIES, OTHER_MODEL
 from gateway.types import Endpoint, Model
 
 

@@ -12,10 +12,10 @@ import orjson
 import pytest
 from kit import KEYS, GatewayProcess, config
 
-from gateway.routes import all_routes
-from gateway.routes.openapi import described
-from gateway.routes.openapi.given import ANSWERS, EXAMPLES
-from gateway.routes.openapi.relayed import relayed_path, request_name
+from gateway.api import all_routes
+from gateway.api.openapi import described
+from gateway.api.openapi.given import ANSWERS, EXAMPLES
+from gateway.api.openapi.relayed import relayed_path, request_name
 
 ROUTES = all_routes()
 DOCUMENT: dict[str, Any] = orjson.loads(orjson.dumps(described(ROUTES)))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.api.panel import ChatBody, StudioBody, Transcript, completion_body, reaches, read_as, transcript_of
+from gateway.api.panel.replies import parsed
+from gateway.api.panel.responders import Listener
+from gateway.dialects.openai import read_body
 from gateway.errors import InvalidJson, InvalidRequest
-from gateway.openai import read_body
-from gateway.panel import ChatBody, StudioBody, Transcript, completion_body, reaches, read_as, transcript_of
-from gateway.panel.replies import parsed
-from gateway.panel.retold import Listener
 
 STREAM = [("content-type", "text/event-stream")]
 TIERS = ("free", "paid", "enterprise")

@@ -17,8 +17,8 @@ from kit.postgres import private_postgres
 from kit.stage import endpoint, model
 from promise_kit import gateway, upstream_with
 
-from gateway.ledger import Usage
-from gateway.ledger.reader import Reader
+from gateway.usage import Usage
+from gateway.usage.sql.reader import Reader
 
 SECONDS = 15.0  # five, and what a busy machine takes
 DRAIN_SECONDS = 2.0

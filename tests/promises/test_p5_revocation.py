@@ -17,7 +17,7 @@ from kit.books import until
 from kit.stage import Record, endpoint, model
 from promise_kit import TORTURE, gateway, upstream_with
 
-from gateway.auth import key_sha256
+from gateway.access.authenticate import key_sha256
 
 PUBLISHED_SECONDS, UNPUBLISHED_SECONDS, AWAY_SECONDS = 1.0, 5.0, 600.0
 PACE_SECONDS = 0.02

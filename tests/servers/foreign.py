@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gateway.transport import Origin
+from gateway.http.client import Origin
 
 HERE = Path(__file__).parent
 BODY = b"plain answer"

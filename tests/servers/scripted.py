@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 import trustme
 
 from gateway.errors import TransportError
-from gateway.transport import Exchange, Origin, Transport, request_head
+from gateway.http.client import Exchange, Origin, Transport, request_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

@@ -1,0 +1,175 @@
+"""From the headers of a request to its caller (contract §3)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from multidict import MultiMapping, istr
+
+from gateway.access.lookup_cache import Moment
+from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey, StoreUnavailable
+from gateway.store.base import GrantStore
+from gateway.types import ApiKey, Caller, Id, Scope, id_text
+
+_SCHEMES = ("bearer", "apikey")
+# Quick to look up in aiohttp's headers. The first that holds a key counts.
+_AUTHORIZATION, _X_API_KEY, _API_KEY = istr("authorization"), istr("x-api-key"), istr("api-key")
+_ACTED_FOR = istr("x-gateway-user")
+# Longer than any key that is made anywhere: nobody makes us hash megabytes.
+_LONGEST_KEY = 4096
+_LONGEST_USER_BYTES = 256
+
+
+class Shown(NamedTuple):
+    """What a request's headers show of its caller. `faults`: what is wrong with the credentials, and with the user."""
+
+    presented: str | None
+    acted_for: str | None  # a user's id: `x-gateway-user`
+    faults: tuple[str | None, str | None] = (None, None)
+
+    @classmethod
+    def of(cls, headers: MultiMapping[str]) -> Shown:
+        authorization = headers.getall(_AUTHORIZATION, ())
+        x_api_key, api_key = headers.getall(_X_API_KEY, ()), headers.getall(_API_KEY, ())
+        acted_for = headers.getall(_ACTED_FOR, ())
+        faults = (
+            _fault("authorization", authorization, _LONGEST_KEY)
+            or _fault("x-api-key", x_api_key, _LONGEST_KEY)
+            or _fault("api-key", api_key, _LONGEST_KEY),
+            _fault("x-gateway-user", acted_for, _LONGEST_USER_BYTES),
+        )
+        presented = _with_scheme(authorization) or next((value.strip() for value in (*x_api_key, *api_key)), None)
+        return cls(presented, acted_for[0] if acted_for else None, faults)
+
+    def key(self) -> str:
+        """The key in `Authorization: Bearer KEY` or `ApiKey KEY`, else in `x-api-key: KEY`, else in `api-key: KEY`.
+
+        Raises MissingKey, or InvalidRequest where a credential's header is empty, too long or there twice.
+        """
+        if self.faults[0] is not None:
+            raise InvalidRequest(self.faults[0])
+        if not self.presented:
+            raise MissingKey("No API key was given. Send it as `Authorization: Bearer KEY`.")
+        return self.presented
+
+    def check_user(self) -> None:
+        """Raises InvalidRequest for an `x-gateway-user` that can be nobody's id: empty, too long, twice or no text."""
+        if self.faults[1] is not None:
+            raise InvalidRequest(self.faults[1])
+        if self.acted_for is not None and not self.acted_for.isprintable():
+            raise InvalidRequest("The header `x-gateway-user` is not printable text in UTF-8.")
+
+    def __repr__(self) -> str:
+        return f"<Shown for {self.acted_for!r}>" if self.acted_for is not None else "<Shown>"
+
+
+def key_sha256(key: str) -> str:
+    """The form in which keys are stored and looked up: lower-case hex of the whole key's SHA-256."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Authenticator:
+    """Finds the caller behind a request. `clock` returns the present time with a time zone; callers that were just
+    found are taken from `moment`, whoever begins it."""
+
+    def __init__(self, store: GrantStore, clock: Callable[[], datetime], moment: Moment | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._moment = moment
+
+    def remembered(self, shown: Shown, scope: Scope | None) -> Caller | None:
+        """The caller, where it was found a moment ago. Raises as `caller` does."""
+        caller = self._moment.callers.get(shown) if self._moment is not None else None
+        if caller is not None:
+            self._check(caller.key, scope, acts=shown.acted_for is not None)
+        return caller
+
+    async def caller(self, shown: Shown, scope: Scope | None) -> Caller:
+        """The caller, who has `scope`. Raises MissingKey, InvalidKey, InvalidRequest or InsufficientScope."""
+        # This moment's: what is looked up now must not be taken for news by the next.
+        remembered = self._moment.callers if self._moment is not None else {}
+        remembered[shown] = caller = await self._found(shown, scope)
+        return caller
+
+    async def _found(self, shown: Shown, scope: Scope | None) -> Caller:
+        acted_for = shown.acted_for
+        key = await self._store.key(key_sha256(shown.key()))
+        if key is None or not is_valid(key, self._clock()):
+            raise _invalid()
+        shown.check_user()
+        # Before anything is looked up for somebody who may not have it.
+        self._check(key, scope, acts=acted_for is not None)
+        return await self._caller(key, key.user if acted_for is None else self._store.user_id(acted_for))
+
+    def _check(self, key: ApiKey, scope: Scope | None, *, acts: bool) -> None:
+        if not is_valid(key, self._clock()):
+            raise _invalid()
+        if scope is not None and scope not in key.scopes:
+            raise InsufficientScope(f"This key does not have the scope `{scope}`.")
+        if acts and "act:as" not in key.scopes:
+            raise InsufficientScope("This key may not act for another user: it does not have the scope `act:as`.")
+
+    async def key_alone(self, shown: Shown) -> ApiKey:
+        """The key that was shown, without its caller: one of gateway.yaml must do while the store is away.
+
+        Raises MissingKey, InvalidKey or StoreUnavailable.
+        """
+        key = await self._store.key(key_sha256(shown.key()))
+        if key is None or not is_valid(key, self._clock()) or not await self._is_enabled(key.user):
+            raise _invalid()
+        return key
+
+    async def _is_enabled(self, user_id: Id) -> bool:
+        """Whether a key's own user is not switched off; True where that cannot be told and nothing more hangs on it."""
+        try:
+            return (await self._store.user(user_id)).enabled
+        except StoreUnavailable:
+            return True
+
+    async def _caller(self, key: ApiKey, user_id: Id) -> Caller:
+        store = self._store
+        user = await store.user(user_id)
+        if not user.enabled or (id_text(user_id) != id_text(key.user) and not await self._is_enabled(key.user)):
+            raise _invalid()
+        organisations = [await store.organisation(one) for one in user.organisations]
+        plans = [await store.plan(one) for one in user.plans]
+        return Caller(
+            user,
+            key,
+            tuple(one for one in organisations if one is not None),
+            tuple(one for one in plans if one is not None),
+        )
+
+
+def is_valid(key: ApiKey, now: datetime) -> bool:
+    """Whether a key's own record lets it open anything; its user may still be switched off."""
+    return key.enabled and (key.expires is None or key.expires > now)
+
+
+def _with_scheme(authorization: Sequence[str]) -> str | None:
+    """The key in an `authorization` of a form that we know."""
+    if not authorization:
+        return None
+    scheme, _, credential = authorization[0].partition(" ")
+    return credential.strip() if scheme.lower() in _SCHEMES else None
+
+
+def _fault(name: str, values: Sequence[str], longest: int) -> str | None:
+    """What is wrong with a header: two that differ would be read differently by whoever else stands in the way."""
+    if not values:
+        return None
+    if len(values) > 1:
+        return f"The header `{name}` is there more than once."
+    value = values[0]
+    if not value.strip():
+        return f"The header `{name}` is empty."
+    size = len(value) if value.isascii() else len(value.encode("utf-8", "surrogateescape"))
+    return f"The header `{name}` is longer than {longest:,} bytes." if size > longest else None
+
+
+def _invalid() -> InvalidKey:
+    """One answer for unknown, expired and revoked: it tells a stranger nothing about which keys ever lived."""
+    return InvalidKey("The API key is not valid.")

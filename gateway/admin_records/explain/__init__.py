@@ -1,0 +1,11 @@
+"""Why a request would be served as it is, and what it would get now.
+
+explainer.py  the same functions that requests go through, asked without an effect
+sources.py    who grants what           shapes.py  what is told           text.py  the same for people
+"""
+
+from gateway.admin_records.explain.explainer import Explainer
+from gateway.admin_records.explain.explanation import Explanation
+from gateway.admin_records.explain.wording import explanation_text
+
+__all__ = ["Explainer", "Explanation", "explanation_text"]

@@ -1,0 +1,89 @@
+"""What an explanation tells."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from gateway.admin_records.endpoint_states import EndpointWatched
+from gateway.types import Id, Source
+
+LimitName = Literal["rpm", "tpm", "concurrency", "requests", "tokens", "cost"]
+
+
+class KeyExplained(msgspec.Struct):
+    """`refusal`: why it does not open the AI routes, and the `code` of that; None where it opens them."""
+
+    id: Id
+    scopes: list[str]
+    expires: str | None
+    refusal: str | None
+    code: str | None
+
+
+class UserExplained(msgspec.Struct):
+    id: Id
+    tier: str
+    name: str | None
+
+
+class SourceExplained(msgspec.Struct):
+    """One source: `granted` says whether it grants the model that was asked about (any, where none was)."""
+
+    source: Source
+    id: Id | None
+    name: str | None
+    granted: bool
+    wins: bool
+    why: str
+    linkId: Id | None = None
+    model: Id | None = None
+
+
+class LimitExplained(msgspec.Struct):
+    """One limit and how it stands. `counts`: whom. `window`: in which time. `resetsAt` (of totals) is ISO 8601.
+
+    `used` is None where it cannot be told just now.
+    """
+
+    counts: str
+    limit: LimitName
+    most: float
+    used: float | None
+    window: str
+    resetsAt: str | None
+
+
+class PoolExplained(msgspec.Struct):
+    """`order`: the endpoints that one request would try now, in turn, if each of them failed."""
+
+    modelId: Id
+    model: str
+    rotation: str
+    fallback: bool
+    order: list[Id]
+    endpoints: list[EndpointWatched]
+
+
+class Verdict(msgspec.Struct):
+    """What a request would get before any upstream is asked. `code` is that of its refusal."""
+
+    served: bool
+    why: str
+    code: str | None = None
+    modelId: Id | None = None
+    model: str | None = None
+    source: Source | None = None
+
+
+class Explanation(msgspec.Struct):
+    """`asked`: the model as it was named, None for the assigned one."""
+
+    asked: str | None
+    user: UserExplained
+    key: KeyExplained | None
+    verdict: Verdict
+    sources: list[SourceExplained]
+    limits: list[LimitExplained]
+    pools: list[PoolExplained]

@@ -1,0 +1,184 @@
+"""What admins get to see of the records. A credential is never among it: `"set"` says that there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.admin_records.record_bodies import LimitsBody, ModelConfig, Origin
+from gateway.pool.state import without_credentials
+from gateway.types import SCOPES, ApiKey, AuthHeader, Endpoint, Id, Model, Price, Rotation, Secret, Timeouts
+
+SET: Literal["set"] = "set"
+
+Masked = Annotated[Literal["set"], Meta(description="There is one; it is never shown.")]
+
+
+Enabled = Annotated[bool, Meta(description="Left out where it is true.")]
+
+
+class EndpointShown(msgspec.Struct, kw_only=True):
+    id: Id
+    url: str
+    api_key: Masked | None
+    weight: int
+    priority: int
+    headers: dict[str, Masked]
+    query: dict[str, Masked]
+    auth_header: AuthHeader
+    provider_model: str | None
+    max_in_flight: int | None
+    stream_usage: bool
+    timeouts: Timeouts
+
+
+class ModelShown(msgspec.Struct, kw_only=True):
+    """A model as it stands; it may be sent back with PUT."""
+
+    id: Id
+    name: str
+    config: ModelConfig
+    aliases: tuple[str, ...]
+    tags: tuple[str, ...]
+    is_global: bool = msgspec.field(name="global")
+    limits: LimitsBody | None
+    fallbacks: tuple[str, ...]
+    price: Price | None
+    rotation: Rotation
+    endpoints: list[EndpointShown]
+    source: Origin
+
+
+class GrantShown(msgspec.Struct, kw_only=True):
+    """`model` is the model's id, or what was written where there is no such model (any more)."""
+
+    id: Id
+    model: Id
+    limits: LimitsBody | None
+    source: Origin
+
+
+class OwnerShown(msgspec.Struct, kw_only=True):
+    """An organisation or a plan."""
+
+    id: Id
+    name: str | None
+    grants: list[GrantShown]
+    source: Origin
+
+
+class UserShown(OwnerShown, kw_only=True, omit_defaults=True):
+    tier: str
+    organisations: list[Id]
+    plans: list[Id]
+    enabled: Enabled = True
+
+
+class LinkShown(msgspec.Struct, kw_only=True):
+    id: Id
+    modelId: Id
+    limits: LimitsBody | None
+
+
+class LinkMade(msgspec.Struct):
+    success: bool
+    link: LinkShown
+
+
+class KeyShown(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """`expires` in UTC."""
+
+    id: Id
+    user: Id
+    scopes: list[str]
+    expires: str | None
+    limits: LimitsBody | None
+    source: Origin
+    enabled: Enabled = True
+
+
+class KeyMade(KeyShown, kw_only=True):
+    key: Annotated[str, Meta(description="The key itself: shown this once, stored nowhere.")]
+
+
+class FeatureShown(msgspec.Struct):
+    name: str
+    enabled: bool
+
+
+class Done(msgspec.Struct):
+    success: bool = True
+
+
+class AuditEntry(msgspec.Struct, kw_only=True):
+    """`key` and `user`: whose key asked, and the user it acted as. `before` and `after` as the routes show them."""
+
+    time: str
+    requestId: str
+    key: Id
+    user: Id
+    action: Literal["create", "replace", "update", "delete"]
+    kind: Literal["model", "user", "organisation", "plan", "link", "key", "feature", "cooldown"]
+    id: Id
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+def model_shown(model: Model, source: Literal["file", "store"]) -> ModelShown:
+    return ModelShown(
+        id=model.id,
+        name=model.name,
+        config=ModelConfig(model.provider_model),
+        aliases=model.aliases,
+        tags=model.tags,
+        is_global=model.is_global,
+        limits=LimitsBody.of(model.limits),
+        fallbacks=model.fallbacks,
+        price=model.price,
+        rotation=model.rotation,
+        endpoints=[_endpoint_shown(endpoint) for endpoint in model.endpoints],
+        source=source,
+    )
+
+
+def _endpoint_shown(endpoint: Endpoint) -> EndpointShown:
+    return EndpointShown(
+        id=endpoint.id,
+        url=without_credentials(endpoint.url),
+        api_key=SET if endpoint.api_key is not None else None,
+        weight=endpoint.weight,
+        priority=endpoint.priority,
+        headers=_masked(endpoint.headers),
+        query=_masked(endpoint.query),
+        auth_header=endpoint.auth_header,
+        provider_model=endpoint.provider_model,
+        max_in_flight=endpoint.max_in_flight,
+        stream_usage=endpoint.stream_usage,
+        timeouts=endpoint.timeouts,
+    )
+
+
+def _masked(values: Mapping[str, Secret]) -> dict[str, Literal["set"]]:
+    return dict.fromkeys(values, SET)
+
+
+def key_shown(key: ApiKey, source: Literal["file", "store"]) -> KeyShown:
+    return KeyShown(
+        id=key.id,
+        user=key.user,
+        scopes=[scope for scope in SCOPES if scope in key.scopes],
+        expires=utc_text(key.expires) if key.expires is not None else None,
+        limits=LimitsBody.of(key.limits),
+        enabled=key.enabled,
+        source=source,
+    )
+
+
+def utc_text(moment: datetime) -> str:
+    """ISO 8601 in UTC with a `Z`; milliseconds only where there are any."""
+    utc = moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds" if utc.microsecond else "seconds").replace("+00:00", "Z")

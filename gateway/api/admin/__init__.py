@@ -1,0 +1,19 @@
+"""The admin routes (contract §6): each row says what goes in and what comes out; `gateway.admin_records` does the work.
+
+typed.py     bodies and answers by their types      models.py    the registry of models and links to them
+owners.py    users, organisations, plans            keys.py      API keys
+features.py  switches                               watch.py     endpoints, cooldowns, explain, audit
+"""
+
+from gateway.api.admin import feature_routes as features
+from gateway.api.admin import key_routes as keys
+from gateway.api.admin import model_routes as models
+from gateway.api.admin import owner_routes as owners
+from gateway.api.admin import watch_routes as watch
+from gateway.api.router import Route
+
+__all__ = ["admin_routes"]
+
+
+def admin_routes() -> list[Route]:
+    return [*models.ROUTES, *owners.ROUTES, *keys.ROUTES, *features.ROUTES, *watch.ROUTES]

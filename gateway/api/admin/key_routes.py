@@ -1,0 +1,43 @@
+"""API keys."""
+
+from __future__ import annotations
+
+from gateway.admin_records import keys
+from gateway.admin_records.record_bodies import KeyBody
+from gateway.admin_records.redaction import KeyMade, KeyShown
+from gateway.api.admin.typed import answer, desk, done, manage, named_id, page, paging, raw_body, typed
+from gateway.api.router import Hit
+from gateway.http.server_old import Reply
+
+
+async def list_keys(hit: Hit) -> Reply:
+    wanted = paging(hit)
+    return page(await keys.listed(desk(hit), wanted.after, wanted.most))
+
+
+async def mint_key(hit: Hit) -> Reply:
+    at, raw = desk(hit), await raw_body(hit)
+    if (given := named_id(raw, "id")) is not None:
+        at.refuse_if_in_file("key", given)
+    made = await keys.mint(at, typed(raw, KeyBody), hit.caller.key.scopes)
+    return answer(made, 201, headers=(("cache-control", "no-store"),))
+
+
+async def revoke_key(hit: Hit) -> Reply:
+    await keys.revoke(desk(hit), hit.params["id"])
+    return done()
+
+
+ROUTES = [
+    manage("GET", "keys", list_keys, "All keys, without their hashes", answer=list[KeyShown]),
+    manage(
+        "POST",
+        "keys",
+        mint_key,
+        "Make a key, with at most the scopes of the key that asks; it is shown this once",
+        body=KeyBody,
+        answer=KeyMade,
+        statuses=(201,),
+    ),
+    manage("DELETE", "keys/{id}", revoke_key, "Revoke a key"),
+]

@@ -1,0 +1,99 @@
+"""What can be read off a running gateway when somebody asks, beside what it has counted: gauges, and others' counts."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Iterator
+from typing import get_args
+
+from gateway import __version__
+from gateway.api.runtime import State
+from gateway.observability.metrics import Samples, Tallies, joined
+from gateway.observability.metrics.families import Labels
+from gateway.observability.metrics.process import process_samples
+from gateway.pool import EndpointState
+from gateway.pool.state import State as EndpointStateName
+from gateway.types import id_text
+
+_STATES: tuple[str, ...] = get_args(EndpointStateName)
+
+Reading = tuple[str, float] | tuple[str, float, Labels]
+Pools = list[tuple[str, list[EndpointState]]]  # by the model's name
+
+
+async def own_samples(state: State) -> Samples:
+    """Everything that this process has to tell."""
+    now = asyncio.get_running_loop().time()
+    pools = [(upstream.model.name, upstream.pool.snapshot(now)) for upstream in state.relay.upstreams]
+    readings = [*_load(state), *_ledger(state), *_configuration(state)]
+    return await asyncio.to_thread(_samples, state.tallies, readings, pools)
+
+
+async def all_samples(state: State) -> Samples:
+    """Those of all workers together."""
+    if state.crew is not None:
+        return await state.crew.samples()
+    return joined([await own_samples(state)])
+
+
+def _samples(tallies: Tallies, readings: list[Reading], pools: Pools) -> Samples:
+    """What takes longer than the event loop should wait, where there are many models."""
+    read: Samples = {}
+    for name, value, *labels in (*readings, *_pools(pools)):
+        read.setdefault(name, []).append((labels[0] if labels else (), float(value)))
+    return tallies.samples() | read | process_samples()
+
+
+def _load(state: State) -> Iterator[Reading]:
+    yield "gateway_workers", 1
+    yield "gateway_build_info", 1, (__version__, platform.python_version())
+    yield "gateway_in_flight", len(state.calls)
+    yield "gateway_in_flight_limit", state.calls.most
+    yield "gateway_memory_held_bytes", state.memory.held
+    yield "gateway_memory_limit_bytes", state.memory.most
+    yield "gateway_event_loop_lag_seconds", state.pace.worst_seconds
+    yield "gateway_draining", state.calls.draining
+    if state.log_stream is not None:
+        yield "gateway_log_lines_lost_total", state.log_stream.lost
+
+
+def _ledger(state: State) -> Iterator[Reading]:
+    status = state.ledger.status()
+    yield "gateway_journal_bytes", status.journal_bytes
+    yield "gateway_journal_fill_ratio", status.journal_bytes / status.journal_max_bytes
+    yield "gateway_journal_up", status.journal_error is None
+    yield "gateway_ledger_database_up", status.database_error is None
+    yield "gateway_ledger_waiting_requests", status.waiting
+    yield "gateway_ledger_open_requests", status.open
+    yield "gateway_ledger_memory_records", status.in_memory
+    yield "gateway_ledger_lost_records_total", status.lost
+    yield "gateway_ledger_refused_rows_total", status.refused
+    yield "gateway_ledger_damaged_records_total", status.damaged
+
+
+def _configuration(state: State) -> Iterator[Reading]:
+    store, reloader = state.records.status(), state.reloader
+    yield "gateway_store_up", store.available, (store.kind,)
+    yield "gateway_store_hears_changes", store.hears_changes, (store.kind,)
+    yield "gateway_limits_alone", bool(state.limiter.is_degraded)
+    if reloader is not None:
+        yield "gateway_config_reloads_total", reloader.reloads, ("ok",)
+        yield "gateway_config_reloads_total", reloader.failures, ("failed",)
+        yield "gateway_config_last_success_timestamp_seconds", reloader.loaded_at.timestamp()
+        yield "gateway_config_problems", len(reloader.problems)
+
+
+def _pools(pools: Pools) -> Iterator[Reading]:
+    for model, endpoints in pools:
+        for endpoint in endpoints:
+            yield from _endpoint(model, endpoint)
+
+
+def _endpoint(model: str, endpoint: EndpointState) -> Iterator[Reading]:
+    about = (model, id_text(endpoint.id))
+    for each in _STATES:
+        yield "gateway_endpoint_state", each == endpoint.state, (*about, each)
+    yield "gateway_endpoint_in_flight", endpoint.in_flight, about
+    if endpoint.cause is not None:
+        yield "gateway_endpoint_cooling_seconds", endpoint.seconds_left, (*about, endpoint.cause.value)

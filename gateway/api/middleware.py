@@ -1,0 +1,258 @@
+"""What surrounds every route: request id, feature flag, admission, caller, errors made answers, one access line."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from time import perf_counter
+
+from multidict import CIMultiDictProxy, istr
+
+from gateway.access.authenticate import Shown
+from gateway.api.panel import flat_body
+from gateway.api.router import Hit, Route, Router, asks_for_websocket, error_shape, is_ai_path
+from gateway.api.runtime import State
+from gateway.dialects import openai
+from gateway.errors import (
+    FeatureDisabled,
+    GatewayError,
+    InternalError,
+    MethodNotAllowed,
+    RouteNotFound,
+    ShuttingDown,
+    UpgradeNotSupported,
+)
+from gateway.http.framing import refuse_ambiguous
+from gateway.http.memory_budget import REQUEST_BYTES
+from gateway.http.server_old import Answer, Headers, Reply, Request
+from gateway.http.via import gateways_passed
+from gateway.observability.calls import CLIENT_GONE, Call
+from gateway.observability.logging import AccessLine
+from gateway.observability.tracing import trace_of
+
+_LONGEST_CLIENT_ID = 128
+_REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
+_CLOSE = ("connection", "close")
+
+_METHODS_ALLOWED = "GET, HEAD, POST, PUT, DELETE"
+_HEADERS_ALLOWED = ("authorization", "content-type", "x-api-key", "api-key", "x-gateway-user", "x-request-id")
+_PREFLIGHT_SECONDS = "7200"  # the longest that any browser trusts a preflight's answer, but for Firefox' day
+_HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(?: *, *[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
+_EXPOSED = ", ".join(
+    (
+        "x-request-id",
+        "x-upstream-request-id",
+        "x-gateway-model",
+        "x-gateway-attempts",
+        "x-gateway-requested-model",
+        *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
+        "retry-after",
+        "x-should-retry",
+        "server-timing",
+        "openai-processing-ms",
+        "openai-version",
+    )
+)
+
+
+class Reading:
+    """What follows from a head alone, and so for every request that repeats it."""
+
+    __slots__ = ("client_request_id", "is_ai", "params", "route", "shown", "trace", "via")
+
+    def __init__(self, headers: CIMultiDictProxy[str], path: str) -> None:
+        self.client_request_id = client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID))
+        self.trace = trace_of(headers)
+        self.via = gateways_passed(headers)
+        self.is_ai = is_ai_path(path)
+        self.shown = Shown.of(headers)
+        self.route: Route | None = None  # once it was looked for
+        self.params: Mapping[str, str] = {}
+
+
+class Dispatcher:
+    """The server's one handler. The order of refusals is the contract's, §3."""
+
+    def __init__(self, state: State, router: Router) -> None:
+        self._state = state
+        self._router = router
+
+    async def __call__(self, request: Request) -> Reply:
+        connection = request.connection
+        origins = self._state.settings.server.cors_origins
+        connection.answer_fields = cross_origin_fields(origins, request.headers) if origins else ()
+        reading: Reading | None = request.head.known
+        if reading is None:
+            reading = request.head.known = Reading(request.headers, request.path)
+        call = Call(request.method, request.path, connection.client, reading.client_request_id)
+        call.trace, call.via = reading.trace, reading.via
+        try:
+            response = await self._answer(request, call, reading)
+        except GatewayError as fault:
+            response = rendered(fault, call)
+            # Frames on its way may know it, and so keep what they held until somebody looks for cycles.
+            fault.__traceback__ = fault.__context__ = None
+        except asyncio.CancelledError:
+            if not call.was_interrupted():
+                call.outcome, call.status = "cancelled", CLIENT_GONE
+                raise
+            response = rendered(ShuttingDown(), call)
+        except ConnectionResetError:
+            call.outcome, call.status = "cancelled", CLIENT_GONE
+            raise
+        except Exception:
+            self._state.log.exception("a mistake of the gateway", request_id=call.request_id)
+            response = rendered(InternalError(f"The gateway made a mistake (request {call.request_id})."), call)
+        finally:
+            self._state.calls.leave(call)
+            now = perf_counter()
+            self._state.tallies.finished(call, now)
+            self._log(call, now)
+        if self._state.calls.draining:
+            response.force_close()
+        return response
+
+    async def _answer(self, request: Request, call: Call, reading: Reading) -> Reply:
+        state = self._state
+        if reading.route is None:
+            refuse_ambiguous(request.headers, http11=request.http11)
+        if call.method == "OPTIONS" and is_preflight(state.settings.server.cors_origins, request.headers):
+            return preflight_answer(request.headers, call)
+        moment = state.moment
+        moment.begin()
+        if reading.is_ai:
+            is_on = moment.features.get("ai")
+            if is_on is None:
+                is_on = moment.features["ai"] = await state.store.feature("ai")
+            if not is_on:
+                raise FeatureDisabled("The AI feature is switched off.")
+        route = reading.route
+        if route is None:
+            route, reading.params = self._match(call, request.headers)
+            reading.route = route
+        call.route = route.path
+        if route.scope is not None:
+            state.calls.enter(call)
+            request.held = state.memory.hold()
+            request.held.grow(REQUEST_BYTES)
+            scope = None if route.scope == "any" else route.scope
+            shown, authenticator = reading.shown, state.authenticator
+            call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)
+            request.held.owner = call.caller.user.id
+        response = await route.handler(Hit(state, request, call, reading.params))
+        if isinstance(response, Answer) and call.attempts == 0:
+            response.fields = (*response.fields, ("x-request-id", call.request_id))
+        call.status = call.status or response.status
+        return response
+
+    def _match(self, call: Call, headers: CIMultiDictProxy[str]) -> tuple[Route, Mapping[str, str]]:
+        try:
+            return self._router.match(call.method, call.path)
+        except RouteNotFound:
+            raise not_found(self._router.base_path_meant(call.path), headers) from None
+        except MethodNotAllowed:
+            if asks_for_websocket(call.method, call.path, headers):
+                raise UpgradeNotSupported("WebSockets are not served here; send the same as a POST.") from None
+            raise
+
+    def _log(self, call: Call, now: float) -> None:
+        """The access line: who asked for what, who served it, how it ended."""
+        began, caller, trace = call.began, call.caller, call.trace
+        line = AccessLine(
+            datetime.now(UTC),
+            "info",
+            call.request_id,
+            call.peer,
+            call.method,
+            call.path,
+            call.status,
+            round((now - began) * 1000, 2),
+        )
+        if call.client_request_id is not None:
+            line.client_request_id = call.client_request_id
+        if caller is not None:
+            line.user, line.key = caller.user.id, caller.key.id
+        if call.outcome is not None:
+            line.outcome, line.attempts, line.streamed = call.outcome, call.attempts, call.streamed
+            served = call.served or (call.access.model if call.access is not None else None)
+            line.model = served.name if served is not None else None
+            line.endpoint = call.endpoint.id if call.endpoint is not None else None
+        if call.code is not None:
+            line.code = call.code
+        if trace is not None:
+            line.trace_id = trace.trace_id
+        if call.first_byte is not None:
+            line.first_byte_ms = round((call.first_byte - began) * 1000, 2)
+        self._state.log.info(line)  # type: ignore[arg-type]  # our loggers take it, as structlog takes any object
+
+
+def not_found(base_path: str | None, headers: Mapping[str, str]) -> RouteNotFound:
+    """Says what a client's `base_url` should be, where that is all that is wrong."""
+    host = headers.get("host")
+    if base_path is None or not host:
+        return RouteNotFound("There is nothing at this path.")
+    scheme = "https" if headers.get("x-forwarded-proto", "").lower() == "https" else "http"
+    return RouteNotFound(f"There is nothing at this path. Set the client's `base_url` to {scheme}://{host}{base_path}")
+
+
+def client_request_id(text: str | None) -> str | None:
+    """A client's own request id, if it is of 1 to 128 printable ASCII characters; anything else is as good as none."""
+    if text is None or not 0 < len(text) <= _LONGEST_CLIENT_ID or not (text.isascii() and text.isprintable()):
+        return None
+    return text
+
+
+def cross_origin_fields(allowed: tuple[str, ...], headers: Mapping[str, str]) -> Headers:
+    """What every answer bears where `server.cors_origins` lists anyone: who may read it, and which of its headers.
+
+    Credentials in the browser's sense (cookies) are never allowed: a key is sent by the page that has it.
+    """
+    if "*" in allowed:
+        return (("access-control-allow-origin", "*"), ("access-control-expose-headers", _EXPOSED))
+    origin = headers.get("origin")
+    if origin is None or origin not in allowed:
+        return (("vary", "Origin"),)
+    return (
+        ("access-control-allow-origin", origin),
+        ("access-control-expose-headers", _EXPOSED),
+        ("vary", "Origin"),
+    )
+
+
+def is_preflight(allowed: tuple[str, ...], headers: Mapping[str, str]) -> bool:
+    """Whether a browser asks for a page of an allowed origin, before the request itself."""
+    origin = headers.get("origin")
+    is_allowed = origin is not None and ("*" in allowed or origin in allowed)
+    return is_allowed and "access-control-request-method" in headers
+
+
+def preflight_answer(headers: Mapping[str, str], call: Call) -> Answer:
+    """204 for any path: the request itself will tell whether there is anything. Clients may send headers as they like
+    (the `openai` libraries have a dozen of their own), so what is asked for is allowed."""
+    asked = headers.get("access-control-request-headers", "")
+    extra = (name.strip().lower() for name in asked.split(",")) if _HEADER_NAMES.fullmatch(asked.strip()) else ()
+    call.status = 204
+    fields = (
+        ("access-control-allow-methods", _METHODS_ALLOWED),
+        ("access-control-allow-headers", ", ".join(dict.fromkeys((*_HEADERS_ALLOWED, *extra)))),
+        ("access-control-max-age", _PREFLIGHT_SECONDS),
+        ("x-request-id", call.request_id),
+    )
+    return Answer(204, fields, b"")
+
+
+def rendered(fault: GatewayError, call: Call | None = None) -> Answer:
+    """The answer that tells of a fault, in the shape that belongs to the path."""
+    flat = call is not None and error_shape(call.path) == "flat" and not isinstance(fault, FeatureDisabled)
+    body = flat_body(fault) if flat else openai.error_body(fault)
+    headers = [("content-type", "application/json"), *(field for field in fault.headers if field != _CLOSE)]
+    if call is not None:
+        call.status, call.code = fault.status, fault.code
+        if not any(name == "x-request-id" for name, _ in headers):
+            headers.append(("x-request-id", call.request_id))
+    answer = Answer(fault.status, headers, body)
+    if _CLOSE in fault.headers:
+        answer.force_close()
+    return answer

@@ -1,0 +1,120 @@
+"""The OpenAI surface (contract §4): the relayed paths are rows of one table, served by one handler."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gateway.access.companions import Companion, companions, require_common_endpoint
+from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve
+from gateway.api.router import OPENAI_PREFIXES, Hit, Route, RouteHandler
+from gateway.dialects import openai
+from gateway.http.server_old import Answer, Reply
+from gateway.proxy.ask import Ask, RelayRoute
+from gateway.store.base import Catalogue
+from gateway.types import Access, Caller
+
+JSON = ("content-type", "application/json")
+
+RELAYED = (
+    RelayRoute("/chat/completions", is_text=True, asks_usage=True),
+    RelayRoute("/completions", is_text=True, asks_usage=True),
+    RelayRoute("/responses", is_text=True, names_errors=True),
+    RelayRoute("/embeddings", has_fallbacks=False),
+    RelayRoute("/moderations"),
+    RelayRoute("/images/generations"),
+    RelayRoute("/audio/speech"),
+)
+
+
+def openai_routes() -> list[Route]:
+    """The same rows under both prefixes."""
+    rows = []
+    for prefix in OPENAI_PREFIXES:
+        rows += [Route("POST", prefix + relayed.path, relay_handler(relayed)) for relayed in RELAYED]
+        rows += [
+            Route("GET", f"{prefix}/models", list_models, summary="The models that the caller may use"),
+            Route("GET", f"{prefix}/models/{{id...}}", show_model, summary="One of them"),
+        ]
+    return rows
+
+
+def relay_handler(relayed: RelayRoute) -> RouteHandler:
+    """body → model → relay."""
+
+    async def handler(hit: Hit) -> Reply:
+        body = await body_of(hit)
+        ask = await ask_for(hit, relayed, body)
+        return await hit.state.relay.answer(hit.request, hit.call, ask)
+
+    return handler
+
+
+async def body_of(hit: Hit) -> openai.RequestBody:
+    """What is asked.
+
+    Raises RateLimited (before a large one is read), BodyTooLarge, ClientTooSlow, Overloaded, InvalidJson or
+    FieldNotAllowed.
+    """
+    settings = hit.state.settings
+    server, refused = settings.server, settings.routing.refuse_fields
+    return await hit.state.intake.read(
+        hit.request,
+        max_bytes=server.max_body_mb * 2**20,
+        seconds=server.timeouts.body,
+        refused=refused,
+        before_large=partial(hit.state.relay.accounts.take_place, hit.call, hit.caller),
+    )
+
+
+async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> Ask:
+    """Resolves the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
+    state, call, caller, moment = hit.state, hit.call, hit.caller, hit.state.moment
+    catalogue = moment.catalogue
+    if catalogue is None:
+        catalogue = moment.catalogue = await state.store.catalogue()
+    name = body.fields.get("model")
+    plain_name = name if isinstance(name, str) and "modelId" not in body.fields else None
+    access = moment.access(caller, plain_name) if plain_name is not None else None
+    call.requested_model = plain_name
+    if access is None:
+        access = _resolved(hit, relayed, body, catalogue)
+        if plain_name is not None and catalogue.find(plain_name) is access.model:
+            moment.remember_access(caller, plain_name, access)
+    call.access = access
+    return Ask(relayed, body, caller, access, catalogue, companions_of(relayed, body, caller, access, catalogue))
+
+
+def companions_of(
+    relayed: RelayRoute, body: openai.RequestBody, caller: Caller, access: Access, catalogue: Catalogue
+) -> tuple[Companion, ...]:
+    """The models that the body names elsewhere. Raises ModelNotAccessible where no endpoint serves all of them."""
+    if not body.mentions:
+        return ()
+    found = companions(caller, catalogue, body.mentions)
+    pools = [access.model.endpoints]
+    if relayed.has_fallbacks:
+        fallbacks = (catalogue.by_id(reference) for reference in access.model.fallbacks)
+        pools += [model.endpoints for model in fallbacks if model is not None]
+    require_common_endpoint(found, [endpoint for pool in pools for endpoint in pool])
+    return found
+
+
+def _resolved(hit: Hit, relayed: RelayRoute, body: openai.RequestBody, catalogue: Catalogue) -> Access:
+    named = named_model(body.fields)
+    if named.model_id is None and named.name is not None:
+        hit.call.requested_model = str(named.name)
+    unknown_is_assigned = relayed.is_text and hit.state.settings.routing.unknown_model == "assigned"
+    return resolve(hit.caller, catalogue, named, unknown_is_assigned=unknown_is_assigned)
+
+
+async def list_models(hit: Hit) -> Reply:
+    models = [access.model for access in accessible(hit.caller, await hit.state.store.catalogue())]
+    return Answer(200, [JSON], openai.models_list(model.name for model in models))
+
+
+async def show_model(hit: Hit) -> Reply:
+    catalogue = await hit.state.store.catalogue()
+    model = catalogue.find(hit.params["id"])
+    if model is None:
+        raise not_found(catalogue, "This model does not exist; `GET models` lists yours.")
+    return Answer(200, [JSON], openai.model_entry(access_to(hit.caller, model).model.name))

@@ -1,0 +1,126 @@
+"""Parameters and examples: what the types of bodies and answers do not tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.admin_records.record_bodies import (
+    FeatureBody,
+    KeyBody,
+    LinkChange,
+    ModelBody,
+    OrganisationLink,
+    OwnerBody,
+    PlanLink,
+    UserBody,
+    UserLink,
+)
+from gateway.admin_records.redaction import FeatureShown, LinkMade
+from gateway.api.panel import ChatAnswer, ChatBody, ModelView, MyModel, StudioAnswer, StudioBody
+from gateway.usage.views import UsageAnswer
+
+Json = dict[str, Any]
+
+_GROUP: Json = {"type": "string", "enum": ["day", "model", "endpoint"], "default": "day"}
+_DAY: Json = {"type": "string", "format": "date"}
+_LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": 1000}
+
+
+def _query(name: str, schema: Json, description: str) -> Json:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+
+
+_DAYS = [
+    _query("from", _DAY, "First day, in UTC; without it the first of the last day's month."),
+    _query("to", _DAY, "Last day, in UTC, counted as well; without it today."),
+]
+_PAGES = [
+    _query("after", {"type": "string"}, "What `x-next-after` of the page before said."),
+    _query("limit", _LIMIT, "Records on a page."),
+]
+_ABOUT = [
+    _query("key", {"type": "string"}, "A key's id. Either this or `user` is needed."),
+    _query("user", {"type": "string"}, "A user's id."),
+    _query("model", {"type": "string"}, "A model's id, name or alias; without it the assigned one."),
+]
+
+PAGED = ("/api/admin/users", "/api/admin/organisations", "/api/admin/plans", "/api/admin/keys")
+ACTING: Json = {"$ref": "#/components/parameters/ActingFor"}
+
+_QUERIES: dict[str, list[Json]] = {
+    **dict.fromkeys(PAGED, _PAGES),
+    "/api/admin/audit": [_query("limit", _LIMIT | {"default": 100}, "Entries at most.")],
+    "/api/admin/explain": _ABOUT,
+}
+_PATH_EXAMPLES: Json = {
+    "/api/admin/features/": "beta",
+    "/api/ai/proxy/": "1",
+    "/v1/models/": "gpt-4o",
+    "/api/admin/keys/": "laptop",
+    "/api/admin/plans/": "pro",
+}
+
+_LIMITS: Json = {"rpm": 30, "requests": 1000, "period": "day"}
+_ENDPOINT: Json = {"id": "a", "url": "https://api.openai.com/v1", "apiKey": "sk-…"}
+
+EXAMPLES: dict[type, Json] = {
+    ChatBody: {"message": "And in winter?", "history": [{"role": "user", "content": "Where is it warm in summer?"}]},
+    StudioBody: {"message": "A haiku about gateways.", "maxTokens": 60, "temperature": 0.7},
+    ModelBody: {"name": "gpt-4o-mini", "config": {"modelId": "gpt-4o-mini-2024-07-18"}, "endpoints": [_ENDPOINT]},
+    UserBody: {"name": "Ada", "tier": "paid", "organisations": [10], "plans": ["pro"]},
+    OwnerBody: {"name": "Example Org", "grants": []},
+    UserLink: {"userId": 42, "limits": _LIMITS},
+    OrganisationLink: {"orgId": 10, "limits": _LIMITS},
+    PlanLink: {"planId": "pro"},
+    LinkChange: {"limits": _LIMITS, "modelId": 1},
+    KeyBody: {"user": 42, "scopes": ["ai:use"], "expires": "2027-01-01"},
+    FeatureBody: {"enabled": True},
+}
+
+_SHOWN: Json = {"id": 1, "name": "gpt-4o", "aliases": [], "tags": ["chat"]}
+_AMOUNTS: Json = {"requests": 12, "tokens": 3400, "promptTokens": 1400, "completionTokens": 2000, "cost": 0.0235}
+
+ANSWERS: dict[Any, Any] = {
+    ChatAnswer: {"reply": "Hello! How can I help?"},
+    StudioAnswer: {
+        "reply": "Words pass the gateway.",
+        "model": "gpt-4o",
+        "usage": {"prompt_tokens": 9, "completion_tokens": 12, "total_tokens": 21},
+        "finishReason": "stop",
+    },
+    list[ModelView]: [_SHOWN],
+    list[MyModel]: [
+        {
+            "model": _SHOWN,
+            "limits": {"period": "day", "rpm": 30, "requests": 1000},
+            "used": {"requests": 12, "tokens": 3400, "cost": 0.0235},
+            "source": "user",
+            "linkId": 7,
+        }
+    ],
+    UsageAnswer: {
+        "user": 42,
+        "from": "2027-01-01",
+        "to": "2027-01-31",
+        "totals": _AMOUNTS,
+        "rows": [{"day": "2027-01-05"} | _AMOUNTS],
+    },
+    LinkMade: {"success": True, "link": {"id": 7, "modelId": 1, "limits": _LIMITS}},
+    FeatureShown: {"name": "beta", "enabled": True},
+}
+
+
+def query_of(method: str, path: str) -> list[Json]:
+    """The query parameters of a row."""
+    if method != "GET":
+        return []
+    if path.endswith("/export.csv"):
+        return _DAYS
+    if "/usage" in path:
+        return [*_DAYS, _query("group", _GROUP, "What the rows tell apart.")]
+    return _QUERIES.get(path, [])
+
+
+def path_example(path: str) -> str:
+    """A likely value for a parameter of this path."""
+    return next((str(example) for prefix, example in _PATH_EXAMPLES.items() if prefix in path), "42")

@@ -1,0 +1,188 @@
+"""Which faults a row can answer with, and how they look: read off the error tree, so that codes are never copied."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from gateway import errors
+from gateway.admin_records.errors import AlreadyThere, DefinedInFile, EndpointNotAllowed, RecordNotFound
+from gateway.admin_records.record_bodies import LinkChange
+from gateway.api.openapi.relayed import relayed_path
+from gateway.api.panel import AiUnavailable, TierRequired
+from gateway.api.router import Route, error_shape, is_ai_path
+from gateway.limits.errors import QuotaUsedUp, RateLimited
+
+Json = dict[str, Any]
+Fault = type[errors.GatewayError]
+
+REQUEST_ID: Json = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+_RETRY_AFTER: Json = {"retry-after": {"$ref": "#/components/headers/RetryAfter"}}
+_SHOULD_RETRY: Json = {"x-should-retry": {"$ref": "#/components/headers/ShouldRetry"}}
+
+_BODY: tuple[Fault, ...] = (errors.BodyTooLarge, errors.ClientTooSlow)
+_KEYED: tuple[Fault, ...] = (
+    errors.InvalidRequest,
+    errors.MissingKey,
+    errors.InvalidKey,
+    errors.InsufficientScope,
+    errors.Overloaded,
+    errors.ShuttingDown,
+    errors.StoreUnavailable,
+)
+_MODEL: tuple[Fault, ...] = (errors.ModelNotFound, errors.ModelNotAccessible)
+_ADMITTED: tuple[Fault, ...] = (RateLimited, QuotaUsedUp, errors.LedgerUnavailable)
+_RELAYED: tuple[Fault, ...] = (
+    errors.InvalidJson,
+    errors.FieldNotAllowed,
+    errors.UpstreamRateLimited,
+    errors.UpstreamCredentialsRejected,
+    errors.UpstreamFailed,
+    errors.UpstreamTimedOut,
+)
+# Raised before there is a route: any request may get them, and always in OpenAI's shape.
+_UNPARSABLE: tuple[Fault, ...] = (errors.InvalidHttp, errors.HeadTooLarge, errors.ClientTooSlow)
+
+_AS_UPSTREAM = ("400", "403", "404", "409", "413", "422")
+_ANYTHING: Json = {"description": "Whatever the upstream says."}
+_FEATURES = "/api/admin/features/"
+_COOLDOWN = "/cooldown"
+
+
+def refusals(route: Route) -> Json:
+    """The `responses` of a row that are no good answers, by status."""
+    by_status: dict[int, list[Fault]] = defaultdict(list)
+    for fault in dict.fromkeys([*_faults(route), *_UNPARSABLE]):
+        by_status[fault.status].append(fault)
+    responses = {str(status): _response(route, faults) for status, faults in sorted(by_status.items())}
+    return responses | (_upstreams_own(responses) if relayed_path(route) else {})
+
+
+def _faults(route: Route) -> Iterator[Fault]:
+    yield errors.InternalError
+    if is_ai_path(route.path):
+        yield errors.FeatureDisabled
+    if route.path == "/metrics":
+        yield from (errors.MissingKey, errors.InvalidKey, errors.InsufficientScope, errors.StoreUnavailable)
+    if route.scope is None:
+        return
+    yield from _KEYED
+    if route.method in ("POST", "PUT"):
+        yield from _BODY
+    if relayed_path(route):
+        yield from _RELAYED + _ADMITTED + _MODEL
+        if "/proxy/" not in route.path:
+            yield errors.NoModelGranted
+    elif route.path.startswith("/api/admin/"):
+        yield from _admin_faults(route)
+    else:
+        yield from _own_faults(route)
+
+
+def _own_faults(route: Route) -> Iterator[Fault]:
+    """The panel's routes, usage, and what the OpenAI surface answers by itself."""
+    if route.path.endswith("/models/{id...}"):
+        yield from _MODEL
+    if route.body is not None:
+        yield from _MODEL + _ADMITTED
+        yield from (errors.InvalidRequest, AiUnavailable)
+    if "/usage" in route.path:
+        yield errors.InvalidRequest
+    if route.path.endswith("/studio"):
+        yield TierRequired
+
+
+def _admin_faults(route: Route) -> Iterator[Fault]:
+    is_feature, changes = route.path.startswith(_FEATURES), route.method != "GET"
+    if changes or is_feature or "{" not in route.path:
+        yield errors.InvalidRequest
+    if not is_feature and ("{" in route.path or route.path.endswith("/explain")):
+        yield RecordNotFound
+    if route.body is LinkChange:
+        yield errors.ModelNotFound
+    if changes and not is_feature and not route.path.endswith(_COOLDOWN):
+        yield from (DefinedInFile, AlreadyThere)
+    if "/ai/models" in route.path and changes:
+        yield EndpointNotAllowed
+
+
+# -- how they look
+
+
+def _response(route: Route, faults: list[Fault]) -> Json:
+    """Faults of one status."""
+    shapes = list(_shapes(route, faults))
+    headers = dict(REQUEST_ID)
+    for fault in faults:
+        headers |= _headers(fault)
+    return {
+        "description": " · ".join(f"`{fault.code}`" for fault in faults),
+        "headers": headers,
+        "content": {"application/json": {"schema": shapes[0] if len(shapes) == 1 else {"anyOf": shapes}}},
+    }
+
+
+def _shapes(route: Route, faults: list[Fault]) -> Iterator[Json]:
+    if errors.FeatureDisabled in faults:
+        yield {"$ref": "#/components/schemas/FeatureDisabledBody"}
+    usual = [fault for fault in faults if fault is not errors.FeatureDisabled]
+    if error_shape(route.path) == "openai":
+        yield _openai(usual)
+        return
+    own = set(_faults(route))
+    flat = [fault for fault in usual if fault in own]
+    unparsable = [fault for fault in usual if fault in _UNPARSABLE]
+    if flat:
+        yield _flat(flat)
+    if unparsable:
+        yield _openai(unparsable)
+
+
+def _flat(faults: Iterable[Fault]) -> Json:
+    fields: Json = {"error": {"enum": sorted({fault.code for fault in faults})}, "message": {"type": "string"}}
+    if TierRequired in faults:
+        fields["required"] = {"type": "string", "description": "Of `tier_required`: the tier that it takes."}
+    if AiUnavailable in faults:
+        fields["reply"] = {"type": "string", "description": "What a chat window may show in the answer's place."}
+    return {"type": "object", "required": ["error", "message"], "properties": fields, "additionalProperties": False}
+
+
+def _openai(faults: Iterable[Fault]) -> Json:
+    inner = {
+        "message": {"type": "string"},
+        "type": {"enum": sorted({fault.type for fault in faults})},
+        "param": {"type": ["string", "null"]},
+        "code": {"enum": sorted({fault.code for fault in faults})},
+    }
+    error = {"type": "object", "required": list(inner), "properties": inner}
+    return {"type": "object", "required": ["error"], "properties": {"error": error}, "additionalProperties": False}
+
+
+def _headers(fault: Fault) -> Json:
+    """What the fault's own class sends; those of limits are made where they are raised."""
+    names = {name for name, _ in fault.headers}
+    named = _RETRY_AFTER if "retry-after" in names or fault.status == 429 else {}
+    if "x-should-retry" in names or fault is QuotaUsedUp:
+        named = {**named, **_SHOULD_RETRY}
+    if "www-authenticate" in names:
+        named = {**named, "www-authenticate": {"schema": {"type": "string"}}}
+    return named
+
+
+def _upstreams_own(responses: Json) -> Json:
+    """A refusal by the upstream is relayed as it is: nothing can be promised of its body."""
+    relayed: Json = {}
+    for status in _AS_UPSTREAM:
+        ours = responses.get(status)
+        schema = ours["content"]["application/json"]["schema"] if ours else None
+        told = f"{ours['description']} · or as the upstream says" if ours else "As the upstream says"
+        free = {"anyOf": [schema, _ANYTHING]} if schema else _ANYTHING
+        relayed[status] = {
+            "description": told,
+            "headers": REQUEST_ID,
+            "content": {"application/json": {"schema": free}, "*/*": {}},
+        }
+    content = {"application/json": {"schema": _ANYTHING}, "*/*": {}}
+    other = {"description": "As the upstream says", "headers": REQUEST_ID, "content": content}
+    return relayed | {"4XX": other}

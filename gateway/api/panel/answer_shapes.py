@@ -1,0 +1,100 @@
+"""The shapes of what a panel is answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.dialects.openai import Usage
+from gateway.limits import Used
+from gateway.types import Access, Id, Limits, Model, Period, Source
+
+
+class UsageView(msgspec.Struct, frozen=True):
+    """Tokens of one answer, under OpenAI's names."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ChatAnswer(msgspec.Struct, frozen=True):
+    reply: str
+
+
+class ChatEnd(msgspec.Struct, frozen=True):
+    """The last event of a streamed chat. `usage` is null where the upstream reports none."""
+
+    reply: str
+    usage: UsageView | None
+
+
+class StudioAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """`model` is the public name of the model that answered; null where there is none for this caller."""
+
+    reply: str
+    model: str | None
+    usage: UsageView | None
+    finish_reason: str | None
+
+
+class ModelView(msgspec.Struct, frozen=True):
+    """A model as callers may see it: nothing of its endpoints."""
+
+    id: Id
+    name: str
+    aliases: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+class LimitsView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Those limits that are set; `period` is what `requests`, `tokens` and `cost` count in."""
+
+    period: Period
+    rpm: int | None = None
+    tpm: int | None = None
+    concurrency: int | None = None
+    requests: int | None = None
+    tokens: int | None = None
+    cost: float | None = None
+
+
+class UsedView(msgspec.Struct, frozen=True):
+    """Used in the present period; `cost` in currency units."""
+
+    requests: int
+    tokens: int
+    cost: float
+
+
+class MyModel(msgspec.Struct, frozen=True, rename="camel"):
+    """A model that the caller may use, by the source that grants it. `link_id` is the grant's; null for `global`."""
+
+    model: ModelView
+    limits: LimitsView | None
+    used: UsedView
+    source: Source
+    link_id: Id | None
+
+
+def usage_view(usage: Usage | None) -> UsageView | None:
+    if usage is None:
+        return None
+    return UsageView(usage.prompt_tokens, usage.completion_tokens, usage.total_tokens)
+
+
+def view(model: Model) -> ModelView:
+    return ModelView(model.id, model.name, model.aliases, model.tags)
+
+
+def my_model(access: Access, used: Used) -> MyModel:
+    grant_id = access.grant.id if access.grant is not None else None
+    return MyModel(view(access.model), _limits_view(access.limits), UsedView(*used), access.source, grant_id)
+
+
+def _limits_view(limits: Limits | None) -> LimitsView | None:
+    """None where nothing is limited: a period alone is no limit."""
+    told: dict[str, Any] = msgspec.structs.asdict(limits or Limits())
+    is_limiting = any(value is not None for name, value in told.items() if name != "period")
+    return LimitsView(**told) if is_limiting else None

@@ -1,0 +1,260 @@
+"""What a panel's front end calls: chat, studio, discovery, and the relay with the model in the URL (contract §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from gateway.access.resolve import Named, accessible, resolve
+from gateway.api.openai_routes import RELAYED, ask_for, body_of, companions_of
+from gateway.api.panel import (
+    AiUnavailable,
+    ChatAnswer,
+    ChatBody,
+    ChatEnd,
+    KeptStream,
+    ModelView,
+    MyModel,
+    RetoldStream,
+    StudioAnswer,
+    StudioBody,
+    TierRequired,
+    Transcript,
+    completion_body,
+    my_model,
+    own_headers,
+    reaches,
+    read_as,
+    transcript_of,
+    usage_view,
+    view,
+)
+from gateway.api.router import Hit, Route, RouteHandler
+from gateway.dialects import openai
+from gateway.errors import InvalidJson, InvalidRequest, NoModelGranted, UpstreamFault
+from gateway.http.server_old import Answer, Headers, Reply
+from gateway.limits import grant_scope
+from gateway.proxy.ask import Ask, RelayRoute
+from gateway.proxy.pipeline import Story
+from gateway.types import Access, Limits
+
+JSON = ("content-type", "application/json")
+CHAT = next(relayed for relayed in RELAYED if relayed.path == "/chat/completions")
+NO_MODEL_REPLY = "No AI model has been set up for your account yet. Please ask your administrator for one."
+
+_MOST_UNPACKED_BYTES = 16 * 2**20
+_GZIP_OR_ZLIB = 47  # zlib's window bits: either header is taken
+_Asked = TypeVar("_Asked", bound=ChatBody)
+_BY_THE_MONTH = Limits()  # a model without limits is counted by the month
+
+
+class Said(NamedTuple):
+    """What a panel can be told of an answer. `model` None: there was none to ask."""
+
+    transcript: Transcript
+    usage: openai.Usage | None
+    model: str | None
+
+
+class Words(NamedTuple):
+    """How a route tells an answer: whole, and as the last event of a stream."""
+
+    whole: Callable[[Said], msgspec.Struct]
+    end: Callable[[Said], msgspec.Struct]
+
+
+# -- chat and studio
+
+
+async def chat(hit: Hit) -> Reply:
+    most = hit.state.settings.chat.max_tokens
+    body = await asked_of(hit, ChatBody, lambda asked: completion_body(asked, max_tokens=most))
+    return await converse(hit, body, CHAT_WORDS)
+
+
+async def studio(hit: Hit) -> Reply:
+    settings = hit.state.settings
+    if not reaches(hit.caller.user.tier, settings.studio.tier, settings.tiers):
+        raise TierRequired(settings.studio.tier)
+    body = await asked_of(
+        hit,
+        StudioBody,
+        lambda asked: completion_body(asked, max_tokens=asked.max_tokens, temperature=asked.temperature),
+    )
+    return await converse(hit, body, STUDIO_WORDS)
+
+
+async def asked_of(
+    hit: Hit, shape: type[_Asked], complete: Callable[[_Asked], openai.RequestBody]
+) -> openai.RequestBody:
+    """What a panel's body comes to. Raises InvalidRequest, and what `Intake.read` raises."""
+    state, server = hit.state, hit.state.settings.server
+    try:
+        body = await state.intake.read(
+            hit.request,
+            max_bytes=server.max_body_mb * 2**20,
+            seconds=server.timeouts.body,
+            before_large=partial(state.relay.accounts.take_place, hit.call, hit.caller),
+        )
+    except InvalidJson as fault:
+        raise InvalidRequest(fault.message) from None
+    if len(body.raw) < openai.LARGE_BYTES:
+        return complete(read_as(shape, body.fields))
+    if hit.request.held is not None:
+        hit.request.held.grow(2 * len(body.raw))  # it is written anew
+    return await state.intake.do(lambda: complete(read_as(shape, body.fields)))
+
+
+async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
+    """Asks the model and tells its answer, or that there is no model to ask.
+
+    Raises AiUnavailable where no endpoint has an answer that could be shown, and whatever the relay refuses.
+    """
+    streamed = body.fields.get("stream") is True
+    try:
+        ask = await ask_for(hit, CHAT, body)
+    except NoModelGranted:
+        return without_model(hit, words, streamed=streamed)
+    return await (told_in_events(hit, ask, words) if streamed else told_whole(hit, ask, words))
+
+
+async def told_whole(hit: Hit, ask: Ask, words: Words) -> Reply:
+    story = hit.state.relay.story(hit.request, hit.call, ask, KeptStream())
+    transcript, headers = heard(await answer_of(story))
+    return Answer(200, [JSON, *headers], msgspec.json.encode(words.whole(said(story, transcript))))
+
+
+async def told_in_events(hit: Hit, ask: Ask, words: Words) -> Reply:
+    stream = RetoldStream(lambda transcript: msgspec.json.encode(words.end(said(story, transcript))))
+    story = hit.state.relay.story(hit.request, hit.call, ask, stream)
+    answer = await answer_of(story)
+    if answer is not stream:  # the upstream did not stream
+        transcript, headers = heard(answer)
+        stream.tell_whole(hit.request, headers, transcript)
+    return stream
+
+
+def without_model(hit: Hit, words: Words, *, streamed: bool) -> Reply:
+    """Not an error: a chat window shows it like any other answer."""
+    transcript = Transcript()
+    transcript.say(NO_MODEL_REPLY)
+    nothing = Said(transcript, None, None)
+    if not streamed:
+        return Answer(200, [JSON], msgspec.json.encode(words.whole(nothing)))
+    stream = RetoldStream(lambda _: msgspec.json.encode(words.end(nothing)))
+    stream.tell_whole(hit.request, [("x-request-id", hit.call.request_id)], transcript)
+    return stream
+
+
+async def answer_of(story: Story) -> Reply:
+    try:
+        return await story.tell()
+    except UpstreamFault as fault:
+        raise AiUnavailable(fault.message, headers=fault.headers) from None
+
+
+def heard(answer: Reply) -> tuple[Transcript, Headers]:
+    """What a relayed answer says, and the headers that are true of its retelling. Raises AiUnavailable."""
+    transcript: Transcript | None = None
+    headers: Headers = ()
+    if isinstance(answer, KeptStream):
+        transcript, headers = answer.transcript, own_headers(answer.headers_kept)
+    elif isinstance(answer, Answer):
+        headers = own_headers(answer.fields)
+        if answer.status >= 400:
+            raise AiUnavailable("The model's provider refused the request.", headers=tuple(headers))
+        transcript = transcript_of(unpacked(answer))
+    if transcript is None:
+        raise AiUnavailable("The model's answer could not be read.", headers=tuple(headers))
+    return transcript, headers
+
+
+def unpacked(answer: Answer) -> bytes:
+    """The body, which may be compressed although none of it was asked for; empty where it cannot be read."""
+    encoding = dict(answer.fields).get("content-encoding")
+    if encoding is None:
+        return answer.content
+    try:
+        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(answer.content, _MOST_UNPACKED_BYTES)
+    except zlib.error:
+        return b""
+
+
+def said(story: Story, transcript: Transcript) -> Said:
+    served = story.call.served
+    return Said(transcript, story.responder.seen.usage, served.name if served is not None else None)
+
+
+def _studio_answer(said: Said) -> StudioAnswer:
+    transcript = said.transcript
+    return StudioAnswer(transcript.reply, said.model, usage_view(said.usage), transcript.finish_reason)
+
+
+CHAT_WORDS = Words(
+    whole=lambda said: ChatAnswer(said.transcript.reply),
+    end=lambda said: ChatEnd(said.transcript.reply, usage_view(said.usage)),
+)
+STUDIO_WORDS = Words(whole=_studio_answer, end=_studio_answer)
+
+
+# -- discovery
+
+
+async def list_models(hit: Hit) -> Reply:
+    """Every model there is, whoever may use it."""
+    models = (await hit.state.store.catalogue()).models
+    return Answer(200, [JSON], msgspec.json.encode([view(model) for model in models]))
+
+
+async def list_my_models(hit: Hit) -> Reply:
+    """The caller's models in order of assignment, with what their limits leave."""
+    granted = accessible(hit.caller, await hit.state.store.catalogue())
+    rows = await asyncio.gather(*[_counted(hit, access) for access in granted])
+    return Answer(200, [JSON], msgspec.json.encode(rows))
+
+
+async def _counted(hit: Hit, access: Access) -> MyModel:
+    scope, now = grant_scope(access, hit.caller), hit.state.clock().timestamp()
+    return my_model(access, await hit.state.limiter.used(scope, access.limits or _BY_THE_MONTH, now))
+
+
+# -- the relay with the model in the URL
+
+
+def proxy_handler(relayed: RelayRoute) -> RouteHandler:
+    """The same relay; whatever the body says of its model, the URL's is asked."""
+
+    async def handler(hit: Hit) -> Reply:
+        body = await body_of(hit)
+        catalogue = await hit.state.store.catalogue()
+        named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
+        hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
+        others = companions_of(relayed, body, hit.caller, access, catalogue)
+        ask = Ask(relayed, body, hit.caller, access, catalogue, others)
+        return await hit.state.relay.answer(hit.request, hit.call, ask)
+
+    return handler
+
+
+# The paths are rows, spelled out: one that is written in any other way (dots, escapes, doubled slashes) is not found.
+ROUTES = [
+    Route("POST", "/api/ai/chat", chat, body=ChatBody, answer=ChatAnswer, summary="Chat with a model"),
+    Route("POST", "/api/ai/studio", studio, body=StudioBody, answer=StudioAnswer, summary="Chat, with settings"),
+    Route("GET", "/api/ai/models", list_models, answer=list[ModelView], summary="Every model"),
+    Route("GET", "/api/ai/my-models", list_my_models, answer=list[MyModel], summary="The caller's models"),
+    *(
+        Route(
+            "POST",
+            f"/api/ai/proxy/{{modelId}}{version}{relayed.path}",
+            proxy_handler(relayed),
+            summary="The OpenAI route of this name, asked of the model in the path",
+        )
+        for relayed in RELAYED
+        for version in ("", "/v1")
+    ),
+]

@@ -1,0 +1,135 @@
+"""What a route is, and how a path finds its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
+
+from gateway.api.runtime import State
+from gateway.errors import MethodNotAllowed, RouteNotFound
+from gateway.http.server_old import Reply, Request
+from gateway.observability.calls import Call
+from gateway.types import Caller, Scope
+
+ErrorShape = Literal["openai", "flat"]
+OPENAI_PREFIXES = ("/api/ai/openai/v1", "/v1")
+_OPENAI_STEM = OPENAI_PREFIXES[0].removesuffix("v1")
+_SLASHES = re.compile(r"//++")
+_VERSIONS = re.compile(r"^(?:/v1(?=/))++")
+
+
+class Hit(NamedTuple):
+    """One request on its way through a route: everything that a handler may want to look at."""
+
+    state: State
+    request: Request
+    call: Call
+    params: Mapping[str, str]  # from the path, percent-decoded
+
+    @property
+    def caller(self) -> Caller:
+        """The caller of a route that asks for a scope."""
+        if self.call.caller is None:
+            raise LookupError(f"{self.call.path} is open to everybody, so it has no caller")
+        return self.call.caller
+
+
+RouteHandler = Callable[[Hit], Awaitable[Reply]]
+
+
+class Route(NamedTuple):
+    """A row of the table. In `path`, `{name}` is one segment and `{name...}` everything that is left, slashes included.
+
+    `scope` None: open to everybody, and then neither counted among the calls in flight nor refused while draining.
+    "any": needs a key, and the handler looks at its scopes.
+
+    `body` and `answer` are the types of what is sent and answered, `statuses` those of a good answer: for the schema.
+    """
+
+    method: str
+    path: str
+    handler: RouteHandler
+    scope: Scope | Literal["any"] | None = "ai:use"
+    body: type | None = None
+    answer: Any = None
+    statuses: tuple[int, ...] = (200,)
+    summary: str = ""
+
+
+class Router:
+    """Finds routes: whole paths in a dictionary, those with parameters by their patterns."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
+        for route in routes:
+            self._rows(route.path)[route.method] = route
+
+    def match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """The route and the parameters in its path. Raises RouteNotFound or MethodNotAllowed (with `allow`)."""
+        params: Mapping[str, str] = {}
+        rows = self._exact.get(path)
+        if rows is None:
+            rows, params = self._by_pattern(path)
+        route = rows.get("GET" if method == "HEAD" else method)
+        if route is None:
+            raise MethodNotAllowed(f"This path does not take {method}.", headers=(("allow", _allowed(rows)),))
+        return route, params
+
+    def _rows(self, path: str) -> dict[str, Route]:
+        if "{" not in path:
+            return self._exact.setdefault(path, {})
+        return self._patterns.setdefault(path, (_pattern(path), {}))[1]
+
+    def _by_pattern(self, path: str) -> tuple[dict[str, Route], dict[str, str]]:
+        for pattern, rows in self._patterns.values():
+            found = pattern.fullmatch(path)
+            if found is not None:
+                return rows, {name: unquote(text) for name, text in found.groupdict().items()}
+        raise RouteNotFound("There is nothing at this path.")
+
+    def base_path_meant(self, path: str) -> str | None:
+        """The prefix under which an OpenAI route is, where `path` is one but for its slashes or its `/v1`."""
+        plain = _SLASHES.sub("/", path)
+        for prefix in OPENAI_PREFIXES:
+            stem = prefix.removesuffix("/v1")
+            if not plain.startswith(f"{stem}/"):
+                continue
+            meant = prefix + _VERSIONS.sub("", plain.removeprefix(stem))
+            if meant in self._exact or any(pattern.fullmatch(meant) for pattern, _ in self._patterns.values()):
+                return prefix
+        return None
+
+
+def asks_for_websocket(method: str, path: str, headers: Mapping[str, str]) -> bool:
+    """Whether a client of the responses route would rather have a WebSocket. Elsewhere an upgrade is passed over."""
+    wanted = headers.get("upgrade")
+    if method != "GET" or wanted is None or not path.endswith("/responses"):
+        return False
+    is_there = path.removesuffix("/responses") in OPENAI_PREFIXES
+    return is_there and "websocket" in (token.strip().partition("/")[0].lower() for token in wanted.split(","))
+
+
+def error_shape(path: str) -> ErrorShape:
+    """OpenAI's under its prefixes and for paths that nobody knows; the panel's on its own routes."""
+    if path.startswith("/api/") and not path.startswith(_OPENAI_STEM):
+        return "flat"
+    return "openai"
+
+
+def is_ai_path(path: str) -> bool:
+    """Whether the feature flag `ai` rules this path."""
+    return path.startswith(("/v1/", "/api/ai/"))
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    escaped = re.escape(path).replace(r"\{", "{").replace(r"\}", "}")
+    rest = re.sub(r"\{(\w+)\\\.\\\.\\\.\}", r"(?P<\1>.+)", escaped)
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", rest))
+
+
+def _allowed(rows: Mapping[str, Route]) -> str:
+    methods = set(rows)
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))

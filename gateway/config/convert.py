@@ -1,0 +1,204 @@
+"""The file's shapes → the values of `gateway.types`: ids for names, hashes for keys, absolute paths."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from gateway.config.crossrefs import key_digest
+from gateway.config.fingerprints import Fingerprint
+from gateway.config.schema import (
+    EndpointShape,
+    GatewayFile,
+    GrantShape,
+    KeyShape,
+    LimitsShape,
+    ModelShape,
+    OrganisationShape,
+    PlanShape,
+    UserShape,
+    lists_of_records,
+)
+from gateway.config.settings import Lines, ProxySettings, Settings, StoreSettings, StudioSettings, UsageSettings
+from gateway.types import (
+    ApiKey,
+    Endpoint,
+    Grant,
+    Id,
+    Limits,
+    Model,
+    Organisation,
+    Plan,
+    Price,
+    Secret,
+    Timeouts,
+    User,
+    id_text,
+)
+
+_GRANT_ID_CHARACTERS = 16
+
+
+class Records:
+    """Makes the settings of one file, all of whose checks have passed."""
+
+    def __init__(self, file: GatewayFile, models: Mapping[str, ModelShape], base_dir: Path) -> None:
+        self._file = file
+        self._model_ids = {name: id_text(model.id) for name, model in models.items()}
+        self._base_dir = base_dir
+
+    def settings(self, proxy: ProxySettings, source: str, files: Mapping[str, Fingerprint | None]) -> Settings:
+        file = self._file
+        return Settings(
+            server=file.server,
+            features={"ai": True, **file.features},
+            store=self._store(),
+            usage=self._usage(),
+            routing=file.routing,
+            tiers=file.tiers,
+            chat=file.chat,
+            studio=StudioSettings(tier=file.studio.tier or default_studio_tier(file.tiers)),
+            models=tuple([self._model(model) for model in file.models]),
+            organisations=tuple([self._organisation(organisation) for organisation in file.organisations]),
+            plans=tuple([self._plan(plan) for plan in file.plans]),
+            users=tuple([self._user(user) for user in file.users]),
+            keys=tuple([make_key(key) for key in file.keys]),
+            proxy=proxy,
+            source=source,
+            lines=_lines(file),
+            files=dict(files),
+        )
+
+    def _store(self) -> StoreSettings:
+        return msgspec.structs.replace(self._file.store, path=self._absolute(self._file.store.path))
+
+    def _usage(self) -> UsageSettings:
+        usage = self._file.usage
+        url = Secret(_absolute_sqlite_url(usage.url.reveal(), self._absolute))
+        return msgspec.structs.replace(usage, url=url, journal=self._absolute(usage.journal))
+
+    def _absolute(self, path: str) -> str:
+        return os.path.abspath(self._base_dir / path)
+
+    def _model(self, shape: ModelShape) -> Model:
+        return make_model(shape, [self._model_ids[id_text(name)] for name in shape.fallbacks])
+
+    def _organisation(self, shape: OrganisationShape) -> Organisation:
+        return Organisation(id=shape.id, name=shape.name, grants=self._grants("organisation", shape.id, shape.grants))
+
+    def _plan(self, shape: PlanShape) -> Plan:
+        return Plan(id=shape.id, name=shape.name, grants=self._grants("plan", shape.id, shape.grants))
+
+    def _user(self, shape: UserShape) -> User:
+        return User(
+            id=shape.id,
+            tier=shape.tier or self._file.tiers[0],
+            name=shape.name,
+            organisations=tuple([id_text(member) for member in shape.organisations]),
+            plans=tuple([id_text(member) for member in shape.plans]),
+            grants=self._grants("user", shape.id, shape.grants),
+            enabled=shape.enabled,
+        )
+
+    def _grants(self, kind: str, owner: Id, shapes: Iterable[GrantShape]) -> tuple[Grant, ...]:
+        return tuple([self._grant(kind, owner, shape) for shape in shapes])
+
+    def _grant(self, kind: str, owner: Id, shape: GrantShape) -> Grant:
+        model = self._model_ids[id_text(shape.model)]
+        made = shape.id if shape.id is not None else grant_id(kind, owner, model)
+        return Grant(id=made, model=model, limits=make_limits(shape.limits))
+
+
+def grant_id(kind: str, owner: Id, model: str) -> str:
+    """The id of a grant that was given none: the same for the same owner and model, in every file and process."""
+    digest = hashlib.sha256(f"{kind}:{id_text(owner)}:{model}".encode()).hexdigest()
+    return digest[:_GRANT_ID_CHARACTERS]
+
+
+def default_studio_tier(tiers: tuple[str, ...]) -> str:
+    """The second tier, the first above what everyone has; the only one where there is no second."""
+    return tiers[min(1, len(tiers) - 1)]
+
+
+def make_model(shape: ModelShape, fallbacks: Iterable[str]) -> Model:
+    """`fallbacks`: what `shape.fallbacks` stand for, in the same order."""
+    return Model(
+        id=shape.id,
+        name=shape.name,
+        aliases=shape.aliases,
+        provider_model=shape.provider_model or shape.name,
+        tags=shape.tags,
+        is_global=shape.is_global,
+        limits=make_limits(shape.limits),
+        fallbacks=tuple(fallbacks),
+        price=Price(input=shape.price.input, output=shape.price.output) if shape.price else None,
+        rotation=shape.rotation,
+        endpoints=tuple(_endpoint(endpoint) for endpoint in shape.endpoints),
+    )
+
+
+def make_limits(shape: LimitsShape | None) -> Limits | None:
+    if shape is None:
+        return None
+    return Limits(shape.rpm, shape.tpm, shape.concurrency, shape.requests, shape.tokens, shape.cost, shape.period)
+
+
+def _endpoint(shape: EndpointShape) -> Endpoint:
+    timeouts = shape.timeouts
+    return Endpoint(
+        id=shape.id,
+        url=shape.url,
+        api_key=shape.api_key,
+        weight=shape.weight,
+        priority=shape.priority,
+        headers=shape.headers,
+        query=shape.query,
+        auth_header=shape.auth_header,
+        provider_model=shape.provider_model,
+        max_in_flight=shape.max_in_flight,
+        stream_usage=shape.stream_usage,
+        timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total),
+    )
+
+
+def make_key(shape: KeyShape) -> ApiKey:
+    return ApiKey(
+        id=shape.id,
+        user=shape.user,
+        sha256=key_digest(shape),
+        scopes=_set_of(shape.scopes),
+        expires=shape.expires,
+        limits=make_limits(shape.limits),
+        enabled=shape.enabled,
+    )
+
+
+@lru_cache(maxsize=64)
+def _set_of(scopes: tuple[str, ...]) -> frozenset[str]:
+    """One for all the keys that have the same: a set takes more memory than the rest of a key."""
+    return frozenset(scopes)
+
+
+def _absolute_sqlite_url(url: str, absolute: Callable[[str], str]) -> str:
+    scheme, _, rest = url.partition("://")
+    if not scheme.startswith("sqlite"):
+        return url
+    path, mark, query = rest.removeprefix("/").partition("?")
+    return f"{scheme}:///{absolute(path)}{mark}{query}"
+
+
+def _lines(file: GatewayFile) -> Lines:
+    lines = {
+        kind: {id_text(record.id): record.place.line for record in records} for kind, records in lists_of_records(file)
+    }
+    lines["feature"] = {name: file.place.inside("features", name).line for name in _features_in(file)}
+    return Lines(lines)
+
+
+def _features_in(file: GatewayFile) -> Iterable[str]:
+    return file.features if file.place.inside("features").node is not file.place.node else ()

@@ -1,0 +1,61 @@
+"""The shapes of the OpenAI wire: read and rewrite a request's body, build answers, recognise errors and usage."""
+
+from gateway.dialects.openai.answer_scan import JsonScan
+from gateway.dialects.openai.choosing import Mention, allowed_fields
+from gateway.dialects.openai.contents import Contents, contents_of
+from gateway.dialects.openai.refusal import error_words, refusal_body, refusal_event
+from gateway.dialects.openai.request_body import LARGE_BYTES, RequestBody, read_body, size_of
+from gateway.dialects.openai.scan import Size
+from gateway.dialects.openai.shapes import error_body, error_event, flat_error_body, model_entry, models_list, printable
+from gateway.dialects.openai.stream import (
+    CHAT_END_SIGNS,
+    END_SIGNS,
+    Weight,
+    begins_last,
+    is_error_payload,
+    is_last,
+    is_usage_only,
+    sequence_number,
+    tells_finish,
+    weight_of,
+    whole_as_events,
+)
+from gateway.dialects.openai.usage_report import Usage, last_usage, may_bear_usage, usage_of
+
+__all__ = [
+    "CHAT_END_SIGNS",
+    "END_SIGNS",
+    "LARGE_BYTES",
+    "Contents",
+    "JsonScan",
+    "Mention",
+    "RequestBody",
+    "Size",
+    "Usage",
+    "Weight",
+    "allowed_fields",
+    "begins_last",
+    "contents_of",
+    "error_body",
+    "error_event",
+    "error_words",
+    "flat_error_body",
+    "is_error_payload",
+    "is_last",
+    "is_unfinished",
+    "is_usage_only",
+    "last_usage",
+    "may_bear_usage",
+    "model_entry",
+    "models_list",
+    "printable",
+    "read_body",
+    "refusal_body",
+    "refusal_event",
+    "sequence_number",
+    "size_of",
+    "tells_finish",
+    "usage_of",
+    "weight_of",
+    "whole_as_events",
+]

@@ -1,0 +1,98 @@
+"""A search through JSON of any size, in pieces, for the usage reported last and for how much text there is.
+
+For what is too large to be decoded at once, or is passed on as it comes. Memory is bounded, and so is the time for a
+piece: it grows with the piece's size alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from gateway.dialects.openai.usage_report import Usage, last_usage, usage_of
+
+_USAGE = b'"usage"'
+_MOST_USAGE_BYTES = 16 * 1024  # no report is longer
+_MOST_LOOKS = 8  # reports looked at within one piece, from the last one back
+# Within a JSON string its quotes would be escaped, so such a key is a key.
+_TEXT_KEY = re.compile(
+    rb'"(?:content|text|delta|arguments|reasoning_content|reasoning|refusal|thinking)"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"'
+)
+_LONGEST_KEY_BYTES = 48
+_STRING = re.compile(rb'[^"\\]*+(?:\\(?:u.{4}|[^u])[^"\\]*+)*+', re.DOTALL)
+_read_value = json.JSONDecoder().raw_decode  # stops behind the value: what follows belongs to the rest of the body
+
+
+class JsonScan:
+    """`feed` the pieces in order, then `end`. The same at every split of the bytes, but for reports past all number."""
+
+    __slots__ = ("_in_text", "_rest", "_usage_rest", "text_bytes", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.text_bytes = 0
+        self._usage_rest = b""  # what may be the beginning of a report
+        self._rest = b""  # what may be the beginning of a text's key, or of an escape
+        self._in_text = False
+
+    def feed(self, data: bytes) -> None:
+        self._find_usage(data)
+        self._count_text(data)
+
+    def end(self) -> None:
+        rest, self._usage_rest = self._usage_rest, b""
+        if rest.startswith(_USAGE):
+            self._take(rest, 0)
+
+    def _find_usage(self, data: bytes) -> None:
+        text = self._usage_rest + data
+        at = text.rfind(_USAGE)
+        if at < 0:
+            self._usage_rest = text[1 - len(_USAGE) :]
+            return
+        incomplete = len(text) - at < _MOST_USAGE_BYTES
+        self._usage_rest = text[at:] if incomplete else text[1 - len(_USAGE) :]
+        if incomplete:
+            at = text.rfind(_USAGE, 0, at)
+        for _ in range(_MOST_LOOKS):
+            if at < 0 or self._take(text, at):
+                return
+            at = text.rfind(_USAGE, 0, at)
+
+    def _take(self, text: bytes, at: int) -> bool:
+        """Reads the report whose key stands there; False where it is none."""
+        value = text[at + len(_USAGE) : at + _MOST_USAGE_BYTES].decode("utf-8", "replace").lstrip(" \t\r\n:")
+        if not value.startswith("{"):
+            return False
+        try:
+            usage = usage_of({"usage": _read_value(value)[0]})
+        except (ValueError, RecursionError):
+            return False
+        self.usage = last_usage(self.usage, usage)
+        return usage is not None
+
+    def _count_text(self, data: bytes) -> None:
+        text = self._rest + data
+        position = 0
+        while True:
+            if not self._in_text:
+                key = _TEXT_KEY.search(text, position)
+                if key is None:
+                    self._rest = text[max(position, len(text) - _LONGEST_KEY_BYTES) :]
+                    return
+                self._in_text, position = True, key.end()
+            string = _STRING.match(text, position)
+            end = string.end() if string is not None else position
+            self.text_bytes += _unescaped_size(text[position:end])
+            if end == len(text) or text[end] != 0x22:  # the text goes on in the next piece
+                self._rest = text[end:]
+                return
+            self._in_text, position = False, end + 1
+
+
+def _unescaped_size(piece: bytes) -> int:
+    """About the bytes of UTF-8 that a piece of a JSON string stands for, cut between escapes."""
+    if b"\\" not in piece:
+        return len(piece)
+    piece = piece.replace(b"\\\\", b".")
+    return len(piece) - piece.count(b"\\") - 2 * piece.count(b"\\u") - piece.count(b"\\u0")

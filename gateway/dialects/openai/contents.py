@@ -1,0 +1,168 @@
+"""What the books need to know of an answer: the usage that it reports, how much text it bears, whether it failed.
+
+One decoding in C looks at an event or a whole answer; what it does not know is skipped without being made. Answers too
+large for one look, and those of another shape, are scanned instead (`answer_scan`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.dialects.openai.answer_scan import JsonScan
+from gateway.dialects.openai.payload import UNREADABLE, top_members
+from gateway.dialects.openai.usage_report import ReportedUsage, Usage, usage_of
+
+_NOTHING = msgspec.Raw(b"null")
+_NO_ERROR = frozenset((b"null", b"{}", b"[]", b'""', b"false"))
+_UNFINISHED = (b'"queued"', b'"in_progress"')
+_FAILURES = frozenset(("error", "response.failed"))
+
+
+class _Function(msgspec.Struct, gc=False):
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct, gc=False):
+    function: _Function | None = None
+
+
+class _Words(msgspec.Struct, gc=False):
+    """A `delta` or a `message` of chat completions."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Words | None = None
+    message: _Words | None = None
+    text: str | None = None
+
+
+class _Part(msgspec.Struct, gc=False):
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _Item(msgspec.Struct, gc=False):
+    """An item of a response's output."""
+
+    content: list[_Part] | None = None
+    summary: list[_Part] | None = None
+    arguments: str | None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    usage: ReportedUsage | None = None
+    output: list[_Item] | None = None
+
+
+class _Payload(msgspec.Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: ReportedUsage | None = None
+    type: str | None = None
+    delta: str | None = None
+    response: _Response | None = None
+    output: list[_Item] | None = None
+    error: msgspec.Raw = _NOTHING
+    status: msgspec.Raw = _NOTHING
+
+
+class Contents(msgspec.Struct, gc=False):
+    """`text_bytes` adds to the text before it; `whole_text_bytes` is an answer's whole text, told once or once more."""
+
+    usage: Usage | None = None
+    text_bytes: int = 0
+    whole_text_bytes: int = 0
+    failed: bool = False
+    unfinished: bool = False  # a promise of the responses route: the work goes on in the background
+
+
+_decode = msgspec.json.Decoder(_Payload).decode
+
+
+def contents_of(payload: bytes) -> Contents | None:
+    """What an event's data or a whole answer bears; None where it is no JSON object."""
+    try:
+        told = _decode(payload)
+    except UNREADABLE:
+        return _contents_of_odd(payload)
+    contents = Contents()
+    if told.choices:
+        contents.text_bytes = _text_of_choices(told.choices)
+    elif told.delta and told.type is not None and told.type.endswith("delta") and "audio.delta" not in told.type:
+        contents.text_bytes = _size(told.delta)
+    if told.usage is not None:
+        contents.usage = told.usage.read()
+    if told.response is not None:
+        _add_response(contents, told.response)
+    if told.output:
+        contents.whole_text_bytes = _text_of_output(told.output)
+    if told.error is not _NOTHING or told.type in _FAILURES:
+        contents.failed = told.type in _FAILURES or bytes(told.error).translate(None, b" \t\r\n") not in _NO_ERROR
+    if told.status is not _NOTHING:
+        contents.unfinished = bytes(told.status) in _UNFINISHED
+    return contents
+
+
+def _add_response(contents: Contents, response: _Response) -> None:
+    if contents.usage is None and response.usage is not None:
+        contents.usage = response.usage.read()
+    if response.output:
+        contents.whole_text_bytes = _text_of_output(response.output)
+
+
+def _text_of_choices(choices: list[_Choice]) -> int:
+    size = 0
+    for choice in choices:
+        words = choice.delta or choice.message
+        if words is not None:
+            if words.content:
+                size += _size(words.content)
+            if words.reasoning_content or words.reasoning:  # some upstreams tell it under both names
+                size += _size(words.reasoning_content or words.reasoning)
+            if words.refusal:
+                size += _size(words.refusal)
+            if words.tool_calls:
+                size += sum([_size(call.function.arguments) for call in words.tool_calls if call.function is not None])
+            if words.function_call is not None:
+                size += _size(words.function_call.arguments)
+        elif choice.text:
+            size += _size(choice.text)
+    return size
+
+
+def _text_of_output(items: list[_Item]) -> int:
+    size = 0
+    for item in items:
+        size += _size(item.arguments)
+        for part in (*(item.content or ()), *(item.summary or ())):
+            size += _size(part.text) + _size(part.refusal)
+    return size
+
+
+def _size(text: str | None) -> int:
+    if not text:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _contents_of_odd(payload: bytes) -> Contents | None:
+    """For what is JSON but not quite as the libraries have it: content in parts, counts as texts."""
+    top = top_members(payload)
+    if top is None:
+        return None
+    scan = JsonScan()
+    scan.feed(payload)
+    scan.end()
+    kind, error = bytes(top.type), bytes(top.error).translate(None, b" \t\r\n")
+    return Contents(
+        usage_of(payload),
+        scan.text_bytes,
+        failed=kind in (b'"error"', b'"response.failed"') or error not in _NO_ERROR,
+        unfinished=bytes(top.status) in _UNFINISHED,
+    )

@@ -1,0 +1,28 @@
+"""The one way out: HTTP/1.1 towards upstreams on `asyncio.Protocol` and llhttp, over pooled connections.
+
+    transport = Transport(proxy=Proxy.from_url(url, no_proxy))
+    exchange = await transport.exchange(origin, head, body, receiver, connect_timeout=5)
+    …                                   # receiver.on_head, on_body*, then on_end or on_failure
+    exchange.abort()                    # whenever the answer is not wanted any more
+
+| module     | knows                                                               |
+| ---------- | ------------------------------------------------------------------- |
+| answer     | bytes of one answer after another → facts; no sockets               |
+| connection | one connection and the exchange on it                               |
+| dial       | from a name to an open line: addresses, happy eyeballs, CONNECT, TLS |
+| proxy      | whether and how to go through a proxy                               |
+| head       | the bytes of a request's head                                       |
+| client     | the pool of connections                                             |
+
+Requests with HEAD or CONNECT cannot be sent: their answers are framed by other rules.
+"""
+
+from __future__ import annotations
+
+from gateway.http.client.client import Counts, Transport
+from gateway.http.client.connection import Exchange, Receiver
+from gateway.http.client.dial import AllowAddress, Origin
+from gateway.http.client.proxy import Proxy
+from gateway.http.client.request_head import request_head
+
+__all__ = ["AllowAddress", "Counts", "Exchange", "Origin", "Proxy", "Receiver", "Transport", "request_head"]

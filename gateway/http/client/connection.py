@@ -1,0 +1,293 @@
+"""One connection to an upstream, and the exchange of one request and its answer on it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from typing import Protocol
+
+import msgspec
+
+from gateway.errors import ConnectionCut, InvalidResponse, TransportError
+from gateway.http.client.answer import AnswerParser
+from gateway.http.client.dial import Line, Origin
+
+# Below this, copying head and body into one piece is cheaper than a second system call.
+_JOINED_BODY_BYTES = 65536
+# The news that a connection was closed before we wrote to it takes one round trip. An upstream that hangs up later than
+# this has had the request in its hands: that is a failed attempt, and it is not asked again behind the caller's back.
+STALE_WITHIN_SECONDS = 1.0
+# A read this large fills the loop's buffer, and uvloop reads up to 32 of those in one turn: others come in between.
+_LARGE_READ_BYTES = 128 * 1024
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
+
+class Receiver(Protocol):
+    """Takes an answer, synchronously from the socket's read: `on_head`, `on_body` any number of times, `on_end`.
+
+    `on_failure` may come at any point instead of the rest. After `on_end`, `on_failure` or `Exchange.abort()` nothing
+    comes any more. An exception raised here aborts the connection, goes to the loop's exception handler, and is
+    followed by no further call.
+    """
+
+    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The final answer's head (never 1xx): names lower-cased, values without outer white space."""
+
+    def on_body(self, data: bytes) -> None:
+        """De-chunked, otherwise as sent; all that one read of the socket brought comes in one call."""
+
+    def on_end(self) -> None:
+        """The answer is complete. Its connection is back in the pool already, or closed."""
+
+    def on_failure(self, error: TransportError) -> None:
+        """ConnectFailed, ConnectTimedOut (both only when a stale connection was being replaced), ConnectionCut or
+        InvalidResponse. The connection is closed."""
+
+
+class Owner(Protocol):
+    """What a connection needs from the pool."""
+
+    def released(self, connection: Connection) -> None: ...
+    def lost(self, connection: Connection) -> None: ...
+    def replace(self, exchange: Exchange) -> None: ...
+
+
+class Exchange(msgspec.Struct, eq=False):
+    """A request on its way and the answer to it. The caller's side is `reused`, `pause`, `resume` and `abort`."""
+
+    origin: Origin
+    receiver: Receiver
+    connect_timeout: float
+    reused: bool = False  # it began on a pooled connection
+    paused: bool = False
+    connection: Connection | None = None
+    replacement: asyncio.Task[None] | None = None
+    # Head and body, kept only as long as a stale connection may have to be replaced: until the first byte.
+    request: tuple[bytes, bytes] | None = None
+    sent_at: float = msgspec.field(default_factory=time.monotonic)
+
+    def pause(self) -> None:
+        """Stops reading from the upstream, so that it is slowed down. What was read already may still arrive."""
+        if not self.paused:
+            self.paused = True
+            if self.connection is not None:
+                self.connection.pause_reading()
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            if self.connection is not None:
+                self.connection.resume_reading()
+
+    def abort(self) -> None:
+        """Closes the upstream's connection now; no call to the receiver comes after it. Does nothing after the end."""
+        if self.replacement is not None:
+            self.replacement.cancel()
+            self.replacement = None
+        if self.connection is not None:
+            self.connection.close()
+
+    def fail(self, error: TransportError) -> None:
+        """Tells the receiver. Never raises."""
+        try:
+            self.receiver.on_failure(error)
+        except Exception as raised:
+            report_receiver(raised, self.receiver)
+
+    def __repr__(self) -> str:
+        state = "replacing" if self.replacement else "live" if self.connection else "over"
+        return f"<Exchange {self.origin} {state}{' reused' * self.reused}{' paused' * self.paused}>"
+
+
+def report_receiver(error: Exception, receiver: Receiver) -> None:
+    """A receiver's exception is a fault of ours: for the loop's handler, never a TransportError."""
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": f"{type(receiver).__name__} raised while taking an answer", "exception": error}
+    )
+
+
+class Connection(asyncio.Protocol):
+    """An HTTP/1.1 connection: idle in the pool, or with one exchange on it, or closed."""
+
+    __slots__ = ("_answer", "_exchange", "_line", "_open", "_owner", "idle_since", "origin")
+
+    def __init__(self, origin: Origin, owner: Owner, max_head_bytes: int) -> None:
+        self.origin = origin
+        self.idle_since: float | None = None  # on the loop's clock; None while it is not in the pool
+        self._owner = owner
+        self._answer = AnswerParser(max_head_bytes)
+        self._exchange: Exchange | None = None
+        self._line: Line | None = None
+        self._open = True
+
+    def attach(self, line: Line) -> bool:
+        """Takes its line; False if the upstream closed it or spoke out of turn before that."""
+        self._line = line
+        if not self._open or line.transport.is_closing():
+            self.close()
+            return False
+        return True
+
+    def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+        """Writes a request; its answer goes to the exchange's receiver."""
+        assert self._line is not None  # noqa: S101 — attach() comes first
+        self._exchange = exchange
+        exchange.connection = self
+        self._answer.begin()
+        transport = self._line.transport
+        if exchange.paused:
+            transport.pause_reading()
+        if len(body) <= _JOINED_BODY_BYTES:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+
+    def is_usable(self) -> bool:
+        """Whether an idle connection is still open and silent.
+
+        The look into the socket matters: a byte or an end that arrived since the loop last looked would otherwise be
+        read as the beginning of the next answer.
+        """
+        if not self._open or self._line is None or self._line.transport.is_closing():
+            return False
+        try:
+            self._line.socket.recv(1, _PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """Closes the connection now; an exchange on it is over and hears no more."""
+        self._detach()
+        self._open = False
+        if self._line is not None:
+            self._line.transport.abort()
+
+    def cut(self, reason: str) -> None:
+        """Closes the connection now and tells the exchange on it, if there is one."""
+        exchange = self._detach()
+        self.close()
+        if exchange is not None:
+            exchange.fail(ConnectionCut(f"{self.origin.authority}: {reason}"))
+
+    def pause_reading(self) -> None:
+        if self._line is not None and not self._line.transport.is_closing():
+            self._line.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._line is not None and not self._line.transport.is_closing():
+            self._line.transport.resume_reading()
+
+    # What the loop calls.
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:  # a byte that nobody asked for: nothing after it can be trusted
+            self.close()
+            return
+        exchange.request = None
+        answer = self._answer
+        head_was_complete = answer.status
+        answer.feed(data)
+        try:
+            if answer.status and not head_was_complete:
+                exchange.receiver.on_head(answer.status, answer.headers)
+            if answer.parts and self._exchange is exchange:
+                exchange.receiver.on_body(answer.take_body())
+            if self._exchange is exchange and (answer.complete or answer.fault is not None):
+                self._settle(exchange)
+            elif len(data) >= _LARGE_READ_BYTES and self._exchange is exchange and not exchange.paused:
+                self.pause_reading()
+                asyncio.get_running_loop().call_soon(self._read_on, exchange)
+        except Exception as error:
+            if self._exchange is exchange:
+                self.close()
+            report_receiver(error, exchange.receiver)
+
+    def _read_on(self, exchange: Exchange) -> None:
+        if self._exchange is exchange and not exchange.paused:
+            self.resume_reading()
+
+    def eof_received(self) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self.close()
+        elif self._answer.status and self._answer.until_close and self._is_announced_end():
+            self.close()
+            self._end(exchange)
+        else:
+            self._lose(exchange, "closed by the upstream")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open = False
+        self._owner.lost(self)
+        if self._exchange is not None:
+            self._lose(self._exchange, _cause(exc))
+
+    def _settle(self, exchange: Exchange) -> None:
+        """The answer came to its end, or to a fault."""
+        fault = self._answer.fault
+        if fault is not None:
+            self.close()
+            exchange.fail(InvalidResponse(f"{self.origin.authority}: invalid response: {fault}"))
+            return
+        if self._answer.reusable and self._is_flushed():
+            self._detach()
+            if exchange.paused:
+                self.resume_reading()
+            self._owner.released(self)
+        else:
+            self.close()
+        exchange.receiver.on_end()
+
+    def _end(self, exchange: Exchange) -> None:
+        try:
+            exchange.receiver.on_end()
+        except Exception as error:
+            report_receiver(error, exchange.receiver)
+
+    def _lose(self, exchange: Exchange, cause: str) -> None:
+        """The upstream went away: for a pooled connection that was closed before we asked, a new one takes over."""
+        self.close()
+        if exchange.request is not None and time.monotonic() - exchange.sent_at < STALE_WITHIN_SECONDS:
+            self._owner.replace(exchange)
+        else:
+            exchange.fail(ConnectionCut(f"{self.origin.authority}: {cause} {self._answer.stage}"))
+
+    def _is_flushed(self) -> bool:
+        """Whether the request has left for the network: an answer to half an upload leaves the rest in between."""
+        line = self._line
+        return line is None or not (
+            line.transport.get_write_buffer_size()
+            or (line.raw is not line.transport and line.raw.get_write_buffer_size())
+        )
+
+    def _is_announced_end(self) -> bool:
+        """Whether the upstream itself ended: under TLS a bare FIN may be anyone's, and asyncio tells no difference."""
+        tls: ssl.SSLObject | None = self._line and self._line.transport.get_extra_info("ssl_object")
+        if tls is None:
+            return True
+        try:
+            return tls.read(1) == b""
+        except ssl.SSLError:
+            return False
+
+    def _detach(self) -> Exchange | None:
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.connection = None
+            self._exchange = None
+        return exchange
+
+
+def _cause(exc: Exception | None) -> str:
+    if exc is None or isinstance(exc, ConnectionResetError | BrokenPipeError):
+        return "reset by the upstream"
+    if isinstance(exc, OSError) and exc.strerror:
+        return f"lost ({exc.strerror})"
+    return f"lost ({type(exc).__name__})"

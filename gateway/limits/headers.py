@@ -1,0 +1,137 @@
+"""What callers are told of their limits: the `x-ratelimit-*` headers, and why a request was refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from gateway.errors import NO_RETRY
+from gateway.limits.demand import Demand, Standing, nano
+from gateway.limits.errors import QuotaUsedUp, RateLimited
+from gateway.limits.scopes import whose
+
+_MOST_RETRY_SECONDS = 60
+_RUNNING_RETRY_SECONDS = 1.0  # when a running request will end cannot be known
+
+
+# One limit as headers tell it: left, seconds to the reset (negated), limit. The least of several is the tightest.
+_Gauge = tuple[int, float, int]
+
+
+class _Full(NamedTuple):
+    """One limit without room. `wait_seconds` None: only the period's end helps."""
+
+    said: str
+    wait_seconds: float | None
+
+
+def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing], now: float) -> list[tuple[str, str]]:
+    """The three headers for requests and the three for tokens, each of the tightest limit, where one applies.
+
+    The tightest is the one with fewest left (`rpm` against a total of requests, `tpm` against one of tokens), and of
+    equals the one that resets last. A sliding minute resets when its oldest request is a minute old, a total at its
+    period's end.
+    """
+    requests: _Gauge | None = None
+    tokens: _Gauge | None = None
+    for demand, at in zip(demands, standings, strict=True):
+        limits, left_seconds = demand.limits, at.period_end - now
+        if limits.rpm is not None:
+            requests = _tighter(requests, limits.rpm, at.minute_requests, at.minute_leaves)
+        if limits.requests is not None:
+            requests = _tighter(requests, limits.requests, at.requests, left_seconds)
+        if limits.tpm is not None:
+            tokens = _tighter(tokens, limits.tpm, at.minute_tokens, at.minute_leaves)
+        if limits.tokens is not None:
+            tokens = _tighter(tokens, limits.tokens, at.tokens + at.tokens_reserved, left_seconds)
+    return [*_headers("requests", requests), *_headers("tokens", tokens)]
+
+
+def refusal(
+    demands: Sequence[Demand], standings: Sequence[Standing], now: float, asked: Sequence[Demand] | None = None
+) -> QuotaUsedUp | RateLimited:
+    """The error for a request that at least one of these limits has no room for. `asked`: if not all of them were."""
+    return _refusal(_all_full(asked or demands, standings), demands, standings, now)
+
+
+def expected_refusal(
+    demands: Sequence[Demand], standings: Sequence[Standing], now: float
+) -> QuotaUsedUp | RateLimited | None:
+    """The error that the next request would get; None where each of its limits has room."""
+    full = _all_full(demands, standings)
+    return _refusal(full, demands, standings, now) if full else None
+
+
+def _all_full(demands: Sequence[Demand], standings: Sequence[Standing]) -> list[_Full]:
+    return [each for demand, at in zip(demands, standings, strict=True) for each in _full(demand, at)]
+
+
+def _refusal(
+    full: Sequence[_Full], demands: Sequence[Demand], standings: Sequence[Standing], now: float
+) -> QuotaUsedUp | RateLimited:
+    headers = rate_limit_headers(demands, standings, now)
+    for each in full:
+        if each.wait_seconds is None:
+            return QuotaUsedUp(each.said, headers=(NO_RETRY, *headers))
+    longest = max(full, key=lambda each: each.wait_seconds or 0.0)
+    seconds = max(1, min(_MOST_RETRY_SECONDS, math.ceil(longest.wait_seconds or 0.0)))
+    return RateLimited(f"{longest.said} Try again in {seconds} s.", headers=(("retry-after", str(seconds)), *headers))
+
+
+def duration_text(seconds: float) -> str:
+    """A duration as OpenAI writes it: `250ms`, `1s`, `6m0s`, `26h30m0s`; rounded up, so that nobody comes too early."""
+    milliseconds = max(0, math.ceil(round(seconds * 1000, 3)))
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    whole = -(-milliseconds // 1000)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    if hours:
+        return f"{hours}h{minutes}m{rest}s"
+    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
+
+
+def _tighter(best: _Gauge | None, limit: int, used: int, reset_seconds: float) -> _Gauge:
+    gauge = max(0, limit - used), -reset_seconds, limit
+    return gauge if best is None else min(best, gauge)
+
+
+def _headers(unit: str, gauge: _Gauge | None) -> tuple[tuple[str, str], ...]:
+    if gauge is None:
+        return ()
+    remaining, reset_seconds, limit = gauge
+    return (
+        (f"x-ratelimit-limit-{unit}", str(limit)),
+        (f"x-ratelimit-remaining-{unit}", str(remaining)),
+        (f"x-ratelimit-reset-{unit}", duration_text(-reset_seconds)),
+    )
+
+
+def _full(demand: Demand, at: Standing) -> Iterator[_Full]:
+    limits, who = demand.limits, whose(demand.scope)
+    if limits.requests is not None and at.requests >= limits.requests:
+        yield _full_total(
+            f"{limits.requests} requests", at.requests - at.requests_reserved >= limits.requests, demand, at
+        )
+    if limits.tokens is not None and at.tokens + at.tokens_reserved >= limits.tokens:
+        yield _full_total(f"{limits.tokens} tokens", at.tokens >= limits.tokens, demand, at)
+    if limits.cost is not None and at.cost_nano + at.cost_reserved_nano >= nano(limits.cost):
+        yield _full_total(f"budget of {limits.cost:.12g}", at.cost_nano >= nano(limits.cost), demand, at)
+    if limits.rpm is not None and at.minute_requests >= limits.rpm:
+        yield _Full(f"{who} reached the limit of {limits.rpm} requests per minute.", at.rpm_wait)
+    if limits.tpm is not None and at.minute_tokens >= limits.tpm:
+        yield _Full(f"{who} reached the limit of {limits.tpm} tokens per minute.", at.tpm_wait)
+    if limits.concurrency is not None and at.running >= limits.concurrency:
+        yield _Full(f"{who} reached the limit of {limits.concurrency} requests at a time.", _RUNNING_RETRY_SECONDS)
+
+
+def _full_total(what: str, is_used_up: bool, demand: Demand, at: Standing) -> _Full:
+    """A total that has no room: used up, or held by running requests, of which much may come back when they end."""
+    who, period = whose(demand.scope), demand.limits.period
+    if not is_used_up:
+        return _Full(
+            f"{who} running requests that may use the rest of the {what} of this {period}.", _RUNNING_RETRY_SECONDS
+        )
+    resets = datetime.fromtimestamp(at.period_end, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return _Full(f"{who} used up the {what} of this {period}; the count resets at {resets} UTC.", None)

@@ -1,0 +1,1 @@
+"""What operators see: the log, traces, metrics, and the calls in flight."""

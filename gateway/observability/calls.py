@@ -1,0 +1,137 @@
+"""Calls: one for each request, from its first byte to its access line, and the register of those in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from time import perf_counter, time_ns
+from typing import Literal
+
+import msgspec
+
+from gateway.dialects.openai import Usage
+from gateway.errors import Overloaded, ShuttingDown
+from gateway.observability.tracing import Trace
+from gateway.types import Access, Caller, Endpoint, Id, Model
+
+Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]
+NO_ROUTE = "(none)"  # nothing is at the call's path, or not by its method
+CLIENT_GONE = 499  # the status in log and ledger of a call whose client has left, as nginx has it
+
+
+def new_request_id() -> str:
+    """Its first digits are the time: neighbours in time are neighbours in the ledger's index."""
+    return f"{time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class Call(msgspec.Struct, eq=False):
+    """What is known of one request; filled in as it goes its way, read by the access line.
+
+    Times are those of `time.perf_counter`: the event loop's own clock may tick in whole milliseconds.
+    """
+
+    method: str
+    path: str
+    peer: str
+    client_request_id: str | None
+    request_id: str = msgspec.field(default_factory=new_request_id)
+    began: float = msgspec.field(default_factory=perf_counter)
+    task: asyncio.Task[object] | None = None
+    interrupted: bool = False
+    route: str = NO_ROUTE  # the template of its path
+    caller: Caller | None = None
+    access: Access | None = None
+    requested_model: str | None = None  # as the client named it
+    served: Model | None = None  # the model that answers, or was asked last
+    endpoint: Endpoint | None = None
+    attempts: int = 0
+    failures: list[tuple[str, Id, str]] | None = None  # of attempts: model, endpoint, cause
+    streamed: bool = False
+    status: int = 0
+    code: str | None = None  # of the error that it was told
+    outcome: Outcome | None = None  # None for calls that went to no upstream
+    first_byte: float | None = None
+    upstream_seconds: float = 0.0
+    usage: Usage | None = None
+    trace: Trace | None = None
+    via: tuple[str, ...] = ()  # gateways of this kind that it came through
+    on_leaving: Callable[[], None] | None = None  # what is to be given back when it has ended, however it does
+
+    def attempt_failed(self, cause: str) -> None:
+        """The attempt under way had no answer for this call."""
+        if self.served is not None and self.endpoint is not None:
+            self.failures = [*(self.failures or ()), (self.served.name, self.endpoint.id, cause)]
+
+    def interrupt(self) -> None:
+        """Ends the call for a reason of our own (the drain's time is up); its task sees a cancellation and asks why."""
+        if self.task is not None and not self.task.done():
+            self.interrupted = True
+            self.task.cancel()
+
+    def was_interrupted(self) -> bool:
+        """To be asked while handling a CancelledError. True where `interrupt` caused it, and then it is over with."""
+        if not self.interrupted or self.task is None:
+            return False
+        self.task.uncancel()
+        self.interrupted = False
+        return True
+
+    def __repr__(self) -> str:
+        end = self.outcome or "under way"
+        return f"<Call {self.request_id} {self.method} {self.path}, {self.attempts} attempts, {end}>"
+
+
+class Calls:
+    """The calls in flight: bounded, refused while draining, and counted down to the last one for a clean stop."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.draining = False
+        self._running: set[Call] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def enter(self, call: Call) -> None:
+        """Takes the call in. Raises ShuttingDown or Overloaded."""
+        if self.draining:
+            raise ShuttingDown
+        if len(self._running) >= self.most:
+            raise Overloaded("The gateway has too many requests in flight; ask again in a moment.")
+        call.task = asyncio.current_task()
+        self._running.add(call)
+        self._idle.clear()
+
+    def leave(self, call: Call) -> None:
+        self._running.discard(call)
+        call.task = None
+        if call.on_leaving is not None:
+            call.on_leaving()
+            call.on_leaving = None
+        if not self._running:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Refuses new calls, gives those in flight `seconds`, then interrupts the rest. Returns how many those were."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            left = self.interrupt_all()
+            await self._idle.wait()
+            return left
+        return 0
+
+    def interrupt_all(self) -> int:
+        """Interrupts every call in flight. Returns how many there were."""
+        left = list(self._running)
+        for call in left:
+            call.interrupt()
+        return len(left)
+
+    def __repr__(self) -> str:
+        return f"<Calls: {len(self._running)} of {self.most} in flight{', draining' if self.draining else ''}>"

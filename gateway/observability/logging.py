@@ -1,0 +1,241 @@
+"""Logging by structlog: coloured lines for people, JSON for machines; never a secret, never a raw control character."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Literal, TextIO
+
+import msgspec
+import orjson
+import structlog
+from msgspec import UNSET, UnsetType
+from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
+
+from gateway.observability.log_stream import LogStream
+from gateway.types import Id, Secret
+
+LogFormat = Literal["console", "json"]
+
+Put = Callable[[bytes], object]
+
+# Of what strangers may send, in characters: a line stays small enough to be written in one piece.
+LONGEST_PATH = 1_000
+LONGEST_TEXT = 5_000  # what upstreams said is cut to 4,000 before
+LONGEST_TRACEBACK = 20_000
+MOST_ITEMS = 100
+
+_LEVELS = {"exception": "error", "warn": "warning"}  # the name of a method is not always that of its level
+
+
+def make_logger(
+    log_format: LogFormat, *, level: int = logging.INFO, stream: TextIO | LogStream | None = None
+) -> FilteringBoundLogger:
+    """A logger that writes to `stream` (default: standard error), one line and one write an event."""
+    out = stream if stream is not None else sys.stderr
+    put = _putter(out)
+    processors: list[Any]
+    if log_format == "json":
+        processors = [_as_json_line]
+    else:
+        processors = [
+            _spread,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.ExceptionRenderer(),
+            _make_short,
+            _make_printable,
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(),
+                pad_event_to=22,
+                sort_keys=False,
+                # Its own choice, where Rich is installed, would warn that ours is made: the text is there already.
+                exception_formatter=structlog.dev.plain_traceback,
+            ),
+            _as_bytes,
+        ]
+    if isinstance(out, LogStream):
+        out.loss_line = partial(_loss_line, processors)
+    wrapper = structlog.make_filtering_bound_logger(level)
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        _Sink(put),
+        processors=processors,
+        wrapper_class=_with_quick_info(wrapper, put) if log_format == "json" and level <= logging.INFO else wrapper,
+        cache_logger_on_first_use=True,
+    )
+    return logger.bind()
+
+
+class AccessLine(msgspec.Struct, gc=False):
+    """What is told of each request, as the event of `log.info`; what is UNSET is left out.
+
+    There is one for each request: a struct is written as JSON in a single step.
+    """
+
+    timestamp: datetime
+    level: str
+    request_id: str
+    client: str
+    method: str
+    path: str
+    status: int
+    ms: float
+    client_request_id: str | UnsetType = UNSET
+    user: Id | UnsetType = UNSET
+    key: Id | UnsetType = UNSET
+    outcome: str | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    streamed: bool | UnsetType = UNSET
+    model: str | UnsetType | None = UNSET
+    endpoint: Id | UnsetType | None = UNSET
+    code: str | UnsetType = UNSET
+    trace_id: str | UnsetType = UNSET
+    first_byte_ms: float | UnsetType = UNSET
+    event: str = "request"
+
+    def fields(self) -> EventDict:
+        """The same as structlog's steps take it; timestamp and level they add themselves."""
+        told = {name: getattr(self, name) for name in self.__struct_fields__[2:]}
+        return {name: value for name, value in told.items() if value is not UNSET}
+
+
+class LibraryLogs(logging.Handler):
+    """Brings what libraries log (asyncio, aiohttp, SQLAlchemy) into the gateway's own lines."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)
+
+
+class _Sink:
+    """Where structlog hands on finished lines, whatever their level."""
+
+    def __init__(self, put: Put) -> None:
+        self.msg = self.debug = self.info = self.warning = self.error = self.critical = put
+
+
+def _putter(out: TextIO | LogStream) -> Put:
+    """What writes one line to `out`, in one write where it can."""
+    if isinstance(out, LogStream):
+        return out.put
+
+    def put(line: bytes) -> None:
+        binary = getattr(out, "buffer", None)
+        if binary is None:
+            out.write(line.decode())
+        else:
+            binary.write(line)
+            binary.flush()
+
+    return put
+
+
+def _loss_line(processors: Sequence[Processor], count: int) -> bytes:
+    """The line that says how many were lost before it."""
+    line: Any = {"event": "log lines lost: nobody read them, or there was no space", "lines": count}
+    for process in processors:
+        line = process(None, "warning", line)
+    finished: bytes = line
+    return finished
+
+
+def _with_quick_info(wrapper: Any, put: Put) -> Any:
+    """The same, with a short way for what is said of each request: there, structlog's steps would be a tenth of it."""
+
+    class Quick(wrapper):  # type: ignore[misc]  # structlog makes its class at run time
+        def info(self, event: Any, *args: Any, **fields: Any) -> Any:
+            if type(event) is not AccessLine:
+                return super().info(event, *args, **fields)
+            if len(event.path) > LONGEST_PATH:
+                event.path = _cut(event.path, LONGEST_PATH)
+            try:
+                line = _encode(event)
+            except UnicodeEncodeError:  # bytes of a head that were no UTF-8
+                return super().info(event)
+            put(_harmless(line) + b"\n")
+            return None
+
+    return Quick
+
+
+_encode = msgspec.json.Encoder().encode
+_format_exception = structlog.processors.ExceptionRenderer()
+
+
+def _as_json_line(logger: WrappedLogger, level: str, event: EventDict) -> bytes:
+    """One step for what structlog does in four: there is a line for each request."""
+    line = {"timestamp": datetime.now(UTC), "level": _LEVELS.get(level, level), **_spread(logger, level, event)}
+    if "exc_info" in event:
+        line = dict(_format_exception(logger, level, line))
+    line = dict(_make_short(logger, level, line))
+    try:
+        encoded = orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)
+    except orjson.JSONEncodeError:  # half a surrogate pair: bytes of a header that were no UTF-8
+        told = {key: _escaped(str(value)) for key, value in line.items() if value is not None}
+        encoded = orjson.dumps(told)
+    return _harmless(encoded) + b"\n"
+
+
+def _harmless(line: bytes) -> bytes:
+    """Escape what JSON leaves alone and terminals obey: control characters from U+007F on."""
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    return "".join(c if c.isprintable() else _json_escaped(c) for c in line.decode()).encode()
+
+
+def _json_escaped(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+def _as_bytes(_: WrappedLogger, __: str, line: str) -> bytes:
+    return line.encode("utf-8", "backslashreplace") + b"\n"
+
+
+def _make_short(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Bounds what anybody's words can add to the log."""
+    longest = {"path": LONGEST_PATH, "exception": LONGEST_TRACEBACK}
+    return {key: _shortened(value, longest.get(key, LONGEST_TEXT)) for key, value in event.items()}
+
+
+def _shortened(value: object, longest: int) -> object:
+    if isinstance(value, str):
+        return value if len(value) <= longest else _cut(value, longest)
+    if isinstance(value, list | tuple):
+        more = [f"… and {len(value) - MOST_ITEMS} more"] if len(value) > MOST_ITEMS else []
+        return [*(_shortened(item, longest) for item in value[:MOST_ITEMS]), *more]
+    return value
+
+
+def _cut(text: str, longest: int) -> str:
+    return f"{text[:longest]}… ({len(text)} characters)"
+
+
+def _spread(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """An access line's fields as an event's own."""
+    line = event["event"]
+    return {**event, **line.fields()} if isinstance(line, AccessLine) else event
+
+
+def _make_printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escapes control characters, which the console renderer would print as they are (and a terminal would obey)."""
+    return {key: _escaped_lines(value) if key == "exception" else _escaped(value) for key, value in event.items()}
+
+
+def _escaped_lines(traceback: str) -> str:
+    """A traceback is ours and needs its lines; what an exception's text quotes may be anybody's."""
+    return "\n".join(str(_escaped(line)) for line in traceback.split("\n"))
+
+
+def _escaped(value: object) -> object:
+    if isinstance(value, Secret):
+        return str(value)
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+    return value

@@ -1,0 +1,198 @@
+"""The counting: one call for each request that has ended, made of dictionary look-ups and additions alone.
+
+A request adds to a single `Tally`, that of everything which labels tell apart. Metrics that look at fewer labels are
+summed from the tallies when somebody asks for them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from operator import add
+from typing import NamedTuple
+
+from gateway.errors import InternalError
+from gateway.observability.calls import NO_ROUTE, Call
+from gateway.observability.metrics.families import (
+    DURATION_SECONDS,
+    FIRST_BYTE_SECONDS,
+    OWN_SECONDS,
+    Labels,
+    Samples,
+    Value,
+)
+from gateway.types import Id, id_text
+
+# Models may be made at run time, and be renamed: beyond so many combinations new models are counted as one.
+MOST_TALLIES = 20_000
+OTHER_MODEL = "(other)"
+NO_REQUEST = "(unparsable)"  # what came was no request that one could look at
+
+
+class Key(NamedTuple):
+    """What tells tallies apart, in the order in which `Tallies.finished` writes it."""
+
+    method: str
+    route: str
+    status: int
+    model: str
+    endpoint: Id
+    outcome: str | None
+    code: str | None
+
+
+class Tally:
+    """The requests of one kind. A histogram is a list: the buckets, then the sum."""
+
+    __slots__ = (
+        "answered",
+        "cached",
+        "completion",
+        "count",
+        "duration",
+        "failovers",
+        "first_byte",
+        "own",
+        "prompt",
+        "reasoning",
+    )
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.answered = 0  # attempts that did not fail
+        self.failovers = 0
+        self.prompt = 0
+        self.completion = 0
+        self.cached = 0
+        self.reasoning = 0
+        self.duration = empty_histogram(DURATION_SECONDS)
+        self.first_byte = empty_histogram(FIRST_BYTE_SECONDS)
+        self.own = empty_histogram(OWN_SECONDS)
+
+
+class Tallies:
+    """What one worker has counted. For the event loop's thread, but for `samples`."""
+
+    def __init__(self) -> None:
+        self._tallies: dict[tuple[object, ...], Tally] = {}
+        self._failures: dict[tuple[str, Id, str], int] = defaultdict(int)
+        self._cooldowns: dict[tuple[str, Id, str], int] = defaultdict(int)
+
+    def finished(self, call: Call, now: float) -> None:
+        """Counts a request that has ended at `now` (of `time.perf_counter`)."""
+        route, model, endpoint = call.route, "", call.endpoint
+        if call.served is not None:
+            model = call.served.name
+        elif call.access is not None:
+            model = call.access.model.name
+        key = (
+            call.method if route is not NO_ROUTE else "",  # where there is no route, it could be any word
+            route,
+            call.status,
+            model,
+            endpoint.id if endpoint is not None else "",
+            call.outcome,
+            call.code,
+        )
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._begun(Key(*key))
+        tally.count += 1
+        began, attempts, first_byte = call.began, call.attempts, call.first_byte
+        _observe(tally.duration, DURATION_SECONDS, now - began)
+        if attempts:
+            tally.answered += attempts
+            tally.failovers += attempts - 1
+            if call.failures is not None:
+                self._failed(tally, call.failures)
+        if first_byte is not None:
+            waited = first_byte - began
+            _observe(tally.first_byte, FIRST_BYTE_SECONDS, waited)
+            _observe(tally.own, OWN_SECONDS, waited - call.upstream_seconds)
+        usage = call.usage
+        if usage is not None:
+            tally.prompt += usage.prompt_tokens
+            tally.completion += usage.completion_tokens
+            tally.cached += usage.cached_tokens
+            tally.reasoning += usage.reasoning_tokens
+
+    def unparsable(self, status: int, code: str) -> None:
+        """Counts what came in the place of a request and could not be read as one."""
+        key = Key("", NO_REQUEST, status, "", "", None, code)
+        (self._tallies.get(key) or self._begun(key)).count += 1
+
+    def cooled(self, model: str, endpoint: Id, cause: str) -> None:
+        self._cooldowns[model, endpoint, cause] += 1
+
+    def samples(self) -> Samples:
+        """Everything counted so far. From any thread: with many models it takes a while."""
+        sums: dict[str, dict[Labels, Value]] = defaultdict(dict)
+        # Prometheus sees growth only where it has seen a number before: the error that must never be is there from the
+        # first.
+        _add(sums["gateway_errors_total"], (InternalError.code, "", ""), 0)
+        for key, tally in list(self._tallies.items()):
+            _tell(sums, Key(*key), tally)  # type: ignore[arg-type]  # keys are written in its order
+        for (model, endpoint, cause), count in list(self._failures.items()):
+            _add(sums["gateway_upstream_attempts_total"], (model, id_text(endpoint), cause), count)
+        for (model, endpoint, cause), count in list(self._cooldowns.items()):
+            _add(sums["gateway_cooldowns_total"], (model, id_text(endpoint), cause), count)
+        return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}
+
+    def _failed(self, tally: Tally, failures: list[tuple[str, Id, str]]) -> None:
+        tally.answered -= len(failures)
+        for failure in failures:
+            if failure in self._failures or len(self._failures) < MOST_TALLIES:
+                self._failures[failure] += 1
+
+    def _begun(self, key: Key) -> Tally:
+        if len(self._tallies) >= MOST_TALLIES:
+            key = key._replace(model=OTHER_MODEL, endpoint="")
+        return self._tallies.setdefault(tuple(key), Tally())
+
+    def __repr__(self) -> str:
+        return f"<Tallies of {sum(tally.count for tally in self._tallies.values())} requests>"
+
+
+def empty_histogram(bounds: tuple[float, ...]) -> list[float]:
+    return [0] * (len(bounds) + 2)
+
+
+def _observe(histogram: list[float], bounds: tuple[float, ...], value: float) -> None:
+    histogram[bisect_left(bounds, value)] += 1
+    histogram[-1] += value
+
+
+def _tell(sums: dict[str, dict[Labels, Value]], key: Key, tally: Tally) -> None:
+    model = key.model
+    labels = (key.method, key.route, str(key.status), model, key.outcome or "")
+    _add(sums["gateway_requests_total"], labels, tally.count)
+    if key.code is not None:
+        _add(sums["gateway_errors_total"], (key.code, key.route, model), tally.count)
+    if key.route != NO_REQUEST:
+        _add(sums["gateway_request_duration_seconds"], (key.route,), tally.duration)
+    if key.outcome is None:
+        return
+    attempt = (model, id_text(key.endpoint), key.outcome)
+    if tally.answered:
+        _add(sums["gateway_upstream_attempts_total"], attempt, tally.answered)
+    _add(sums["gateway_failovers_total"], (model,), tally.failovers)
+    if any(tally.first_byte):
+        _add(sums["gateway_first_byte_seconds"], (model,), tally.first_byte)
+        _add(sums["gateway_own_share_seconds"], (), tally.own)
+    for kind in ("prompt", "completion", "cached", "reasoning"):
+        _add(sums["gateway_tokens_total"], (model, kind), getattr(tally, kind))
+
+
+def _add(values: dict[Labels, Value], labels: Labels, value: Value) -> None:
+    there = values.get(labels)
+    if there is None:
+        values[labels] = list(value) if isinstance(value, list) else value
+    elif isinstance(there, list) and isinstance(value, list):
+        there[:] = map(add, there, value)
+    elif not isinstance(there, list) and not isinstance(value, list):
+        values[labels] = there + value
+
+
+def _safe(labels: Labels) -> Labels:
+    """Names from YAML may hold what UTF-8 cannot write."""
+    return tuple(label.encode("utf-8", "backslashreplace").decode() for label in labels)

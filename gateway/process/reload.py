@@ -1,0 +1,110 @@
+"""Hot reload: watch gateway.yaml, validate a change, swap it in whole, say what changed.
+
+The file is looked at four times a second rather than by file-system events: that costs nothing measurable, and it sees
+what events miss (symbolic links that are swapped, network file systems, editors that replace the file).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.access.diff import differences
+from gateway.config import Settings
+from gateway.config.apart import Reading
+from gateway.config.fingerprints import Fingerprint, fingerprint
+from gateway.errors import ConfigError
+
+LOOK_EACH_SECONDS = 0.25
+# Of the problems of a file; an operator mends them in turns, and `gateway check` tells all.
+MOST_PROBLEMS = 200
+
+
+class Watched(NamedTuple):
+    """A file, and what it was like just before it was read: a change since then is one to hear of."""
+
+    path: Path
+    fingerprint: Fingerprint | None
+
+    @classmethod
+    def now(cls, path: Path) -> Watched:
+        return cls(path, fingerprint(path))
+
+
+class Reloader:
+    """Keeps a running gateway in step with its file, which `watched` was before `settings` were read from it.
+
+    `prepare` is given new settings in a thread, and gives what swaps them in: that is called on the event loop and must
+    not fail. `problems` are those of the file as it stands, empty while it is the one that is served; `loaded_at` is
+    when the served one was read. Files that a `${file:…}` names are watched as well.
+    """
+
+    def __init__(
+        self,
+        watched: Watched,
+        environ: Mapping[str, str],
+        settings: Settings,
+        prepare: Callable[[Settings], Callable[[], None]],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.path = watched.path
+        self.settings = settings
+        self.problems: tuple[str, ...] = ()
+        self.loaded_at = datetime.now(UTC)
+        self.reloads = 0
+        self.failures = 0
+        self._environ = environ
+        self._prepare = prepare
+        self._log = log
+        self._seen: dict[str, Fingerprint | None] = {str(self.path): watched.fingerprint, **settings.files}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def watch(self) -> None:
+        """Runs until cancelled. A change counts once the file has kept still for one look: writing takes a moment."""
+        moving = self._seen
+        while True:
+            await asyncio.sleep(LOOK_EACH_SECONDS)
+            found = {path: fingerprint(path) for path in self._seen}
+            if found != self._seen and found == moving and found[str(self.path)] is not None:
+                await self.reload()
+            moving = found
+
+    async def reload(self) -> bool:
+        """Reads the file now. True where it is served from here on; a broken one changes nothing and is told."""
+        async with self._one_at_a_time:
+            before = self._seen = {path: fingerprint(path) for path in self._seen}
+            reading = Reading(self.path, self._environ)
+            try:
+                fresh, changes, swap = await asyncio.to_thread(self._read, reading)
+            except asyncio.CancelledError:
+                reading.stop()
+                raise
+            except ConfigError as error:
+                self._seen = {**before, **error.files}  # one that is missing may come
+                self._failed(error.problems)
+                return False
+            except Exception as error:  # a fault of ours: it must not end the watching
+                self._log.exception("configuration not reloaded: a bug", error=type(error).__name__)
+                self._failed((f"{self.path}:1: cannot be taken over because of a bug in the gateway; see its log",))
+                return False
+            swap()
+            self._seen = {str(self.path): before[str(self.path)], **fresh.files}
+            self.settings, self.problems, self.loaded_at = fresh, (), datetime.now(UTC)
+            self.reloads += 1
+            self._log.info("configuration reloaded", changes=changes or ["nothing of substance"])
+            return True
+
+    def _failed(self, problems: tuple[str, ...]) -> None:
+        self.failures += 1
+        more = [f"… and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+        self.problems = (*problems[:MOST_PROBLEMS], *more)
+        self._log.error("configuration not reloaded: the file has problems", problems=list(self.problems))
+
+    def _read(self, reading: Reading) -> tuple[Settings, list[str], Callable[[], None]]:
+        fresh = reading.run()
+        return fresh, differences(self.settings, fresh), self._prepare(fresh)

@@ -1,0 +1,236 @@
+"""A gateway process from its first to its last moment: the socket, the signals, the reloads, the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.api.gauges import own_samples
+from gateway.api.runtime import State
+from gateway.app import apply, make_server, running_state, yaml_store
+from gateway.config import Settings
+from gateway.http.memory_budget import give_back_freed_memory
+from gateway.http.server_old import Server
+from gateway.observability.calls import Calls
+from gateway.observability.log_stream import LogStream
+from gateway.observability.metrics import Crew
+from gateway.process.drain import retire
+from gateway.process.reload import Reloader, Watched
+from gateway.process.systemd import tell_service_manager
+from gateway.process.upgrade import Successor
+
+# The kernel cuts it to its own limit (somaxconn); aiohttp's 128 would drop connections under a burst.
+LISTEN_BACKLOG = 4096
+# After the drain, how long finished answers may take to leave for slow clients.
+LAST_BYTES_SECONDS = 5.0
+
+# Objects that come and do not go before a collection looks at them; Python's own 700 are a few requests' worth.
+GARBAGE_AT_A_TIME = 20_000
+
+# A thread that reads a large body lets the loop have its turn after so long.
+SWITCH_SECONDS = 0.001
+
+Ready = Callable[[str], None]
+Upgrade = Callable[[], Successor]
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound TCP socket. Raises OSError where the address is taken or is none of ours."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def serve(
+    settings: Settings,
+    log: FilteringBoundLogger,
+    sock: socket.socket,
+    *,
+    watched: Watched | None = None,
+    crew: Path | None = None,
+    ready: Ready | None = None,
+    upgrade: Upgrade | None = None,
+    log_stream: LogStream | None = None,
+) -> None:
+    """Serves on `sock` until SIGTERM or SIGINT, then drains.
+
+    `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `crew`: a directory that the
+    workers of one gateway share, where there are several. `ready` is called once with the base URL. On SIGUSR2 a
+    successor is started by `upgrade` and takes over when it is ready; without `upgrade` somebody else has seen to that.
+    `log_stream`: what `log` writes to, whose lost lines are counted in /metrics.
+    Raises ConfigError where the store cannot be used as it is configured.
+    """
+    loop = asyncio.get_running_loop()
+    stop, hurry, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def on_stop() -> None:
+        # The second signal says: do not wait any longer.
+        (hurry if stop.is_set() else stop).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_stop)
+    async with running_state(settings, log) as state:
+        state.log_stream = log_stream
+        server = make_server(state)
+        async with reloading(state, server, watched), beside_others(state, crew), upgrading(upgrade, replaced, log):
+            listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
+            url, port = base_url(sock)
+            settle_the_collector()
+            log.info("listening", url=url, port=port, models=len(settings.models), config=settings.source)
+            if ready is not None:
+                ready(url)
+            try:
+                await first_of(stop, replaced)
+                deadline = loop.time() + state.settings.server.drain_seconds
+                if not stop.is_set():
+                    listener.close()
+                    log.info("retiring", connections=len(server.connections), in_flight=len(state.calls))
+                    await retire(server, stop, state.settings.server.drain_seconds)
+                await drain(state, hurry, max(0.0, deadline - loop.time()))
+            finally:
+                listener.close()
+                await server.finish(LAST_BYTES_SECONDS)
+    log.info("stopped")
+
+
+def settle_the_collector() -> None:
+    """What lives from here to the end need not be looked at by each collection of garbage, and what a request leaves
+    behind goes with its last reference: collections are for the rare cycle."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AT_A_TIME, 20, 50)
+    give_back_freed_memory()
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def base_url(sock: socket.socket) -> tuple[str, int]:
+    host, port = sock.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}", port
+
+
+@contextlib.asynccontextmanager
+async def reloading(state: State, server: Server, watched: Watched | None) -> AsyncIterator[None]:
+    """While it lasts, the file is watched and SIGHUP reads it again."""
+    if watched is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+
+    def prepare(fresh: Settings) -> Callable[[], None]:
+        return partial(apply, state, server, fresh, yaml_store(fresh))
+
+    reloader = state.reloader = Reloader(watched, os.environ, state.settings, prepare, state.log)
+    running: set[asyncio.Task[bool]] = set()
+
+    def on_hangup() -> None:
+        task = loop.create_task(reloader.reload())
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    watching = loop.create_task(reloader.watch())
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        # Its default would end the process while the ledger is still being brought in.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        watching.cancel()
+        await asyncio.gather(watching, *running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def upgrading(upgrade: Upgrade | None, replaced: asyncio.Event, log: FilteringBoundLogger) -> AsyncIterator[None]:
+    """While it lasts, SIGUSR2 starts a successor, and `replaced` is set once that is ready."""
+    loop = asyncio.get_running_loop()
+    running: set[asyncio.Task[None]] = set()
+
+    def on_signal() -> None:
+        if upgrade is None:
+            replaced.set()
+        elif not running and not replaced.is_set():
+            running.add(task := loop.create_task(hand_over(upgrade, replaced, log)))
+            task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGUSR2, on_signal)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR2)
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def hand_over(upgrade: Upgrade, replaced: asyncio.Event, log: FilteringBoundLogger) -> None:
+    """Starts a successor and sets `replaced` when it is ready. One that fails is ended, and nothing has changed."""
+    try:
+        successor = upgrade()
+    except OSError as error:
+        log.error("no successor could be started", because=error.strerror)
+        return
+    log.info("successor started", successor=successor.pid)
+    is_ready = False
+    try:
+        is_ready = await successor.is_ready_in_time()
+    finally:
+        if not is_ready:
+            code = successor.dismiss()
+            log.error("successor failed, this process serves on", successor=successor.pid, exit_code=code)
+    if is_ready:
+        tell_service_manager(os.environ, MAINPID=successor.pid)
+        replaced.set()
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+@contextlib.asynccontextmanager
+async def beside_others(state: State, directory: Path | None) -> AsyncIterator[None]:
+    """While it lasts, this worker tells the others its numbers, and can ask for theirs."""
+    async with contextlib.AsyncExitStack() as held:
+        if directory is not None:
+            try:
+                state.crew = await held.enter_async_context(Crew.join(directory, lambda: own_samples(state)))
+            except OSError as error:
+                state.log.error("/metrics of this worker will not tell of the others", error=str(error))
+        yield
+
+
+async def drain(state: State, hurry: asyncio.Event, seconds: float) -> None:
+    """Running calls have `seconds` to end; streams left then end as incomplete. `hurry` cuts that short."""
+    state.log.info("draining", in_flight=len(state.calls), seconds=round(seconds, 1))
+    hurried = asyncio.create_task(_interrupt_when(hurry, state.calls))
+    try:
+        left = await state.calls.drain(seconds)
+    finally:
+        hurried.cancel()
+    if left:
+        state.log.warning("calls interrupted at the end of the drain", calls=left)
+
+
+async def _interrupt_when(hurry: asyncio.Event, calls: Calls) -> None:
+    await hurry.wait()
+    calls.interrupt_all()

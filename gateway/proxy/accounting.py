@@ -1,0 +1,223 @@
+"""The books of a request: reserved and written down before an upstream is asked, settled before its answer ends.
+
+`Accounts` is shared; `Account` is one request's. However a request ends, `Account.settle` is called once for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from gateway.dialects.openai import Usage
+from gateway.errors import LedgerUnavailable
+from gateway.limits import (
+    Demand,
+    Limiter,
+    Reservation,
+    demands,
+    estimated_usage,
+    grant_scope,
+    place_demands,
+    prompt_tokens,
+    reserved_usage,
+)
+from gateway.observability.calls import Call
+from gateway.proxy.usage_meter import Seen
+from gateway.types import Access, Caller, Id, Model, Price
+from gateway.usage import NANO, Admission, JournalUnavailable, Ledger, Settlement, UsageSource, cost_nano
+
+NOTHING_USED = Usage()
+_MOST_TERMS = 2_000
+_HEAD = ".head"  # what the name of a request is continued with for the place that it has before it is admitted
+UNWRITABLE = "The gateway cannot write down usage at the moment, so it serves nothing."
+
+
+class Terms(NamedTuple):
+    """What a caller's requests for a model are counted on."""
+
+    access: Access
+    caller: Caller
+    demands: tuple[Demand, ...]
+    scope: str
+    organisation: Id | None
+
+
+class Accounts:
+    """Where requests are admitted and settled."""
+
+    def __init__(self, ledger: Ledger, limiter: Limiter) -> None:
+        self._ledger = ledger
+        self._limiter = limiter
+        self._known_terms: dict[int, Terms] = {}
+        self._on_head: dict[str, Reservation] = {}  # by request id: not admitted yet
+
+    async def take_place(self, call: Call, caller: Caller) -> None:
+        """Counts the request in its key's own `rpm` and `concurrency` before its large body is read.
+
+        `open` takes the place over; of a request that gets no further `concurrency` is given back when the call ends.
+        Raises RateLimited.
+        """
+        asked = place_demands(caller)
+        if asked:
+            name = call.request_id + _HEAD
+            place = await self._limiter.reserve(name, asked, tokens=0, cost=0, now=time.time())
+            self._on_head[call.request_id] = place
+            call.on_leaving = partial(self._leave, call.request_id)
+
+    def _leave(self, request_id: str) -> None:
+        place = self._on_head.pop(request_id, None)
+        if place is not None:
+            self._limiter.settle(place, tokens=0, cost=0, now=time.time())
+
+    async def open(
+        self, call: Call, access: Access, caller: Caller, fields: Mapping[str, Any], *, body_size: int, route: str
+    ) -> Account:
+        """Admits the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
+        now = time.time()
+        terms = self._terms_of(access, caller)
+        reservation = None
+        if terms.demands:
+            wanted = reserved_usage(fields, body_size, route)
+            nano = _cost_nano(access.model.price, wanted.prompt_tokens, wanted.completion_tokens)
+            place = self._on_head.get(call.request_id) if self._on_head else None
+            reservation = await self._limiter.reserve(
+                call.request_id, terms.demands, tokens=wanted.total_tokens, cost=nano / NANO, now=now, place=place
+            )
+            if place is not None:
+                del self._on_head[call.request_id]
+        account = Account(self._ledger, self._limiter, call, reservation, route)
+        try:
+            self._ledger.admit(
+                Admission(
+                    request_id=call.request_id,
+                    client_request_id=call.client_request_id,
+                    time=now,
+                    user=caller.user.id,
+                    organisation=terms.organisation,
+                    key=caller.key.id,
+                    model=access.model.id,
+                    route=route,
+                    streamed=fields.get("stream") is True,
+                    counted_on=terms.scope,
+                )
+            )
+        except JournalUnavailable:
+            account.give_back()
+            raise LedgerUnavailable(UNWRITABLE) from None
+        return account
+
+    def _terms_of(self, access: Access, caller: Caller) -> Terms:
+        """The terms, which are the same for one caller's requests for as long as nobody looks the caller up anew."""
+        known = self._known_terms.get(id(access))
+        if known is not None and known.access is access and known.caller is caller:
+            return known
+        if len(self._known_terms) >= _MOST_TERMS:
+            self._known_terms.clear()
+        terms = Terms(
+            access, caller, demands(access, caller), grant_scope(access, caller), _organisation(access, caller)
+        )
+        self._known_terms[id(access)] = terms
+        return terms
+
+
+class Account:
+    """One request's books. `headers` are the `x-ratelimit-*` as of its admission."""
+
+    def __init__(
+        self, ledger: Ledger, limiter: Limiter, call: Call, reservation: Reservation | None, route: str
+    ) -> None:
+        self.headers = reservation.headers() if reservation is not None else []
+        self._ledger = ledger
+        self._limiter = limiter
+        self._call = call
+        self._reservation = reservation
+        self._route = route
+        self._settled = False
+
+    def settle(self, seen: Seen, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
+        """Writes down how the request ended (`call` has status and outcome). Only the first call counts.
+
+        It counts where an upstream gave an answer, and where its client left after an upstream had been asked.
+        """
+        if self._settled:
+            return
+        self._settled = True
+        counts = seen.counts or self._was_left(seen)
+        usage, source = self._usage(seen, fields, body_size)
+        nano = _cost_nano(served.price if served is not None else None, usage.prompt_tokens, usage.completion_tokens)
+        call, now = self._call, perf_counter()
+        call.usage = usage
+        self._ledger.settle(
+            Settlement(
+                request_id=call.request_id,
+                served_model=served.id if served is not None else None,
+                endpoint=call.endpoint.id if call.endpoint is not None else None,
+                status=call.status,
+                outcome=call.outcome or "interrupted",
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                cached_tokens=usage.cached_tokens,
+                reasoning_tokens=usage.reasoning_tokens,
+                total_tokens=usage.total_tokens,
+                usage_source=source,
+                cost_nano=nano,
+                first_byte_ms=_milliseconds(call.began, call.first_byte),
+                duration_ms=_milliseconds(call.began, now),
+                attempts=call.attempts,
+                answered=counts,
+            )
+        )
+        if counts and self._reservation is not None:
+            self._limiter.settle(self._reservation, tokens=usage.total_tokens, cost=nano / NANO, now=time.time())
+        else:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Returns everything that was reserved: no upstream gave an answer."""
+        if self._reservation is not None:
+            self._limiter.cancel(self._reservation, now=time.time())
+
+    def _usage(self, seen: Seen, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
+        was_left, goes_on = self._was_left(seen), self._goes_on(seen, fields)
+        # A report of nothing, made before the end, says nothing of what was used then.
+        if seen.usage is not None and not (seen.usage.total_tokens == 0 and (was_left or goes_on)):
+            return seen.usage, "reported"
+        if goes_on:
+            estimate = reserved_usage(fields, body_size, self._route)
+        elif was_left or (seen.text_bytes and not seen.failed):
+            estimate = estimated_usage(prompt_tokens(fields, body_size), seen.text_bytes)
+        else:
+            return NOTHING_USED, "none"
+        return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
+
+    def _was_left(self, seen: Seen) -> bool:
+        """Whether the client ended it after an upstream had got it: at least the prompt was used."""
+        return seen.asked and self._call.outcome == "cancelled"
+
+    def _goes_on(self, seen: Seen, fields: Mapping[str, Any]) -> bool:
+        """Whether the upstream works on when nobody listens: then all that was reserved may yet be used."""
+        if seen.unfinished:
+            return True
+        if self._route != "responses" or fields.get("background") in (None, False):
+            return False
+        if self._call.outcome == "cancelled":
+            return seen.asked
+        return self._call.streamed and seen.counts and not seen.failed and self._call.status < 300
+
+
+def _organisation(access: Access, caller: Caller) -> Id | None:
+    """Whose grant is used, else the user's first."""
+    if access.source == "organisation":
+        return access.owner
+    return caller.organisations[0].id if caller.organisations else None
+
+
+def _cost_nano(price: Price | None, prompt: int, completion: int) -> int:
+    return 0 if price is None else cost_nano(price, prompt, completion)
+
+
+def _milliseconds(began: float, ended: float | None) -> float | None:
+    return None if ended is None else round((ended - began) * 1000, 3)

@@ -1,0 +1,125 @@
+"""A look at a body beside its way to the client: for its usage, its text, and whether it is an answer at all."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from gateway.dialects.openai import Contents, JsonScan, contents_of
+from gateway.http.content_coding import Unpacker
+
+# Up to here a body is decoded as a whole, which tells a key from its like deeper within; beyond it, it is scanned.
+MOST_DECODED_BYTES = 2**20
+_LOOKED_AT_BYTES = 256
+_BOM = b"\xef\xbb\xbf"
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*+<[!?a-z]", re.IGNORECASE)
+_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*+[{\[]")
+
+
+class Reader(Protocol):
+    """Takes a body's content in pieces; `unreadable` tells of bytes that could not be unpacked."""
+
+    def feed(self, data: bytes) -> None: ...
+    def unreadable(self, size: int) -> None: ...
+    def end(self) -> None: ...
+
+
+class View:
+    """Unpacks what comes, where it came compressed, and hands it to a reader: one bounded step at each `feed`.
+
+    After `end`, `step` until it is False: then the reader has had everything.
+    """
+
+    __slots__ = ("_came_bytes", "_ended", "_unpacker", "reader")
+
+    def __init__(self, reader: Reader, encoding: bytes) -> None:
+        self.reader = reader
+        self._unpacker = Unpacker(encoding) if encoding else None
+        self._came_bytes = 0
+        self._ended = False
+
+    def feed(self, data: bytes) -> None:
+        if self._unpacker is None:
+            self.reader.feed(data)
+            return
+        self._came_bytes += len(data)
+        self._unpacker.feed(data)
+        self.step()
+
+    def end(self) -> None:
+        self._ended = True
+        if self._unpacker is None:
+            self.reader.end()
+
+    def step(self) -> bool:
+        """Looks at a bounded piece more; whether there is still more."""
+        unpacker = self._unpacker
+        if unpacker is None:
+            return False
+        piece = unpacker.step()
+        if piece:
+            self.reader.feed(piece)
+        if unpacker.more:
+            return True
+        if self._ended:
+            self._unpacker = None
+            if not unpacker.given_bytes:
+                self.reader.unreadable(self._came_bytes)
+            self.reader.end()
+        return False
+
+
+class BodyReader:
+    """Reads a body that is no stream: as JSON, else as a text or a page."""
+
+    __slots__ = ("_held", "_scan", "_size")
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []  # once it is scanned, its beginning alone
+        self._size = 0
+        self._scan: JsonScan | None = None
+
+    def feed(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._scan is not None:
+            self._scan.feed(data)
+            self._held = self._held or _beginning(data)
+            return
+        self._held.append(data)
+        if self._size > MOST_DECODED_BYTES:
+            self._scan, held = JsonScan(), self._held
+            self._held = _beginning(b"".join(held))
+            for piece in held:
+                self._scan.feed(piece)
+
+    def unreadable(self, size: int) -> None:
+        self._size += size
+
+    def end(self) -> None:
+        if self._scan is not None:
+            self._scan.end()
+
+    def contents(self, *, is_text: bool) -> Contents:
+        """What was seen so far; of what is no JSON the bytes count as text where `is_text`."""
+        body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        if _JSON.match(body):
+            scan = self._scan
+            contents = contents_of(body.removeprefix(_BOM)) if scan is None else None
+            return contents or _scanned(scan, body)
+        is_page = _PAGE.match(body) is not None
+        return Contents(whole_text_bytes=self._size if is_text and not is_page else 0, failed=is_page)
+
+
+def _beginning(body: bytes) -> list[bytes]:
+    """What shows the kind of a body; some upstreams send blank lines while they think."""
+    start = body.lstrip()[:_LOOKED_AT_BYTES]
+    return [start] if start else []
+
+
+def _scanned(scan: JsonScan | None, body: bytes) -> Contents:
+    """Of a body too large to be decoded, or that has not come to its end."""
+    if scan is None:
+        scan = JsonScan()
+        scan.feed(body)
+        scan.end()
+    return Contents(scan.usage, whole_text_bytes=scan.text_bytes)

@@ -1,0 +1,140 @@
+"""One endpoint's side of the wire: how it is asked, and what of its answer passes."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
+
+from gateway import __version__
+from gateway.http.client import Origin, request_head
+from gateway.proxy.refusals.masking import Mask
+from gateway.types import Endpoint
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+# content-encoding is not in the contract's list, yet a compressed body is unreadable without it.
+_PASSED = {
+    b"content-type": "content-type",
+    b"content-language": "content-language",
+    b"content-disposition": "content-disposition",
+    b"content-encoding": "content-encoding",
+    b"openai-processing-ms": "openai-processing-ms",
+    b"openai-version": "openai-version",
+    b"x-request-id": "x-upstream-request-id",
+}
+
+
+class Outlet:
+    """What is sent to one endpoint. Request heads are made once for each route, all but the length.
+
+    `refuses_stream_options` is learnt: the endpoint answered 400 or 422 to it once and was content without.
+    `guarded`: the address that it is connected to must be one that endpoints made at run time may have.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, guarded: bool = False) -> None:
+        url = urlsplit(endpoint.url)
+        host = url.hostname or ""
+        self.endpoint = endpoint
+        self.origin = Origin(url.scheme, host, url.port or (443 if url.scheme == "https" else 80), guarded)
+        self.refuses_stream_options = not endpoint.stream_usage
+        self._host_field = url.netloc.rpartition("@")[2]
+        self._base_path = url.path.rstrip("/")
+        self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in endpoint.query.items())
+        self._heads: dict[str, bytes] = {}
+        self._mask: Mask | None = None
+
+    def head(self, path: str, length: int, own_fields: bytes = b"") -> bytes:
+        """The whole request head for a JSON body of `length` bytes; `path` is the route's, as /chat/completions.
+
+        `own_fields`: header lines of the request's own, each with its line end.
+        """
+        begin = self._heads.get(path)
+        if begin is None:
+            begin = self._heads[path] = self._head_up_to_length(path)
+        return b"%b%bcontent-length: %d\r\n\r\n" % (begin, own_fields, length)
+
+    @property
+    def mask(self) -> Mask:
+        """Over everything that is sent to the endpoint and nobody else may read."""
+        if self._mask is None:
+            self._mask = Mask(self.endpoint)
+        return self._mask
+
+    def _head_up_to_length(self, path: str) -> bytes:
+        target = f"{self._base_path}{path}" + (f"?{self._query}" if self._query else "")
+        fields = {
+            "host": self._host_field,
+            "content-type": "application/json",
+            "accept": "*/*",
+            "accept-encoding": "identity",
+            "user-agent": f"ecli-gateway/{__version__}",
+        }
+        key = self.endpoint.api_key
+        if key is not None:
+            bearer = self.endpoint.auth_header == "authorization"
+            fields[self.endpoint.auth_header] = f"Bearer {key.reveal()}" if bearer else key.reveal()
+        fields.update((name.lower(), value.reveal()) for name, value in self.endpoint.headers.items())
+        return request_head("POST", target, list(fields.items()))[: -len(b"\r\n")]
+
+    def __repr__(self) -> str:
+        return f"<Outlet to {self.origin.host}:{self.origin.port}>"
+
+
+class Content(enum.Enum):
+    """What an upstream says that its answer is."""
+
+    EVENTS = "events"
+    TEXT = "text"  # JSON, text, or nothing was said
+    MEDIA = "media"  # sounds, pictures, films
+    OTHER = "other"
+
+
+class AnswerHead(NamedTuple):
+    """What matters here of an upstream's headers."""
+
+    passed: list[tuple[str, str]]  # those that the client may see
+    content: Content
+    encoding: bytes  # how the body is compressed, although we had asked for identity; empty where it is not
+
+    def as_events(self) -> AnswerHead:
+        """The head of what turned out to be a stream of events, whatever it said."""
+        if self.content is Content.EVENTS:
+            return self
+        kept = [(name, value) for name, value in self.passed if name != "content-type"]
+        return self._replace(passed=[("content-type", "text/event-stream"), *kept], content=Content.EVENTS)
+
+
+NO_HEAD = AnswerHead([], Content.TEXT, encoding=b"")
+
+
+def read_head(headers: RawHeaders) -> AnswerHead:
+    """One look at each header. Of several request ids of the upstream's the first is passed; types likewise."""
+    passed: list[tuple[str, str]] = []
+    content_type: bytes | None = None
+    encoding = b""
+    has_id = False
+    for name, value in headers:
+        shown = _PASSED.get(name)
+        if shown is None:
+            continue
+        if name == b"content-type":
+            content_type = value if content_type is None else content_type
+        elif name == b"content-encoding":
+            told = value.strip().lower()
+            encoding = encoding or (told if told != b"identity" else b"")
+        elif name == b"x-request-id":
+            if has_id:
+                continue
+            has_id = True
+        passed.append((shown, value.decode("latin-1")))
+    return AnswerHead(passed, _content_of(content_type), encoding)
+
+
+def _content_of(content_type: bytes | None) -> Content:
+    told = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
+    if told == b"text/event-stream":
+        return Content.EVENTS
+    if not told or told.startswith(b"text/") or b"json" in told:
+        return Content.TEXT
+    return Content.MEDIA if told.startswith((b"audio/", b"image/", b"video/")) else Content.OTHER

@@ -1,0 +1,326 @@
+"""The story of one relayed request.
+
+resolve → (limits) → attempt … attempt → answer or stream → done. `Relay` holds what all requests share; `Story` is one
+request's way through it and reads from top to bottom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from time import perf_counter
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError, UpstreamFailed
+from gateway.http.client import Transport
+from gateway.http.server_old import EventStream, Reply, Request
+from gateway.http.via import Via
+from gateway.observability.calls import Call
+from gateway.pool import Blame, Cause, Cooldown, Lease
+from gateway.proxy.accounting import Accounts
+from gateway.proxy.ask import Ask
+from gateway.proxy.attempt import Attempt, Shape
+from gateway.proxy.endpoint_client import Outlet
+from gateway.proxy.failures import Failures, Refusal
+from gateway.proxy.heartbeat import Heartbeat
+from gateway.proxy.refusals.judging import (
+    Fault,
+    Meaning,
+    body_digest,
+    cause_of,
+    fault_in,
+    meaning_of,
+    refuses_stream_options,
+)
+from gateway.proxy.refusals.refused import refused
+from gateway.proxy.refusals.upstream_text import overheard
+from gateway.proxy.responder import Responder
+from gateway.proxy.upstreams import Upstream, Upstreams
+
+# The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
+TIMER_SLACK_SECONDS = 0.002
+
+
+class Relay:
+    """What all relayed requests share. `heartbeat_seconds`: see the contract, §4; 0 is off."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        upstreams: Upstreams,
+        accounts: Accounts,
+        on_cooldown: Callable[[Cooldown], None],
+        log: FilteringBoundLogger,
+        *,
+        heartbeat_seconds: float,
+        via: Via,
+    ) -> None:
+        self.transport = transport
+        self.upstreams = upstreams
+        self.accounts = accounts
+        self.on_cooldown = on_cooldown
+        self.log = log
+        self.heartbeat_seconds = heartbeat_seconds
+        self.via = via
+
+    async def answer(self, request: Request, call: Call, ask: Ask, stream: EventStream | None = None) -> Reply:
+        """The answer, or the stream that has been sent. Raises GatewayError where nothing of an answer went out.
+
+        `stream` is where streamed events go: one that retells them in other words may take the place of the plain one.
+        """
+        return await self.story(request, call, ask, stream or EventStream()).tell()
+
+    def story(self, request: Request, call: Call, ask: Ask, stream: EventStream) -> Story:
+        return Story(self, request, call, ask, Responder(self.log, request, call, ask, stream))
+
+
+class Story(msgspec.Struct, eq=False):
+    """One request. `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'."""
+
+    relay: Relay
+    request: Request
+    call: Call
+    ask: Ask
+    responder: Responder
+    loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
+    wants_stream: bool = False
+    adds_usage: bool = False
+    own_fields: bytes = b""  # header lines for whichever endpoint
+    began: float = 0.0
+    give_up_at: float = math.inf  # set by the first endpoint's `total`
+    failures: Failures = msgspec.field(default_factory=Failures)
+    blame: Blame | None = None  # made at a pool's first failed attempt
+
+    def __post_init__(self) -> None:
+        self.began = self.loop.time()
+        fields = self.ask.body.fields
+        if fields.get("stream") is True or fields.get("stream_format") == "sse":
+            self.wants_stream = True
+            options = fields.get("stream_options")
+            client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
+            self.adds_usage = self.ask.route.asks_usage and not client_asks_usage
+
+    async def tell(self) -> Reply:
+        ask = self.ask
+        responder = self.responder
+        trace, via = self.call.trace, self.relay.via.line(self.call.via)
+        self.own_fields = via if trace is None else trace.fields + via
+        responder.account = await self.relay.accounts.open(
+            self.call, ask.access, ask.caller, ask.body.fields, body_size=len(ask.body.raw), route=ask.route.path[1:]
+        )
+        connection = self.request.connection
+        heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, responder.beat) if self.wants_stream else None
+        connection.watch(None)
+        try:
+            return await self._from_any_endpoint()
+        except asyncio.CancelledError:
+            if not self.call.was_interrupted():
+                responder.left()
+                raise
+            return responder.end_badly(ShuttingDown())
+        except ConnectionResetError:
+            responder.left()
+            raise
+        except GatewayError as fault:
+            return responder.end_badly(fault)
+        except Exception:
+            self.relay.log.exception("a mistake of the gateway", request_id=self.call.request_id)
+            return responder.end_badly(InternalError(f"The gateway made a mistake (request {self.call.request_id})."))
+        finally:
+            if heartbeat is not None:
+                heartbeat.stop()
+            connection.unwatch()
+
+    # -- which endpoint
+
+    async def _from_any_endpoint(self) -> Reply:
+        for upstream in self._candidates():
+            answer = await self._from_pool(upstream)
+            if answer is not None:
+                return answer
+            if self._is_out_of_time():
+                break
+        refusal = self.failures.refusal
+        if refusal is None:
+            raise self.failures.error(self.loop.time())
+        self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
+        return self.responder.refused(refusal.said)
+
+    def _candidates(self) -> Iterator[Upstream]:
+        """The model's own pool, then those of its fallbacks: a grant of the first covers them."""
+        model = self.ask.access.model
+        yield self.relay.upstreams.of(model)
+        if self.ask.route.has_fallbacks:
+            for reference in model.fallbacks:
+                fallback = self.ask.catalogue.by_id(reference)
+                if fallback is not None:
+                    yield self.relay.upstreams.of(fallback)
+
+    async def _from_pool(self, upstream: Upstream) -> Reply | None:
+        tried = self.ask.endpoints_left_out(upstream.model)
+        pool = upstream.pool
+        self.blame = None
+        while (lease := pool.take(self.loop.time(), tried)) is not None:
+            tried.add(lease.endpoint_id)
+            if self.call.attempts == 0:
+                self.give_up_at = self.began + lease.endpoint.timeouts.total
+            try:
+                answer = await self._from_endpoint(upstream, upstream.outlets[lease.endpoint_id], lease)
+            finally:
+                lease.release()
+            if answer is not None:
+                return answer
+            if self._is_out_of_time():
+                break
+        else:
+            self.failures.obstacles += pool.blocked(self.loop.time(), tried)
+        self._end_blame()
+        return None
+
+    def _is_out_of_time(self) -> bool:
+        return self.loop.time() >= self.give_up_at - TIMER_SLACK_SECONDS
+
+    # -- one endpoint
+
+    async def _from_endpoint(self, upstream: Upstream, outlet: Outlet, lease: Lease) -> Reply | None:
+        """The answer, or None where this endpoint had none for us and the next may be tried."""
+        call = self.call
+        call.attempts += 1
+        call.endpoint, call.served = outlet.endpoint, upstream.model
+        asks_usage = self.adds_usage and not outlet.refuses_stream_options
+        attempt, error = await self._try(upstream, outlet, asks_usage)
+        try:
+            if asks_usage and error is None and refuses_stream_options(attempt):
+                attempt.close()
+                attempt, error = await self._try(upstream, outlet, False)
+                outlet.refuses_stream_options = error is None and 200 <= attempt.status < 300
+            if error is not None:
+                self._failed(lease, Fault(cause_of(error), str(error)), said=overheard(outlet, attempt))
+                return None
+            return await self._judge(outlet, lease, attempt)
+        finally:
+            attempt.close()
+
+    async def _try(self, upstream: Upstream, outlet: Outlet, asks_usage: bool) -> tuple[Attempt, TransportError | None]:
+        """Asks the endpoint and waits for its answer to open. The caller closes the attempt."""
+        endpoint = outlet.endpoint
+        began = perf_counter()
+        body = self.ask.body_for(endpoint, upstream.model, include_usage=asks_usage)
+        attempt = Attempt(
+            self.loop,
+            endpoint.timeouts,
+            expects_stream=self.wants_stream,
+            take_usage_out=asks_usage,
+            give_up_at=self.give_up_at,
+            seen=self.responder.seen,
+            memory=self.request.held,
+            is_numbered=self.ask.route.names_errors,
+            end_signs=self.ask.route.end_signs,
+        )
+        try:
+            exchange = await self.relay.transport.exchange(
+                outlet.origin,
+                outlet.head(self.ask.route.path, len(body), self.own_fields),
+                body,
+                attempt,
+                connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
+            )
+            self.responder.seen.asked = True
+            return attempt, await attempt.opened(exchange)
+        except TransportError as error:
+            return attempt, error
+        except BaseException:
+            self._note_part(attempt)
+            attempt.close()
+            raise
+        finally:
+            self.call.upstream_seconds += perf_counter() - began
+
+    def _note_part(self, attempt: Attempt) -> None:
+        """What has come of a plain answer when its client leaves counts by its text."""
+        is_answer = attempt.shape is None and 200 <= attempt.status < 300
+        if is_answer and self.ask.route.is_text and not self.wants_stream and attempt.view is not None:
+            attempt.look()
+            self.responder.seen.whole(attempt.view, is_text=True)
+
+    async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> Reply | None:
+        """What an answer of the upstream means: an answer to the client, or a failed attempt."""
+        status, now = attempt.status, self.loop.time()
+        meaning = meaning_of(status)
+        if meaning is Meaning.ANSWER:
+            self._alive(lease, now)
+            if attempt.shape is Shape.WHOLE:
+                if attempt.view is not None:
+                    self.responder.seen.whole(attempt.view, is_text=self.ask.route.is_text)
+                return self.responder.whole(attempt)
+            return await self.responder.streamed(attempt)
+        if meaning is Meaning.FAILED:
+            if status == 401:
+                self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
+            self._failed(lease, fault_in(attempt), said=overheard(outlet, attempt))
+            return None
+        if meaning is Meaning.REDIRECT:
+            # Following it could lead anywhere; relaying it would lead the client past us.
+            self.relay.log.error("upstream redirects; its url needs correcting", **self._about(lease), status=status)
+            if self.failures.refusal is None:
+                raise UpstreamFailed("The model's endpoint is not set up correctly.")
+            return None
+        self._alive(lease, now)
+        about = self._about(lease) | {"status": status, "upstream_said": overheard(outlet, attempt)}
+        self.relay.log.info("upstream refuses the request", **about)
+        said = refused(outlet, attempt)
+        if meaning is Meaning.REFUSED:
+            return self.responder.refused(said)
+        self.call.attempt_failed("refused")
+        if self.failures.refusal is None:
+            self.failures.refusal = Refusal(said, self.call.endpoint, self.call.served)
+        return None
+
+    def _alive(self, lease: Lease, now: float) -> None:
+        lease.succeeded(now)
+        if self.blame is not None:
+            self._count(self.blame.add(lease, None))
+
+    def _failed(self, lease: Lease, fault: Fault, *, said: str | None = None) -> None:
+        self.call.attempt_failed(fault.cause.value)
+        cooldown = None
+        if fault.words is None:
+            cooldown = lease.failed(fault.cause, self.loop.time(), retry_after_seconds=fault.wait_seconds)
+        self.failures.add(lease.obstacle(fault.cause), fault)
+        about = self._about(lease) | {"why": fault.why} | ({"upstream_said": said} if said else {})
+        if cooldown is None:
+            self.relay.log.warning("attempt failed", **about)
+        else:
+            self.relay.log.warning("attempt failed, endpoint cools down", **about, wait_ms=cooldown.wait_ms)
+            self.relay.on_cooldown(cooldown)
+        if self.blame is None:
+            self.blame = Blame()
+        self._count(self.blame.add(lease, fault.words))
+
+    def _count(self, leases: list[Lease]) -> None:
+        """Failures whose verdict had waited: another endpoint did not say the same."""
+        for lease in leases:
+            self._cooled(lease, lease.failed(Cause.BROKEN, self.loop.time()))
+
+    def _end_blame(self) -> None:
+        """Every endpoint that was tried has said the same: the request's own fault, unless others meet it too."""
+        leases = self.blame.shared() if self.blame is not None else []
+        if leases:
+            body = body_digest(self.ask.body.raw)
+            for lease in leases:
+                self._cooled(lease, lease.failed_by_request(body, self.loop.time()))
+
+    def _cooled(self, lease: Lease, cooldown: Cooldown | None) -> None:
+        if cooldown is not None:
+            self.relay.log.warning("endpoint cools down", **self._about(lease), wait_ms=cooldown.wait_ms)
+            self.relay.on_cooldown(cooldown)
+
+    def _about(self, lease: Lease) -> dict[str, object]:
+        return {
+            "request_id": self.call.request_id,
+            "model": self.call.served.name if self.call.served is not None else None,
+            "endpoint": lease.endpoint.id,
+        }

@@ -1,0 +1,42 @@
+"""A refusal of the upstream's that the client is to see."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.dialects import openai
+from gateway.proxy.attempt import Attempt, Shape
+from gateway.proxy.endpoint_client import Outlet
+from gateway.proxy.refusals.masking import readable
+
+Fields = list[tuple[str, str]]
+
+_OF_THE_BODY = ("content-type", "content-encoding", "content-language", "content-disposition")
+
+
+class Refused(NamedTuple):
+    """Status, fields and body, with nothing in them of what was sent to the endpoint. `text`: the body, unpacked."""
+
+    status: int
+    fields: Fields
+    body: bytes
+    text: bytes
+
+
+def refused(outlet: Outlet, attempt: Attempt) -> Refused:
+    """What of a refusal may be shown: all of it but secrets; our own words where it cannot be looked into."""
+    status, mask = attempt.status, outlet.mask
+    fields = [(name, mask.over_text(value)) for name, value in attempt.head.passed]
+    content = readable(attempt.body, attempt.head.encoding) if attempt.shape is Shape.WHOLE else None
+    if content is None:
+        words = f"The model's provider refused this request with status {status}; what it said cannot be shown."
+        body = openai.refusal_body(words)
+        return Refused(status, [*_without(fields, _OF_THE_BODY), ("content-type", "application/json")], body, body)
+    masked = mask.over(content)
+    if masked == content:
+        return Refused(status, fields, attempt.body, content)
+    return Refused(status, _without(fields, ("content-encoding",)), masked, masked)
+
+
+def _without(fields: Fields, names: tuple[str, ...]) -> Fields:
+    return [field for field in fields if field[0] not in names]

@@ -1,0 +1,35 @@
+"""What an upstream said when it refused or failed: for operators in the log, never for users."""
+
+from __future__ import annotations
+
+import re
+
+from gateway.http.content_coding import unpacked
+from gateway.proxy.attempt import Attempt
+from gateway.proxy.endpoint_client import Outlet
+from gateway.proxy.refusals.masking import Mask
+
+SHOWN_CHARACTERS = 4_000
+_LOOKED_AT_BYTES = 16 * 1024
+# Keys that are not ours to know: somebody else's, or one that this endpoint had before.
+_LIKE_A_KEY = re.compile(rb"(?i)\b(?:sk|pk|rk)-[\w.-]{12,}|\bbearer +[^\s\"'\\]{8,}")
+
+
+def overheard(outlet: Outlet, attempt: Attempt) -> str | None:
+    """The error that the upstream told, without credentials and bounded; None where it told none.
+
+    What came of an answer that was cut off is not told: it may be what a user is to read, and nobody else.
+    """
+    said = attempt.said or (attempt.body if attempt.status >= 400 else b"")
+    if said and not attempt.said and (encoding := attempt.head.encoding):
+        said = unpacked(said, encoding)
+    return redacted(said, outlet.mask) if said else None
+
+
+def redacted(said: bytes, mask: Mask) -> str:
+    looked_at = mask.over(said[:_LOOKED_AT_BYTES])
+    text = _LIKE_A_KEY.sub(b"***", looked_at).decode("utf-8", "replace")
+    if len(said) > _LOOKED_AT_BYTES:
+        # A credential that stands across the border was not known as one; JSON may take six bytes for a character.
+        text = text[: -6 * max(64, mask.longest)]
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"

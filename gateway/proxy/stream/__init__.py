@@ -1,0 +1,1 @@
+"""A streamed answer: its beginning, its middle and its end."""

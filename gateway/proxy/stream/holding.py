@@ -1,0 +1,63 @@
+"""What is held of an answer before it goes out."""
+
+from __future__ import annotations
+
+from gateway.http.memory_budget import Held
+
+
+class Holding:
+    """Bytes of an answer, counted in what its request may hold of the worker's memory; without that, unbounded."""
+
+    __slots__ = ("_memory", "_parts", "size")
+
+    def __init__(self, memory: Held | None) -> None:
+        self.size = 0  # of what is counted
+        self._memory = memory
+        self._parts: list[bytes | bytearray] = []
+
+    def __repr__(self) -> str:
+        return f"<Holding {self.size} bytes>"
+
+    @property
+    def whole(self) -> bytes:
+        if len(self._parts) != 1:
+            return b"".join(self._parts)
+        self._parts[0] = whole = bytes(self._parts[0])  # which is no copy where it is bytes already
+        return whole
+
+    def has_counted(self, data: bytes) -> bool:
+        """Count bytes that somebody else keeps, if there is room for them. Returns whether there was."""
+        if self._memory is not None and not self._memory.has_grown(len(data)):
+            return False
+        self.size += len(data)
+        return True
+
+    def has_taken(self, data: bytes) -> bool:
+        """Keep these bytes, if there is room for them. Returns whether there was."""
+        if not self.has_counted(data):
+            return False
+        if not self._parts:
+            self._parts.append(data)
+            return True
+        # Large answers grow in place: many pieces would leave holes in memory that nobody else can use.
+        whole = self._parts[0]
+        if not isinstance(whole, bytearray):
+            self._parts[0] = whole = bytearray(whole)
+        whole += data
+        return True
+
+    def append(self, data: bytes) -> None:
+        """Keep bytes that go out as soon as the client's side is ready, uncounted."""
+        self._parts.append(data)
+
+    def take(self) -> bytes:
+        """All of it, kept here no longer; it counts until the request ends."""
+        whole, self._parts = self.whole, []
+        return whole
+
+    def release(self) -> None:
+        """Nothing of it is held any more."""
+        self._parts = []
+        if self._memory is not None:
+            self._memory.shrink(self.size)
+        self.size = 0

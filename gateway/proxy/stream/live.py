@@ -1,0 +1,146 @@
+"""A stream that has begun: which of its bytes go on, and what its events tell on their way.
+
+Bytes in, bytes out; no sockets.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.dialects import openai
+from gateway.http.sse import EventFramer, Fragment, blank_line_end, event_data, event_name, event_start, whole_events
+from gateway.proxy.usage_meter import Seen
+
+_FINISH = b'"finish_reason"'
+_NOT_FINISHED, _NOT_FINISHED_SPACED = _FINISH + b":null", _FINISH + b": null"
+_NUMBER = b'"sequence_number"'
+_NUMBER_BYTES = 48  # the name, and a number behind it
+_LOOKED_AT_BYTES = 4096  # of an event too large to hold
+
+
+class Sink(Protocol):
+    """Where a stream goes: the client's side. `send` raises ConnectionResetError where the client has gone."""
+
+    def send(self, data: bytes) -> None: ...
+
+
+class Live:
+    """Passes whole events on, but for one that only we had asked for.
+
+    `end_signs`: an event with none of them in it is not the stream's last. `is_numbered`: its events bear a
+    `sequence_number`. `take_usage_out`: the client did not ask for the event that tells of usage.
+    """
+
+    __slots__ = (
+        "_end_signs",
+        "_framer",
+        "_is_finished",
+        "_is_last_begun",
+        "_is_numbered",
+        "_left_in_crlf",
+        "_number",
+        "_seen",
+        "_take_usage_out",
+        "is_whole",
+    )
+
+    def __init__(self, seen: Seen, end_signs: tuple[bytes, ...], *, is_numbered: bool, take_usage_out: bool) -> None:
+        self.is_whole = False  # the stream has said so itself: whatever becomes of its connection, nothing is missing
+        self._seen = seen
+        self._framer = EventFramer()
+        self._end_signs = end_signs
+        self._is_numbered = is_numbered
+        self._take_usage_out = take_usage_out
+        self._is_finished = False  # an event had a `finish_reason`
+        self._is_last_begun = False  # and is too large to hold
+        self._left_in_crlf = False  # an event was taken out whose last LF may still come
+        self._number = b""
+
+    def __repr__(self) -> str:
+        return f"<Live stream{', whole' * self.is_whole}{', in the middle of an event' * self.mid_event}>"
+
+    @property
+    def mid_event(self) -> bool:
+        """The client was left in the middle of an event too large to hold."""
+        return self._framer.mid_event
+
+    @property
+    def next_number(self) -> int:
+        """The `sequence_number` of an event that would follow."""
+        number = openai.sequence_number(self._number)
+        return 0 if number is None else number + 1
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that `data` completes, as far as they are the client's."""
+        framer = self._framer
+        if self._left_in_crlf and data:
+            self._left_in_crlf = False
+            data = data.removeprefix(b"\n")
+        pieces = framer.take(data)
+        passed = self._passed(pieces[0]) if len(pieces) == 1 else b"".join(map(self._passed, pieces))
+        if self._left_in_crlf:
+            self._left_in_crlf = framer.holds_nothing and data.endswith(b"\r")
+        if self._is_last_begun and not framer.mid_event:
+            self.is_whole = True
+        return passed
+
+    def end(self) -> bytes:
+        """A last event without its blank line: readers differ on it, so it is passed on as it is."""
+        rest = self._framer.end()
+        return self._passed(rest) if rest else b""
+
+    def last_words(self) -> bytes | None:
+        """Where the stream broke: what is still to be passed on of one that is whole, None for any other."""
+        if self.mid_event:
+            return None
+        was_whole, rest = self.is_whole, self.end()
+        if was_whole:
+            return b""  # what came behind its end and is not whole
+        return rest if self.is_whole else None
+
+    def _passed(self, piece: bytes) -> bytes:
+        """One or more events, once it is seen what they tell, without what only we had asked for."""
+        if isinstance(piece, Fragment):
+            self._seen.fragment(piece)
+            self._look_at_start(piece)
+        elif self._seen.events(piece) and self._take_usage_out:
+            return b"".join([event for event in whole_events(piece) if not self._is_ours(event)])
+        else:
+            self._look(piece)
+        return piece
+
+    def _is_ours(self, event: bytes) -> bool:
+        if openai.is_usage_only(event, finished=self._is_finished):
+            self._left_in_crlf = True
+            return True
+        self._left_in_crlf = False
+        self._look(event)
+        return False
+
+    def _look(self, events: bytes) -> None:
+        for sign in self._end_signs:
+            if sign in events and self._is_last(events, events.rfind(sign)):
+                self.is_whole = True
+        if self._is_numbered:
+            self._take_number(events)
+        elif not self._is_finished and (count := events.count(_FINISH)):
+            is_told = count > events.count(_NOT_FINISHED) and count > events.count(_NOT_FINISHED_SPACED)
+            self._is_finished = is_told and openai.tells_finish(events)
+
+    def _look_at_start(self, fragment: bytes) -> None:
+        """Of an event too large to hold, which tells what it is at its start."""
+        self._is_last_begun = self._is_last_begun or openai.begins_last(fragment[:_LOOKED_AT_BYTES])
+        if self._is_numbered:
+            self._take_number(fragment)
+
+    def _take_number(self, events: bytes) -> None:
+        at = events.rfind(_NUMBER)
+        if at >= 0:
+            self._number = events[at : at + _NUMBER_BYTES]
+
+    def _is_last(self, events: bytes, place: int) -> bool:
+        """Whether the event at this place is the stream's last."""
+        end = blank_line_end(events, place)
+        event = events[event_start(events, place) : end if end >= 0 else None]
+        payload = event_data(event)
+        return payload is not None and openai.is_last(payload, event_name(event))

@@ -1,0 +1,83 @@
+"""The pools and outlets of all models."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+
+from gateway.pool import Cause, Pool
+from gateway.proxy.endpoint_client import Outlet
+from gateway.types import Model, id_text
+
+
+class Upstream:
+    """One model's pool and its outlets (by endpoint id as text)."""
+
+    __slots__ = ("guarded", "model", "outlets", "pool")
+
+    def __init__(self, model: Model, chance: random.Random, *, guarded: bool) -> None:
+        self.model = model
+        self.guarded = guarded
+        self.pool = Pool(model, chance)
+        self.outlets = {id_text(endpoint.id): Outlet(endpoint, guarded=guarded) for endpoint in model.endpoints}
+
+    def __repr__(self) -> str:
+        return f"<Upstream of {self.model.name}: {self.pool!r}>"
+
+
+class Upstreams:
+    """Made when a model is first asked for; a changed record gets a new pool that adopts the old one's state.
+
+    `is_in_file` tells the models of gateway.yaml from those made at run time, whose endpoints are guarded.
+    """
+
+    def __init__(self, is_in_file: Callable[[Model], bool], chance: random.Random | None = None) -> None:
+        self._is_in_file = is_in_file
+        self._chance = chance if chance is not None else random.Random()
+        self._known: dict[str, Upstream] = {}
+        # Heard of before the model was first asked for here; by (model, endpoint): cause and end on the loop's clock.
+        self._heard: dict[tuple[str, str], tuple[Cause, float]] = {}
+
+    def of(self, model: Model) -> Upstream:
+        key = id_text(model.id)
+        known = self._known.get(key)
+        if known is None or known.model is not model:
+            known = self._renewed(known, model)
+            self._known[key] = known
+        return known
+
+    def _renewed(self, known: Upstream | None, model: Model) -> Upstream:
+        guarded = not self._is_in_file(model)
+        if known is not None and known.model == model and known.guarded == guarded:
+            # Read again, and nothing about it has changed: what has been learnt of its endpoints stays as well.
+            known.model = model
+            return known
+        fresh = Upstream(model, self._chance, guarded=guarded)
+        if known is not None:
+            fresh.pool.adopt(known.pool)
+        self._apply_heard(fresh)
+        return fresh
+
+    def heard(self, model_id: str, endpoint_id: str, cause: Cause | None, left_seconds: float) -> None:
+        """Another worker's endpoint cools for so long; with no cause, an admin has ended its cooldown."""
+        now = asyncio.get_running_loop().time()
+        if cause is None:
+            self._heard.pop((model_id, endpoint_id), None)
+            if (known := self._known.get(model_id)) is not None:
+                known.pool.reset(endpoint_id)
+            return
+        self._heard = {about: news for about, news in self._heard.items() if news[1] > now}
+        self._heard[model_id, endpoint_id] = cause, now + left_seconds
+        if (known := self._known.get(model_id)) is not None:
+            self._apply_heard(known)
+
+    def _apply_heard(self, upstream: Upstream) -> None:
+        now = asyncio.get_running_loop().time()
+        for endpoint_id in upstream.outlets:
+            news = self._heard.pop((id_text(upstream.model.id), endpoint_id), None)
+            if news is not None:
+                upstream.pool.cool(endpoint_id, news[0], news[1], now)
+
+    def __iter__(self) -> Iterator[Upstream]:
+        return iter(list(self._known.values()))

@@ -1,0 +1,163 @@
+"""What was seen of an answer, for the books."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.dialects.openai import Contents, JsonScan, Usage, contents_of, last_usage
+from gateway.http.sse import EventFramer, Fragment, events_data
+from gateway.proxy.answer_view import BodyReader, View
+
+_RETELLING = (b"response.completed", b"response.incomplete", b"response.failed", b".done")
+_BLANKS_BEFORE_JSON = 16
+_SHORTEST_EVENT_BYTES = 24  # no shorter one has room for a text or a usage
+_TYPE_WITHIN_BYTES = 200
+_NAMED_ERROR = (b"event: error", b"event:error")
+
+
+class Seen(msgspec.Struct, eq=False):
+    """What was seen of an answer: the usage that the upstream reported, and its text's size where it reports none."""
+
+    asked: bool = False  # some upstream has been sent the request
+    answered: bool = False  # some upstream gave an answer, be it a refusal
+    unfinished: bool = False  # the answer says that the work is yet to be done
+    usage: Usage | None = None
+    failed: bool = False  # an error took the answer's place, or its end's
+    _text_bytes: int = 0
+    _whole_text_bytes: int = 0  # the same text, told as a whole at the end
+    _scan: JsonScan | None = None  # of an event too large to be held
+    _scan_retells: bool = False
+    _body: BodyReader | None = None  # what is passed on as it comes
+
+    def events(self, data: bytes) -> bool:
+        """One or more whole events of a stream; whether one of them told of usage."""
+        if self._scan is not None:
+            self._end_scan()
+        start = data.find(b"\n") + 1
+        if start == len(data) - 1:  # one line, as nearly every read is
+            start = 0
+        elif data.startswith(b"data"):
+            start = -1
+        # … or one that follows the event's name.
+        if start >= 0 and data.startswith(b"data:", start) and data.find(b"\n", start) == len(data) - 2:
+            if start:
+                self._name(data)
+            told = self._payload(data[start + 5 : -2])
+            if told is not None or b"\r" not in data:
+                return told is True
+        if b'"' not in data:  # pings, comments, blank lines: nothing has a name here
+            return False
+        self._name(data)
+        return True in [self._payload(payload) for payload in events_data(data, _SHORTEST_EVENT_BYTES)]
+
+    def fragment(self, piece: Fragment) -> None:
+        """A piece of an event too large to be held."""
+        if self._scan is None:
+            self._scan = JsonScan()
+            self._scan_retells = any(name in piece[:_TYPE_WITHIN_BYTES] for name in _RETELLING)
+        self._scan.feed(piece)
+
+    def whole(self, view: View, *, is_text: bool) -> None:
+        """A whole answer that has been looked at. `is_text`: it is one also where it is no JSON."""
+        if isinstance(view.reader, BodyReader):
+            contents = self._take_body(view.reader, is_text=is_text)
+            self.unfinished = contents.unfinished and (self.usage is None or self.usage.total_tokens == 0)
+
+    def body_view(self, encoding: bytes) -> View:
+        """For a body that is no stream; it counts once it is `whole` or followed."""
+        return View(BodyReader(), encoding)
+
+    def events_view(self, encoding: bytes) -> View:
+        """For a stream that is passed on unread, as it came compressed."""
+        return View(_EventsReader(self), encoding)
+
+    def follow(self, view: View) -> None:
+        """From now on the body flows to the client: what is seen of it until the end counts."""
+        if isinstance(view.reader, BodyReader):
+            self._body = view.reader
+
+    def conclude(self) -> None:
+        """Takes down what was seen of an answer that flowed, or of an event that has not ended. Idempotent."""
+        if self._scan is not None:
+            self._end_scan()
+        if self._body is not None:
+            self._body.end()
+            self._take_body(self._body, is_text=False)
+            self._body = None
+
+    def unread(self, size: int) -> None:
+        """So many bytes were passed on that nobody could read: they are taken for the text."""
+        self._text_bytes += size
+
+    @property
+    def counts(self) -> bool:
+        """Whether an upstream gave an answer, be it one of which nothing reached the client: what it used was used."""
+        return self.answered or self.usage is not None or self.text_bytes > 0
+
+    @property
+    def text_bytes(self) -> int:
+        """About so many bytes of text were answered; 0 where nothing was."""
+        return max(self._text_bytes, self._whole_text_bytes)
+
+    def _name(self, data: bytes) -> None:
+        """Events may be errors by their name alone."""
+        if b"error" in data and any(
+            data.startswith(name) or b"\n" + name in data or b"\r" + name in data for name in _NAMED_ERROR
+        ):
+            self.failed = True
+
+    def _payload(self, data: bytes) -> bool | None:
+        """Whether an event's data told of usage; None where it is no JSON object."""
+        contents = contents_of(data) if data.find(b"{", 0, _BLANKS_BEFORE_JSON) >= 0 else None
+        if contents is None:
+            return None
+        self._text_bytes += contents.text_bytes
+        if contents.whole_text_bytes > self._whole_text_bytes:
+            self._whole_text_bytes = contents.whole_text_bytes
+        if contents.failed:
+            self.failed = True
+        if contents.usage is None:
+            return False
+        self.usage = last_usage(self.usage, contents.usage)
+        return True
+
+    def _end_scan(self) -> None:
+        scan, self._scan = self._scan, None
+        if scan is not None:
+            scan.end()
+            self.usage = last_usage(self.usage, scan.usage)
+            if self._scan_retells:
+                self._whole_text_bytes = max(self._whole_text_bytes, scan.text_bytes)
+            else:
+                self._text_bytes += scan.text_bytes
+
+    def _take_body(self, body: BodyReader, *, is_text: bool) -> Contents:
+        contents = body.contents(is_text=is_text)
+        self.usage = last_usage(self.usage, contents.usage)
+        self._text_bytes += contents.text_bytes
+        self._whole_text_bytes = max(self._whole_text_bytes, contents.whole_text_bytes)
+        self.failed = self.failed or contents.failed
+        return contents
+
+
+class _EventsReader:
+    """Reads a stream that is passed on as it comes."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+        self._framer = EventFramer()
+
+    def feed(self, data: bytes) -> None:
+        for piece in self._framer.take(data):
+            if isinstance(piece, Fragment):
+                self._seen.fragment(piece)
+            else:
+                self._seen.events(piece)
+
+    def unreadable(self, size: int) -> None:
+        self._seen.unread(size)
+
+    def end(self) -> None:
+        rest = self._framer.end()
+        if rest:
+            self._seen.events(rest)

@@ -1,0 +1,1 @@
+"""Links to Redis that look after themselves."""

@@ -1,0 +1,317 @@
+"""Run-time records in Redis, shared by workers and machines, and written by panels too (contract §9)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+from structlog.typing import FilteringBoundLogger
+
+from gateway.errors import StoreUnavailable
+from gateway.pool import LONGEST_WAIT_SECONDS, Cause
+from gateway.redis.connections import CommandLine, RedisAddress
+from gateway.redis.listening import Listening
+from gateway.store.base import (
+    COOLDOWN_RECORDS_KEPT_SECONDS,
+    KINDS,
+    MOST_AUDIT_ENTRIES,
+    MOST_COOLDOWN_RECORDS,
+    Change,
+    ChangeListener,
+    CooldownListener,
+    Kind,
+    SharedCooldown,
+    StoreStatus,
+    natural_order,
+)
+from gateway.types import Secret
+
+COOLDOWN_LIST = "admin:ai:cooldowns"  # no prefix: the panel's own page reads it
+
+_MOST_CONFLICTS = 100
+_SCANNED_AT_A_TIME = 1000
+_GLOB_SPECIAL = re.compile(r"([*?\[\]\\^-])")
+
+# One atomic step: compare (if asked to), write, keep the set of models, tell everyone. A document is sent with `=`
+# before it, so that an empty one is told from none. What has another type than text counts as no document. A time to
+# live that the panel gave a key is kept. Returns {done, what was there before}.
+_WRITE = """
+local before = redis.pcall('GET', KEYS[1])
+if type(before) == 'table' then before = false end
+if ARGV[1] == 'if' and (before and '=' .. before or '') ~= ARGV[2] then return {0, before} end
+if ARGV[3] == '' then redis.call('DEL', KEYS[1])
+else redis.call('SET', KEYS[1], string.sub(ARGV[3], 2), 'KEEPTTL') end
+if KEYS[2] then redis.call(ARGV[3] == '' and 'SREM' or 'SADD', KEYS[2], ARGV[4]) end
+redis.call('PUBLISH', ARGV[5], ARGV[6])
+return {1, before}
+"""
+
+# In a script, so that a user who may not ask gets nothing instead of an error.
+_RUN_ID = """
+local told = redis.pcall('INFO', 'server')
+return type(told) == 'string' and string.match(told, 'run_id:(%w+)')
+"""
+
+
+class RedisStore:
+    """A `RecordStore` on one Redis server, 6.2 or later; neither Cluster nor Sentinel. `epoch`: seconds since 1970.
+
+    Commands share one connection, and listening has one of its own. While Redis is away, awaiting methods raise at
+    once; it is looked for in the background, and after a pause of at most a second everything goes on by itself.
+    """
+
+    def __init__(
+        self,
+        url: Secret,
+        log: FilteringBoundLogger,
+        *,
+        prefix: str = "gw:",
+        cooldown_list: str = COOLDOWN_LIST,
+        epoch: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises ConfigError for a URL that is not supported."""
+        self._address = RedisAddress(url)
+        self._log = log
+        self._prefix = prefix
+        self._cooldown_list = cooldown_list
+        self._epoch = epoch
+        self._ourselves = os.urandom(8).hex()
+        self._identity = self._from_address = f"{self._address} {prefix}"
+        self._change_listeners: list[ChangeListener] = []
+        self._cooldown_listeners: list[CooldownListener] = []
+        self._learning: asyncio.Task[None] | None = None
+        # Neither changes anything: the first is asked about each request's path, the second sets what is not there.
+        probes = {
+            "read": (b"GET", self._key("feature", "ai").encode()),
+            "write": (b"SET", self._key("probe").encode(), b"1", b"XX"),
+        }
+        self._line = CommandLine(self._address, log, self._learn_later, probes)
+        channels = {self._key("changed"): self._hear_change, self._key("cooldown"): self._hear_cooldown}
+        self._listening = Listening(self._address, log, channels, self._listen_anew)
+        self._asking, self._hearing = self._line.upkeep, self._listening.upkeep
+
+    @property
+    def available(self) -> bool:
+        return self._asking.is_up
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    @property
+    def hears_changes(self) -> bool:
+        return self._hearing.is_up
+
+    async def start(self) -> None:
+        await asyncio.gather(self._line.start(), self._listening.start())
+
+    async def close(self) -> None:
+        await self._listening.stop()
+        if self._learning is not None:
+            self._learning.cancel()
+            await asyncio.wait([self._learning])
+        await self._line.stop()
+
+    def status(self) -> StoreStatus:
+        refusal = self._line.refusals.fault
+        fault = self._asking.fault or self._hearing.fault or refusal
+        detail = f"{self._address}: {fault}" if fault is not None else None
+        return StoreStatus("redis", self._asking.is_up and refusal is None, self._hearing.is_up, detail)
+
+    def surely_lacks(self, kind: Kind, record_id: str) -> bool:
+        """Anyone may have written it a moment ago."""
+        return False
+
+    async def get(self, kind: Kind, record_id: str) -> bytes | None:
+        return (await self.get_many(kind, [record_id]))[0]
+
+    async def get_many(self, kind: Kind, record_ids: Sequence[str]) -> list[bytes | None]:
+        if not record_ids:
+            return []
+        # Not GET: what has another type than text is then missing, instead of an error.
+        found: list[bytes | None] = await self._line.call("MGET", *(self._key(kind, each) for each in record_ids))
+        return found
+
+    async def ids(self, kind: Kind) -> list[str]:
+        if kind == "model":
+            members: list[bytes] = await self._line.call("SMEMBERS", self._key("models"))
+            return sorted(map(_text, members), key=natural_order)
+        return sorted(await self._scanned(self._key(kind, "")), key=natural_order)
+
+    async def _scanned(self, beginning: str) -> set[str]:
+        found: set[str] = set()
+        pattern = _GLOB_SPECIAL.sub(r"\\\1", beginning) + "*"
+        cursor: bytes = b"0"
+        while True:
+            cursor, keys = await self._line.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_A_TIME)
+            found.update(_text(key).removeprefix(beginning) for key in keys)
+            if cursor == b"0":
+                return found
+
+    async def put(self, kind: Kind, record_id: str, document: bytes) -> bytes | None:
+        _, before = await self._write(kind, record_id, b"", b"=" + document, is_conditional=False)
+        return before
+
+    async def delete(self, kind: Kind, record_id: str) -> bytes | None:
+        _, before = await self._write(kind, record_id, b"", b"", is_conditional=False)
+        return before
+
+    async def update(self, kind: Kind, record_id: str, change: Change) -> bytes | None:
+        for _ in range(_MOST_CONFLICTS):
+            before = await self.get(kind, record_id)
+            after = change(before)
+            if after == before:
+                return after
+            is_done, _ = await self._write(kind, record_id, _marked(before), _marked(after), is_conditional=True)
+            if is_done:
+                return after
+        raise StoreUnavailable("This record is being changed by too many others at once; ask again.")
+
+    async def _write(
+        self, kind: Kind, record_id: str, expected: bytes, document: bytes, *, is_conditional: bool
+    ) -> tuple[bool, bytes | None]:
+        keys = [self._key(kind, record_id)] + ([self._key("models")] if kind == "model" else [])
+        notice = orjson.dumps({"kind": kind, "id": record_id})
+        condition = "if" if is_conditional else "always"
+        arguments = (condition, expected, document, record_id, self._key("changed"), notice)
+        done, before = await self._line.call("EVAL", _WRITE, len(keys), *keys, *arguments)
+        if done:
+            self._tell(
+                kind, record_id
+            )  # before our own notice comes back to us: whoever wrote shall read what they wrote
+        return bool(done), before
+
+    async def append_audit(self, entry: bytes) -> None:
+        pushed = self._line.call("LPUSH", self._key("audit"), entry)
+        await asyncio.gather(pushed, self._line.call("LTRIM", self._key("audit"), 0, MOST_AUDIT_ENTRIES - 1))
+
+    async def audit(self, most: int) -> list[bytes]:
+        return await self._newest(self._key("audit"), most)
+
+    async def cooldowns(self, most: int) -> list[bytes]:
+        return await self._newest(self._cooldown_list, most)
+
+    async def _newest(self, key: str, most: int) -> list[bytes]:
+        entries: list[bytes] = await self._line.call("LRANGE", key, 0, most - 1) if most > 0 else []
+        return entries
+
+    def push_cooldown(self, record: bytes) -> None:
+        self._line.send("LPUSH", self._cooldown_list, record)
+        self._line.send("LTRIM", self._cooldown_list, 0, MOST_COOLDOWN_RECORDS - 1)
+        self._line.send("EXPIRE", self._cooldown_list, COOLDOWN_RECORDS_KEPT_SECONDS)
+
+    def share_cooldown(self, cooldown: SharedCooldown) -> None:
+        """Kept in a sorted set by its end, for workers that start later, and published to those that run."""
+        held = self._key("cooldowns")
+        if cooldown.cause is None:
+            self._line.send("ZREM", held, *(_member(cooldown, cause) for cause in Cause))
+        else:
+            self._line.send("ZADD", held, "GT", cooldown.until_epoch_ms, _member(cooldown, cooldown.cause))
+            self._line.send("ZREMRANGEBYSCORE", held, "-inf", self._epoch_ms())
+            self._line.send("EXPIRE", held, int(LONGEST_WAIT_SECONDS) + 60)
+        cause = cooldown.cause.value if cooldown.cause is not None else None
+        told = {**cooldown._asdict(), "cause": cause, "from": self._ourselves}
+        self._line.send("PUBLISH", self._key("cooldown"), orjson.dumps(told))
+
+    def on_cooldown(self, listener: CooldownListener) -> None:
+        self._cooldown_listeners.append(listener)
+
+    def on_change(self, listener: ChangeListener) -> None:
+        self._change_listeners.append(listener)
+
+    def _listen_anew(self) -> None:
+        self._tell(None, None)
+        self._learn_later()
+
+    def _learn_later(self) -> None:
+        """When either connection has come up: only with both is nothing missed, and either may be the later one."""
+        if self._asking.is_up and self._hearing.is_up:
+            self._learning = asyncio.create_task(self._learn())
+
+    async def _learn(self) -> None:
+        await self._learn_cooldowns()
+        await self._learn_identity()
+
+    async def _learn_cooldowns(self) -> None:
+        try:
+            found = await self._line.call(
+                "ZRANGEBYSCORE", self._key("cooldowns"), self._epoch_ms(), "+inf", "WITHSCORES"
+            )
+        except StoreUnavailable:
+            return  # each worker finds out by itself which endpoints are cooling
+        for member, until in zip(found[::2], found[1::2], strict=True):
+            model_id, endpoint_id, cause = orjson.loads(member)
+            self._tell_cooldown(SharedCooldown(model_id, endpoint_id, Cause(cause), int(float(until))))
+
+    async def _learn_identity(self) -> None:
+        """Two servers may have one address, each in a network of its own: the server's run id tells them apart."""
+        with contextlib.suppress(StoreUnavailable):
+            run_id = await self._line.call("EVAL", _RUN_ID, 0)
+            self._identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
+
+    def _hear_change(self, message: bytes) -> None:
+        """Everyone may publish here. A notice that says nothing is passed over; one without an id stands for all."""
+        try:
+            notice = orjson.loads(message)
+        except orjson.JSONDecodeError:
+            notice = None
+        kind = notice.get("kind") if isinstance(notice, dict) else None
+        if kind not in KINDS:
+            self._log.warning("notice of a change passed over", because="not of the form {kind, id}")
+            return
+        self._tell(kind, _id_in(kind, notice))
+
+    def _hear_cooldown(self, message: bytes) -> None:
+        try:
+            told: dict[str, Any] = orjson.loads(message)
+            cause = Cause(told["cause"]) if told["cause"] is not None else None
+            cooldown = SharedCooldown(
+                str(told["model_id"]), str(told["endpoint_id"]), cause, int(told["until_epoch_ms"])
+            )
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            self._log.warning("cooldown of another worker passed over", because="not of the expected form")
+            return
+        if told.get("from") != self._ourselves:
+            self._tell_cooldown(cooldown)
+
+    def _tell(self, kind: Kind | None, record_id: str | None) -> None:
+        for listener in self._change_listeners:
+            listener(kind, record_id)
+
+    def _tell_cooldown(self, cooldown: SharedCooldown) -> None:
+        for listener in self._cooldown_listeners:
+            listener(cooldown)
+
+    def _epoch_ms(self) -> int:
+        return int(self._epoch() * 1000)
+
+    def _key(self, *parts: str) -> str:
+        return self._prefix + ":".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<RedisStore at {self._address}, {'available' if self.available else 'away'}>"
+
+
+def _marked(document: bytes | None) -> bytes:
+    return b"" if document is None else b"=" + document
+
+
+def _member(cooldown: SharedCooldown, cause: Cause) -> bytes:
+    return orjson.dumps([cooldown.model_id, cooldown.endpoint_id, cause.value])
+
+
+def _id_in(kind: Kind, notice: dict[str, Any]) -> str | None:
+    given = notice.get("id")
+    if isinstance(given, bool) or not isinstance(given, str | int):
+        return None
+    return str(given).removeprefix("sha256:").lower() if kind == "key" else str(given)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")

@@ -1,0 +1,155 @@
+"""How long something that was read may be relied on, and asking for it once however many want it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.store.base import RecordStore
+
+# A change that nobody published stops working within 5 s of the contract, the time to ask again included.
+FRESH_SECONDS = 4.5
+# While changes cannot be heard of, a published one must be found within 1 s all the same.
+FRESH_WHILE_DEAF_SECONDS = 0.5
+# Where the store cannot answer, what was known last holds, but not for ever.
+LAST_KNOWN_SECONDS = 600.0
+# In the last part of its time, what is in use goes on being used while it is asked for again, and nobody waits.
+AGEING_SHARE = 0.35
+
+Result = TypeVar("Result")
+
+
+class Asked(NamedTuple):
+    """When something was asked for (before the answer came), and how often everything had been in doubt by then."""
+
+    at: float
+    doubts: int
+
+
+class Freshness:
+    """Decides by the clock. `doubt_everything` after changes may have been missed."""
+
+    __slots__ = ("_doubts", "_source", "clock")
+
+    def __init__(self, source: RecordStore, clock: Callable[[], float]) -> None:
+        self._source = source
+        self._doubts = 0
+        self.clock = clock
+
+    def now(self) -> Asked:
+        return Asked(self.clock(), self._doubts)
+
+    def share_left(self, asked: Asked) -> float:
+        """How much is left of the time for which an answer to what was `asked` then can be used without asking again.
+
+        1 for an answer that has just come, 0 or less for one that must not be used, unless the store cannot be asked.
+        """
+        if asked[1] != self._doubts:
+            return 0.0
+        seconds = FRESH_SECONDS if self._source.hears_changes else FRESH_WHILE_DEAF_SECONDS
+        return 1.0 - (self.clock() - asked[0]) / seconds
+
+    def may_stand_in(self, asked: Asked) -> bool:
+        """Whether it may be used where asking is not possible."""
+        return self.clock() - asked.at < LAST_KNOWN_SECONDS
+
+    def doubt_everything(self) -> None:
+        self._doubts += 1
+
+
+class Flights(Generic[Result]):
+    """One look-up at a time for each thing: who wants what is being asked for already waits for the same answer.
+
+    A waiter that is cancelled takes nothing from the others.
+    """
+
+    def __init__(self) -> None:
+        self._flying: dict[Hashable, asyncio.Task[Result]] = {}
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    async def join(self, slot: Hashable, look_up: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        return await asyncio.shield(self.begin(slot, look_up))
+
+    def begin(self, slot: Hashable, look_up: Callable[[], Coroutine[Any, Any, Result]]) -> asyncio.Task[Result]:
+        """For those who do not wait. What is under way already is not begun again."""
+        flight = self._flying.get(slot)
+        if flight is None:
+            flight = self._flying[slot] = asyncio.create_task(look_up())
+            flight.add_done_callback(lambda done: self._land(slot, done))
+        return flight
+
+    def is_current(self, slot: Hashable) -> bool:
+        """To be asked within a look-up: whether its answer may be kept, no change having come in the meantime."""
+        return self._flying.get(slot) is asyncio.current_task()
+
+    def disown(self, slot: Hashable) -> None:
+        """What is being asked for may be outdated when it comes: nobody else shall wait for it."""
+        self._flying.pop(slot, None)
+
+    def disown_all(self) -> None:
+        self._flying.clear()
+
+    def _land(self, slot: Hashable, flight: asyncio.Task[Result]) -> None:
+        if self._flying.get(slot) is flight:
+            del self._flying[slot]
+        if not flight.cancelled():
+            flight.exception()  # the waiters that are left have seen it; with none left it is of no interest
+
+
+class Allowance:
+    """So many a second in the long run, `burst` of them at once."""
+
+    def __init__(self, clock: Callable[[], float], *, per_second: float, burst: float) -> None:
+        self._clock = clock
+        self._per_second = per_second
+        self._burst = burst
+        self._left = burst
+        self._counted_at = clock()
+
+    def is_used_up(self) -> bool:
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._counted_at) * self._per_second)
+        self._counted_at = now
+        return self._left < 1
+
+    def use(self) -> None:
+        self._left -= 1
+
+
+_MOST_COMPLAINTS = 1000
+_SHOWN_ID_CHARACTERS = 16
+
+
+class Complaints:
+    """Tells the operators of documents that cannot be used, once for each new reason."""
+
+    def __init__(self, log: FilteringBoundLogger) -> None:
+        self._log = log
+        self._told: dict[tuple[str, str], str] = {}
+
+    def invalid(self, kind: str, record_id: str, reasons: tuple[str, ...]) -> None:
+        """The document counts as absent."""
+        self._tell(kind, record_id, "record cannot be used", reasons)
+
+    def ignored(self, kind: str, record_id: str, fields: tuple[str, ...]) -> None:
+        """The rest of the document is used."""
+        self._tell(kind, record_id, "fields passed over", fields)
+
+    def not_understood(self, kind: str, record_id: str) -> None:
+        """The switch counts as off."""
+        self._tell(kind, record_id, "switch counts as off", ("neither 1 nor 0",))
+
+    def _tell(self, kind: str, record_id: str, event: str, details: tuple[str, ...]) -> None:
+        text = f"{event}: {'; '.join(details)}"
+        if self._told.get((kind, record_id)) == text:
+            return
+        if len(self._told) >= _MOST_COMPLAINTS:
+            self._told.clear()
+        self._told[kind, record_id] = text
+        shown = record_id if len(record_id) <= _SHOWN_ID_CHARACTERS else f"{record_id[:_SHOWN_ID_CHARACTERS]}…"
+        self._log.warning(event, record=f"{kind}:{shown}", because="; ".join(details)[:1000])

@@ -1,0 +1,198 @@
+"""The journal: records appended on the request's own way, one `write` each, safe from `kill -9` once it has returned.
+
+What was written survives the process; what the disk keeps through a loss of power is what `sync` had told it to keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from pathlib import Path
+
+from gateway.config.private_files import make_private_directory
+from gateway.usage.faults import JournalUnavailable
+from gateway.usage.journal.lines import RECORD_START
+from gateway.usage.journal.segments import Segment
+
+SEGMENT_BYTES = 16 * 1024 * 1024
+RETAINED_LINES = 100_000
+_NEVER_FINISHED = RECORD_START + b" " * 2_000  # left behind by a kill, it reads as a torn record
+
+
+class Journal:
+    """One process's segments: the newest is appended to, the older ones wait until all of theirs is in the database.
+
+    Appending is for the event loop's thread; everything may be called from any thread. `max_bytes` bounds all segments
+    together: beyond it nothing is admitted, but what was admitted may still be settled.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_bytes: int,
+        segment_bytes: int = SEGMENT_BYTES,
+        retained_lines: int = RETAINED_LINES,
+        sync_each: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.owner = os.urandom(8).hex()
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
+        self.error: str | None = None  # why the last write failed; None where it did not
+        self.lost_lines = 0  # retained ones beyond the bound: gone for good
+        self._segment_bytes = segment_bytes
+        self._retained_lines = retained_lines
+        self._sync_each = sync_each
+        self._turned_away_bytes = 0  # how long the record was that was last refused for the bound
+        self._lock = threading.Lock()
+        self._retained: deque[bytes] = deque()
+        try:
+            make_private_directory(directory)
+            self._current = Segment.create(directory, self.owner, 1)
+        except OSError as error:
+            raise JournalUnavailable(f"no journal can be kept in {directory}: {_reason(error)}") from error
+        self._segments = [self._current]
+
+    @property
+    def admits(self) -> bool:
+        """Whether the next record can be expected to be taken: as the last ones were, with the room that there is."""
+        return self.error is None and self.used_bytes + self._turned_away_bytes <= self.max_bytes
+
+    # -- on the request's way
+
+    def admit(self, line: bytes) -> None:
+        """Appends within `max_bytes`. Raises JournalUnavailable."""
+        with self._lock:
+            if self.used_bytes + len(line) > self.max_bytes:
+                self._turned_away_bytes = len(line)
+                raise JournalUnavailable(f"the journal has reached its bound of {self.max_bytes} bytes")
+            self._append(line)
+
+    def settle(self, line: bytes) -> None:
+        """Appends, or keeps the line in memory until the disk takes it again. Never raises."""
+        with self._lock:
+            try:
+                self._append(line)
+            except JournalUnavailable:
+                self._retain(line)
+
+    def admit_or_retain(self, line: bytes) -> None:
+        """For serving on without a journal: what cannot be appended lives in memory, and dies with the process."""
+        try:
+            self.admit(line)
+        except JournalUnavailable:
+            with self._lock:
+                self._retain(line)
+
+    def _append(self, line: bytes) -> None:
+        segment = self._current
+        try:
+            segment.write(line)
+            if self._sync_each:
+                segment.sync()
+        except OSError as error:
+            self.error = f"the journal cannot be written: {_reason(error)}"
+            raise JournalUnavailable(self.error) from error
+        self.error = None
+        self.used_bytes += len(line)
+
+    def _retain(self, line: bytes) -> None:
+        if len(self._retained) < self._retained_lines:
+            self._retained.append(line)
+        else:
+            self.lost_lines += 1
+
+    # -- behind it
+
+    def carry(self, lines: bytes) -> None:
+        """Appends beyond the bound, because it lets older segments go. Raises JournalUnavailable."""
+        with self._lock:
+            self._append(lines)
+
+    def retained(self) -> int:
+        return len(self._retained)
+
+    def retry_retained(self) -> int:
+        """Appends what was kept in memory, as far as the disk takes it. Returns how many lines it took."""
+        taken = 0
+        with self._lock, contextlib.suppress(JournalUnavailable):
+            while self._retained:
+                self._append(self._retained[0])
+                self._retained.popleft()
+                taken += 1
+        return taken
+
+    def probe(self) -> None:
+        """After a failed write: whether the disk takes records again. Raises JournalUnavailable.
+
+        Without it, a gateway that is sent no requests because it is not well would never be found well again.
+        """
+        with self._lock:
+            size_bytes = self._current.size_bytes
+            self._append(_NEVER_FINISHED)
+            self._current.cut(size_bytes)
+            self.used_bytes -= len(_NEVER_FINISHED)
+
+    def take_retained(self) -> bytes:
+        """Hands over what is kept in memory, to someone who can bring it to the database without the journal."""
+        with self._lock:
+            lines = b"".join(self._retained)
+            self._retained.clear()
+        return lines
+
+    def segments(self) -> list[Segment]:
+        """Oldest first. All but the last are complete."""
+        with self._lock:
+            return list(self._segments)
+
+    def rotate_if_due(self) -> bool:
+        """Begins a new segment where the current one is long enough, or its file was deleted by someone.
+
+        Raises JournalUnavailable; then the current one goes on being used.
+        """
+        current = self._current
+        if current.size_bytes < self._segment_bytes and not current.is_lost():
+            return False
+        try:
+            make_private_directory(self.directory)
+            following = Segment.create(self.directory, self.owner, current.number + 1)
+        except OSError as error:
+            raise JournalUnavailable(f"no new segment can be made: {_reason(error)}") from error
+        with self._lock:
+            self._segments.append(following)
+            self._current = following
+        with contextlib.suppress(OSError):  # moved to the database and deleted already
+            current.sync()
+        return True
+
+    def sync(self) -> None:
+        """Has the disk keep everything that was appended so far. Raises JournalUnavailable."""
+        try:
+            self._current.sync()
+        except OSError as error:
+            raise JournalUnavailable(f"the disk does not confirm the journal: {_reason(error)}") from error
+
+    def forget(self, segment: Segment) -> None:
+        """Takes a complete segment, which its reader has deleted or set aside, out of the account."""
+        with self._lock:
+            self._segments.remove(segment)
+            self.used_bytes -= segment.size_bytes
+
+    def close(self, *, keep: bool) -> None:
+        """Lets go of all segments. Kept ones will be replayed by the next process."""
+        with self._lock:
+            for segment in self._segments:
+                if keep:
+                    segment.close()
+                else:
+                    segment.delete()
+
+    def __repr__(self) -> str:
+        return f"<Journal {self.owner}, {self.used_bytes} of {self.max_bytes} bytes in {len(self._segments)} segments>"
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -1,0 +1,81 @@
+"""The keeper: a thread that looks after the journal's files, whatever the database does."""
+
+from __future__ import annotations
+
+import threading
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.usage.faults import JournalUnavailable
+from gateway.usage.journal.journal import Journal
+
+_WARN_AT_PERCENT = (100, 80, 50)
+LONGEST_ROUND_SECONDS = 1.0
+
+
+class Keeper:
+    """Has the disk keep the journal, begins new segments, brings in what had to be kept in memory, and warns in time.
+
+    `sync_seconds`: how often the disk is told; None leaves it to the system (30 s or so on Linux).
+    """
+
+    def __init__(self, journal: Journal, log: FilteringBoundLogger, *, sync_seconds: float | None) -> None:
+        self._journal = journal
+        self._log = log
+        self._syncs = bool(sync_seconds)  # at 0 each record is told by itself
+        self._round_seconds = min(sync_seconds or LONGEST_ROUND_SECONDS, LONGEST_ROUND_SECONDS)
+        self._told_percent = 0
+        self._told_error: str | None = None
+        self._told_lost = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ledger-keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._round_seconds):
+            self._round()
+        self._round()
+
+    def _round(self) -> None:
+        error: str | None = None
+        try:
+            self._journal.retry_retained()
+            self._journal.rotate_if_due()
+            if self._journal.error is not None:
+                self._journal.probe()
+            if self._syncs:
+                self._journal.sync()
+        except JournalUnavailable as fault:
+            error = str(fault)
+        self._tell_error(error or self._journal.error)
+        self._warn_when_filling()
+        self._tell_lost()
+
+    def _tell_error(self, error: str | None) -> None:
+        if error is not None and error != self._told_error:
+            self._log.error("the journal is in trouble", error=error)
+        elif error is None and self._told_error is not None:
+            self._log.info("the journal is well again")
+        self._told_error = error
+
+    def _warn_when_filling(self) -> None:
+        percent = 100 * self._journal.used_bytes // self._journal.max_bytes
+        reached = next((mark for mark in _WARN_AT_PERCENT if percent >= mark), 0)
+        if reached > self._told_percent:
+            self._log.warning(
+                "the journal fills up because the database does not take the usage; at 100 % requests are refused",
+                percent=percent,
+                bytes=self._journal.used_bytes,
+            )
+        self._told_percent = reached
+
+    def _tell_lost(self) -> None:
+        if self._journal.lost_lines > self._told_lost:
+            self._told_lost = self._journal.lost_lines
+            self._log.error("usage is lost: neither the disk nor memory took it", records=self._told_lost)

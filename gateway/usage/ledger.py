@@ -1,0 +1,172 @@
+"""The ledger: journal, keeper, flusher and reader as one thing, opened in each process after the last `fork`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from gateway.types import Secret
+from gateway.usage.journal.journal import SEGMENT_BYTES, Journal
+from gateway.usage.journal.keeper import Keeper
+from gateway.usage.journal.lines import to_line
+from gateway.usage.journal.records import Admission, Settlement
+from gateway.usage.sql.drivers import check_driver
+from gateway.usage.writer import Flusher
+
+if TYPE_CHECKING:
+    from gateway.usage.sql.reader import Reader
+    from gateway.usage.sql.rows_store import Store
+
+MAX_JOURNAL_BYTES = 1024 * 1024 * 1024
+SYNC_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
+
+WhenUnwritable = Literal["refuse", "serve"]
+
+
+class LedgerStatus(msgspec.Struct, frozen=True):
+    """How the ledger is, for readiness, metrics and people. It holds no secrets."""
+
+    journal_bytes: int
+    journal_max_bytes: int
+    journal_error: str | None  # why the last write failed; None where it did not
+    waiting: int  # settled, not yet in the database
+    open: int  # admitted, not yet settled, as far as the flusher has read
+    in_memory: int  # settled while the disk refused: lost if the process dies now
+    database_reached: bool  # whether the database has answered at all
+    database_error: str | None  # why the last try failed; None where it did not
+    lost: int  # records that neither the disk nor memory took
+    refused: int  # rows that the database will never take
+    damaged: int  # stretches of journals that the disk did not give back as they were written
+    refusing: bool = False  # the journal takes no records, and no request is served without one
+
+    @property
+    def is_well(self) -> bool:
+        return self.journal_error is None and self.database_error is None and not self.refusing
+
+
+class Ledger:
+    """The durable record of usage. `admit` and `settle` are for the event loop's thread and cost a write each."""
+
+    def __init__(
+        self, url: Secret, journal: Journal, keeper: Keeper, flusher: Flusher, when_unwritable: WhenUnwritable
+    ) -> None:
+        self._url = url
+        self._journal = journal
+        self._keeper = keeper
+        self._flusher = flusher
+        self._refuses = when_unwritable == "refuse"
+        self._admit = journal.admit if self._refuses else journal.admit_or_retain
+        self._settled = 0
+        self._reader: Reader | None = None
+
+    @classmethod
+    def open(
+        cls,
+        url: Secret,
+        journal_directory: Path,
+        *,
+        log: FilteringBoundLogger,
+        retention_days: int | None = None,
+        max_journal_bytes: int = MAX_JOURNAL_BYTES,
+        segment_bytes: int = SEGMENT_BYTES,
+        sync_seconds: float | None = SYNC_SECONDS,
+        when_unwritable: WhenUnwritable = "refuse",
+    ) -> Ledger:
+        """Opens the journal and starts the threads; the database is reached when it can be.
+
+        `sync_seconds`: how often the disk is told to keep the journal, the most that a loss of power may cost; 0 tells
+        it for each record, None leaves it to the system. `when_unwritable`: whether requests are refused or served
+        while the journal cannot be written. Raises LedgerUnusable and JournalUnavailable.
+        """
+        check_driver(url)
+        journal = Journal(
+            journal_directory, max_bytes=max_journal_bytes, segment_bytes=segment_bytes, sync_each=sync_seconds == 0
+        )
+        flusher = Flusher(journal, _store_of(url), log, retention_days=retention_days)
+        keeper = Keeper(journal, log, sync_seconds=sync_seconds)
+        flusher.start()
+        keeper.start()
+        return cls(url, journal, keeper, flusher, when_unwritable)
+
+    def admit(self, admission: Admission) -> None:
+        """To be called before the upstream is asked. Raises JournalUnavailable: then it must not be asked."""
+        self._admit(to_line(admission))
+
+    def settle(self, settlement: Settlement) -> None:
+        """To be called before the answer's last byte goes out. While the disk refuses, memory keeps the record."""
+        self._settled += 1
+        self._journal.settle(to_line(settlement))
+
+    async def flushed(self, seconds: float | None = None) -> None:
+        """Waits until everything that was settled before, here or by processes now dead, is in the database.
+
+        Raises TimeoutError.
+        """
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(done.set)
+
+        self._flusher.after_next_round(tell)
+        try:
+            async with asyncio.timeout(seconds):
+                await done.wait()
+        finally:
+            self._flusher.forget(tell)
+
+    @property
+    def reader(self) -> Reader:
+        """Usage queries. Loads the database's libraries, if the flusher has not done so yet."""
+        if self._reader is None:
+            from gateway.usage.sql.reader import Reader
+
+            self._reader = Reader(self._url)
+        return self._reader
+
+    def status(self) -> LedgerStatus:
+        return LedgerStatus(
+            journal_bytes=self._journal.used_bytes,
+            journal_max_bytes=self._journal.max_bytes,
+            journal_error=self._journal.error,
+            waiting=max(0, self._settled - self._flusher.moved_rows - self._journal.lost_lines),
+            open=self._flusher.open_requests,
+            in_memory=self._journal.retained(),
+            database_reached=self._flusher.reached,
+            database_error=self._flusher.last_error,
+            lost=self._journal.lost_lines,
+            refused=self._flusher.refused_rows,
+            damaged=self._flusher.damaged_records,
+            refusing=self._refuses and not self._journal.admits,
+        )
+
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Stores what it can within the time; the rest stays in the journal, for the next process to replay."""
+        if self._reader is not None:
+            await self._reader.close()
+        await asyncio.to_thread(self._close_threads, seconds)
+
+    def _close_threads(self, seconds: float) -> None:
+        self._keeper.stop()
+        is_done = self._flusher.stop(seconds)
+        self._journal.close(keep=not is_done)
+
+    def __repr__(self) -> str:
+        return f"<Ledger {self._journal!r}, {self._flusher.moved_rows} rows stored>"
+
+
+def _store_of(url: Secret) -> Callable[[], Store]:
+    def open_store() -> Store:
+        from gateway.usage.sql.rows_store import Store  # SQLAlchemy takes a quarter of a second: not the event loop's
+
+        return Store(url)
+
+    return open_store

@@ -1,0 +1,89 @@
+"""What can be asked of the ledger and what comes back. Nothing here loads SQLAlchemy.
+
+Days are UTC. Tokens are each request's total; costs are kept exact and told in units of the currency.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from typing import Literal
+
+import msgspec
+
+from gateway.types import Id
+from gateway.usage.journal.records import NANO
+
+Group = Literal["day", "model", "endpoint"]
+LimitScope = Literal["counted_on", "key"]
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What some requests used together."""
+
+    requests: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_nano: int = 0
+
+    @property
+    def cost(self) -> float:
+        """In units of the currency."""
+        return self.cost_nano / NANO
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
+
+
+class UsageRow(msgspec.Struct, frozen=True):
+    """One group's totals. `of`: a day as `YYYY-MM-DD`, a model, or an endpoint (None: no endpoint was reached).
+
+    An endpoint's row has its `model` besides: ids of endpoints are unique within their model only.
+    """
+
+    of: Id | None
+    totals: Totals
+    model: Id | None = None
+
+
+class UsageReport(msgspec.Struct, frozen=True):
+    totals: Totals
+    rows: tuple[UsageRow, ...] = ()
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Whose usage is asked for, and of which days (both inclusive, UTC). What is None does not narrow it."""
+
+    from_day: date
+    to_day: date
+    user: Id | None = None
+    organisation: Id | None = None
+    key: Id | None = None
+    model: Id | None = None
+
+
+class UsageRecord(msgspec.Struct, frozen=True):
+    """A row of the ledger as it is exported. `time` is in UTC, `cost` in units of the currency."""
+
+    request_id: str
+    client_request_id: str | None
+    time: datetime
+    user: Id
+    organisation: Id | None
+    key: Id
+    model: Id
+    endpoint: Id | None
+    route: str
+    streamed: bool
+    status: int
+    outcome: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    usage_source: str
+    cost: float
+    first_byte_ms: float | None
+    duration_ms: float | None
+    attempts: int

@@ -1,0 +1,50 @@
+"""Ids that are longer than their column: cut, with a hash instead of their end, and whole in a table beside it.
+
+So no two become one, an index can hold them, and reports give them back as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any
+
+from gateway.usage.sql.rows import ID_CHARACTERS, Row
+
+_COLUMNS = ("user_id", "organisation_id", "key_id", "model", "endpoint_id", "counted_on")
+_LENGTHS = (255, ID_CHARACTERS)  # 255: of tables that earlier versions made
+_HASH_CHARACTERS = 64
+_MARK = "…"
+
+
+def shortened(form: str, most: int) -> str:
+    """The form as a column of so many characters has it."""
+    if len(form) <= most:
+        return form
+    return form[: most - _HASH_CHARACTERS - 1] + _MARK + _hash(form)
+
+
+def forms_in_columns(forms: Iterable[str]) -> tuple[str, ...]:
+    """Every text that a stored form may be found by, whichever columns it went into."""
+    return tuple(sorted({text for form in forms for text in (form, *(shortened(form, most) for most in _LENGTHS))}))
+
+
+def fitted(row: Row, lengths: Mapping[str, int], long_ids: dict[str, str]) -> Row:
+    """The row as its columns take it; what is longer goes into `long_ids`, by its hash."""
+    for column in _COLUMNS:
+        value = row[column]
+        if value is not None and len(value) > lengths.get(column, len(value)):
+            long_ids[_hash(value)] = value
+            row = {**row, column: shortened(value, lengths[column])}
+    return row
+
+
+def hash_in(value: Any) -> str | None:
+    """Of a shortened id; None for anything else."""
+    if isinstance(value, str) and len(value) > _HASH_CHARACTERS and value[-_HASH_CHARACTERS - 1] == _MARK:
+        return value[-_HASH_CHARACTERS:]
+    return None
+
+
+def _hash(form: str) -> str:
+    return sha256(form.encode("utf-8", "surrogatepass")).hexdigest()

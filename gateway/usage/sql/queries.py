@@ -1,0 +1,217 @@
+"""The questions that are asked of the ledger, as SQL, and the rows that come back as the shapes of `reports`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
+
+from gateway.types import Id, id_text
+from gateway.usage.journal.records import NANO
+from gateway.usage.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport, UsageRow
+from gateway.usage.sql.long_ids import forms_in_columns, hash_in
+from gateway.usage.sql.rows import id_of, stored_forms, stored_id
+from gateway.usage.sql.table import ai_usage, long_ids
+
+DAY_MS = 86_400_000
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_usage = ai_usage.c
+
+
+class Position(NamedTuple):
+    """How far an export has come."""
+
+    time_ms: int
+    request_id: str
+
+
+def _within(usage: Usage) -> ColumnElement[bool]:
+    return and_(
+        *_of_days(usage, start_of_day_ms(usage.from_day)), *(column.in_(forms) for column, forms in _narrowed(usage))
+    )
+
+
+def _of_days(usage: Usage, from_ms: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return _usage.time_ms >= from_ms, _usage.time_ms < start_of_day_ms(usage.to_day) + DAY_MS
+
+
+def _narrowed(usage: Usage) -> list[tuple[ColumnElement[Any], tuple[str, ...]]]:
+    """Columns with an index first, and every text that each may have."""
+    asked = (
+        (_usage.user_id, usage.user),
+        (_usage.organisation_id, usage.organisation),
+        (_usage.key_id, usage.key),
+        (_usage.model, usage.model),
+    )
+    return [(column, forms_in_columns(stored_forms(value))) for column, value in asked if value is not None]
+
+
+def start_of_day_ms(day: date) -> int:
+    return (day.toordinal() - _EPOCH_DAY) * DAY_MS
+
+
+# -- reports
+
+_SUMS = (
+    func.count().label("requests"),
+    func.coalesce(func.sum(_usage.total_tokens), 0).label("tokens"),
+    func.coalesce(func.sum(_usage.prompt_tokens), 0).label("prompt_tokens"),
+    func.coalesce(func.sum(_usage.completion_tokens), 0).label("completion_tokens"),
+    func.coalesce(func.sum(_usage.cost_nano), 0).label("cost_nano"),
+)
+_GROUPS: Mapping[Group, tuple[ColumnElement[Any], ...]] = {
+    # Whole numbers throughout: MariaDB divides into so few digits that a day's last millisecond would be the next's.
+    "day": ((_usage.time_ms - _usage.time_ms % DAY_MS).label("of"),),
+    "model": (_usage.model.label("of"),),
+    "endpoint": (_usage.endpoint_id.label("of"), _usage.model.label("model")),
+}
+
+
+def report_query(usage: Usage, group: Group | None) -> Select[*tuple[Any, ...]]:
+    if group is None:
+        return select(*_SUMS).where(_within(usage))
+    return select(*_SUMS, *_GROUPS[group]).where(_within(usage)).group_by(*_GROUPS[group])
+
+
+def report_of(rows: Iterable[Any], group: Group | None) -> UsageReport:
+    """Days in order; models and endpoints with the most requests first."""
+    if group is None:
+        return UsageReport(sum(map(_totals, rows), Totals()))
+    grouped = _joined(_row(row, group) for row in rows)
+    order = _by_label if group == "day" else _by_requests
+    return UsageReport(sum((row.totals for row in grouped), Totals()), tuple(sorted(grouped, key=order)))
+
+
+def _totals(row: Any) -> Totals:
+    """PostgreSQL's sums are decimals."""
+    return Totals(*(int(getattr(row, name)) for name in Totals.__struct_fields__))
+
+
+def _row(row: Any, group: Group) -> UsageRow:
+    if group == "day":
+        return UsageRow(date.fromordinal(_EPOCH_DAY + int(row.of) // DAY_MS).isoformat(), _totals(row))
+    of = None if row.of is None else id_of(row.of)
+    return UsageRow(of, _totals(row), id_of(row.model) if group == "endpoint" else None)
+
+
+def _joined(rows: Iterable[UsageRow]) -> list[UsageRow]:
+    """Joins ids that differ only in their type; numbers hold."""
+    joined: dict[tuple[str | None, str | None], UsageRow] = {}
+    for row in rows:
+        key = _text(row.of), _text(row.model)
+        joined[key] = _sum(joined[key], row) if key in joined else row
+    return list(joined.values())
+
+
+def _sum(one: UsageRow, other: UsageRow) -> UsageRow:
+    return UsageRow(_number(one.of, other.of), one.totals + other.totals, _number(one.model, other.model))
+
+
+def _text(value: Id | None) -> str | None:
+    return None if value is None else id_text(value)
+
+
+def _number(one: Id | None, other: Id | None) -> Id | None:
+    return other if isinstance(one, str) else one
+
+
+def _by_label(row: UsageRow) -> str:
+    return str(row.of)
+
+
+def _by_requests(row: UsageRow) -> tuple[int, str]:
+    return -row.totals.requests, f"{row.of} {row.model}"
+
+
+# -- export
+
+
+def export_query(usage: Usage, after: Position | None, most_rows: int) -> Any:
+    """The next rows in order of time. Each helping is a query of its own: nothing is held open in between.
+
+    Each walks along an index from where the last one ended. Of several texts for one id each has its own walk, and the
+    database merges them: asked for in one condition they would be sorted anew for each helping.
+    """
+    # One lower bound: of two, SQLite may choose the looser, and begin each helping at the first row.
+    query = select(ai_usage).where(
+        *_of_days(usage, start_of_day_ms(usage.from_day) if after is None else after.time_ms)
+    )
+    if after is not None:
+        query = query.where(or_(_usage.time_ms > after.time_ms, _usage.request_id > after.request_id))
+    query = query.order_by(_usage.time_ms, _usage.request_id).limit(most_rows)
+    narrowed = _narrowed(usage)
+    if not narrowed:
+        return query
+    (walked, forms), *others = narrowed
+    query = query.where(*(column.in_(forms_of_it) for column, forms_of_it in others))
+    walks = [query.where(walked == form) for form in forms]
+    if len(walks) == 1:
+        return walks[0]
+    merged = union_all(*(select(walk.subquery(f"walk{place}")) for place, walk in enumerate(walks)))
+    return merged.order_by("time_ms", "request_id").limit(most_rows)
+
+
+def record_of(row: Any) -> UsageRecord:
+    return UsageRecord(
+        request_id=row.request_id,
+        client_request_id=row.client_request_id,
+        time=datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=row.time_ms),
+        user=id_of(row.user_id),
+        organisation=None if row.organisation_id is None else id_of(row.organisation_id),
+        key=id_of(row.key_id),
+        model=id_of(row.model),
+        endpoint=None if row.endpoint_id is None else id_of(row.endpoint_id),
+        route=row.route,
+        streamed=row.streamed,
+        status=row.status,
+        outcome=row.outcome,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        cached_tokens=row.cached_tokens,
+        reasoning_tokens=row.reasoning_tokens,
+        total_tokens=row.total_tokens,
+        usage_source=row.usage_source,
+        cost=row.cost_nano / NANO,
+        first_byte_ms=row.first_byte_ms,
+        duration_ms=row.duration_ms,
+        attempts=row.attempts,
+    )
+
+
+def position_of(row: Any) -> Position:
+    return Position(row.time_ms, row.request_id)
+
+
+# -- totals for limits
+
+
+def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Select[*tuple[Any, ...]]:
+    """What counts against limits, for each scope: requests that no upstream answered were given back."""
+    column = _usage.counted_on if by == "counted_on" else _usage.key_id
+    query = select(*_SUMS, column.label("of")).where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
+    if scope is not None:
+        forms = (stored_id(scope),) if by == "counted_on" else stored_forms(scope)
+        query = query.where(column.in_(forms_in_columns(forms)))
+    return query.group_by(column)
+
+
+def limit_totals_of(rows: Iterable[Any], by: LimitScope) -> dict[str, Totals]:
+    """By scope; keys by their id as text."""
+    totals: dict[str, Totals] = {}
+    for row in rows:
+        scope = id_text(id_of(row.of))
+        totals[scope] = totals.get(scope, Totals()) + _totals(row)
+    return totals
+
+
+# -- ids that are longer than their column
+
+
+def hashes_in(rows: Iterable[Any]) -> list[str]:
+    return sorted({found for row in rows for value in row if (found := hash_in(value)) is not None})
+
+
+def long_ids_query(hashes: Iterable[str]) -> Select[*tuple[Any, ...]]:
+    return select(long_ids).where(long_ids.c.hash.in_(hashes))

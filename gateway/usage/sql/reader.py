@@ -1,0 +1,157 @@
+"""Reading the ledger from the event loop: on threads and connections of their own, each query within its time.
+
+What a query finds is what has been moved to the database, in normal running everything that ended up to a second ago.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from gateway.types import Id, Secret, id_text
+from gateway.usage.faults import DatabaseAway, QueryFailed
+from gateway.usage.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport
+from gateway.usage.sql import queries
+from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
+from gateway.usage.sql.deadline import Deadline
+from gateway.usage.sql.lanes import Lane
+from gateway.usage.sql.long_ids import hash_in
+from gateway.usage.sql.table import ai_usage
+
+QUERY_SECONDS = 10.0
+EXPORTED_AT_ONCE = 500
+MOST_REPORTS, MOST_REPORTS_OF_ONE = 32, 4  # being made or waiting
+MOST_EXPORTS, MOST_EXPORTS_OF_ONE = 16, 2
+WAITING_SECONDS = 5.0  # for a thread
+_CLOSE_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+class Reader:
+    """Usage reports, exports and totals for limits, which never wait behind each other.
+
+    Every method raises QueryFailed where the database gives no answer; those that say `whose` TooManyQueries where too
+    many are asked for, by that caller or by all. `may_be_fresh`: no table means that nothing was used, as before a
+    gateway has run; in a running gateway it is an error.
+    """
+
+    def __init__(self, url: Secret, *, query_seconds: float = QUERY_SECONDS, may_be_fresh: bool = False) -> None:
+        self._database = Database(url, read_only=True, statement_seconds=query_seconds)
+        # What a query may take that has first to find its connection dead, and to make another.
+        self._most_seconds = PING_SECONDS + 2 * CONNECT_SECONDS + query_seconds + 2
+        self._totals = Lane("totals", 2)
+        self._reports = Lane("reports", 2, most=MOST_REPORTS, most_of_one=MOST_REPORTS_OF_ONE)
+        self._exports = Lane("exports", 1, most=MOST_EXPORTS, most_of_one=MOST_EXPORTS_OF_ONE)
+        self._may_be_fresh = may_be_fresh
+        self._away_at, self._away_why = 0.0, ""
+
+    async def report(self, usage: Usage, group: Group | None = None, *, whose: str = "") -> UsageReport:
+        """The totals of what is asked for, and with `group` a row for each day, model or endpoint."""
+        query = queries.report_query(usage, group)
+        with self._reports.place(whose):
+            return await self._ask(
+                self._reports, lambda connection: queries.report_of(self._rows(connection, query), group)
+            )
+
+    def exporting(self, whose: str) -> AbstractContextManager[None]:
+        """A place among those who export, to be held as long as the export runs."""
+        return self._exports.place(whose)
+
+    async def export(self, usage: Usage) -> AsyncGenerator[UsageRecord, None]:
+        """Every request of what is asked for, in order of time, a bounded number of them in memory."""
+        after: queries.Position | None = None
+        while True:
+            query = queries.export_query(usage, after, EXPORTED_AT_ONCE)
+            records, after = await self._ask(self._exports, partial(self._helping, query))
+            for record in records:
+                yield record
+            if len(records) < EXPORTED_AT_ONCE:
+                return
+
+    async def limit_totals(self, by: LimitScope, since: float) -> dict[str, Totals]:
+        """What counts against limits since then (seconds since 1970), for every scope; keys by id as text."""
+        return await self._limit_totals(by, since, None)
+
+    async def counted_on(self, scope: str, since: float) -> Totals:
+        """What counts against one limiter's scope since then (seconds since 1970)."""
+        return sum((await self._limit_totals("counted_on", since, scope)).values(), Totals())
+
+    async def used_by_key(self, key: Id, since: float) -> Totals:
+        """What counts against a key's own limits since then (seconds since 1970)."""
+        return sum((await self._limit_totals("key", since, id_text(key))).values(), Totals())
+
+    async def close(self) -> None:
+        """Ends the queries that run."""
+        self._database.cut()
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        for lane in (self._totals, self._reports, self._exports):
+            lane.close(_CLOSE_SECONDS)
+        self._database.close()
+
+    async def _limit_totals(self, by: LimitScope, since: float, scope: str | None) -> dict[str, Totals]:
+        query = queries.limit_totals_query(by, round(since * 1000), scope)
+        return await self._ask(
+            self._totals, lambda connection: queries.limit_totals_of(self._rows(connection, query), by)
+        )
+
+    async def _ask(self, lane: Lane, work: Callable[[Connection], T]) -> T:
+        return await lane.run(
+            lambda deadline, asked_at: self._answer(work, deadline, asked_at),
+            self._database.deadline,
+            waiting_seconds=WAITING_SECONDS,
+            seconds=self._most_seconds,
+        )
+
+    # -- on the threads
+
+    def _answer(self, work: Callable[[Connection], T], deadline: Deadline, asked_at: float) -> T:
+        if asked_at < self._away_at:  # what was waiting while another found out need not find out itself
+            raise QueryFailed(self._away_why)
+        try:
+            with self._database.begin(deadline) as connection:
+                return work(connection)
+        except DatabaseAway as away:
+            self._away_why, self._away_at = str(away), time.monotonic()
+            raise QueryFailed(self._away_why) from None
+        except (SQLAlchemyError, TimeoutError) as error:
+            raise QueryFailed(self._database.describe(error)) from None
+
+    def _helping(self, query: Any, connection: Connection) -> tuple[list[UsageRecord], queries.Position | None]:
+        rows = self._rows(connection, query)
+        return [queries.record_of(row) for row in rows], queries.position_of(rows[-1]) if rows else None
+
+    def _rows(self, connection: Connection, query: Any) -> Sequence[Any]:
+        try:
+            rows = connection.execute(query).all()
+        except DBAPIError as error:
+            if self._may_be_fresh and not error.connection_invalidated and self._is_fresh():
+                return []
+            raise
+        hashes = queries.hashes_in(rows) if self._database.dialect != "sqlite" else []
+        if not hashes:
+            return rows
+        whole = {row.hash: row.id for row in connection.execute(queries.long_ids_query(hashes))}
+        return [_with_whole_ids(row, whole) for row in rows]
+
+    def _is_fresh(self) -> bool:
+        """Whether no gateway has made the table yet."""
+        with contextlib.suppress(SQLAlchemyError, DatabaseAway), self._database.begin() as connection:
+            return not inspect(connection).has_table(ai_usage.name)
+        return False
+
+
+def _with_whole_ids(row: Any, whole: dict[str, str]) -> SimpleNamespace:
+    values = {name: whole.get(hash_in(value) or "", value) for name, value in row._mapping.items()}
+    return SimpleNamespace(**values)

@@ -1,0 +1,120 @@
+"""From records to rows and back: how ids keep their type in a text column, and what a column can hold."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+from gateway.types import Id
+from gateway.usage.journal.records import Admission, Settlement
+
+Row = dict[str, Any]  # a column's name to its value, as SQLAlchemy takes it
+
+ID_CHARACTERS = 600  # what an index of PostgreSQL and MariaDB takes; see `longids` for what is longer
+REQUEST_ID_CHARACTERS = 64
+CLIENT_ID_CHARACTERS = 128
+_MOST_DIGITS = sys.int_info.default_max_str_digits  # of a number in a text; no id can have more and be one
+ROUTE_CHARACTERS = 100
+INTERRUPTED_STATUS = 503
+
+# Bounds of one request, far beyond what is real: an upstream's nonsense must not overflow the sum of a month.
+MOST_TOKENS = 10**12
+MOST_COST_NANO = 10**15
+
+_OF_NUMBERS_AND_QUOTED = frozenset('-0123456789"')
+_WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")  # as numbers are written: -0 is a text
+
+
+def stored_id(value: Id) -> str:
+    """A text that tells numbers from strings: 42 is `42`, "laptop" is `laptop`, and "42" is `"42"`.
+
+    Whole, however long it is. A space at the end is quoted: MariaDB compares as if it were not there.
+    """
+    if not isinstance(value, str):
+        return str(value)
+    clean = without_nul(value)
+    looks_different = clean[:1] in _OF_NUMBERS_AND_QUOTED and (clean[:1] == '"' or _WHOLE_NUMBER.fullmatch(clean))
+    return f'"{clean}"' if looks_different or clean.endswith(" ") else clean
+
+
+def id_of(stored: str) -> Id:
+    """What `stored_id` was given."""
+    if stored.startswith('"'):
+        return stored[1:-1]
+    return id_of_text(stored)
+
+
+def stored_forms(value: Id) -> tuple[str, ...]:
+    """Every stored text that counts as this id: ids compare as strings, so 42 and "42" are one."""
+    return tuple(sorted({stored_id(str(value)), stored_id(id_of_text(str(value)))}))
+
+
+def id_of_text(text: str) -> Id:
+    """The number that a text is, else the text."""
+    is_number = len(text) <= _MOST_DIGITS and _WHOLE_NUMBER.fullmatch(text)
+    return int(text) if is_number else text
+
+
+def row_of(admission: Admission, settlement: Settlement) -> Row:
+    """The finished row."""
+    served = settlement.served_model
+    return {
+        "request_id": _clean(admission.request_id, REQUEST_ID_CHARACTERS),
+        "client_request_id": _optional_text(admission.client_request_id, CLIENT_ID_CHARACTERS),
+        "time_ms": round(admission.time * 1000),
+        "user_id": stored_id(admission.user),
+        "organisation_id": _optional_id(admission.organisation),
+        "key_id": stored_id(admission.key),
+        "model": stored_id(admission.model if served is None else served),
+        "endpoint_id": _optional_id(settlement.endpoint),
+        "route": _clean(admission.route, ROUTE_CHARACTERS),
+        "streamed": admission.streamed,
+        "status": settlement.status,
+        "outcome": settlement.outcome,
+        "answered": settlement.answered,
+        "prompt_tokens": _within(settlement.prompt_tokens, MOST_TOKENS),
+        "completion_tokens": _within(settlement.completion_tokens, MOST_TOKENS),
+        "cached_tokens": _within(settlement.cached_tokens, MOST_TOKENS),
+        "reasoning_tokens": _within(settlement.reasoning_tokens, MOST_TOKENS),
+        "total_tokens": _within(settlement.total_tokens, MOST_TOKENS),
+        "usage_source": settlement.usage_source,
+        "cost_nano": _within(settlement.cost_nano, MOST_COST_NANO),
+        "first_byte_ms": settlement.first_byte_ms,
+        "duration_ms": settlement.duration_ms,
+        "attempts": settlement.attempts,
+        "counted_on": _optional_id(admission.counted_on),
+    }
+
+
+def interrupted(admission: Admission) -> Settlement:
+    """The end of a request whose process died under it. What it used is not known."""
+    return Settlement(
+        request_id=admission.request_id,
+        served_model=None,
+        endpoint=None,
+        status=INTERRUPTED_STATUS,
+        outcome="interrupted",
+    )
+
+
+def _optional_id(value: Id | None) -> str | None:
+    return None if value is None else stored_id(value)
+
+
+def _optional_text(value: str | None, most: int) -> str | None:
+    return None if value is None else _clean(value, most)
+
+
+def _clean(text: str, most: int) -> str:
+    """No column takes more characters."""
+    return without_nul(text)[:most]
+
+
+def without_nul(text: str) -> str:
+    """PostgreSQL takes none."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in text else text
+
+
+def _within(count: int, most: int) -> int:
+    return count if 0 <= count <= most else min(max(count, 0), most)

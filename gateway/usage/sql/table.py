@@ -1,0 +1,109 @@
+"""The table `ai_usage`, one row for each admitted request, and the statements that are not the same everywhere.
+
+Times are milliseconds since 1970 in UTC, costs billionths of the currency's unit: whole numbers group and add up alike
+on SQLite, PostgreSQL, MariaDB and MySQL. Ids are texts as `rows.stored_id` makes them; SQLite keeps any, the others
+so many characters, and what is longer beside the table (`longids`). Tables of before have 255.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Index,
+    Insert,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    select,
+)
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from gateway.usage.sql.rows import CLIENT_ID_CHARACTERS, ID_CHARACTERS, REQUEST_ID_CHARACTERS, ROUTE_CHARACTERS
+
+SCHEMA_VERSION = 1
+_EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
+
+metadata = MetaData()
+
+ai_usage = Table(
+    "ai_usage",
+    metadata,
+    Column("request_id", String(REQUEST_ID_CHARACTERS), primary_key=True),
+    Column("client_request_id", String(CLIENT_ID_CHARACTERS)),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("user_id", String(ID_CHARACTERS), nullable=False),
+    Column("organisation_id", String(ID_CHARACTERS)),
+    Column("key_id", String(ID_CHARACTERS), nullable=False),
+    Column("model", String(ID_CHARACTERS), nullable=False),
+    Column("endpoint_id", String(ID_CHARACTERS)),
+    Column("route", String(ROUTE_CHARACTERS), nullable=False),
+    Column("streamed", Boolean, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("outcome", String(20), nullable=False),
+    Column("answered", Boolean, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("total_tokens", BigInteger, nullable=False),
+    Column("usage_source", String(20), nullable=False),
+    Column("cost_nano", BigInteger, nullable=False),
+    Column("first_byte_ms", Double),
+    Column("duration_ms", Double),
+    Column("attempts", Integer, nullable=False),
+    Column("counted_on", String(ID_CHARACTERS)),
+    Index("ai_usage_by_time", "time_ms"),
+    Index("ai_usage_by_user", "user_id", "time_ms"),
+    Index("ai_usage_by_organisation", "organisation_id", "time_ms"),
+    Index("ai_usage_by_key", "key_id", "time_ms"),
+    Index("ai_usage_by_counted_on", "counted_on", "time_ms"),
+    mysql_collate=_EXACT_TEXT,
+    mariadb_collate=_EXACT_TEXT,
+)
+
+long_ids = Table(
+    "ai_usage_long_ids",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("id", Text, nullable=False),
+    mysql_collate=_EXACT_TEXT,
+    mariadb_collate=_EXACT_TEXT,
+)
+
+schema_version = Table(
+    "ai_usage_schema",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+)
+
+
+class SchemaTooNew(Exception):
+    """A newer gateway has changed the table; this one must not write to it."""
+
+
+def create_or_check(connection: Connection) -> None:
+    """Makes the tables where they are missing. Several processes may do it at once: who comes second tries again."""
+    metadata.create_all(connection)
+    version = connection.scalar(select(func.max(schema_version.c.version)))
+    if version is None:
+        connection.execute(insert_new(schema_version, connection.dialect.name), {"version": SCHEMA_VERSION})
+    elif version > SCHEMA_VERSION:
+        raise SchemaTooNew(f"table ai_usage is of version {version}, this gateway knows {SCHEMA_VERSION}")
+
+
+def insert_new(table: Table, dialect: str) -> Insert:
+    """An insert that leaves rows alone whose primary key is there already."""
+    if dialect == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
+    if dialect == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
+    # INSERT IGNORE would wave through more than duplicates: values that do not fit, too.
+    unchanged = {column.name: column for column in table.primary_key}
+    return mysql.insert(table).on_duplicate_key_update(unchanged)

@@ -1,0 +1,23 @@
+"""What people and panels are told of the ledger. Pure: reports and records in, documents and text out.
+
+period   which days are asked for
+answer   the JSON of the usage routes
+export   records as CSV
+table    what `gateway usage` prints
+"""
+
+from gateway.usage.views.documents import UsageAnswer, UsageSummary, answer_of, summary_of
+from gateway.usage.views.export import CSV_HEADER, csv_line
+from gateway.usage.views.period import days_asked
+from gateway.usage.views.terminal import summary_text
+
+__all__ = [
+    "CSV_HEADER",
+    "UsageAnswer",
+    "UsageSummary",
+    "answer_of",
+    "csv_line",
+    "days_asked",
+    "summary_of",
+    "summary_text",
+]

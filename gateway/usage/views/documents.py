@@ -1,0 +1,111 @@
+"""Usage as JSON: the shapes of the usage routes and of `gateway usage --json` (contract §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from gateway.types import Id, id_text
+from gateway.usage import Group, Totals, Usage, UsageReport, UsageRow
+
+
+class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
+    """What some requests used together. `cost` in units of the currency, as everywhere outside of the ledger."""
+
+    requests: int
+    tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+
+
+class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """One group's amounts, under the name of what it was grouped by. `endpoint` null: none was reached.
+
+    `name` is the model's public one; null: the model is gone.
+    """
+
+    day: str | UnsetType = UNSET
+    model: Id | UnsetType = UNSET
+    name: str | UnsetType | None = UNSET
+    endpoint: Id | UnsetType | None = UNSET
+    requests: int
+    tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+
+
+class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one user or one organisation used. `from` and `to` are days in UTC and both count."""
+
+    user: Id | UnsetType = UNSET
+    organisation: Id | UnsetType = UNSET
+    from_day: str = msgspec.field(name="from")
+    to_day: str = msgspec.field(name="to")
+    totals: AmountsAnswer
+    rows: tuple[UsageRowAnswer, ...]
+
+
+class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What `gateway usage` tells: what it was narrowed to, totals, and a row for each day and each model."""
+
+    user: Id | UnsetType = UNSET
+    organisation: Id | UnsetType = UNSET
+    model: Id | UnsetType = UNSET
+    from_day: str = msgspec.field(name="from")
+    to_day: str = msgspec.field(name="to")
+    totals: AmountsAnswer
+    days: tuple[UsageRowAnswer, ...]
+    models: tuple[UsageRowAnswer, ...]
+
+
+def answer_of(usage: Usage, report: UsageReport, group: Group, names: Mapping[str, str]) -> UsageAnswer:
+    """The answer to a question about `usage.user` or `usage.organisation`; `names`: of models, by id as text."""
+    return UsageAnswer(
+        user=_given(usage.user),
+        organisation=_given(usage.organisation),
+        from_day=usage.from_day.isoformat(),
+        to_day=usage.to_day.isoformat(),
+        totals=_amounts(report.totals),
+        rows=_rows(report, group, names),
+    )
+
+
+def summary_of(usage: Usage, days: UsageReport, models: UsageReport, names: Mapping[str, str]) -> UsageSummary:
+    return UsageSummary(
+        user=_given(usage.user),
+        organisation=_given(usage.organisation),
+        model=_given(usage.model),
+        from_day=usage.from_day.isoformat(),
+        to_day=usage.to_day.isoformat(),
+        totals=_amounts(days.totals),
+        days=_rows(days, "day", names),
+        models=_rows(models, "model", names),
+    )
+
+
+def _given(value: Id | None) -> Id | UnsetType:
+    return UNSET if value is None else value
+
+
+def _amounts(totals: Totals) -> AmountsAnswer:
+    return AmountsAnswer(totals.requests, totals.tokens, totals.prompt_tokens, totals.completion_tokens, totals.cost)
+
+
+def _rows(report: UsageReport, group: Group, names: Mapping[str, str]) -> tuple[UsageRowAnswer, ...]:
+    return tuple(_row(row, group, names) for row in report.rows)
+
+
+def _row(row: UsageRow, group: Group, names: Mapping[str, str]) -> UsageRowAnswer:
+    return msgspec.convert({**_of(row, group, names), **msgspec.to_builtins(_amounts(row.totals))}, UsageRowAnswer)
+
+
+def _of(row: UsageRow, group: Group, names: Mapping[str, str]) -> dict[str, Id | None]:
+    if group == "day":
+        return {"day": row.of}
+    model = row.of if group == "model" else row.model
+    named: dict[str, Id | None] = {"model": model, "name": None if model is None else names.get(id_text(model))}
+    return named if group == "model" else {**named, "endpoint": row.of}

@@ -1,0 +1,109 @@
+"""Usage as people look at it: a line a day with bars, then the models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, timedelta
+from typing import NamedTuple
+
+from gateway.types import Id, id_text
+from gateway.usage.views.documents import AmountsAnswer, UsageRowAnswer, UsageSummary
+
+BAR_CELLS = 24
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█")
+_NOTHING = AmountsAnswer(0, 0, 0, 0, 0.0)
+_TITLES = ("requests", "tokens", "cost")
+
+
+class _Line(NamedTuple):
+    label: str
+    amounts: AmountsAnswer | UsageRowAnswer
+
+
+def summary_text(summary: UsageSummary, names: Mapping[str, str], *, unicode: bool) -> str:
+    """The whole text, ending with a line's end. `names`: models' public names by id as text.
+
+    `unicode`: whether bars may be drawn in eighths of a character; `#` otherwise.
+    """
+    title = f"Usage of {_whose(summary, names)}, {summary.from_day} to {summary.to_day} (UTC)"
+    if summary.totals.requests == 0:
+        return f"{title}: nothing is recorded.\n"
+    sections = (
+        [title],
+        _section("day", list(_days(summary.days)), summary.totals, unicode=unicode),
+        _section("model", [_Line(_model(row.model, names), row) for row in summary.models], None, unicode=unicode),
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def _whose(summary: UsageSummary, names: Mapping[str, str]) -> str:
+    said = []
+    if isinstance(summary.user, Id):
+        said.append(f"user {_printable(summary.user)}")
+    if isinstance(summary.organisation, Id):
+        said.append(f"organisation {_printable(summary.organisation)}")
+    if isinstance(summary.model, Id):
+        said.append(f"model {_model(summary.model, names)}")
+    return ", ".join(said) or "everyone"
+
+
+def _days(rows: tuple[UsageRowAnswer, ...]) -> Iterator[_Line]:
+    """Every day from the first recorded one to the last: a chart that leaves out quiet days misleads."""
+    found = {str(row.day): row for row in rows}
+    day, last = date.fromisoformat(min(found)), date.fromisoformat(max(found))
+    while day <= last:
+        yield _Line(day.isoformat(), found.get(day.isoformat(), _NOTHING))
+        day += timedelta(days=1)
+
+
+def _section(of: str, lines: list[_Line], totals: AmountsAnswer | None, *, unicode: bool) -> list[str]:
+    """Columns as wide as what is in them, the bar behind them."""
+    told = [(line.label, *_figures(line.amounts)) for line in lines]
+    total = [] if totals is None else [("total", *_figures(totals))]
+    widths = [max(map(len, column)) for column in zip((of, *_TITLES), *told, *total, strict=True)]
+    bars = _bars([_height(line.amounts, lines) for line in lines], unicode=unicode)
+    return [
+        _row((of, *_TITLES), widths),
+        *(_row(cells, widths, bar) for cells, bar in zip(told, bars, strict=True)),
+        *(_row(cells, widths) for cells in total),
+    ]
+
+
+def _row(cells: tuple[str, ...], widths: list[int], bar: str = "") -> str:
+    label, *figures = cells
+    aligned = [label.ljust(widths[0]), *(text.rjust(width) for text, width in zip(figures, widths[1:], strict=True))]
+    return "  ".join([*aligned, bar]).rstrip()
+
+
+def _figures(amounts: AmountsAnswer | UsageRowAnswer) -> tuple[str, str, str]:
+    return f"{amounts.requests:,}", f"{amounts.tokens:,}", f"{amounts.cost:,.4f}"
+
+
+def _height(amounts: AmountsAnswer | UsageRowAnswer, lines: list[_Line]) -> int:
+    """Bars show tokens; requests where no tokens were counted at all."""
+    return amounts.tokens if any(line.amounts.tokens for line in lines) else amounts.requests
+
+
+def _bars(heights: list[int], *, unicode: bool) -> list[str]:
+    highest = max(heights, default=0)
+    draw: Callable[[int, int], str] = _in_eighths if unicode else _in_hashes
+    return [draw(height, highest) if height else "" for height in heights]
+
+
+def _in_eighths(height: int, highest: int) -> str:
+    whole, eighths = divmod(max(1, round(height / highest * BAR_CELLS * 8)), 8)
+    return _EIGHTHS[8] * whole + _EIGHTHS[eighths]
+
+
+def _in_hashes(height: int, highest: int) -> str:
+    return "#" * max(1, round(height / highest * BAR_CELLS))
+
+
+def _model(value: object, names: Mapping[str, str]) -> str:
+    text = id_text(value) if isinstance(value, Id) else ""
+    return _printable(names.get(text, text))
+
+
+def _printable(value: Id) -> str:
+    """Ids come from records and headers: a terminal must not take them for commands."""
+    return "".join(character if character.isprintable() else "?" for character in id_text(value))

@@ -1,0 +1,274 @@
+"""The flusher: a thread that follows the journal and brings what is settled to the database, for as long as it takes.
+
+The event loop never waits for it. It works in small helpings and rests between them, because the interpreter runs one
+thread at a time, and the loop's requests go first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.usage.faults import JournalUnavailable, LedgerUnusable
+from gateway.usage.journal.journal import Journal
+from gateway.usage.journal.lines import scan, to_line
+from gateway.usage.journal.pairing import Pairing, Tail, carried
+from gateway.usage.journal.records import Admission, CarriedAdmission, Record
+from gateway.usage.journal.replay import BATCH_ROWS, Replayed, replay_abandoned
+from gateway.usage.journal.segments import Segment
+from gateway.usage.sql.rows import Row
+
+if TYPE_CHECKING:
+    from gateway.usage.sql.rows_store import Store
+
+FLUSH_SECONDS = 0.5
+MOST_BACK_OFF_SECONDS = 5.0
+REPLAY_SECONDS = 30  # between looks for journals of processes that have died meanwhile
+EXPIRE_SECONDS = 600
+PING_SECONDS = 5.0  # between looks at a database for which there is nothing to store
+_CUT_SECONDS = 1.0  # for a query that was cut to end
+_REST_SECONDS = 0.0005
+_CARRIED_AT_ONCE = 100
+_DAY_MS = 86_400_000
+
+
+class Flusher:
+    """`open_store` is called on the flusher's thread, so that nobody waits for the database's libraries to load."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        open_store: Callable[[], Store],
+        log: FilteringBoundLogger,
+        *,
+        retention_days: int | None = None,
+    ) -> None:
+        self.moved_rows = 0
+        self.refused_rows = 0
+        self.damaged_records = 0
+        self.last_error: str | None = None  # None while the database answers
+        self.reached = False  # whether the database has answered at all
+        self._journal = journal
+        self._open_store = open_store
+        self._store: Store | None = None
+        self._log = log
+        self._retention_days = retention_days
+        self._pairing = Pairing()
+        self._tails: dict[int, Tail] = {}
+        self._rows: list[Row] = []  # completed, not yet stored
+        self._replay_at = self._expire_at = self._ping_at = 0.0
+        self._away_since = 0.0
+        self._wake = threading.Event()
+        self._stopping = self._is_given_up = False
+        self._waiters_lock = threading.Lock()
+        self._waiters: list[Callable[[], None]] = []
+        self._thread = threading.Thread(target=self._run, name="ledger-flusher", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def after_next_round(self, call: Callable[[], None]) -> None:
+        """Calls, on this thread, once everything that was settled before is in the database."""
+        with self._waiters_lock:
+            self._waiters.append(call)
+        self._wake.set()
+
+    def forget(self, call: Callable[[], None]) -> None:
+        """Nobody waits for this call any more."""
+        with self._waiters_lock, contextlib.suppress(ValueError):
+            self._waiters.remove(call)
+
+    def stop(self, seconds: float) -> bool:
+        """Stores what it can within the time. Returns whether the journal holds nothing more that is needed."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join(seconds)
+        if self._thread.is_alive() and self._store is not None:
+            self._is_given_up = True
+            self._store.cut()
+            self._thread.join(_CUT_SECONDS)
+        if self._thread.is_alive() or self.last_error is not None:
+            return False
+        return not self._pairing and not any(tail.damaged for tail in self._tails.values())
+
+    @property
+    def open_requests(self) -> int:
+        return len(self._pairing)
+
+    # -- the thread
+
+    def _run(self) -> None:
+        back_off_seconds = FLUSH_SECONDS
+        while True:
+            stopping = self._stopping
+            back_off_seconds = FLUSH_SECONDS if self._round() else min(back_off_seconds * 2, MOST_BACK_OFF_SECONDS)
+            if stopping or self._is_given_up:
+                break
+            self._wake.wait(back_off_seconds)
+            self._wake.clear()
+        if self._store is not None:
+            self._store.close()
+
+    def _round(self) -> bool:
+        """Brings everything that is settled now to the database. False: it did not get there; nothing is lost."""
+        with self._waiters_lock:
+            waiters, self._waiters = self._waiters, []
+        try:
+            store = self._ready_store()
+            self._follow(store)
+            self._replay(store)
+            self._expire(store)
+            self._ping(store)
+        except Exception as error:  # whatever it is, the rows must still arrive: told, and tried again
+            self._failed(error)
+            with self._waiters_lock:
+                self._waiters = waiters + self._waiters
+            return False
+        self._succeeded()
+        for call in waiters:
+            call()
+        return True
+
+    def _ready_store(self) -> Store:
+        if self._store is None:
+            self._store = self._open_store()
+        if not self.reached:
+            self._store.prepare()
+            self.reached = True
+        return self._store
+
+    def _failed(self, error: Exception) -> None:
+        told = self._store.describe(error) if self._store is not None else _described(error)
+        if self.last_error is None:
+            self._away_since = time.monotonic()
+        if told != self.last_error:
+            self._log.error("the ledger's database does not take the usage; the journal keeps it", error=told)
+        self.last_error = told
+
+    def _succeeded(self) -> None:
+        if self.last_error is not None:
+            away_seconds = round(time.monotonic() - self._away_since, 1)
+            self._log.info("the ledger's database is back", away_seconds=away_seconds)
+        self.last_error = None
+
+    # -- following our own journal
+
+    def _follow(self, store: Store) -> None:
+        self._store_rows(store)  # those of a round that failed, before more are read: memory stays bounded
+        segments = self._journal.segments()
+        for segment in segments:
+            tail = self._tails.setdefault(segment.number, Tail(segment))
+            for records in tail.read():
+                self._take(records, segment.number, store)
+        self._journal.retry_retained()
+        self._take(scan(self._journal.take_retained()).records, segments[-1].number, store)
+        self._store_rows(store)
+        for segment in segments[:-1]:
+            self._retire(segment, current=segments[-1].number)
+
+    def _take(self, records: list[Record], segment: int, store: Store) -> None:
+        ours = [record for record in records if not isinstance(record, CarriedAdmission)]  # known, or settled already
+        self._rows += self._pairing.rows(ours, segment)
+        if len(self._rows) >= BATCH_ROWS:
+            self._store_rows(store)
+        elif len(records) > 1:
+            time.sleep(_REST_SECONDS)
+
+    def _store_rows(self, store: Store) -> None:
+        rows = self._rows
+        if not rows:
+            return
+        self._tell_refused(store, store.insert(rows))
+        self.moved_rows += len(rows)
+        self._rows = []
+        self._ping_at = time.monotonic() + PING_SECONDS
+        time.sleep(_REST_SECONDS)
+
+    def _tell_refused(self, store: Store, refused: list[tuple[Row, Exception]]) -> None:
+        self.refused_rows += len(refused)
+        for row, error in refused:
+            self._log.error(
+                "the database refuses a row of the ledger", request_id=row["request_id"], error=store.describe(error)
+            )
+
+    def _retire(self, segment: Segment, *, current: int) -> None:
+        """Lets a complete segment go: its ends are stored, and what is still open is repeated in the current one."""
+        try:
+            self._carry(self._pairing.held_back_by(segment.number), to=current)
+        except JournalUnavailable:
+            return  # the disk is full: the segment stays for now
+        tail = self._tails.pop(segment.number)
+        damaged = tail.damaged + tail.is_torn()
+        self.damaged_records += damaged
+        self._journal.forget(segment)
+        if damaged:
+            self._tell_damage(damaged, str(segment.set_aside()))
+        else:
+            segment.delete()
+
+    def _carry(self, admissions: list[Admission], *, to: int) -> None:
+        """Repeats the admissions in the newest segment, and has the disk keep them before the older ones go."""
+        for start in range(0, len(admissions), _CARRIED_AT_ONCE):
+            some = admissions[start : start + _CARRIED_AT_ONCE]
+            self._journal.carry(b"".join(to_line(carried(admission)) for admission in some))
+        if admissions:
+            self._journal.sync()
+            self._pairing.moved_to(to, admissions)
+
+    def _tell_damage(self, damaged: int, kept: str) -> None:
+        self._log.error("the disk did not give a journal back as it was written", damaged=damaged, kept_as=kept)
+
+    # -- other things that need the database
+
+    def _replay(self, store: Store) -> None:
+        if time.monotonic() < self._replay_at or self._stopping:
+            return
+
+        self._replay_at = time.monotonic() + REPLAY_SECONDS
+
+        def insert(rows: list[Row]) -> None:
+            self._tell_refused(store, store.insert(rows))
+            time.sleep(_REST_SECONDS)
+
+        try:
+            for replayed in replay_abandoned(self._journal.directory, self._journal.owner, insert):
+                self._tell_replayed(replayed)
+        except OSError as error:  # a file that is not ours to read must not hold up our own usage
+            self._log.error("a journal cannot be replayed", error=str(error))
+        except Exception:
+            self._replay_at = 0.0
+            raise
+
+    def _tell_replayed(self, replayed: Replayed) -> None:
+        self.damaged_records += replayed.damaged
+        self._log.info(
+            "replayed the journal of a process that ended",
+            settled=replayed.settled,
+            interrupted=replayed.interrupted,
+            torn=replayed.torn,
+        )
+        for kept in replayed.set_aside:
+            self._tell_damage(replayed.damaged, str(kept))
+
+    def _expire(self, store: Store) -> None:
+        """A few old rows a round, until none are left; then it is looked again after a while."""
+        if self._retention_days is None or time.monotonic() < self._expire_at:
+            return
+        if store.expire(round(time.time() * 1000) - self._retention_days * _DAY_MS) == 0:
+            self._expire_at = time.monotonic() + EXPIRE_SECONDS
+
+    def _ping(self, store: Store) -> None:
+        """A gateway with nothing to store finds out as well that its database has gone."""
+        if time.monotonic() >= self._ping_at and not self._stopping:
+            store.ping()
+            self._ping_at = time.monotonic() + PING_SECONDS
+
+
+def _described(error: Exception) -> str:
+    """Before there is a store that knows what is secret, only our own words are safe."""
+    return str(error) if isinstance(error, LedgerUnusable) else type(error).__name__
