@@ -2,29 +2,30 @@
 
 A map of the house, from the top floor down; imports point downward only.
 
-    cli/         the commands                       demo/       the whole thing on one machine
-    serving      sockets, signals, reloads, drain   workers     several processes on one socket
-    handover     the socket goes to a successor     retiring    what the predecessor does then
-    app          from settings to everything that a process holds
-    middleware   around every route: request id, feature flag, caller, errors, the access line
-    routes/      rows of one table: OpenAI surface, panel, admin, usage, health
-    explain      who gets which model, and why      usage/      reports for people
-    readings     gauges, when somebody asks         metrics/    what is counted, for Prometheus
-    panel/       chat and studio in other words     registry/   changes to records, and their rules
-    state        what the routes share              cooldowns   told to other workers and to people
-    relay/       the story of one request: admit, pick an endpoint, try it, stream or answer, settle
-    reload       a changed gateway.yaml             differences between two of them, in words
-    auth         from headers to a caller           calls       the requests in flight
-    moment       what was looked up just now        service     what systemd is told
-    server/      the one way in (aiohttp)           transport/  the one way out (llhttp)
-    limits/      reserve and settle                 ledger/     journal, database, queries
-    grants/      models, users, keys: gateway.yaml over the run-time stores
-    config/      gateway.yaml → settings            pool/       rotation and cooldown, pure decisions
-    trace        traceparent, passed on
-    sse          bytes in, events out               openai/     wire shapes, rewriting a body
-    addresses    where endpoints may lead           logs        structlog
-    crowd        how many clients may be connected  heads       of requests: what is refused in them
+    cli/            the commands                        demo/       the whole thing on one machine
+    process/        one process from its socket to its end: serve, supervisor (workers), upgrade, systemd
+    app             from settings to everything that a process holds
+    api/            router, middleware, the OpenAI routes, panel/, admin/, usage, health and metrics, openapi/
+    proxy/          one relayed request: pipeline, attempt, responder, accounting, usage meter; refusals/, stream/
+    admin_records/  changes to records, and their rules; explain/: who gets which model, and why
+    access/         from headers to a caller, from a request to a model; what was looked up just now
+    limits/         reserve and settle                  usage/      the ledger: journal/, writer, sql/, views/
+    store/          models, users and keys: gateway.yaml over the run-time stores
+    http/           in: fast_lane/, app_server/ (aiohttp); out: client/; server-sent events, memory bound
+    redis/          links to Redis that look after themselves
+    observability/  logging, tracing, metrics/, the calls in flight
+    dialects/       wire shapes of OpenAI's protocol, rewriting a body
+    pool/           rotation and cooldown, pure decisions
+    config/         gateway.yaml → settings; yaml/, checks, schema, reload
     errors, types
+
+Where to find what people look for first:
+
+    retry-after of a 429                  pool/retry_after.py
+    include_usage taken out of a stream   proxy/stream/live.py
+    a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) → proxy/pipeline.py
+    what a reload swaps                   app.py (apply)
+    a new protocol                        dialects/
 """
 
 __version__ = "0.1.0"

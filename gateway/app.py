@@ -12,17 +12,18 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import Moment
-from gateway.api import Router, all_routes
+from gateway.api import Router, all_routes, relayed_paths
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
 from gateway.api.runtime import State
 from gateway.config import Settings
-from gateway.errors import GatewayError, Overloaded, StoreUnavailable
+from gateway.errors import GatewayError, Overloaded, QueryFailed, StoreUnavailable, TooManyQueries
 from gateway.http.client import Origin, Proxy, Transport
 from gateway.http.client.addresses import may_be_reached
-from gateway.http.connection_limit import Crowd, room_for
+from gateway.http.connection_limit import ConnectionLimit, room_for
 from gateway.http.memory_budget import Memory
-from gateway.http.server_old import Answer, Server
+from gateway.http.reply import Answer
+from gateway.http.server import Server
 from gateway.http.via import Via
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
 from gateway.observability.calls import Calls
@@ -39,7 +40,7 @@ from gateway.store.embedded import EmbeddedStore
 from gateway.store.file import YamlStore
 from gateway.store.layered import LayeredStore
 from gateway.types import Model, id_text
-from gateway.usage import Ledger, QueryFailed, TooManyQueries
+from gateway.usage import Ledger
 
 # How long a first request under a limit may wait for what the ledger knows.
 REBUILD_SECONDS = 3.0
@@ -132,7 +133,7 @@ def apply(state: State, server: Server, settings: Settings, store: YamlStore) ->
     state.memory.most = settings.server.memory_mb * 2**20
     state.relay.heartbeat_seconds = settings.server.stream_heartbeat_seconds
     timeouts = settings.server.timeouts
-    server.crowd.most = connections_for(settings, state.log)
+    server.limit.most = connections_for(settings, state.log)
     server.set_timeouts(head=timeouts.head, write=timeouts.write, keepalive=timeouts.keepalive)
 
 
@@ -157,11 +158,14 @@ def make_server(state: State) -> Server:
     return Server(
         Dispatcher(state, Router(all_routes())),
         render_error=refused,
-        crowd=Crowd(connections_for(state.settings, state.log), refusal.serialised(http11=True), state.log),
-        memory=state.memory,
+        limit=ConnectionLimit(connections_for(state.settings, state.log), refusal.serialised(http11=True), state.log),
+        relayed=frozenset(relayed_paths()),
+        fast_lane=state.settings.server.fast_lane,
         head=timeouts.head,
         write=timeouts.write,
         keepalive=timeouts.keepalive,
+        log=state.log,
+        memory=state.memory,
     )
 
 

@@ -143,6 +143,45 @@ class FieldNotAllowed(ClientFault):
     status, code = 400, "field_not_allowed"
 
 
+class RateLimited(ClientFault):
+    """`rpm`, `tpm`, `concurrency`, or a total that running requests hold: there may be room again soon.
+
+    `headers` has `retry-after`, 1 to 60 seconds.
+    """
+
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class QuotaUsedUp(ClientFault):
+    """What is settled has used up a total: asking again before it resets is useless, and `headers` says so."""
+
+    status, type, code = 429, "insufficient_quota", "insufficient_quota"
+
+
+class TierRequired(ClientFault):
+    status, type, code = 403, "permission_error", "tier_required"
+
+    def __init__(self, required: str) -> None:
+        super().__init__(f"This needs the tier `{required}` or a higher one.")
+        self.required = required
+
+
+class EndpointNotAllowed(ClientFault):
+    status, code = 400, "endpoint_not_allowed"
+
+
+class RecordNotFound(ClientFault):
+    status, code = 404, "not_found"
+
+
+class DefinedInFile(ClientFault):
+    status, code = 409, "defined_in_file"
+
+
+class AlreadyThere(ClientFault):
+    status, code = 409, "already_exists"
+
+
 class UpstreamFault(GatewayError):
     type = "server_error"
 
@@ -167,6 +206,12 @@ class UpstreamTimedOut(UpstreamFault):
 
 class StreamIncomplete(UpstreamFault):
     status, code = 502, "stream_incomplete"
+
+
+class AiUnavailable(UpstreamFault):
+    """No answer of a model that could be shown, whoever is to blame: the person who chats cannot mend it."""
+
+    status, code = 502, "ai_unavailable"
 
 
 class GatewayFault(GatewayError):
@@ -258,3 +303,27 @@ class ConfigError(Exception):
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
         self.files = files
+
+
+class LedgerError(Exception):
+    """What went wrong with the ledger, in words for operators that hold no secrets."""
+
+
+class JournalUnavailable(LedgerError):
+    """The journal took nothing: its disk refuses, or it has reached its bound. The request must not go upstream."""
+
+
+class LedgerUnusable(LedgerError):
+    """The ledger cannot be opened as it is configured: the database's URL is wrong or its driver is missing."""
+
+
+class QueryFailed(LedgerError):
+    """The database gave no answer to a usage query: it is away or silent, or took longer than it may."""
+
+
+class TooManyQueries(LedgerError):
+    """So many reports are asked for already, of this caller or of all, that this one is not begun."""
+
+
+class DatabaseAway(LedgerError):
+    """No connection to the database can be had, or it fell silent on the one that there was."""

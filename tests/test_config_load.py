@@ -323,7 +323,7 @@ WITHOUT_LIBYAML = """
 import sys, yaml
 yaml.__with_libyaml__ = False
 from gateway.config import load_settings
-from gateway.config.nodes import _Parser
+from gateway.config.yaml.nodes import _Parser
 from gateway.errors import ConfigError
 
 assert issubclass(_Parser, yaml.parser.Parser)

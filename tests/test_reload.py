@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from grants.grants_kit import Log, until
 
+from gateway.access.diff import differences
 from gateway.config import Settings, load_settings
 from gateway.config.apart import Reading
 from gateway.config.fingerprints import fingerprint
+from gateway.config.reload import Reloader, Watched
 from gateway.errors import ConfigError
-from gateway.process.reload import Reloader, Watched
 
 MODELS = "models: [{id: 1, name: NAME, global: true, endpoints: [{id: a, url: 'https://upstream.example/v1'}]}]\n"
 
@@ -41,7 +42,7 @@ class Scene:
         return Watched(self.path, self.before)
 
     def reloader(self) -> Reloader:
-        return Reloader(self.watched, {}, self.served, self.prepare, self.log.logger)
+        return Reloader(self.watched, {}, self.served, self.prepare, differences, self.log.logger)
 
     def prepare(self, fresh: Settings) -> Callable[[], None]:
         return partial(self.applied.append, fresh)
@@ -122,7 +123,7 @@ async def test_an_unchanged_file_is_not_even_read_at_the_start(scene: Scene) -> 
     """With a hundred thousand keys, reading it takes seconds in which requests would share the interpreter with it."""
     once, environ = Environ(), Environ()
     load_settings(scene.path, once)
-    reloader = Reloader(scene.watched, environ, scene.served, scene.prepare, scene.log.logger)
+    reloader = Reloader(scene.watched, environ, scene.served, scene.prepare, differences, scene.log.logger)
     async with watching(reloader):
         scene.write("the first change")
         await until(lambda: scene.names() == ["the first change"])

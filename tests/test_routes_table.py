@@ -7,7 +7,7 @@ import pytest
 from gateway.api import all_routes
 from gateway.api.router import Hit, Route, Router, error_shape, is_ai_path
 from gateway.errors import MethodNotAllowed, RouteNotFound
-from gateway.http.server_old import Answer, Reply
+from gateway.http.reply import Answer, Reply
 
 
 async def nothing(_: Hit) -> Reply:

@@ -19,8 +19,8 @@ from gateway.process.supervisor import MOST_YOUNG_DEATHS
 # It takes signals one by one: a handler that becomes due just before `signal.pause()` would wait for another signal.
 SCRIPT = """
 import os, signal, sys, time
-from gateway.logs import make_logger
-from gateway.workers import Supervisor
+from gateway.observability.logging import make_logger
+from gateway.process.supervisor import Supervisor
 
 def say(word):
     os.write(1, f"{word} {os.getpid()}\\n".encode())

@@ -10,12 +10,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.admin_records.errors import EndpointNotAllowed
 from gateway.admin_records.record_bodies import EndpointBody
 from gateway.admin_records.redaction import SET
 from gateway.config import checks
 from gateway.config.problems import Refused
-from gateway.errors import InvalidRequest
+from gateway.errors import EndpointNotAllowed, InvalidRequest
 from gateway.http.client.addresses import may_be_reached
 from gateway.types import Endpoint, Secret, id_text
 

@@ -11,11 +11,10 @@ import msgspec
 import orjson
 from structlog.typing import FilteringBoundLogger
 
-from gateway.admin_records.errors import DefinedInFile
 from gateway.admin_records.redaction import AuditEntry, utc_text
 from gateway.config import Settings
 from gateway.config.documents import InvalidDocument, Parsed, RecordKind, parse_document
-from gateway.errors import InvalidRequest, StoreUnavailable
+from gateway.errors import DefinedInFile, InvalidRequest, StoreUnavailable
 from gateway.store.base import Catalogue, GrantStore, RecordStore
 from gateway.types import Id, id_from_text, id_text
 

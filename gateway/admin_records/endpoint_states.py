@@ -7,8 +7,8 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.admin_records.editor import Desk
-from gateway.admin_records.errors import RecordNotFound
 from gateway.admin_records.models import known_model
+from gateway.errors import RecordNotFound
 from gateway.pool import Pool
 from gateway.pool.state import EndpointState, State
 from gateway.store.base import SharedCooldown

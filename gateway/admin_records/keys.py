@@ -10,10 +10,9 @@ import msgspec
 
 from gateway.access.authenticate import key_sha256
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, refuse_long_id, stored
-from gateway.admin_records.errors import AlreadyThere, RecordNotFound
 from gateway.admin_records.record_bodies import KeyBody
 from gateway.admin_records.redaction import KeyMade, KeyShown, key_shown
-from gateway.errors import InsufficientScope
+from gateway.errors import AlreadyThere, InsufficientScope, RecordNotFound
 from gateway.store.base import hash_of_key, page
 from gateway.types import ApiKey, Id, id_text
 

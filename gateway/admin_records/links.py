@@ -14,12 +14,11 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.admin_records.editor import Action, Desk, checked, encoded
-from gateway.admin_records.errors import AlreadyThere, DefinedInFile, RecordNotFound
 from gateway.admin_records.owners import Fields, OwnerKind, fields_of, link_id, owner_in_file
 from gateway.admin_records.record_bodies import GivenLimits, LimitsBody, LinkChange
 from gateway.admin_records.redaction import LinkShown
 from gateway.config import grant_id
-from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.errors import AlreadyThere, DefinedInFile, InvalidRequest, ModelNotFound, RecordNotFound
 from gateway.store.base import Catalogue
 from gateway.types import Id, Model, id_text
 

@@ -10,9 +10,9 @@ import msgspec
 
 from gateway.admin_records.credentials import endpoint_documents, one_of, refuse_private
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, id_for, refuse_long_id, stored
-from gateway.admin_records.errors import AlreadyThere, RecordNotFound
 from gateway.admin_records.record_bodies import ModelBody
 from gateway.admin_records.redaction import ModelShown, model_shown
+from gateway.errors import AlreadyThere, RecordNotFound
 from gateway.store.base import Catalogue
 from gateway.types import Endpoint, Id, Model, id_text
 

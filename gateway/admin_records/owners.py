@@ -11,12 +11,11 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, id_for, stored
-from gateway.admin_records.errors import RecordNotFound
 from gateway.admin_records.record_bodies import GrantBody, LimitsBody, OwnerBody, UserBody
 from gateway.admin_records.redaction import GrantShown, OwnerShown, UserShown
 from gateway.config import grant_id
 from gateway.config.documents import Linked, RecordKind, fields_in
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, RecordNotFound
 from gateway.store.base import Catalogue, page, user_of_any_key
 from gateway.types import Id, Organisation, Plan, User, id_text
 

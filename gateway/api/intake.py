@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from gateway.dialects import openai
+from gateway.http.body_reader import Large, read_body
 from gateway.http.memory_budget import size_when_read
-from gateway.http.server_old import Large, Request, read_body
+from gateway.http.message import Request
 
 _Result = TypeVar("_Result")
 

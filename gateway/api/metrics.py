@@ -8,7 +8,7 @@ from gateway.access.authenticate import Shown
 from gateway.api.gauges import all_samples
 from gateway.api.router import Hit, Route
 from gateway.errors import InsufficientScope
-from gateway.http.server_old import Answer, Reply
+from gateway.http.reply import Answer, Reply
 from gateway.observability.metrics import Samples
 
 _SCOPE = "usage:read"

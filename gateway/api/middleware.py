@@ -26,7 +26,8 @@ from gateway.errors import (
 )
 from gateway.http.framing import refuse_ambiguous
 from gateway.http.memory_budget import REQUEST_BYTES
-from gateway.http.server_old import Answer, Headers, Reply, Request
+from gateway.http.message import Headers, Request
+from gateway.http.reply import Answer, Reply
 from gateway.http.via import gateways_passed
 from gateway.observability.calls import CLIENT_GONE, Call
 from gateway.observability.logging import AccessLine

@@ -8,7 +8,7 @@ from gateway.access.companions import Companion, companions, require_common_endp
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.api.router import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
-from gateway.http.server_old import Answer, Reply
+from gateway.http.reply import Answer, Reply
 from gateway.proxy.ask import Ask, RelayRoute
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller
@@ -36,6 +36,11 @@ def openai_routes() -> list[Route]:
             Route("GET", f"{prefix}/models/{{id...}}", show_model, summary="One of them"),
         ]
     return rows
+
+
+def relayed_paths() -> list[str]:
+    """The paths of all relayed routes, under both prefixes."""
+    return [prefix + relayed.path for prefix in OPENAI_PREFIXES for relayed in RELAYED]
 
 
 def relay_handler(relayed: RelayRoute) -> RouteHandler:

@@ -14,7 +14,7 @@ from gateway.access.authenticate import Shown
 from gateway.api.router import Hit, Route
 from gateway.api.runtime import State
 from gateway.errors import GatewayError
-from gateway.http.server_old import Answer, Reply
+from gateway.http.reply import Answer, Reply
 
 JSON = ("content-type", "application/json")
 

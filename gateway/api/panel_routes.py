@@ -13,7 +13,6 @@ import msgspec
 from gateway.access.resolve import Named, accessible, resolve
 from gateway.api.openai_routes import RELAYED, ask_for, body_of, companions_of
 from gateway.api.panel import (
-    AiUnavailable,
     ChatAnswer,
     ChatBody,
     ChatEnd,
@@ -23,7 +22,6 @@ from gateway.api.panel import (
     RetoldStream,
     StudioAnswer,
     StudioBody,
-    TierRequired,
     Transcript,
     completion_body,
     my_model,
@@ -36,8 +34,9 @@ from gateway.api.panel import (
 )
 from gateway.api.router import Hit, Route, RouteHandler
 from gateway.dialects import openai
-from gateway.errors import InvalidJson, InvalidRequest, NoModelGranted, UpstreamFault
-from gateway.http.server_old import Answer, Headers, Reply
+from gateway.errors import AiUnavailable, InvalidJson, InvalidRequest, NoModelGranted, TierRequired, UpstreamFault
+from gateway.http.message import Headers
+from gateway.http.reply import Answer, Reply
 from gateway.limits import grant_scope
 from gateway.proxy.ask import Ask, RelayRoute
 from gateway.proxy.pipeline import Story

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 from gateway.api.runtime import State
 from gateway.errors import MethodNotAllowed, RouteNotFound
-from gateway.http.server_old import Reply, Request
+from gateway.http.message import Request
+from gateway.http.reply import Reply
 from gateway.observability.calls import Call
 from gateway.types import Caller, Scope
 

@@ -13,6 +13,7 @@ from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import Moment
 from gateway.api.intake import Intake
 from gateway.config import Settings
+from gateway.config.reload import Reloader
 from gateway.http.client import Transport
 from gateway.http.memory_budget import Memory
 from gateway.limits import Limiter
@@ -20,7 +21,6 @@ from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import Pace
 from gateway.observability.metrics import Crew, Tallies
-from gateway.process.reload import Reloader
 from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.pipeline import Relay
 from gateway.store.base import GrantStore, RecordStore

@@ -10,10 +10,11 @@ import msgspec
 
 from gateway.admin_records.editor import refuse_long_id
 from gateway.api.router import Hit, Route, RouteHandler
-from gateway.errors import InsufficientScope, InvalidRequest, Overloaded, StoreUnavailable
-from gateway.http.server_old import Answer, EventStream, Headers, Reply
+from gateway.errors import InsufficientScope, InvalidRequest, Overloaded, QueryFailed, StoreUnavailable, TooManyQueries
+from gateway.http.message import Headers
+from gateway.http.reply import Answer, EventStream, Reply
 from gateway.types import Caller, Id, id_from_text, id_text
-from gateway.usage import Group, QueryFailed, TooManyQueries, Usage, UsageRecord
+from gateway.usage import Group, Usage, UsageRecord
 from gateway.usage.views import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_asked
 
 JSON = ("content-type", "application/json")

@@ -13,8 +13,7 @@ from gateway.cli import keys_command as keys
 from gateway.cli import serve_command as serve
 from gateway.cli.arguments import with_example
 from gateway.cli.console import abandon_stdout, complain, hold_standard_files
-from gateway.errors import ConfigError, GatewayError
-from gateway.usage import JournalUnavailable, LedgerUnusable
+from gateway.errors import ConfigError, GatewayError, JournalUnavailable, LedgerUnusable
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,6 @@ from typing import NoReturn
 from urllib.parse import urlencode
 
 from gateway.admin_records.editor import stored
-from gateway.admin_records.errors import RecordNotFound
 from gateway.admin_records.explain import Explainer, Explanation, explanation_text
 from gateway.app import layered_store
 from gateway.cli.arguments import Commands, add_command, add_config, add_json, settings_of
@@ -19,7 +18,7 @@ from gateway.cli.console import complain, say, say_json
 from gateway.cli.snapshot import Snapshot
 from gateway.cli.stored_records import quiet_log, reading
 from gateway.config import Settings
-from gateway.errors import StoreUnavailable
+from gateway.errors import RecordNotFound, StoreUnavailable
 from gateway.limits import Demand, MemoryLimiter, Totals
 from gateway.pool import Pool
 from gateway.store.base import RecordStore, hash_of_key

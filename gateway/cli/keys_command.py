@@ -17,7 +17,6 @@ import msgspec
 from gateway.access.authenticate import key_sha256
 from gateway.admin_records import keys
 from gateway.admin_records.editor import Actor, Desk
-from gateway.admin_records.errors import RecordNotFound
 from gateway.admin_records.record_bodies import KeyBody
 from gateway.admin_records.redaction import KeyMade, KeyShown
 from gateway.app import layered_store
@@ -26,7 +25,7 @@ from gateway.cli.console import complain, say, say_json
 from gateway.cli.snapshot import Snapshot
 from gateway.cli.stored_records import quiet_log, reading, writing
 from gateway.config import Settings, key_yaml_line
-from gateway.errors import StoreUnavailable
+from gateway.errors import RecordNotFound, StoreUnavailable
 from gateway.store.base import RecordStore, hash_of_key
 from gateway.store.cached import CachedRecords
 from gateway.types import SCOPES, id_from_text, id_text

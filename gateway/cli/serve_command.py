@@ -21,16 +21,15 @@ from structlog.typing import FilteringBoundLogger
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.console import complain
 from gateway.config import Settings, load_settings
+from gateway.config.reload import Watched
 from gateway.demo import run_demo
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, JournalUnavailable, LedgerUnusable
 from gateway.observability.log_stream import LogStream
 from gateway.observability.logging import LibraryLogs, LogFormat, make_logger
-from gateway.process.reload import Watched
 from gateway.process.serve import LISTEN_BACKLOG, listening_socket, serve
 from gateway.process.supervisor import Supervisor
 from gateway.process.systemd import tell_service_manager
 from gateway.process.upgrade import Predecessor, Successor
-from gateway.usage import JournalUnavailable, LedgerUnusable
 from gateway.usage.sql.drivers import check_driver
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from gateway.cli.arguments import Commands, add_command, add_config, add_json, settings_of
 from gateway.cli.console import complain, say, say_json
 from gateway.config import Settings
+from gateway.errors import QueryFailed
 from gateway.store.base import Catalogue
 from gateway.types import Id, Organisation, User, id_text
-from gateway.usage import QueryFailed, Totals, Usage, UsageReport
+from gateway.usage import Totals, Usage, UsageReport
 from gateway.usage.sql.drivers import check_driver
 from gateway.usage.views import UsageSummary, days_asked, summary_of, summary_text
 

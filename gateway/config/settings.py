@@ -44,6 +44,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
     max_connections: Annotated[
         Count, Meta(le=10_000_000, description="Client connections of each worker, idle ones too; beyond it 503.")
     ] = 20_000
+    fast_lane: Annotated[
+        bool, Meta(description="Relayed routes by our own HTTP/1.1 in front of aiohttp's; false: aiohttp's alone.")
+    ] = True
     timeouts: Annotated[ClientTimeouts, Meta(description="Time-outs of the client's side.")] = ClientTimeouts()
     stream_heartbeat_seconds: Annotated[
         float,

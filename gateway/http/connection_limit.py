@@ -38,7 +38,7 @@ def room_for(connections: int, in_flight: int) -> int:
     return max(1, min(connections, soft - OTHER_DESCRIPTORS - min(in_flight, soft // 2)))
 
 
-class Crowd:
+class ConnectionLimit:
     """The bound, and those beyond it. `most` may be changed at any time; `answer` is what they are told, as bytes."""
 
     def __init__(self, most: int, answer: bytes, log: FilteringBoundLogger) -> None:
@@ -65,33 +65,33 @@ class Crowd:
             each.end()
 
     def __repr__(self) -> str:
-        return f"<Crowd: at most {self.most}, {len(self.waiting)} being turned away>"
+        return f"<ConnectionLimit: at most {self.most}, {len(self.waiting)} being turned away>"
 
 
 class TurnedAway(asyncio.Protocol):
     """Answers the first bytes with a refusal and closes; closes without one where none come."""
 
-    def __init__(self, crowd: Crowd, loop: asyncio.AbstractEventLoop) -> None:
-        self._crowd = crowd
+    def __init__(self, limit: ConnectionLimit, loop: asyncio.AbstractEventLoop) -> None:
+        self._limit = limit
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
-        if len(self._crowd.waiting) >= MOST_WAITING:
+        if len(self._limit.waiting) >= MOST_WAITING:
             self._transport.abort()
             return
-        self._crowd.waiting.add(self)
+        self._limit.waiting.add(self)
         self._timer = self._loop.call_later(PATIENCE_SECONDS, self.end)
 
     def data_received(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(self._crowd.answer)
+            self._transport.write(self._limit.answer)
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._crowd.waiting.discard(self)
+        self._limit.waiting.discard(self)
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None

@@ -14,7 +14,6 @@
 
 from gateway.limits.base import Limiter, Rebuild, Reservation
 from gateway.limits.demand import Demand, Standing, Totals, Used
-from gateway.limits.errors import QuotaUsedUp, RateLimited
 from gateway.limits.estimate import EstimatedUsage, estimated_tokens, estimated_usage, reserved_tokens, reserved_usage
 from gateway.limits.headers import expected_refusal, rate_limit_headers
 from gateway.limits.memory import MemoryLimiter
@@ -27,8 +26,6 @@ __all__ = [
     "EstimatedUsage",
     "Limiter",
     "MemoryLimiter",
-    "QuotaUsedUp",
-    "RateLimited",
     "Rebuild",
     "Reservation",
     "Standing",

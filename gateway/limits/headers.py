@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from gateway.errors import NO_RETRY
+from gateway.errors import NO_RETRY, QuotaUsedUp, RateLimited
 from gateway.limits.demand import Demand, Standing, nano
-from gateway.limits.errors import QuotaUsedUp, RateLimited
 from gateway.limits.scopes import whose
 
 _MOST_RETRY_SECONDS = 60

@@ -15,17 +15,17 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.access.diff import differences
 from gateway.api.gauges import own_samples
 from gateway.api.runtime import State
 from gateway.app import apply, make_server, running_state, yaml_store
 from gateway.config import Settings
+from gateway.config.reload import Reloader, Watched
 from gateway.http.memory_budget import give_back_freed_memory
-from gateway.http.server_old import Server
+from gateway.http.server import Server
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.metrics import Crew
-from gateway.process.drain import retire
-from gateway.process.reload import Reloader, Watched
 from gateway.process.systemd import tell_service_manager
 from gateway.process.upgrade import Successor
 
@@ -90,6 +90,7 @@ async def serve(
         state.log_stream = log_stream
         server = make_server(state)
         async with reloading(state, server, watched), beside_others(state, crew), upgrading(upgrade, replaced, log):
+            await server.start()
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
             url, port = base_url(sock)
             settle_the_collector()
@@ -102,7 +103,7 @@ async def serve(
                 if not stop.is_set():
                     listener.close()
                     log.info("retiring", connections=len(server.connections), in_flight=len(state.calls))
-                    await retire(server, stop, state.settings.server.drain_seconds)
+                    await server.retire(stop, state.settings.server.drain_seconds)
                 await drain(state, hurry, max(0.0, deadline - loop.time()))
             finally:
                 listener.close()
@@ -136,7 +137,7 @@ async def reloading(state: State, server: Server, watched: Watched | None) -> As
     def prepare(fresh: Settings) -> Callable[[], None]:
         return partial(apply, state, server, fresh, yaml_store(fresh))
 
-    reloader = state.reloader = Reloader(watched, os.environ, state.settings, prepare, state.log)
+    reloader = state.reloader = Reloader(watched, os.environ, state.settings, prepare, differences, state.log)
     running: set[asyncio.Task[bool]] = set()
 
     def on_hangup() -> None:

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from gateway.dialects.openai import Usage
-from gateway.errors import LedgerUnavailable
+from gateway.errors import JournalUnavailable, LedgerUnavailable
 from gateway.limits import (
     Demand,
     Limiter,
@@ -27,7 +27,7 @@ from gateway.limits import (
 from gateway.observability.calls import Call
 from gateway.proxy.usage_meter import Seen
 from gateway.types import Access, Caller, Id, Model, Price
-from gateway.usage import NANO, Admission, JournalUnavailable, Ledger, Settlement, UsageSource, cost_nano
+from gateway.usage import NANO, Admission, Ledger, Settlement, UsageSource, cost_nano
 
 NOTHING_USED = Usage()
 _MOST_TERMS = 2_000

@@ -16,7 +16,8 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError, UpstreamFailed
 from gateway.http.client import Transport
-from gateway.http.server_old import EventStream, Reply, Request
+from gateway.http.message import Request
+from gateway.http.reply import EventStream, Reply
 from gateway.http.via import Via
 from gateway.observability.calls import Call
 from gateway.pool import Blame, Cause, Cooldown, Lease

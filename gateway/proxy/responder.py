@@ -9,7 +9,8 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.dialects import openai
 from gateway.errors import GatewayError, ShuttingDown, StreamIncomplete, UpstreamFailed
-from gateway.http.server_old import Answer, EventStream, Reply, Request
+from gateway.http.message import Request
+from gateway.http.reply import Answer, EventStream, Reply
 from gateway.observability.calls import CLIENT_GONE, Call, Outcome
 from gateway.proxy.accounting import Account
 from gateway.proxy.ask import Ask

@@ -17,7 +17,6 @@ queries   and reader: what is asked; lanes: threads that do not wait for each ot
 The modules from `database` on load SQLAlchemy; nothing here does so before it is needed.
 """
 
-from gateway.usage.faults import JournalUnavailable, LedgerUnusable, QueryFailed, TooManyQueries
 from gateway.usage.journal.records import NANO, Admission, Outcome, Settlement, UsageSource, cost_nano
 from gateway.usage.ledger import Ledger, LedgerStatus, WhenUnwritable
 from gateway.usage.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport, UsageRow
@@ -26,15 +25,11 @@ __all__ = [
     "NANO",
     "Admission",
     "Group",
-    "JournalUnavailable",
     "Ledger",
     "LedgerStatus",
-    "LedgerUnusable",
     "LimitScope",
     "Outcome",
-    "QueryFailed",
     "Settlement",
-    "TooManyQueries",
     "Totals",
     "Usage",
     "UsageRecord",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.usage.faults import JournalUnavailable, LedgerUnusable
+from gateway.errors import JournalUnavailable, LedgerUnusable
 from gateway.usage.journal.journal import Journal
 from gateway.usage.journal.lines import scan, to_line
 from gateway.usage.journal.pairing import Pairing, Tail, carried

@@ -18,8 +18,8 @@ from gateway.store.embedded import FILE_NAME, EmbeddedStore
 
 WRITER = """
 import asyncio, sys
-from gateway.grants.embedded import EmbeddedStore
-from gateway.logs import make_logger
+from gateway.store.embedded import EmbeddedStore
+from gateway.observability.logging import make_logger
 
 async def main():
     store = EmbeddedStore(sys.argv[1], make_logger("json"))

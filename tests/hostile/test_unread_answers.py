@@ -16,8 +16,12 @@ from kit.answers import answer, delta
 from kit.books import until
 
 from gateway.errors import GatewayError
-from gateway.http.connection_limit import Crowd
-from gateway.http.server_old import Answer, Reply, Request, Server
+from gateway.http.connection_limit import ConnectionLimit
+from gateway.http.fast_lane import LaneConnection
+from gateway.http.memory_budget import Memory
+from gateway.http.message import Request
+from gateway.http.reply import Answer, Reply
+from gateway.http.server import Server
 
 CLIENTS = 10
 ASK = request_bytes("POST", CHAT, {"model": MODEL, "messages": []}, key=KEYS["user"])
@@ -85,7 +89,7 @@ async def test_last_bytes_that_nobody_takes(ending: str) -> None:
     try:
         async with Wire.open(listener.sockets[0].getsockname()[1], receive_buffer=4 * KILOBYTE) as wire:
             wire.stop_reading()
-            await wire.send(request_bytes("GET", "/"))
+            await wire.send(request_bytes("POST", "/", b"{}"))
             await until(lambda: has(server, 1))
             await until(lambda: has(server, 0))
     finally:
@@ -101,7 +105,9 @@ def small_server(*, closes: bool) -> Server:
     """Answers with more than the kernel takes at once, into a transport that lets nobody wait for it."""
 
     async def handler(request: Request) -> Reply:
-        transport = request.connection.transport
+        connection = request.connection
+        assert isinstance(connection, LaneConnection)
+        transport = connection.transport
         assert transport is not None
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * KILOBYTE)
         transport.set_write_buffer_limits(high=16 * MEGABYTE)
@@ -113,5 +119,16 @@ def small_server(*, closes: bool) -> Server:
     def refused(fault: GatewayError) -> Answer:
         return Answer(fault.status, (), b"")
 
-    crowd = Crowd(10, b"", structlog.get_logger())
-    return Server(handler, render_error=refused, crowd=crowd, head=5, write=0.2, keepalive=0.2)
+    log = structlog.get_logger()
+    return Server(
+        handler,
+        render_error=refused,
+        limit=ConnectionLimit(10, b"", log),
+        memory=Memory(2**30),
+        relayed=frozenset({"/"}),
+        fast_lane=True,
+        head=5,
+        write=0.2,
+        keepalive=0.2,
+        log=log,
+    )

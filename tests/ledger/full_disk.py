@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gateway.usage import JournalUnavailable
+from gateway.errors import JournalUnavailable
 from gateway.usage.journal.journal import Journal
 
 LIMIT_BYTES = 110

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ledgerkit import admission, capturing_log, eventually, outcomes, settlement, sqlite_url
 
-from gateway.usage import JournalUnavailable, Ledger
+from gateway.errors import JournalUnavailable
+from gateway.usage import Ledger
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -28,8 +28,9 @@ from ledgerkit import (
 )
 from sqlalchemy import text
 
+from gateway.errors import JournalUnavailable, LedgerUnusable
 from gateway.types import Secret
-from gateway.usage import JournalUnavailable, Ledger, LedgerUnusable, Usage
+from gateway.usage import Ledger, Usage
 from gateway.usage.sql.rows import row_of
 from gateway.usage.sql.rows_store import Store
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ledgerkit import admission, leave_journal, program, segment_files, settlement
 
-from gateway.usage import JournalUnavailable
+from gateway.errors import JournalUnavailable
 from gateway.usage.journal.journal import Journal
 from gateway.usage.journal.lines import scan, to_line
 from gateway.usage.journal.segments import claim_all, close_all, other_owners

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from ledgerkit import OpenLedger, admission, serve, settlement, sqlite_url
 
+from gateway.errors import QueryFailed, TooManyQueries
 from gateway.types import Id, Secret
-from gateway.usage import QueryFailed, TooManyQueries, Usage
+from gateway.usage import Usage
 from gateway.usage.sql import queries
 from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledgerkit import OpenLedger, admission, serve, settlement, sqlite_url
 
+from gateway.errors import QueryFailed
 from gateway.types import Secret
-from gateway.usage import Ledger, QueryFailed, Totals, Usage
+from gateway.usage import Ledger, Totals, Usage
 from gateway.usage.sql.queries import DAY_MS, start_of_day_ms
 from gateway.usage.sql.reader import Reader
 from gateway.usage.sql.rows import row_of

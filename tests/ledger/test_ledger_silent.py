@@ -18,8 +18,9 @@ from kit.mariadb import PrivateMariaDB
 from kit.postgres import PrivatePostgres
 from ledgerkit import OpenLedger, eventually, outcomes, segment_files, serve
 
+from gateway.errors import QueryFailed
 from gateway.types import Secret
-from gateway.usage import Ledger, QueryFailed, Usage
+from gateway.usage import Ledger, Usage
 from gateway.usage.sql.reader import Reader
 from gateway.usage.writer import PING_SECONDS
 

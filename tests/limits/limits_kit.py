@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from bench.processes import redis_program
-from gateway.limits import Demand, Limiter, QuotaUsedUp, RateLimited, Reservation, Totals
+from gateway.errors import QuotaUsedUp, RateLimited
+from gateway.limits import Demand, Limiter, Reservation, Totals
 from gateway.limits.redis import RedisLimiter
 from gateway.types import Limits, Secret
 

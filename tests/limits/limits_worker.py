@@ -14,7 +14,8 @@ import sys
 import time
 from typing import Any
 
-from gateway.limits import Demand, QuotaUsedUp, RateLimited, Reservation, Totals
+from gateway.errors import QuotaUsedUp, RateLimited
+from gateway.limits import Demand, Reservation, Totals
 from gateway.limits.redis import RedisLimiter
 from gateway.types import Limits, Secret
 

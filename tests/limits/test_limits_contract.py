@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from limits_kit import NOON, Counter, Ledger, demand
 
-from gateway.limits import Demand, Limiter, QuotaUsedUp, RateLimited, Totals
+from gateway.errors import QuotaUsedUp, RateLimited
+from gateway.limits import Demand, Limiter, Totals
 from gateway.types import Limits
 
 

@@ -14,17 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from limits_kit import NOON, RedisServer
 
-from gateway.limits import (
-    Demand,
-    Limiter,
-    MemoryLimiter,
-    QuotaUsedUp,
-    RateLimited,
-    Reservation,
-    Standing,
-    Totals,
-    bounds,
-)
+from gateway.errors import QuotaUsedUp, RateLimited
+from gateway.limits import Demand, Limiter, MemoryLimiter, Reservation, Standing, Totals, bounds
 from gateway.limits.redis import RedisLimiter
 from gateway.types import Limits
 

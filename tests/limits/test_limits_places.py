@@ -7,7 +7,7 @@ import time
 import pytest
 from limits_kit import NOON, Counter, RedisServer, Start, demand, healed, running
 
-from gateway.limits import QuotaUsedUp, RateLimited
+from gateway.errors import QuotaUsedUp, RateLimited
 
 KEY = "key:laptop"
 

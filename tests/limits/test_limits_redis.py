@@ -24,7 +24,8 @@ from limits_kit import (
     until,
 )
 
-from gateway.limits import Demand, QuotaUsedUp, RateLimited, Reservation, Totals, bounds
+from gateway.errors import QuotaUsedUp, RateLimited
+from gateway.limits import Demand, Reservation, Totals, bounds
 from gateway.limits.redis import RedisLimiter
 from gateway.types import Secret
 

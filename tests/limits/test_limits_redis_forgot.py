@@ -18,8 +18,8 @@ from limits_kit import (
     until,
 )
 
-from gateway.errors import StoreUnavailable
-from gateway.limits import Demand, RateLimited, Reservation, Totals
+from gateway.errors import RateLimited, StoreUnavailable
+from gateway.limits import Demand, Reservation, Totals
 
 # -- Redis that forgot
 

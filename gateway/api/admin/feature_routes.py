@@ -7,7 +7,7 @@ from gateway.admin_records.record_bodies import FeatureBody
 from gateway.admin_records.redaction import FeatureShown
 from gateway.api.admin.typed import answer, desk, manage, read
 from gateway.api.router import Hit
-from gateway.http.server_old import Reply
+from gateway.http.reply import Reply
 
 
 async def show_feature(hit: Hit) -> Reply:

@@ -7,7 +7,7 @@ from gateway.admin_records.record_bodies import KeyBody
 from gateway.admin_records.redaction import KeyMade, KeyShown
 from gateway.api.admin.typed import answer, desk, done, manage, named_id, page, paging, raw_body, typed
 from gateway.api.router import Hit
-from gateway.http.server_old import Reply
+from gateway.http.reply import Reply
 
 
 async def list_keys(hit: Hit) -> Reply:

@@ -12,7 +12,7 @@ from gateway.admin_records.record_bodies import ModelBody, OrganisationLink, Pla
 from gateway.admin_records.redaction import LinkMade, ModelShown
 from gateway.api.admin.typed import answer, desk, done, manage, named_id, raw_body, read, typed
 from gateway.api.router import Hit, Route, RouteHandler
-from gateway.http.server_old import Reply
+from gateway.http.reply import Reply
 from gateway.types import Id, id_text
 
 

@@ -9,7 +9,7 @@ from gateway.admin_records.record_bodies import LinkChange, OwnerBody, UserBody
 from gateway.admin_records.redaction import LinkMade, OwnerShown, UserShown
 from gateway.api.admin.typed import answer, desk, done, manage, named_id, page, paging, raw_body, read, typed
 from gateway.api.router import Hit, Route
-from gateway.http.server_old import Reply
+from gateway.http.reply import Reply
 from gateway.types import Id
 
 NEW = "new"

@@ -12,7 +12,8 @@ from gateway.admin_records.editor import Actor, Desk
 from gateway.admin_records.redaction import Done
 from gateway.api.router import Hit, Route, RouteHandler
 from gateway.errors import InvalidRequest
-from gateway.http.server_old import Answer, Reply, read_body
+from gateway.http.body_reader import read_body
+from gateway.http.reply import Answer, Reply
 from gateway.types import Id
 
 _JSON = ("content-type", "application/json")

@@ -13,7 +13,7 @@ from gateway.admin_records.redaction import AuditEntry
 from gateway.api.admin.typed import answer, desk, done, limit, manage
 from gateway.api.router import Hit
 from gateway.errors import InvalidRequest, LedgerUnavailable
-from gateway.http.server_old import Reply
+from gateway.http.reply import Reply
 from gateway.pool import Pool
 from gateway.proxy.accounting import UNWRITABLE
 from gateway.types import Model

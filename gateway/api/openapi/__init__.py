@@ -15,7 +15,7 @@ import orjson
 
 from gateway.api.openapi.document import described
 from gateway.api.router import Hit, Route
-from gateway.http.server_old import Answer, Reply
+from gateway.http.reply import Answer, Reply
 
 __all__ = ["described", "openapi_route"]
 

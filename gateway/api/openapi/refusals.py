@@ -7,12 +7,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gateway import errors
-from gateway.admin_records.errors import AlreadyThere, DefinedInFile, EndpointNotAllowed, RecordNotFound
 from gateway.admin_records.record_bodies import LinkChange
 from gateway.api.openapi.relayed import relayed_path
-from gateway.api.panel import AiUnavailable, TierRequired
 from gateway.api.router import Route, error_shape, is_ai_path
-from gateway.limits.errors import QuotaUsedUp, RateLimited
+from gateway.errors import (
+    AiUnavailable,
+    AlreadyThere,
+    DefinedInFile,
+    EndpointNotAllowed,
+    QuotaUsedUp,
+    RateLimited,
+    RecordNotFound,
+    TierRequired,
+)
 
 Json = dict[str, Any]
 Fault = type[errors.GatewayError]

@@ -19,13 +19,12 @@ from gateway.api.panel.answer_shapes import (
     view,
 )
 from gateway.api.panel.chat_bodies import ChatBody, StudioBody, completion_body, read_as
-from gateway.api.panel.errors import AiUnavailable, TierRequired, flat_body
+from gateway.api.panel.error_bodies import flat_body
 from gateway.api.panel.replies import Transcript, transcript_of
 from gateway.api.panel.responders import KeptStream, RetoldStream, own_headers
 from gateway.api.panel.tiers import reaches
 
 __all__ = [
-    "AiUnavailable",
     "ChatAnswer",
     "ChatBody",
     "ChatEnd",
@@ -35,7 +34,6 @@ __all__ = [
     "RetoldStream",
     "StudioAnswer",
     "StudioBody",
-    "TierRequired",
     "Transcript",
     "completion_body",
     "flat_body",

@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import orjson
 
-from gateway.api.panel.errors import AiUnavailable, flat_body
+from gateway.api.panel.error_bodies import flat_body
 from gateway.api.panel.replies import Transcript, parsed
 from gateway.dialects import openai
-from gateway.errors import GatewayError, StreamIncomplete
-from gateway.http.server_old import EventStream, Headers, Request
+from gateway.errors import AiUnavailable, GatewayError, StreamIncomplete
+from gateway.http.message import Headers, Request
+from gateway.http.reply import EventStream
 from gateway.http.sse import EventFramer, event_data, event_name
 
 _HEADERS = (

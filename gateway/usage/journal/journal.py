@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 
 from gateway.config.private_files import make_private_directory
-from gateway.usage.faults import JournalUnavailable
+from gateway.errors import JournalUnavailable
 from gateway.usage.journal.lines import RECORD_START
 from gateway.usage.journal.segments import Segment
 

@@ -6,7 +6,7 @@ import threading
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.usage.faults import JournalUnavailable
+from gateway.errors import JournalUnavailable
 from gateway.usage.journal.journal import Journal
 
 _WARN_AT_PERCENT = (100, 80, 50)

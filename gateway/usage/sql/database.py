@@ -16,8 +16,8 @@ from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event,
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 
 from gateway.config.private_files import make_private_database, make_private_directory
+from gateway.errors import DatabaseAway, LedgerUnusable
 from gateway.types import Secret
-from gateway.usage.faults import DatabaseAway, LedgerUnusable
 from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.drivers import drivername_of
 

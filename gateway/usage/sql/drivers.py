@@ -6,8 +6,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import NamedTuple
 
+from gateway.errors import LedgerUnusable
 from gateway.types import Secret
-from gateway.usage.faults import LedgerUnusable
 
 
 class _Driver(NamedTuple):

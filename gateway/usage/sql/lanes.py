@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from gateway.usage.faults import QueryFailed, TooManyQueries
+from gateway.errors import QueryFailed, TooManyQueries
 from gateway.usage.sql.deadline import Deadline
 
 T = TypeVar("T")

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from gateway.errors import DatabaseAway, QueryFailed
 from gateway.types import Id, Secret, id_text
-from gateway.usage.faults import DatabaseAway, QueryFailed
 from gateway.usage.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport
 from gateway.usage.sql import queries
 from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database

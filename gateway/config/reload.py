@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.access.diff import differences
 from gateway.config import Settings
 from gateway.config.apart import Reading
 from gateway.config.fingerprints import Fingerprint, fingerprint
@@ -40,8 +39,9 @@ class Reloader:
     """Keeps a running gateway in step with its file, which `watched` was before `settings` were read from it.
 
     `prepare` is given new settings in a thread, and gives what swaps them in: that is called on the event loop and must
-    not fail. `problems` are those of the file as it stands, empty while it is the one that is served; `loaded_at` is
-    when the served one was read. Files that a `${file:…}` names are watched as well.
+    not fail. `describe` tells in words what changes from one to the other. `problems` are those of the file as it
+    stands, empty while it is the one that is served; `loaded_at` is when the served one was read. Files that a
+    `${file:…}` names are watched as well.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Reloader:
         environ: Mapping[str, str],
         settings: Settings,
         prepare: Callable[[Settings], Callable[[], None]],
+        describe: Callable[[Settings, Settings], list[str]],
         log: FilteringBoundLogger,
     ) -> None:
         self.path = watched.path
@@ -60,6 +61,7 @@ class Reloader:
         self.failures = 0
         self._environ = environ
         self._prepare = prepare
+        self._describe = describe
         self._log = log
         self._seen: dict[str, Fingerprint | None] = {str(self.path): watched.fingerprint, **settings.files}
         self._one_at_a_time = asyncio.Lock()
@@ -107,4 +109,4 @@ class Reloader:
 
     def _read(self, reading: Reading) -> tuple[Settings, list[str], Callable[[], None]]:
         fresh = reading.run()
-        return fresh, differences(self.settings, fresh), self._prepare(fresh)
+        return fresh, self._describe(self.settings, fresh), self._prepare(fresh)

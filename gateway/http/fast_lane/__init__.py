@@ -1,0 +1,16 @@
+"""The short way in for relayed requests: a connection's bytes, framed and answered without a server library between.
+
+It serves the relayed routes; a request for anything else is passed, framed and judged, to the application server
+(`http.app_server`), whose answer goes out on the same connection.
+
+connection.py     one client's connection: requests in turn, and its end
+reading.py        one half of it: bytes become requests, each for the lane or for the application
+writing.py        the other half: answers as bytes, and the client that reads slowly or not at all
+heads.py          heads from bytes: judged by llhttp within bounds of ours; a repeated one is known by its bytes
+passage.py        the share of the application server
+incoming_body.py  a body as it arrives: counted, or in chunks
+"""
+
+from gateway.http.fast_lane.connection import LaneConnection
+
+__all__ = ["LaneConnection"]

@@ -1,0 +1,214 @@
+"""One client's connection: requests in turn, each served by the lane or passed to the application server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+from collections.abc import Callable
+from typing import cast
+
+from gateway.errors import GatewayError, InvalidHttp
+from gateway.http.fast_lane.incoming_body import ArrivingBody
+from gateway.http.fast_lane.lane_server import LaneServer
+from gateway.http.fast_lane.patience import IdlePatience
+from gateway.http.fast_lane.reading import LINGERING_BYTES, LINGERING_SECONDS, Reading
+from gateway.http.message import Body, Head, Request
+from gateway.http.write_watch import WriteWatch
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class LaneConnection(Reading):
+    """Implements `http.message.Connection` for the requests that the lane serves."""
+
+    __slots__ = ("_idle_patience", "_on_gone", "_task", "client")
+
+    def __init__(self, server: LaneServer, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop)
+        self.client = ""  # its address
+        self._task: asyncio.Task[None] | None = None
+        self._idle_patience: IdlePatience | None = None
+        self._on_gone = False  # a client that leaves cancels the request
+
+    # -- what a route asks of the connection (http.message.Connection)
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether no further request will be taken from this connection."""
+        return self.half_closed or self._closing
+
+    def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
+        """Cancel the request when its client leaves; call `on_pressure(paused)` as its answer piles up or drains."""
+        self._on_pressure = on_pressure
+        self._on_gone = True
+        if self.half_closed and self._passage.busy:
+            self.abort()
+        elif self.half_closed:
+            self._cancel()
+        elif on_pressure is not None and self._paused:
+            on_pressure(True)
+
+    def unwatch(self) -> None:
+        """End what `watch` began."""
+        self._on_gone, self._on_pressure = False, None
+
+    def ask_for_body(self) -> None:
+        """Tell a client that awaits it to send its body."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(_CONTINUE)
+
+    # -- what its reading half asks of it
+
+    def application_protocol(self) -> asyncio.Protocol:
+        """Make the application server's side of this connection."""
+        return self._server.application_protocol(self)
+
+    def request(self, head: Head, content: Body, length: int | None, body: bytes | None = None) -> Request:
+        """Make a request of this connection."""
+        return Request(self, head, content, length, body)
+
+    def became_idle(self) -> None:
+        """Note that the time until the next request runs."""
+        if self._idle_patience is not None:
+            self._idle_patience.begin()
+
+    # -- what the server asks of it
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has come of a next request."""
+        return self._idle is not None and not self._ahead and not self._passage.busy
+
+    def has_unread_bytes(self) -> bool:
+        """Whether the kernel holds bytes that the loop has not been told of yet."""
+        if self.transport is None:
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def close(self) -> None:
+        """End the connection: at once where it is idle, else with the answer that is on its way."""
+        self._closing = True
+        if self._idle is not None and not self._passage.busy:
+            self._close_transport()
+
+    def force_close(self) -> None:
+        """End the connection at once; what was written already may still leave."""
+        self._closing = True
+        self._cancel()
+        self._close_transport()
+
+    # -- one request after another
+
+    async def _run(self) -> None:
+        """Serves what comes until the connection ends; cancelled where the client goes."""
+        while True:
+            if self._next is None:
+                if self._idle is None:
+                    self._idle = self._loop.create_future()
+                await self._idle
+            self._idle = None
+            request, self._next = self._next, None
+            if request is None or not await self._serve(request):
+                break
+            self._go_on()
+        self._close_transport()
+
+    async def _serve(self, request: Request) -> bool:
+        """Answers a request. Returns whether another may follow."""
+        if self._server.retiring:
+            request.keep_alive = False
+        self._linger = LINGERING_SECONDS
+        try:
+            reply = await self._server.handler(request)
+            reply.send_to(request)
+            if self._paused:
+                await self.drained()
+        except ConnectionError:
+            return False
+        except asyncio.CancelledError:
+            self._close_transport()
+            raise
+        except Exception:
+            self._server.made_a_mistake()
+            self.abort()
+            return False
+        finally:
+            if request.held is not None:
+                request.held.release()
+            self._on_gone, self._on_pressure = False, None
+        body = self._arriving
+        if body is not None and not body.at_end and not await self._rest_of_body(body):
+            return False
+        self._arriving = None
+        return reply.keep_alive and not self._closing
+
+    async def _rest_of_body(self, body: ArrivingBody) -> bool:
+        """Lets the rest of a body arrive for a while: closing at once could destroy the answer on its way."""
+        self._linger_bytes = LINGERING_BYTES
+        with contextlib.suppress(TimeoutError, GatewayError):
+            async with asyncio.timeout(self._linger):
+                while self._linger_bytes > 0 and await body.read():
+                    pass
+        return body.at_end
+
+    # -- asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        self._watch = WriteWatch(self.transport, self._loop)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.client = str(peer[0])
+        self._server.joined(self)
+        self._idle_patience = IdlePatience(
+            self._loop, lambda: self._server.keepalive_seconds, lambda: self.is_idle, self._close_transport
+        )
+        self._idle = self._loop.create_future()
+        self._task = self._loop.create_task(self._run())
+
+    def eof_received(self) -> bool:
+        """A FIN: a running relay is cancelled; any other request may still be answered, then the connection ends."""
+        self.half_closed = True
+        if self._passage.upgraded or self._on_gone:
+            self._cancel()
+            return False
+        if self._arriving is not None and not self._arriving.whole:
+            self.give_up_on_body()
+            self._arriving.fail(unfinished())
+        return self._is_at_work and not self._passage.is_cut_short
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_is_over()
+        if self._idle_patience is not None:
+            self._idle_patience.end()
+        self._server.left(self)
+        super().connection_lost(exc)
+        self._cancel()
+        self.unwatch()
+        self._passage.lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._passage.pressed(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._passage.pressed(False)
+
+    # -- time and pace
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def __repr__(self) -> str:
+        state = "idle" if self.is_idle else "at work"
+        return f"<LaneConnection of {self.client}, {state}{', half closed' if self.half_closed else ''}>"
+
+
+def unfinished() -> InvalidHttp:
+    """What is said of a body after which a FIN came too early."""
+    return InvalidHttp("The request's body ended before it was whole.", headers=(("connection", "close"),))

@@ -1,0 +1,149 @@
+"""Heads of requests from bytes: llhttp judges them, within bounds that it does not have.
+
+A client that keeps its connection sends the same head each time, but for the length of its body. llhttp has judged it
+once; when the same bytes come again, what it said of them is known.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import httptools
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gateway.errors import GatewayError, HeadTooLarge, InvalidHttp
+from gateway.http.fast_lane.incoming_body import ChunkedBody
+from gateway.http.message import Head
+
+# As aiohttp's server has them, which reads what this lane does not.
+MAX_LINE_BYTES = 8190
+MAX_FIELDS = 128
+# More than any client needs. A head that is not whole costs about twice its bytes, and nobody knows whose it is.
+MAX_HEAD_BYTES = 128 * 1024
+
+_HEAD_END = b"\r\n\r\n"
+_ODD_END = re.compile(rb"\n\r?\n")  # no head ends so, but whoever sends it waits for an answer
+_BLANK = b"\r\n"
+_MOST_DIGITS = 15
+_LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % _MOST_DIGITS, re.IGNORECASE)
+
+
+class Framed(NamedTuple):
+    """A head, where the body begins in the bytes that were given, and how that is framed."""
+
+    head: Head
+    body_at: int
+    chunks: ChunkedBody | None  # None: by its declared length
+
+
+def head_end(data: bytes) -> int:
+    """Where the body begins; 0 where the head is not whole. Raises HeadTooLarge."""
+    end = data.find(_HEAD_END)
+    if end >= 0:
+        end += len(_HEAD_END)
+    elif odd := _ODD_END.search(data):
+        end = odd.end()
+    if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
+        raise _too_large()
+    if end < 0 and len(data) - data.rfind(b"\n") > MAX_LINE_BYTES:
+        raise _too_large()
+    return max(end, 0)
+
+
+def without_blank_lines(data: bytes) -> bytes:
+    """What is left of blank lines before a request, which RFC 9112 §2.2 says to pass over."""
+    while data.startswith(_BLANK):
+        data = data[2:]
+    return data
+
+
+def read_head(data: bytes, body_at: int) -> Framed:
+    """The head that ends at `body_at`. Raises HeadTooLarge or InvalidHttp."""
+    seen = _Seen()
+    parser = httptools.HttpRequestParser(seen)
+    try:
+        parser.feed_data(data[:body_at])
+    except httptools.HttpParserUpgrade:
+        pass  # another protocol was asked for; the answer is in ours, as RFC 9110 §7.8 allows
+    except httptools.HttpParserCallbackError as error:
+        raise (error.__context__ if isinstance(error.__context__, GatewayError) else _invalid()) from None
+    except httptools.HttpParserError:
+        raise _invalid() from None
+    if not seen.complete:
+        raise _invalid()
+    headers = CIMultiDictProxy(CIMultiDict(seen.fields))
+    head = Head(
+        parser.get_method().decode("ascii"),
+        _text(seen.target),
+        headers,
+        http11=parser.get_http_version() == "1.1",
+        keep_alive=parser.should_keep_alive(),
+    )
+    return Framed(head, body_at, ChunkedBody(data[:body_at]) if "transfer-encoding" in headers else None)
+
+
+class _Seen:
+    """What llhttp calls back with, for one head."""
+
+    __slots__ = ("complete", "fields", "target")
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.fields: list[tuple[str, str]] = []
+        self.complete = False
+
+    def on_url(self, target: bytes) -> None:
+        self.target += target
+        if len(self.target) > MAX_LINE_BYTES:
+            raise _too_large()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(name) + len(value) > MAX_LINE_BYTES or len(self.fields) >= MAX_FIELDS:
+            raise _too_large()
+        self.fields.append((_text(name), _text(value)))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+class Repetition:
+    """Knows the last head of a connection again by its bytes."""
+
+    __slots__ = ("_after", "_before", "_head")
+
+    def __init__(self) -> None:
+        self._head: Head | None = None
+        self._before = self._after = b""  # the head's bytes around the digits of its length
+
+    def keep(self, data: bytes, framed: Framed) -> None:
+        """Keeps a head whose bytes begin `data`, where nothing but its length can change what it means."""
+        length = _LENGTH.search(data, 0, framed.body_at)
+        if framed.chunks is not None or length is None or framed.head.awaits_continue:
+            self._head = None
+            return
+        self._head = framed.head
+        self._before, self._after = data[: length.start(1)], data[length.end(1) : framed.body_at]
+
+    def known(self, data: bytes) -> tuple[Head, int, int] | None:
+        """The head, where the body begins and how long that is, where `data` begins with the head that is kept."""
+        if self._head is None or not data.startswith(self._before):
+            return None
+        digits_at = len(self._before)
+        digits_end = data.find(b"\r", digits_at, digits_at + _MOST_DIGITS + 1)
+        digits = data[digits_at:digits_end]
+        if not digits.isdigit() or not data.startswith(self._after, digits_end):
+            return None
+        return self._head, digits_end + len(self._after), int(digits)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _invalid() -> InvalidHttp:
+    return InvalidHttp("The request is not valid HTTP/1.1.")
+
+
+def _too_large() -> HeadTooLarge:
+    return HeadTooLarge("The request's head is larger than this gateway takes.")

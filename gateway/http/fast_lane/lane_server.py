@@ -1,0 +1,39 @@
+"""What a client's connection takes from the server that made it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.errors import GatewayError
+from gateway.http.memory_budget import Memory
+from gateway.http.message import Head, Request
+from gateway.http.reply import Answer, Reply
+
+if TYPE_CHECKING:
+    from gateway.http.fast_lane.connection import LaneConnection
+
+
+class LaneServer(Protocol):
+    """What a connection takes from the server that made it; read anew each time, since a reload changes some of it."""
+
+    handler: Callable[[Request], Awaitable[Reply]]
+    memory: Memory
+    head_seconds: float
+    write_seconds: float
+    keepalive_seconds: float
+    retiring: bool  # from then on every answer asks its client to go elsewhere
+
+    def serves(self, head: Head) -> bool:
+        """Whether the lane serves this request; else the application server does."""
+
+    def render_error(self, fault: GatewayError) -> Answer: ...
+
+    def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol: ...
+
+    def joined(self, connection: LaneConnection) -> None: ...
+
+    def left(self, connection: LaneConnection) -> None: ...
+
+    def made_a_mistake(self) -> None: ...

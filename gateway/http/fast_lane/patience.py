@@ -1,0 +1,71 @@
+"""How long a connection is waited for: for the rest of a head, and between two requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class HeadPatience:
+    """Calls `over` where a head is not whole in time. The time runs from its first byte, however it drips."""
+
+    __slots__ = ("_loop", "_over", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, over: Callable[[], None]) -> None:
+        self._loop = loop
+        self._over = over
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, seconds: float) -> None:
+        """Begin to wait, unless that has begun already."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(seconds, self._ended)
+
+    def end(self) -> None:
+        """The head is whole, or nobody waits for it any longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ended(self) -> None:
+        self._timer = None
+        self._over()
+
+
+class IdlePatience:
+    """Calls `over` where a connection stays idle. One timer serves all its requests: it looks anew when it is due."""
+
+    __slots__ = ("_is_idle", "_loop", "_over", "_seconds", "_since", "_timer")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        seconds: Callable[[], float],
+        is_idle: Callable[[], bool],
+        over: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._is_idle = is_idle
+        self._over = over
+        self._since = loop.time()
+        self._timer: asyncio.TimerHandle | None = loop.call_later(seconds(), self._look)
+
+    def begin(self) -> None:
+        """From now on it is idle."""
+        self._since = self._loop.time()
+
+    def end(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        patience, since = self._seconds(), self._loop.time() - self._since
+        idle = self._is_idle()
+        if idle and since >= patience:
+            self._over()
+        else:
+            self._timer = self._loop.call_later(patience - since if idle else patience, self._look)

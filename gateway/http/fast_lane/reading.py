@@ -1,0 +1,280 @@
+"""The reading half of a client's connection: bytes become requests, one at a time.
+
+What comes ahead of its turn waits as bytes. So the application server gets whole, judged heads and exactly one
+request's bytes, and refusals are the same whoever serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.errors import ClientTooSlow, GatewayError, InvalidHttp, Overloaded
+from gateway.http.fast_lane.heads import Framed, Repetition, head_end, read_head, without_blank_lines
+from gateway.http.fast_lane.incoming_body import ArrivingBody, ChunkedBody, CountedBody
+from gateway.http.fast_lane.lane_server import LaneServer
+from gateway.http.fast_lane.passage import Passage
+from gateway.http.fast_lane.patience import HeadPatience
+from gateway.http.fast_lane.writing import Writing
+from gateway.http.message import Body, Head, Request
+
+# How long the rest of a body that its handler did not read may take to arrive before the connection is given up, and
+# how much of it is read: a client that never ends shall not keep us busy all that time.
+LINGERING_SECONDS = 10.0
+LINGERING_BYTES = 32 << 20
+# Of requests that a client sends ahead of its answers, so much waits here; then the client waits.
+MAX_AHEAD_BYTES = 64 * 1024
+
+
+class Reading(Writing):
+    """Puts each request where its server finds it: into `_next` for the lane, or to the application."""
+
+    __slots__ = (
+        "_ahead",
+        "_arriving",
+        "_body",
+        "_closing",
+        "_head_held",
+        "_head_patience",
+        "_idle",
+        "_linger",
+        "_linger_bytes",
+        "_next",
+        "_passage",
+        "_pausers",
+        "_repetition",
+        "_server",
+        "half_closed",
+    )
+
+    def __init__(self, server: LaneServer, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._server = server
+        self.half_closed = False
+        self._repetition = Repetition()
+        self._ahead = b""  # read, but not yet looked at
+        self._arriving: ArrivingBody | None = None  # the body of the present request, where the lane serves it
+        self._body: CountedBody | ChunkedBody | None = None  # takes what arrives, until the body is whole
+        self._next: Request | None = None  # read, and not yet taken up
+        self._idle: asyncio.Future[None] | None = None  # the lane waits by it for a request
+        self._passage = Passage()
+        self._head_held = server.memory.hold()  # by a head that is not whole
+        self._head_patience = HeadPatience(loop, self._head_timed_out)
+        self._closing = False  # after the present answer
+        self._linger = LINGERING_SECONDS
+        self._linger_bytes = LINGERING_BYTES
+        self._pausers = 0  # reasons for which nothing is read
+
+    @property
+    def write_seconds(self) -> float:
+        """How long a client may take nothing."""
+        return self._server.write_seconds
+
+    def give_up_on_body(self) -> None:
+        """End the connection with the answer, without waiting for the rest of the body."""
+        self._linger = 0.0
+
+    def application_protocol(self) -> asyncio.Protocol:
+        """Make the application server's side of this connection."""
+        raise NotImplementedError
+
+    def request(self, head: Head, content: Body, length: int | None, body: bytes | None = None) -> Request:
+        """Make a request of this connection."""
+        raise NotImplementedError
+
+    def became_idle(self) -> None:
+        """Note that the time until the next request runs."""
+        raise NotImplementedError
+
+    def unwatch(self) -> None:
+        """End what a route's `watch` began."""
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        """A request is over: what came ahead of its turn is looked at."""
+        self.became_idle()
+        ahead, self._ahead = self._ahead, b""
+        if len(ahead) > MAX_AHEAD_BYTES:
+            self._pause(False)
+        if ahead:
+            self._receive(ahead)
+
+    # -- bytes
+
+    def data_received(self, data: bytes) -> None:
+        if self._passage.busy:
+            data = self._passage.take(data)
+            self._look_whether_passed()
+        elif self._body is not None and self._arriving is not None:
+            data = self._take_body(self._body, self._arriving, data)
+        if not data:
+            return
+        if self._is_at_work:
+            self._wait_its_turn(data)
+        else:
+            self._receive(self._ahead + data if self._ahead else data)
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether a request is being served, or about to be."""
+        return self._idle is None or self._next is not None or self._arriving is not None or self._passage.busy
+
+    def _take_body(self, body: CountedBody | ChunkedBody, arriving: ArrivingBody, data: bytes) -> bytes:
+        """Gives the present request what is its body's; returns what follows."""
+        self._linger_bytes -= len(data)
+        try:
+            rest = body.take(data, arriving)
+        except InvalidHttp as fault:
+            self._closing, self._body = True, None
+            self.give_up_on_body()
+            arriving.fail(fault)
+            return b""
+        if arriving.whole:
+            self._body = None
+            self._closing = self._closing or body.overran
+        return rest
+
+    def _wait_its_turn(self, data: bytes) -> None:
+        was_little = len(self._ahead) <= MAX_AHEAD_BYTES
+        self._ahead += data
+        if was_little and len(self._ahead) > MAX_AHEAD_BYTES:
+            self._pause(True)
+        elif not was_little and self.transport is not None:
+            self.transport.pause_reading()  # the application went on reading, for its own request
+
+    def _receive(self, data: bytes) -> None:
+        """Bytes at the beginning of a request, while none is being served."""
+        known = self._repetition.known(data)
+        if known is not None:
+            head, body_at, length = known
+            self._begin(head, data, body_at, CountedBody(length) if length else None)
+            return
+        data = without_blank_lines(data)
+        try:
+            body_at = head_end(data)
+            if not body_at:
+                self._keep_head(data)
+                return
+            framed = read_head(data, body_at)
+        except GatewayError as fault:
+            self._refuse(fault)
+            return
+        if not self._server.serves(framed.head):
+            self._pass_on(framed, data)
+            return
+        self._repetition.keep(data, framed)
+        length = framed.head.declared_length or 0
+        self._begin(framed.head, data, body_at, framed.chunks or (CountedBody(length) if length else None))
+
+    def _keep_head(self, data: bytes) -> None:
+        """A head that is not whole waits for the rest: within its time, and within what all may hold together."""
+        self._ahead = data
+        if data:
+            self._head_patience.begin(self._server.head_seconds)
+            # It is there twice at the moment when more of it comes.
+            if not self._head_held.has_grown(max(0, 2 * len(data) - self._head_held.size)):
+                self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."))
+
+    def _begin(self, head: Head, data: bytes, body_at: int, body: CountedBody | ChunkedBody | None) -> None:
+        """A request whose head is whole: its body may be here as well, and more behind it."""
+        self._head_is_over()
+        self._ahead = b""
+        rest = data[body_at:]
+        if body is None:
+            self._next, ahead = self.request(head, NOTHING_MORE, 0, b""), rest
+        elif isinstance(body, CountedBody) and len(rest) == body.owed:  # as most reads bring
+            self._next, ahead = self.request(head, NOTHING_MORE, len(rest), rest), b""
+        else:
+            arriving = self._arriving = ArrivingBody(self._pause)
+            length = body.owed if isinstance(body, CountedBody) else None
+            self._body = body
+            ahead = self._take_body(body, arriving, rest) if rest else b""
+            self._next = self.request(head, arriving, length)
+        if ahead:
+            self._wait_its_turn(ahead)
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def _refuse(self, fault: GatewayError) -> None:
+        """Answers what was no request, as the connection's last."""
+        self._head_is_over()
+        if self.transport is not None and not self.transport.is_closing():
+            answer = self._server.render_error(fault)
+            answer.force_close()
+            self.transport.write(answer.serialised(http11=True))
+            self._close_transport()
+
+    # -- the application's requests
+
+    @property
+    def passed_head(self) -> Head:
+        """The head of the request that the application has."""
+        return self._passage.head
+
+    def _pass_on(self, framed: Framed, data: bytes) -> None:
+        """Gives a request to the application server: its head, and its body as it comes."""
+        self._head_is_over()
+        self._ahead = b""
+        if framed.chunks is not None:
+            self._closing = True  # servers differ on trailers, and aiohttp's leaks them into the next head
+        if not self._passage.is_joined and self.transport is not None:
+            self._passage.join(self.application_protocol(), self.transport)
+        rest = self._passage.begin(framed, data)
+        if rest:
+            self._wait_its_turn(rest)
+
+    def application_upgraded(self) -> None:
+        """What comes from now on is not HTTP, and goes to the application as it is."""
+        self._passage.upgraded = True
+
+    def application_answered(self, *, ends: bool) -> None:
+        """The application's answer is out; where it does not end the connection, the next request may come."""
+        self.unwatch()
+        if not ends and not self._closing:  # it closes what it ends
+            self._passage.answered()
+            self._look_whether_passed()
+
+    def _look_whether_passed(self) -> None:
+        if not self._passage.is_over():
+            return
+        if self.half_closed:
+            self._close_transport()
+        elif self.transport is not None and not self.transport.is_closing():
+            self._go_on()
+
+    # -- time and pace
+
+    def _pause(self, paused: bool) -> None:
+        """Nothing is read while there is any reason for it."""
+        self._pausers += 1 if paused else -1
+        if self.transport is None:
+            return
+        if paused and self._pausers == 1:
+            self.transport.pause_reading()
+        elif not paused and self._pausers == 0:
+            self.transport.resume_reading()
+
+    def _head_is_over(self) -> None:
+        self._head_held.release()
+        self._head_patience.end()
+
+    def _head_timed_out(self) -> None:
+        self._refuse(ClientTooSlow("The request's head did not arrive in time."))
+
+    def _close_transport(self) -> None:
+        """Closes once the last bytes are out; ends at once where the client never takes them."""
+        if self.transport is not None:
+            if self._watch is not None:
+                self._watch.start(self._server.write_seconds)
+            self.transport.close()
+
+
+class _NothingMore:
+    """The content of a request whose body was there at once."""
+
+    at_end = True
+
+    async def read(self) -> bytes:
+        return b""
+
+
+NOTHING_MORE = _NothingMore()

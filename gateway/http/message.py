@@ -1,0 +1,156 @@
+"""One request as every route sees it, whoever read it from the wire.
+
+`Head` is what stands before the body, `Body` gives what follows as it comes, and `Connection` is the client's side of
+the request: where answers go, and what is known of the client. Both servers (`fast_lane`, `app_server`) fill them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from multidict import CIMultiDictProxy, MultiMapping, istr
+from yarl import URL
+
+from gateway.http.memory_budget import Held
+
+Headers = Sequence[tuple[str, str]]
+_CONTENT_LENGTH, _EXPECT = istr("content-length"), istr("expect")  # quick to look up
+
+
+class Head:
+    """What stands before a request's body. `target` is as it was sent, `path` still percent-encoded.
+
+    One head may serve many requests of a connection: `content-length` in its `headers` is that of the first. `known` is
+    for whoever serves them, to keep what follows from the head alone.
+    """
+
+    __slots__ = ("headers", "http11", "keep_alive", "known", "method", "path", "target")
+
+    def __init__(
+        self, method: str, target: str, headers: CIMultiDictProxy[str], *, http11: bool, keep_alive: bool
+    ) -> None:
+        self.method = method
+        self.target = target
+        # The absolute form is what proxies are asked in.
+        self.path = (target if target.startswith("/") else URL(target, encoded=True).raw_path).partition("?")[0]
+        self.headers = headers
+        self.http11 = http11
+        # An older client, or one that has said its last, is answered until the connection's end.
+        self.keep_alive = http11 and keep_alive
+        self.known: Any = None
+
+    @property
+    def query(self) -> MultiMapping[str]:
+        """The query's fields, decoded."""
+        return URL(self.target, encoded=True).query
+
+    @property
+    def declared_length(self) -> int | None:
+        """Bytes of the body, where its length was declared."""
+        declared = self.headers.get(_CONTENT_LENGTH)
+        return None if declared is None else int(declared)
+
+    @property
+    def awaits_continue(self) -> bool:
+        """Whether the client sends its body only once it is asked to."""
+        return self.http11 and self.headers.get(_EXPECT, "").lower() == "100-continue"
+
+    def __repr__(self) -> str:
+        return f"<Head {self.method} {self.target}>"
+
+
+class Body(Protocol):
+    """A request's body as it arrives."""
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all of it has been read."""
+
+    async def read(self) -> bytes:
+        """Wait for the next bytes; empty at the end. Raises InvalidHttp where it is broken or never will be whole."""
+
+
+class Connection(Protocol):
+    """The client's side of one request.
+
+    Everything that sends raises ConnectionResetError where the client has gone.
+    """
+
+    client: str  # its address
+    answer_fields: Headers  # what any answer to the present request bears, whoever writes it
+
+    @property
+    def ends_here(self) -> bool:
+        """Whether no further request will be taken from this connection."""
+
+    def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
+        """Cancel the request when its client leaves; call `on_pressure(paused)` as its answer piles up or drains."""
+
+    def unwatch(self) -> None:
+        """End what `watch` began."""
+
+    def ask_for_body(self) -> None:
+        """Tell a client that awaits it (`100 Continue`) to send its body."""
+
+    def give_up_on_body(self) -> None:
+        """End the connection with the answer, without waiting for the rest of the body."""
+
+    def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
+        """Send a whole answer; of a HEAD the head alone."""
+
+    def open_stream(self, request: Request, status: int, fields: Headers, *, close: bool) -> None:
+        """Send the head of an answer whose body comes piece by piece."""
+
+    def send(self, data: bytes) -> None:
+        """Send a piece of the body, at once."""
+
+    def end_stream(self) -> None:
+        """End the body cleanly."""
+
+    def abort(self) -> None:
+        """Break the connection, so that nobody takes what was sent for the whole."""
+
+    async def drained(self) -> None:
+        """Wait until the client has taken enough of what was sent."""
+
+
+class Request:
+    """What a client asks for. Its body is `body`, or where that is None still arrives by `content`."""
+
+    __slots__ = (
+        "body",
+        "connection",
+        "content",
+        "head",
+        "headers",
+        "held",
+        "http11",
+        "keep_alive",
+        "length",
+        "method",
+        "path",
+    )
+
+    def __init__(
+        self, connection: Connection, head: Head, content: Body, length: int | None, body: bytes | None = None
+    ) -> None:
+        self.connection = connection
+        self.head = head
+        self.content = content
+        self.length = length  # of the body, as declared
+        self.body = body
+        self.method = head.method
+        self.path = head.path
+        self.headers = head.headers
+        self.http11 = head.http11
+        self.keep_alive = head.keep_alive
+        self.held: Held | None = None  # the memory that it takes, until its answer has been taken
+
+    @property
+    def query(self) -> MultiMapping[str]:
+        """The query's fields, decoded."""
+        return self.head.query
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.head.target}>"

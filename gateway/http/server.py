@@ -1,0 +1,125 @@
+"""The one way in: the fast lane for relayed requests, aiohttp's application for all others, one bound for both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.errors import GatewayError
+from gateway.http.app_server import ApplicationServer
+from gateway.http.connection_limit import ConnectionLimit
+from gateway.http.fast_lane import LaneConnection
+from gateway.http.memory_budget import Memory
+from gateway.http.message import Head, Request
+from gateway.http.reply import Answer, Reply
+
+Handler = Callable[[Request], Awaitable[Reply]]
+# After an upgrade, how long a connection may say nothing before it is closed: long enough for a busy client's next
+# request, which moves it over; short, because with the embedded store new connections wait for it.
+IDLE_SECONDS = 1.0
+LOOK_SECONDS = 0.05
+
+
+class Server:
+    """Makes a protocol for each connection; implements the fast lane's `LaneServer`.
+
+    `relayed`: the paths that the lane serves. `head`, `write` and `keepalive`: the client's time-outs, in seconds.
+    `render_error` turns a fault found while parsing into an answer.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        render_error: Callable[[GatewayError], Answer],
+        limit: ConnectionLimit,
+        memory: Memory,
+        relayed: frozenset[str],
+        fast_lane: bool,
+        head: float,
+        write: float,
+        keepalive: float,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.handler = handler
+        self.render_error = render_error
+        self.limit = limit
+        self.memory = memory
+        self.relayed = relayed
+        self.head_seconds = head
+        self.write_seconds = write
+        self.keepalive_seconds = keepalive
+        self.retiring = False
+        self.connections: set[LaneConnection] = set()
+        self.fast_lane = fast_lane
+        self._log = log
+        self._application = ApplicationServer(handler, self.made_a_mistake)
+
+    async def start(self) -> None:
+        """Make ready for connections."""
+        await self._application.start()
+
+    def __call__(self) -> asyncio.Protocol:
+        """The protocol of a connection that was accepted."""
+        if len(self.connections) >= self.limit.most:
+            return self.limit.turned_away()
+        return LaneConnection(self, asyncio.get_running_loop())
+
+    def set_timeouts(self, *, head: float, write: float, keepalive: float) -> None:
+        """New time-outs, for connections that are there as well."""
+        self.head_seconds, self.write_seconds, self.keepalive_seconds = head, write, keepalive
+
+    async def retire(self, stop: asyncio.Event, seconds: float) -> None:
+        """Wait until clients have moved over to a successor: `seconds` at most, or until `stop` is set.
+
+        Each request on a connection that was kept alive is served, and answered with `connection: close`. A connection
+        on which nothing comes is closed after a moment, unless the kernel holds bytes of it that nobody has seen yet.
+        """
+        self.retiring = self._application.retiring = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        idle_since: dict[LaneConnection, float] = {}
+        while self.connections and not stop.is_set() and (now := loop.time()) < deadline:
+            idle_since = {each: idle_since.get(each, now) for each in self.connections if each.is_idle}
+            for each, since in idle_since.items():
+                if now - since >= IDLE_SECONDS and not each.has_unread_bytes():
+                    each.close()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def finish(self, seconds: float) -> None:
+        """Close every connection; answers that are written but not yet sent have `seconds` to leave."""
+        self.limit.close()
+        deadline = asyncio.get_running_loop().time() + seconds
+        left = list(self.connections)
+        for each in left:
+            each.close()
+        await self._application.close(seconds)
+        for each in left:
+            each.force_close()
+        # A transport offers nothing to await for its last byte.
+        while any(each.unsent_bytes for each in left) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        for each in left:
+            each.abort()
+
+    # -- what a lane asks
+
+    def serves(self, head: Head) -> bool:
+        """Whether the lane serves this request; else the application server does."""
+        return self.fast_lane and head.method == "POST" and head.path in self.relayed
+
+    def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol:
+        return self._application.protocol(connection)
+
+    def joined(self, connection: LaneConnection) -> None:
+        self.connections.add(connection)
+
+    def left(self, connection: LaneConnection) -> None:
+        self.connections.discard(connection)
+        if connection.transport is not None:
+            self._application.left(connection.transport)
+
+    def made_a_mistake(self) -> None:
+        self._log.exception("a request ended with a mistake of the gateway")
