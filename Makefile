@@ -24,7 +24,7 @@ MODES ?= embedded,redis
 
 torture: $(VENV)/.installed-dev  ## half an hour of every fault at once, then hundreds of kills; see docs/torture.md
 	@PYTHONPATH=.:tests $(BIN)/python -m torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --modes $(MODES)
-	@GATEWAY_TORTURE=1 LEDGER_KILLS=200 $(BIN)/pytest -o faulthandler_timeout=0 tests/promises/test_p2_kill.py tests/ledger/test_ledger_kill.py
+	@GATEWAY_TORTURE=1 LEDGER_KILLS=200 $(BIN)/pytest -o faulthandler_timeout=0 tests/promises/test_p2_kill.py tests/usage/test_ledger_kill.py
 
 check: lint types layers docs  ## lint, types, import floors, and the links of the docs
 

@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 # Where several processes share a run, none shall be left alone with one of these when the others have finished.
 LONGEST_FILES = (
     "upgrade/test_upgrade.py",
-    "openapi/test_schemathesis.py",
+    "api/openapi/test_schemathesis.py",
     "bench/test_bench_smoke.py",
     "promises/test_p2_kill.py",
     "hostile/test_floods.py",
@@ -31,10 +31,10 @@ LONGEST_FILES = (
     "agree/test_agree_reload.py",
     "agree/test_agree_workers.py",
     "agree/test_agree_redis_away.py",
-    "grants/test_grants_redis.py",
-    "ledger/test_ledger_kill.py",
-    "ledger/test_ledger_flush.py",
-    "test_openai_body.py",
+    "store/test_grants_redis.py",
+    "usage/test_ledger_kill.py",
+    "usage/test_ledger_flush.py",
+    "dialects/test_openai_body.py",
 )
 
 

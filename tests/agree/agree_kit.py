@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
-from grants.grants_kit import RedisServer
 from kit import DEADLINE_SECONDS, KEYS, FakeUpstream, GatewayProcess, Reply, Wire, as_openai, ask, config, request_bytes
 from kit.books import until
 from kit.stage import Record
+from store.grants_kit import RedisServer
 
 from bench.processes import redis_program
 from gateway.access.authenticate import key_sha256

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from agree_kit import running_redis, running_upstream
-from grants.grants_kit import RedisServer
 from kit import FakeUpstream
+from store.grants_kit import RedisServer
 
 HERE = Path(__file__).parent
 

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 from agree_kit import Asked, Load, Panel, call, chat, gateway, settings
-from grants.grants_kit import RedisServer
 from kit import KEYS, FakeUpstream, GatewayProcess
 from kit.answers import upstream_error
 from kit.books import until
 from kit.stage import Record, endpoint, model
+from store.grants_kit import RedisServer
 
 PUBLISHED_SECONDS, UNPUBLISHED_SECONDS = 1.0, 5.0  # §9's bounds
 COOLDOWN_SECONDS = 0.1

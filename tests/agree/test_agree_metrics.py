@@ -11,10 +11,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from grants.grants_kit import RedisServer
 from kit import KEYS, FakeUpstream, Wire, request_bytes
 from kit.books import until
-from metrics.metrics_kit import Scrape
+from observability.metrics_kit import Scrape
+from store.grants_kit import RedisServer
 from test_agree_workers import WORKERS, chat_on, connection_to_each, until_listening, workers
 
 CHATS = {"route": "/v1/chat/completions", "model": "open", "status": "200"}

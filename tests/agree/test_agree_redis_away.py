@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from agree_kit import Load, Panel, chat, gateway, ready, running_redis, settings, until_ready
-from grants.grants_kit import RedisServer
 from kit import KEYS, FakeUpstream, GatewayProcess
 from kit.books import until
 from kit.stage import Record, endpoint, model
+from store.grants_kit import RedisServer
 
 KNOWN = "sk-known-0123456789abcdefghijkl"
 NEVER_SEEN = "sk-never-seen-0123456789abcdefg"

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agree_kit import gateway, rewrite, settings
-from grants.grants_kit import RedisServer
 from kit import DEADLINE_SECONDS, DONE, KEYS, FakeUpstream, GatewayProcess, Wire, ask, events, request_bytes
 from kit.answers import delta
 from kit.books import acting_for, rows, stored, until
 from kit.stage import Record, endpoint, model
+from store.grants_kit import RedisServer
 
 WORKERS = 2
 CLIENTS = 64

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from cli_kit import command, write
-from grants.grants_kit import RedisServer
 from kit import DEADLINE_SECONDS, KEYS, GatewayProcess, Wire, config, request_bytes
+from store.grants_kit import RedisServer
 
 from bench.processes import redis_program
 from gateway.access.authenticate import key_sha256

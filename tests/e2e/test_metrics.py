@@ -13,7 +13,7 @@ from kit.books import until
 from kit.gateway import config
 from kit.stage import endpoint, model
 from kit.wire import request_bytes
-from metrics.metrics_kit import Scrape, scrape
+from observability.metrics_kit import Scrape, scrape
 
 from gateway.observability.metrics import FAMILIES
 

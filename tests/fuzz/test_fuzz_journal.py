@@ -1,6 +1,6 @@
 """Any bytes as a journal: records that were written, or none; never an exception, and never an end that moves back.
 
-That damage hides no intact record is shown in tests/ledger/test_ledger_lines.py; here the bytes are whole and right by
+That damage hides no intact record is shown in tests/usage/test_ledger_lines.py; here the bytes are whole and right by
 their checksum, but what they hold is anybody's.
 """
 

@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 from agree.agree_kit import rewrite
-from grants.grants_kit import RedisServer
 from kit import (
     RESET,
     FakeUpstream,
@@ -38,6 +37,7 @@ from kit.answers import delta
 from kit.books import until
 from kit.stage import Record
 from promise_kit import gateway, upstream_with
+from store.grants_kit import RedisServer
 
 from bench.processes import redis_program
 

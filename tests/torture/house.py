@@ -15,10 +15,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from grants.grants_kit import RedisServer
 from kit import Reply, Wire, config, request_bytes
 from kit.books import until
 from kit.stage import Record, model
+from store.grants_kit import RedisServer
 
 from bench.processes import redis_program
 from gateway.demo.answers import EVENTS, Asked, chunk, event, head

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from agree.agree_kit import running_redis
-from grants.grants_kit import RedisServer
+from store.grants_kit import RedisServer
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from agree.agree_kit import rewrite
-from grants.grants_kit import RedisServer
 from kit import DONE, KEYS, Wire, ask, events, raw, request_bytes
 from kit.answers import delta, full
 from kit.books import stored
+from store.grants_kit import RedisServer
 from upgrade_kit import Crowd, Dynasty, is_alive
 
 UPGRADES = 2

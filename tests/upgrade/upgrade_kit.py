@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from agree.agree_kit import gateway, running_upstream, settings
-from grants.grants_kit import RedisServer
 from kit import KEYS, FakeUpstream, GatewayProcess, Wire, ask, request_bytes
 from kit.books import until
 from kit.stage import Record, endpoint, model
+from store.grants_kit import RedisServer
 
 GENEROUS = 90  # drain_seconds that no test waits for
 

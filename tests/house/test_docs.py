@@ -16,7 +16,7 @@ from gateway.config import parse_settings
 from gateway.errors import GatewayError
 from tools.reference import PAGES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 ROUTES = (DOCS / "routes.md").read_text(encoding="utf-8")
 OUTSIDE = [ROOT / name for name in ("README.md", "SECURITY.md", "CHANGELOG.md", "bench/README.md", "bench/NOTES.md")]

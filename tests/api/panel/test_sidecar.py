@@ -17,7 +17,7 @@ from kit import DONE, KEYS, Stage, Wire, events, request_bytes
 from kit.answers import delta
 from kit.nginx import nginx
 
-CONFIG = Path(__file__).parents[2] / "config"
+CONFIG = Path(__file__).parents[3] / "config"
 DOCS = CONFIG.parent / "docs" / "beside-a-panel.md"
 GATEWAY_YAML = CONFIG / "gateway.beside-panel.yaml"
 

@@ -355,7 +355,7 @@ async def test_what_is_fresh_is_found_without_giving_up_the_turn(records: Cached
     assert ended.value.value is known
 
 
-if __name__ == "__main__":  # what a hit costs: python tests/grants/test_grants_cached.py
+if __name__ == "__main__":  # what a hit costs: python tests/store/test_grants_cached.py
 
     def hit(records: CachedRecords) -> None:
         finding = records.find("key", KEY_SHA256)

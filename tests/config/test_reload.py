@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grants.grants_kit import Log, until
+from store.grants_kit import Log, until
 
 from gateway.access.diff import differences
 from gateway.config import Settings, load_settings

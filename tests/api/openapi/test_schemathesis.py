@@ -2,7 +2,7 @@
 
 No 500, no status that is not documented, and every answer conforms to its schema. By default each mode gets half: the
 embedded one the values at the edges of each schema, the Redis one the random bodies. Everything in both:
-`SCHEMATHESIS_SECONDS=300 SCHEMATHESIS_EXAMPLES=50 pytest tests/openapi`.
+`SCHEMATHESIS_SECONDS=300 SCHEMATHESIS_EXAMPLES=50 pytest tests/api/openapi`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from admin.admin_kit import running_redis
+from api.admin.admin_kit import running_redis
 from kit import FakeUpstream, Received, Stage
 from kit.answers import as_openai, upstream_error
 from kit.gateway import config

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest_asyncio
 import yaml
-from admin.admin_kit import running_redis
-from grants.grants_kit import RedisServer
+from api.admin.admin_kit import running_redis
 from kit import KEYS, FakeUpstream, Reply, Stage, Wire, answer, request_bytes
 from kit.answers import USAGE, as_openai
 from panel_kit import told
+from store.grants_kit import RedisServer
 
-DELIVERED = Path(__file__).parents[2] / "config" / "gateway.beside-panel.yaml"
+DELIVERED = Path(__file__).parents[3] / "config" / "gateway.beside-panel.yaml"
 COOLDOWNS = "admin:ai:cooldowns"
 
 

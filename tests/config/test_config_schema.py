@@ -19,7 +19,7 @@ from gateway.config.schema import FILE_TYPE
 from gateway.errors import ConfigError
 from gateway.types import SCOPES, ApiKey, Id
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "gateway.yaml.example"
 SCHEMA_FILE = ROOT / "config" / "gateway.schema.json"
 SCHEMA: dict[str, Any] = settings_schema()

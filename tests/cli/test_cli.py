@@ -19,7 +19,7 @@ from gateway.access.authenticate import key_sha256
 from gateway.cli import main
 from gateway.config import parse_settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 30
 
 

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from admin_kit import Admin, opened, running_redis
-from grants.grants_kit import RedisServer
 from kit import DEADLINE_SECONDS
+from store.grants_kit import RedisServer
 
 
 async def test_what_cannot_be_known_is_not_denied(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from gateway.config.schema import LimitsShape, PriceShape, TimeoutsShape
 from gateway.types import Endpoint, Grant, Limits, Model, Price, Secret, Timeouts
 
 BASE = Path("/srv/gateway")
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ONE_MODEL = "models:\n  - {id: 1, name: gpt, aliases: [gpt-latest], endpoints: [{id: a, url: http://up}]}\n"
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from grants.grants_kit import RedisServer
 from kit import KEYS, FakeEndpoint, FakeUpstream, Reply, Stage, Wire, ask, request_bytes
 from kit.stage import Record, endpoint, model
+from store.grants_kit import RedisServer
 
 from bench.processes import redis_program
 

@@ -14,7 +14,7 @@ from gateway.config import Settings, load_settings, parse_settings
 from gateway.errors import ConfigError
 from gateway.types import Secret
 
-EXAMPLE = Path(__file__).parent.parent / "gateway.yaml.example"
+EXAMPLE = Path(__file__).parents[2] / "gateway.yaml.example"
 SECRET = "s3cr3t-Zq9-never-shown-anywhere"
 
 
