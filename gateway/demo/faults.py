@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import NamedTuple
 
 from gateway.demo.answers import DONE, EVENTS, JSON, Asked, chunk, chunked, document, error, event, events, head, sized
@@ -117,9 +118,9 @@ def _slow_drip(asked: Asked, _: random.Random) -> Iterator[Step]:
 # --- HTTP
 
 
-def _length_too_long(asked: Asked, _: random.Random) -> Plan:
-    """Promises more than it gives."""
-    body, kind = _body(asked)
+def _length_too_long(asked: Asked, _: random.Random, *, is_whole: bool = False) -> Plan:
+    """Promises more than it gives. `is_whole`: a stream has said that it is over."""
+    body, kind = _body(asked, is_whole=is_whole)
     return [head(200, kind, ("content-length", str(len(body) + 100))) + body, End.CLOSE]
 
 
@@ -135,20 +136,20 @@ def _second_answer(asked: Asked, _: random.Random) -> Plan:
     return [*whole(asked), poison]
 
 
-def _truncated_chunk(asked: Asked, _: random.Random) -> Plan:
-    body, kind = _body(asked)
+def _truncated_chunk(asked: Asked, _: random.Random, *, is_whole: bool = False) -> Plan:
+    body, kind = _body(asked, is_whole=is_whole)
     first = head(200, kind, ("transfer-encoding", "chunked"))
     return [first + b"%x\r\n%b" % (len(body) + 64, body), End.CLOSE]
 
 
-def _no_last_chunk(asked: Asked, _: random.Random) -> Plan:
-    body, kind = _body(asked)
+def _no_last_chunk(asked: Asked, _: random.Random, *, is_whole: bool = False) -> Plan:
+    body, kind = _body(asked, is_whole=is_whole)
     return [head(200, kind, ("transfer-encoding", "chunked")) + chunk(body), End.CLOSE]
 
 
-def _bad_chunk(asked: Asked, _: random.Random) -> Plan:
+def _bad_chunk(asked: Asked, _: random.Random, *, is_whole: bool = False) -> Plan:
     """The second chunk's size is no number."""
-    body, kind = _body(asked)
+    body, kind = _body(asked, is_whole=is_whole)
     return [head(200, kind, ("transfer-encoding", "chunked")) + chunk(body), Stall(DRIP_SECONDS), b"zz\r\nzz\r\n"]
 
 
@@ -266,19 +267,28 @@ def _with_events(asked: Asked, told: list[bytes]) -> Plan:
     return [chunked(told)] if asked.stream else whole(asked)
 
 
-def _body(asked: Asked) -> tuple[bytes, str]:
-    """The good answer's body and its type."""
+def _body(asked: Asked, *, is_whole: bool = True) -> tuple[bytes, str]:
+    """The good answer's body and its type; of a stream that is not whole all but its last event."""
     if asked.stream:
-        return b"".join(events(asked, asked.usage)), EVENTS
+        told = events(asked, asked.usage)
+        return b"".join(told if is_whole else told[:-1]), EVENTS
     return document(asked, asked.usage), JSON
 
 
 def _cut(asked: Asked, dice: random.Random, *, in_head: bool = False) -> bytes:
-    """The good answer up to a byte that the dice choose: within its head, or within its body."""
+    """The good answer up to a byte that the dice choose: within its head, or within its body.
+
+    Of a stream the first event is there, without which nothing would have begun, and the last is not.
+    """
     (answer,) = whole(asked)
     assert isinstance(answer, bytes)  # noqa: S101 - `whole` has one step
     body_at = answer.index(b"\r\n\r\n") + 4
-    return answer[: dice.randrange(1, body_at - 1) if in_head else dice.randrange(body_at, len(answer) - 7)]
+    if in_head:
+        return answer[: dice.randrange(1, body_at - 1)]
+    if not asked.stream:
+        return answer[: dice.randrange(body_at, len(answer))]
+    first, *_, last = events(asked, asked.usage)
+    return answer[: dice.randrange(answer.index(first) + len(first), answer.rindex(last))]
 
 
 FAULTS = (
@@ -292,11 +302,19 @@ FAULTS = (
     Fault("stall-in-body", "silence from some byte of the body on", _stall_in_body),
     Fault("slow-drip", "a few bytes at a time", _slow_drip),
     Fault("length-too-long", "content-length promises more than comes", _length_too_long),
+    Fault(
+        "length-too-long-after-done", "the same behind a stream's last event", partial(_length_too_long, is_whole=True)
+    ),
     Fault("length-too-short", "bytes after the end of the answer", _length_too_short),
     Fault("second-answer", "a second answer to one request", _second_answer),
     Fault("truncated-chunk", "FIN within a chunk", _truncated_chunk),
+    Fault(
+        "truncated-chunk-after-done", "the same behind a stream's last event", partial(_truncated_chunk, is_whole=True)
+    ),
     Fault("no-last-chunk", "FIN instead of the last chunk", _no_last_chunk),
+    Fault("no-last-chunk-after-done", "the same behind a stream's last event", partial(_no_last_chunk, is_whole=True)),
     Fault("bad-chunk", "a chunk whose size is no number", _bad_chunk),
+    Fault("bad-chunk-after-done", "the same behind a stream's last event", partial(_bad_chunk, is_whole=True)),
     Fault("two-lengths", "two content-lengths that disagree", _two_lengths),
     Fault("garbage", "random bytes instead of HTTP", _garbage),
     Fault("endless-head", "headers without end", _endless_head),

@@ -17,7 +17,11 @@ from gateway.demo.faults import Fault
 Ending = Literal["whole", "left", "lost"]
 
 # Faults whose answers tell of their usage as they should, so that the ledger must have it to the token.
-TELLING = frozenset(("good", "slow-drip", "second-answer", "done-twice", "no-done", "usage-twice", "gzip"))
+TELLING = frozenset(
+    ("good", "slow-drip", "second-answer", "done-twice", "no-done", "usage-twice", "gzip", "swapped-type")
+)
+# What they answer with 200 is an error, or a web page.
+FAILING = frozenset(("wrong-type", "error-first", "error-in-stream"))
 # The gateway's own words to a request that it did not admit.
 NOT_ADMITTED = frozenset(
     (
@@ -109,7 +113,7 @@ def _rows_due(heard: Heard, *, was_seen: bool) -> tuple[int, int]:
 
 
 def _wrong_row(heard: Heard, row: dict[str, Any], seen: list[tuple[str, int]]) -> Iterator[str]:
-    due = _outcomes_due(heard)
+    due = _outcomes_due(heard, seen)
     if row["outcome"] not in due:
         yield f"{heard.tag}: outcome {row['outcome']}, not {' or '.join(sorted(due))}; {heard}, {seen[:_FAULT_KEPT]}"
         return
@@ -120,12 +124,13 @@ def _wrong_row(heard: Heard, row: dict[str, Any], seen: list[tuple[str, int]]) -
         yield f"{heard.tag}: {row['usage_source']} {row['total_tokens']} tokens, not the {tokens} told; {fault}"
 
 
-def _outcomes_due(heard: Heard) -> set[str]:
+def _outcomes_due(heard: Heard, seen: list[tuple[str, int]]) -> set[str]:
     if heard.ending == "left":
         return {"cancelled", "ok", "upstream_error", "interrupted"}  # whichever came first
     if heard.ending == "lost":
         return {"interrupted", "ok", "upstream_error"}
-    return {"ok"} if heard.status == 200 and not heard.broke else {"upstream_error"}
+    failed = heard.status != 200 or heard.broke or (seen and seen[-1][0] in FAILING)
+    return {"upstream_error"} if failed else {"ok"}
 
 
 def _words(heard: Heard) -> str:
