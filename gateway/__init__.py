@@ -24,7 +24,7 @@ Where to find what people look for first:
     retry-after of a 429                  pool/retry_after.py
     include_usage taken out of a stream   proxy/stream/live.py
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) → proxy/pipeline.py
-    what a reload swaps                   app.py (apply)
+    what a reload swaps                   app.py (configured), api/runtime.py
     a new protocol                        dialects/
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from gateway.access.lookup_cache import Moment
 from gateway.api import Router, all_routes, relayed_paths
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
-from gateway.api.runtime import State
+from gateway.api.runtime import Current, Runtime
 from gateway.config import Settings
 from gateway.errors import GatewayError, Overloaded, QueryFailed, StoreUnavailable, TooManyQueries
+from gateway.http.bounds import ClientBounds
 from gateway.http.client import Origin, Proxy, Transport
 from gateway.http.client.addresses import may_be_reached
 from gateway.http.connection_limit import ConnectionLimit, room_for
@@ -27,6 +29,7 @@ from gateway.http.server import Server
 from gateway.http.via import Via
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
 from gateway.observability.calls import Calls
+from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import Pace
 from gateway.observability.metrics import Tallies
 from gateway.pool import Cooldown
@@ -39,7 +42,6 @@ from gateway.store.cached import CachedRecords
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.file import YamlStore
 from gateway.store.layered import LayeredStore
-from gateway.types import Model, id_text
 from gateway.usage import Ledger
 
 # How long a first request under a limit may wait for what the ledger knows.
@@ -51,7 +53,9 @@ def now() -> datetime:
 
 
 @asynccontextmanager
-async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncIterator[State]:
+async def running(
+    settings: Settings, log: FilteringBoundLogger, *, log_stream: LogStream | None = None
+) -> AsyncIterator[Current]:
     """Everything that a gateway process holds, closed in the opposite order at the end.
 
     Raises ConfigError where the store cannot be used as it is configured.
@@ -66,14 +70,11 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
         held.push_async_callback(limiter.close)
 
         def allow_address(origin: Origin, address: str) -> bool:
-            return not origin.guarded or may_be_reached(address, state.settings.server.private_endpoints)
-
-        def is_in_file(model: Model) -> bool:
-            return ("model", id_text(model.id)) in state.settings.lines
+            return not origin.guarded or may_be_reached(address, current.runtime.settings.server.private_endpoints)
 
         transport = Transport(proxy=proxy_of(settings), allow_address=allow_address)
         held.push_async_callback(transport.close)
-        upstreams = Upstreams(is_in_file)
+        upstreams = Upstreams()
         cooldowns = Cooldowns(records, upstreams)
         tallies = Tallies()
         intake, pace = Intake(), Pace()
@@ -86,86 +87,92 @@ async def running_state(settings: Settings, log: FilteringBoundLogger) -> AsyncI
             cooldowns.began(cooldown)
 
         remembered = CachedRecords(records, log)
-        store = layered_store(settings, remembered)
-        moment = Moment()
-        records.on_change(lambda _kind, _id: moment.forget())
-        state = State(
-            settings=settings,
-            store=store,
-            records=records,
-            remembered=remembered,
-            ledger=ledger,
-            limiter=limiter,
-            moment=moment,
-            authenticator=Authenticator(store, now, moment),
-            calls=Calls(settings.server.max_in_flight),
-            tallies=tallies,
-            memory=Memory(settings.server.memory_mb * 2**20),
-            intake=intake,
-            pace=pace,
-            transport=transport,
-            cooldowns=cooldowns,
-            relay=Relay(
-                transport,
-                upstreams,
-                Accounts(ledger, limiter),
-                on_cooldown,
-                log,
-                heartbeat_seconds=settings.server.stream_heartbeat_seconds,
-                via=Via(lambda: records.identity),
-            ),
-            log=log,
-            clock=now,
+        store, moment = layered_store(settings, remembered), Moment()
+        current = Current(
+            Runtime(
+                settings=settings,
+                store=store,
+                moment=moment,
+                authenticator=Authenticator(store, now, moment),
+                relay=Relay(
+                    transport,
+                    upstreams,
+                    Accounts(ledger, limiter),
+                    on_cooldown,
+                    log,
+                    Via(lambda: records.identity),
+                    settings.server.stream_heartbeat_seconds,
+                ),
+                bounds=bounds_of(settings, log),
+                records=records,
+                remembered=remembered,
+                ledger=ledger,
+                limiter=limiter,
+                calls=Calls(),
+                tallies=tallies,
+                memory=Memory(lambda: current.runtime.settings.server.memory_mb * 2**20),
+                intake=intake,
+                pace=pace,
+                transport=transport,
+                cooldowns=cooldowns,
+                log=log,
+                clock=now,
+                scraping=asyncio.Lock(),
+                log_stream=log_stream,
+            )
         )
-        yield state
+        records.on_change(lambda _kind, _id: current.runtime.moment.forget())
+        yield current
 
 
-def apply(state: State, server: Server, settings: Settings, store: YamlStore) -> None:
-    """Swaps new settings, and the store made of them, into a running gateway.
+def configured(before: Runtime, settings: Settings) -> Runtime:
+    """The runtime that comes after another one when gateway.yaml has changed. Changes nothing; meant for a thread.
 
     What is read only at the start is left as it is.
     """
-    state.settings = settings
-    state.store = LayeredStore(store, state.remembered, tiers=settings.tiers)
-    state.authenticator = Authenticator(state.store, state.clock, state.moment)
-    state.moment.forget()
-    state.calls.most = settings.server.max_in_flight
-    state.memory.most = settings.server.memory_mb * 2**20
-    state.relay.heartbeat_seconds = settings.server.stream_heartbeat_seconds
-    timeouts = settings.server.timeouts
-    server.limit.most = connections_for(settings, state.log)
-    server.set_timeouts(head=timeouts.head, write=timeouts.write, keepalive=timeouts.keepalive)
+    store, moment = layered_store(settings, before.remembered), Moment()
+    return replace(
+        before,
+        settings=settings,
+        store=store,
+        moment=moment,
+        authenticator=Authenticator(store, before.clock, moment),
+        relay=replace(before.relay, heartbeat_seconds=settings.server.stream_heartbeat_seconds),
+        bounds=bounds_of(settings, before.log),
+    )
 
 
-def connections_for(settings: Settings, log: FilteringBoundLogger) -> int:
-    """How many clients may be connected: as many as configured, or as the limit of open files leaves room for."""
-    wanted = settings.server.max_connections
-    most = room_for(wanted, settings.server.max_in_flight)
-    if most < wanted:
-        log.info("the limit of open files leaves room for fewer connections", max_connections=wanted, room_for=most)
-    return most
+def bounds_of(settings: Settings, log: FilteringBoundLogger) -> ClientBounds:
+    """As many clients as configured, or as the limit of open files leaves room for; the time-outs of clients."""
+    server = settings.server
+    most = room_for(server.max_connections, server.max_in_flight)
+    if most < server.max_connections:
+        log.info(
+            "the limit of open files leaves room for fewer connections",
+            max_connections=server.max_connections,
+            room_for=most,
+        )
+    return ClientBounds(most, server.timeouts.head, server.timeouts.write, server.timeouts.keepalive)
 
 
-def make_server(state: State) -> Server:
-    timeouts = state.settings.server.timeouts
+def make_server(current: Current) -> Server:
+    runtime = current.runtime
     refusal = rendered(Overloaded("The gateway has too many connections; try again in a moment."))
     refusal.force_close()
 
     def refused(fault: GatewayError) -> Answer:
-        state.tallies.unparsable(fault.status, fault.code)
+        runtime.tallies.unparsable(fault.status, fault.code)
         return rendered(fault)
 
     return Server(
-        Dispatcher(state, Router(all_routes())),
+        Dispatcher(current, Router(all_routes())),
         render_error=refused,
-        limit=ConnectionLimit(connections_for(state.settings, state.log), refusal.serialised(http11=True), state.log),
+        limit=ConnectionLimit(refusal.serialised(http11=True), runtime.log),
         relayed=frozenset(relayed_paths()),
-        fast_lane=state.settings.server.fast_lane,
-        head=timeouts.head,
-        write=timeouts.write,
-        keepalive=timeouts.keepalive,
-        log=state.log,
-        memory=state.memory,
+        fast_lane=runtime.settings.server.fast_lane,
+        bounds=lambda: current.runtime.bounds,
+        log=runtime.log,
+        memory=runtime.memory,
     )
 
 

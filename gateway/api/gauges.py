@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from gateway import __version__
-from gateway.api.runtime import State
+from gateway.api.runtime import Runtime
 from gateway.observability.metrics import Samples, Tallies, joined
 from gateway.observability.metrics.families import Labels
 from gateway.observability.metrics.process import process_samples
@@ -22,19 +22,19 @@ Reading = tuple[str, float] | tuple[str, float, Labels]
 Pools = list[tuple[str, list[EndpointState]]]  # by the model's name
 
 
-async def own_samples(state: State) -> Samples:
+async def own_samples(runtime: Runtime) -> Samples:
     """Everything that this process has to tell."""
     now = asyncio.get_running_loop().time()
-    pools = [(upstream.model.name, upstream.pool.snapshot(now)) for upstream in state.relay.upstreams]
-    readings = [*_load(state), *_ledger(state), *_configuration(state)]
-    return await asyncio.to_thread(_samples, state.tallies, readings, pools)
+    pools = [(upstream.model.name, upstream.pool.snapshot(now)) for upstream in runtime.relay.upstreams]
+    readings = [*_load(runtime), *_ledger(runtime), *_configuration(runtime)]
+    return await asyncio.to_thread(_samples, runtime.tallies, readings, pools)
 
 
-async def all_samples(state: State) -> Samples:
+async def all_samples(runtime: Runtime) -> Samples:
     """Those of all workers together."""
-    if state.crew is not None:
-        return await state.crew.samples()
-    return joined([await own_samples(state)])
+    if runtime.crew is not None:
+        return await runtime.crew.samples()
+    return joined([await own_samples(runtime)])
 
 
 def _samples(tallies: Tallies, readings: list[Reading], pools: Pools) -> Samples:
@@ -45,21 +45,21 @@ def _samples(tallies: Tallies, readings: list[Reading], pools: Pools) -> Samples
     return tallies.samples() | read | process_samples()
 
 
-def _load(state: State) -> Iterator[Reading]:
+def _load(runtime: Runtime) -> Iterator[Reading]:
     yield "gateway_workers", 1
     yield "gateway_build_info", 1, (__version__, platform.python_version())
-    yield "gateway_in_flight", len(state.calls)
-    yield "gateway_in_flight_limit", state.calls.most
-    yield "gateway_memory_held_bytes", state.memory.held
-    yield "gateway_memory_limit_bytes", state.memory.most
-    yield "gateway_event_loop_lag_seconds", state.pace.worst_seconds
-    yield "gateway_draining", state.calls.draining
-    if state.log_stream is not None:
-        yield "gateway_log_lines_lost_total", state.log_stream.lost
+    yield "gateway_in_flight", len(runtime.calls)
+    yield "gateway_in_flight_limit", runtime.settings.server.max_in_flight
+    yield "gateway_memory_held_bytes", runtime.memory.held
+    yield "gateway_memory_limit_bytes", runtime.memory.most
+    yield "gateway_event_loop_lag_seconds", runtime.pace.worst_seconds
+    yield "gateway_draining", runtime.calls.draining
+    if runtime.log_stream is not None:
+        yield "gateway_log_lines_lost_total", runtime.log_stream.lost
 
 
-def _ledger(state: State) -> Iterator[Reading]:
-    status = state.ledger.status()
+def _ledger(runtime: Runtime) -> Iterator[Reading]:
+    status = runtime.ledger.status()
     yield "gateway_journal_bytes", status.journal_bytes
     yield "gateway_journal_fill_ratio", status.journal_bytes / status.journal_max_bytes
     yield "gateway_journal_up", status.journal_error is None
@@ -72,11 +72,11 @@ def _ledger(state: State) -> Iterator[Reading]:
     yield "gateway_ledger_damaged_records_total", status.damaged
 
 
-def _configuration(state: State) -> Iterator[Reading]:
-    store, reloader = state.records.status(), state.reloader
+def _configuration(runtime: Runtime) -> Iterator[Reading]:
+    store, reloader = runtime.records.status(), runtime.reloader
     yield "gateway_store_up", store.available, (store.kind,)
     yield "gateway_store_hears_changes", store.hears_changes, (store.kind,)
-    yield "gateway_limits_alone", bool(state.limiter.is_degraded)
+    yield "gateway_limits_alone", bool(runtime.limiter.is_degraded)
     if reloader is not None:
         yield "gateway_config_reloads_total", reloader.reloads, ("ok",)
         yield "gateway_config_reloads_total", reloader.failures, ("failed",)

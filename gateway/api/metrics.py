@@ -16,10 +16,10 @@ _SCOPE = "usage:read"
 
 async def metrics(hit: Hit) -> Reply:
     """The numbers of all workers together. While draining too: the last ones are worth having."""
-    if not hit.state.settings.server.metrics_public:
+    if not hit.runtime.settings.server.metrics_public:
         await _check_key(hit)
-    async with hit.state.scraping:  # one after another: with many models, many at once would be felt by all
-        samples = await all_samples(hit.state)
+    async with hit.runtime.scraping:  # one after another: with many models, many at once would be felt by all
+        samples = await all_samples(hit.runtime)
         body, content_type = await asyncio.to_thread(_text, samples, hit.request.headers.get("accept", ""))
     return Answer(200, [("content-type", content_type), ("cache-control", "no-store")], body)
 
@@ -31,7 +31,7 @@ def _text(samples: Samples, accept: str) -> tuple[bytes, str]:
 
 
 async def _check_key(hit: Hit) -> None:
-    key = await hit.state.authenticator.key_alone(Shown.of(hit.request.headers))
+    key = await hit.runtime.authenticator.key_alone(Shown.of(hit.request.headers))
     if _SCOPE not in key.scopes:
         raise InsufficientScope(f"This key does not have the scope `{_SCOPE}`.")
 

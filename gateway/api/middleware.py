@@ -13,7 +13,7 @@ from multidict import CIMultiDictProxy, istr
 from gateway.access.authenticate import Shown
 from gateway.api.panel import flat_body
 from gateway.api.router import Hit, Route, Router, asks_for_websocket, error_shape, is_ai_path
-from gateway.api.runtime import State
+from gateway.api.runtime import Current, Runtime
 from gateway.dialects import openai
 from gateway.errors import (
     FeatureDisabled,
@@ -74,15 +74,18 @@ class Reading:
 
 
 class Dispatcher:
-    """The server's one handler. The order of refusals is the contract's, §3."""
+    """The server's one handler. The order of refusals is the contract's, §3.
 
-    def __init__(self, state: State, router: Router) -> None:
-        self._state = state
+    A request is served to its end from the runtime that is current at its beginning.
+    """
+
+    def __init__(self, current: Current, router: Router) -> None:
+        self._current = current
         self._router = router
 
     async def __call__(self, request: Request) -> Reply:
-        connection = request.connection
-        origins = self._state.settings.server.cors_origins
+        runtime, connection = self._current.runtime, request.connection
+        origins = runtime.settings.server.cors_origins
         connection.answer_fields = cross_origin_fields(origins, request.headers) if origins else ()
         reading: Reading | None = request.head.known
         if reading is None:
@@ -90,7 +93,7 @@ class Dispatcher:
         call = Call(request.method, request.path, connection.client, reading.client_request_id)
         call.trace, call.via = reading.trace, reading.via
         try:
-            response = await self._answer(request, call, reading)
+            response = await self._answer(runtime, request, call, reading)
         except GatewayError as fault:
             response = rendered(fault, call)
             # Frames on its way may know it, and so keep what they held until somebody looks for cycles.
@@ -104,29 +107,28 @@ class Dispatcher:
             call.outcome, call.status = "cancelled", CLIENT_GONE
             raise
         except Exception:
-            self._state.log.exception("a mistake of the gateway", request_id=call.request_id)
+            runtime.log.exception("a mistake of the gateway", request_id=call.request_id)
             response = rendered(InternalError(f"The gateway made a mistake (request {call.request_id})."), call)
         finally:
-            self._state.calls.leave(call)
+            runtime.calls.leave(call)
             now = perf_counter()
-            self._state.tallies.finished(call, now)
-            self._log(call, now)
-        if self._state.calls.draining:
+            runtime.tallies.finished(call, now)
+            runtime.log.info(access_line(call, now))  # type: ignore[arg-type]  # ours take it, as structlog any object
+        if runtime.calls.draining:
             response.force_close()
         return response
 
-    async def _answer(self, request: Request, call: Call, reading: Reading) -> Reply:
-        state = self._state
+    async def _answer(self, runtime: Runtime, request: Request, call: Call, reading: Reading) -> Reply:
         if reading.route is None:
             refuse_ambiguous(request.headers, http11=request.http11)
-        if call.method == "OPTIONS" and is_preflight(state.settings.server.cors_origins, request.headers):
+        if call.method == "OPTIONS" and is_preflight(runtime.settings.server.cors_origins, request.headers):
             return preflight_answer(request.headers, call)
-        moment = state.moment
+        moment = runtime.moment
         moment.begin()
         if reading.is_ai:
             is_on = moment.features.get("ai")
             if is_on is None:
-                is_on = moment.features["ai"] = await state.store.feature("ai")
+                is_on = moment.features["ai"] = await runtime.store.feature("ai")
             if not is_on:
                 raise FeatureDisabled("The AI feature is switched off.")
         route = reading.route
@@ -135,14 +137,14 @@ class Dispatcher:
             reading.route = route
         call.route = route.path
         if route.scope is not None:
-            state.calls.enter(call)
-            request.held = state.memory.hold()
+            runtime.calls.enter(call, runtime.settings.server.max_in_flight)
+            request.held = runtime.memory.hold()
             request.held.grow(REQUEST_BYTES)
             scope = None if route.scope == "any" else route.scope
-            shown, authenticator = reading.shown, state.authenticator
+            shown, authenticator = reading.shown, runtime.authenticator
             call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)
             request.held.owner = call.caller.user.id
-        response = await route.handler(Hit(state, request, call, reading.params))
+        response = await route.handler(Hit(runtime, request, call, reading.params))
         if isinstance(response, Answer) and call.attempts == 0:
             response.fields = (*response.fields, ("x-request-id", call.request_id))
         call.status = call.status or response.status
@@ -158,35 +160,36 @@ class Dispatcher:
                 raise UpgradeNotSupported("WebSockets are not served here; send the same as a POST.") from None
             raise
 
-    def _log(self, call: Call, now: float) -> None:
-        """The access line: who asked for what, who served it, how it ended."""
-        began, caller, trace = call.began, call.caller, call.trace
-        line = AccessLine(
-            datetime.now(UTC),
-            "info",
-            call.request_id,
-            call.peer,
-            call.method,
-            call.path,
-            call.status,
-            round((now - began) * 1000, 2),
-        )
-        if call.client_request_id is not None:
-            line.client_request_id = call.client_request_id
-        if caller is not None:
-            line.user, line.key = caller.user.id, caller.key.id
-        if call.outcome is not None:
-            line.outcome, line.attempts, line.streamed = call.outcome, call.attempts, call.streamed
-            served = call.served or (call.access.model if call.access is not None else None)
-            line.model = served.name if served is not None else None
-            line.endpoint = call.endpoint.id if call.endpoint is not None else None
-        if call.code is not None:
-            line.code = call.code
-        if trace is not None:
-            line.trace_id = trace.trace_id
-        if call.first_byte is not None:
-            line.first_byte_ms = round((call.first_byte - began) * 1000, 2)
-        self._state.log.info(line)  # type: ignore[arg-type]  # our loggers take it, as structlog takes any object
+
+def access_line(call: Call, now: float) -> AccessLine:
+    """The access line: who asked for what, who served it, how it ended."""
+    began, caller, trace = call.began, call.caller, call.trace
+    line = AccessLine(
+        datetime.now(UTC),
+        "info",
+        call.request_id,
+        call.peer,
+        call.method,
+        call.path,
+        call.status,
+        round((now - began) * 1000, 2),
+    )
+    if call.client_request_id is not None:
+        line.client_request_id = call.client_request_id
+    if caller is not None:
+        line.user, line.key = caller.user.id, caller.key.id
+    if call.outcome is not None:
+        line.outcome, line.attempts, line.streamed = call.outcome, call.attempts, call.streamed
+        served = call.served or (call.access.model if call.access is not None else None)
+        line.model = served.name if served is not None else None
+        line.endpoint = call.endpoint.id if call.endpoint is not None else None
+    if call.code is not None:
+        line.code = call.code
+    if trace is not None:
+        line.trace_id = trace.trace_id
+    if call.first_byte is not None:
+        line.first_byte_ms = round((call.first_byte - began) * 1000, 2)
+    return line
 
 
 def not_found(base_path: str | None, headers: Mapping[str, str]) -> RouteNotFound:

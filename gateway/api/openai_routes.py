@@ -49,7 +49,7 @@ def relay_handler(relayed: RelayRoute) -> RouteHandler:
     async def handler(hit: Hit) -> Reply:
         body = await body_of(hit)
         ask = await ask_for(hit, relayed, body)
-        return await hit.state.relay.answer(hit.request, hit.call, ask)
+        return await hit.runtime.relay.answer(hit.request, hit.call, ask)
 
     return handler
 
@@ -60,23 +60,23 @@ async def body_of(hit: Hit) -> openai.RequestBody:
     Raises RateLimited (before a large one is read), BodyTooLarge, ClientTooSlow, Overloaded, InvalidJson or
     FieldNotAllowed.
     """
-    settings = hit.state.settings
+    settings = hit.runtime.settings
     server, refused = settings.server, settings.routing.refuse_fields
-    return await hit.state.intake.read(
+    return await hit.runtime.intake.read(
         hit.request,
         max_bytes=server.max_body_mb * 2**20,
         seconds=server.timeouts.body,
         refused=refused,
-        before_large=partial(hit.state.relay.accounts.take_place, hit.call, hit.caller),
+        before_large=partial(hit.runtime.relay.accounts.take_place, hit.call, hit.caller),
     )
 
 
 async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> Ask:
     """Resolves the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
-    state, call, caller, moment = hit.state, hit.call, hit.caller, hit.state.moment
+    runtime, call, caller, moment = hit.runtime, hit.call, hit.caller, hit.runtime.moment
     catalogue = moment.catalogue
     if catalogue is None:
-        catalogue = moment.catalogue = await state.store.catalogue()
+        catalogue = moment.catalogue = await runtime.store.catalogue()
     name = body.fields.get("model")
     plain_name = name if isinstance(name, str) and "modelId" not in body.fields else None
     access = moment.access(caller, plain_name) if plain_name is not None else None
@@ -108,17 +108,17 @@ def _resolved(hit: Hit, relayed: RelayRoute, body: openai.RequestBody, catalogue
     named = named_model(body.fields)
     if named.model_id is None and named.name is not None:
         hit.call.requested_model = str(named.name)
-    unknown_is_assigned = relayed.is_text and hit.state.settings.routing.unknown_model == "assigned"
+    unknown_is_assigned = relayed.is_text and hit.runtime.settings.routing.unknown_model == "assigned"
     return resolve(hit.caller, catalogue, named, unknown_is_assigned=unknown_is_assigned)
 
 
 async def list_models(hit: Hit) -> Reply:
-    models = [access.model for access in accessible(hit.caller, await hit.state.store.catalogue())]
+    models = [access.model for access in accessible(hit.caller, await hit.runtime.store.catalogue())]
     return Answer(200, [JSON], openai.models_list(model.name for model in models))
 
 
 async def show_model(hit: Hit) -> Reply:
-    catalogue = await hit.state.store.catalogue()
+    catalogue = await hit.runtime.store.catalogue()
     model = catalogue.find(hit.params["id"])
     if model is None:
         raise not_found(catalogue, "This model does not exist; `GET models` lists yours.")

@@ -12,7 +12,7 @@ import orjson
 from gateway import __version__
 from gateway.access.authenticate import Shown
 from gateway.api.router import Hit, Route
-from gateway.api.runtime import State
+from gateway.api.runtime import Runtime
 from gateway.errors import GatewayError
 from gateway.http.reply import Answer, Reply
 
@@ -31,29 +31,29 @@ async def readyz(hit: Hit) -> Reply:
     Endpoints that cool are no reason: others would fare no better by asking elsewhere. More to those who may read
     usage. In several workers, each speaks for itself.
     """
-    state = hit.state
-    status = status_of(state)
+    runtime = hit.runtime
+    status = status_of(runtime)
     report: dict[str, object] = {"status": status}
     if await _may_see_detail(hit):
-        report["detail"] = detail_of(state)
+        report["detail"] = detail_of(runtime)
     return Answer(503 if status == "unready" else 200, [JSON], orjson.dumps(report))
 
 
-def status_of(state: State) -> Readiness:
-    ledger, store = state.ledger.status(), state.records.status()
-    if state.calls.draining or ledger.refusing:
+def status_of(runtime: Runtime) -> Readiness:
+    ledger, store = runtime.ledger.status(), runtime.records.status()
+    if runtime.calls.draining or ledger.refusing:
         return "unready"
-    is_whole = store.available and store.hears_changes and not _limits_alone(state) and ledger.is_well
-    return "ok" if is_whole and not _problems(state) else "degraded"
+    is_whole = store.available and store.hears_changes and not _limits_alone(runtime) and ledger.is_well
+    return "ok" if is_whole and not _problems(runtime) else "degraded"
 
 
-def detail_of(state: State) -> dict[str, Any]:
-    store, reloader = state.records.status(), state.reloader
+def detail_of(runtime: Runtime) -> dict[str, Any]:
+    store, reloader = runtime.records.status(), runtime.reloader
     return {
         "version": __version__,
         "pid": os.getpid(),
-        "draining": state.calls.draining,
-        "inFlight": len(state.calls),
+        "draining": runtime.calls.draining,
+        "inFlight": len(runtime.calls),
         "tasks": len(asyncio.all_tasks()),
         "store": {
             "kind": store.kind,
@@ -61,13 +61,13 @@ def detail_of(state: State) -> dict[str, Any]:
             "hearsChanges": store.hears_changes,
             "detail": store.detail,
         },
-        "limits": {"keptAlone": _limits_alone(state)},
-        "ledger": _ledger(state),
+        "limits": {"keptAlone": _limits_alone(runtime)},
+        "ledger": _ledger(runtime),
         "config": {
-            "file": state.settings.source,
-            "models": len(state.settings.models),
+            "file": runtime.settings.source,
+            "models": len(runtime.settings.models),
             "loadedAt": reloader.loaded_at.isoformat() if reloader is not None else None,
-            "problems": _problems(state),
+            "problems": _problems(runtime),
         },
         "reloads": {
             "done": reloader.reloads if reloader is not None else 0,
@@ -76,19 +76,19 @@ def detail_of(state: State) -> dict[str, Any]:
     }
 
 
-def _problems(state: State) -> list[str]:
+def _problems(runtime: Runtime) -> list[str]:
     """What is wrong with the file as it stands, while an older one is served."""
-    return list(state.reloader.problems) if state.reloader is not None else []
+    return list(runtime.reloader.problems) if runtime.reloader is not None else []
 
 
-def _limits_alone(state: State) -> bool:
+def _limits_alone(runtime: Runtime) -> bool:
     """Whether this worker counts without the others, Redis being away."""
     # The limiter of a single process has no such state: it is never more than itself.
-    return bool(state.limiter.is_degraded)
+    return bool(runtime.limiter.is_degraded)
 
 
-def _ledger(state: State) -> dict[str, Any]:
-    status = state.ledger.status()
+def _ledger(runtime: Runtime) -> dict[str, Any]:
+    status = runtime.ledger.status()
     fields = msgspec.structs.asdict(status)
     return {"isWell": status.is_well} | {_camel_case(name): value for name, value in fields.items()}
 
@@ -100,7 +100,7 @@ def _camel_case(name: str) -> str:
 
 async def _may_see_detail(hit: Hit) -> bool:
     try:
-        key = await hit.state.authenticator.key_alone(Shown.of(hit.request.headers))
+        key = await hit.runtime.authenticator.key_alone(Shown.of(hit.request.headers))
     except GatewayError:
         return False
     return "usage:read" in key.scopes

@@ -71,13 +71,13 @@ class Words(NamedTuple):
 
 
 async def chat(hit: Hit) -> Reply:
-    most = hit.state.settings.chat.max_tokens
+    most = hit.runtime.settings.chat.max_tokens
     body = await asked_of(hit, ChatBody, lambda asked: completion_body(asked, max_tokens=most))
     return await converse(hit, body, CHAT_WORDS)
 
 
 async def studio(hit: Hit) -> Reply:
-    settings = hit.state.settings
+    settings = hit.runtime.settings
     if not reaches(hit.caller.user.tier, settings.studio.tier, settings.tiers):
         raise TierRequired(settings.studio.tier)
     body = await asked_of(
@@ -92,13 +92,13 @@ async def asked_of(
     hit: Hit, shape: type[_Asked], complete: Callable[[_Asked], openai.RequestBody]
 ) -> openai.RequestBody:
     """What a panel's body comes to. Raises InvalidRequest, and what `Intake.read` raises."""
-    state, server = hit.state, hit.state.settings.server
+    runtime, server = hit.runtime, hit.runtime.settings.server
     try:
-        body = await state.intake.read(
+        body = await runtime.intake.read(
             hit.request,
             max_bytes=server.max_body_mb * 2**20,
             seconds=server.timeouts.body,
-            before_large=partial(state.relay.accounts.take_place, hit.call, hit.caller),
+            before_large=partial(runtime.relay.accounts.take_place, hit.call, hit.caller),
         )
     except InvalidJson as fault:
         raise InvalidRequest(fault.message) from None
@@ -106,7 +106,7 @@ async def asked_of(
         return complete(read_as(shape, body.fields))
     if hit.request.held is not None:
         hit.request.held.grow(2 * len(body.raw))  # it is written anew
-    return await state.intake.do(lambda: complete(read_as(shape, body.fields)))
+    return await runtime.intake.do(lambda: complete(read_as(shape, body.fields)))
 
 
 async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
@@ -123,14 +123,14 @@ async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
 
 
 async def told_whole(hit: Hit, ask: Ask, words: Words) -> Reply:
-    story = hit.state.relay.story(hit.request, hit.call, ask, KeptStream())
+    story = hit.runtime.relay.story(hit.request, hit.call, ask, KeptStream())
     transcript, headers = heard(await answer_of(story))
     return Answer(200, [JSON, *headers], msgspec.json.encode(words.whole(said(story, transcript))))
 
 
 async def told_in_events(hit: Hit, ask: Ask, words: Words) -> Reply:
     stream = RetoldStream(lambda transcript: msgspec.json.encode(words.end(said(story, transcript))))
-    story = hit.state.relay.story(hit.request, hit.call, ask, stream)
+    story = hit.runtime.relay.story(hit.request, hit.call, ask, stream)
     answer = await answer_of(story)
     if answer is not stream:  # the upstream did not stream
         transcript, headers = heard(answer)
@@ -206,20 +206,20 @@ STUDIO_WORDS = Words(whole=_studio_answer, end=_studio_answer)
 
 async def list_models(hit: Hit) -> Reply:
     """Every model there is, whoever may use it."""
-    models = (await hit.state.store.catalogue()).models
+    models = (await hit.runtime.store.catalogue()).models
     return Answer(200, [JSON], msgspec.json.encode([view(model) for model in models]))
 
 
 async def list_my_models(hit: Hit) -> Reply:
     """The caller's models in order of assignment, with what their limits leave."""
-    granted = accessible(hit.caller, await hit.state.store.catalogue())
+    granted = accessible(hit.caller, await hit.runtime.store.catalogue())
     rows = await asyncio.gather(*[_counted(hit, access) for access in granted])
     return Answer(200, [JSON], msgspec.json.encode(rows))
 
 
 async def _counted(hit: Hit, access: Access) -> MyModel:
-    scope, now = grant_scope(access, hit.caller), hit.state.clock().timestamp()
-    return my_model(access, await hit.state.limiter.used(scope, access.limits or _BY_THE_MONTH, now))
+    scope, now = grant_scope(access, hit.caller), hit.runtime.clock().timestamp()
+    return my_model(access, await hit.runtime.limiter.used(scope, access.limits or _BY_THE_MONTH, now))
 
 
 # -- the relay with the model in the URL
@@ -230,12 +230,12 @@ def proxy_handler(relayed: RelayRoute) -> RouteHandler:
 
     async def handler(hit: Hit) -> Reply:
         body = await body_of(hit)
-        catalogue = await hit.state.store.catalogue()
+        catalogue = await hit.runtime.store.catalogue()
         named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
         hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
         others = companions_of(relayed, body, hit.caller, access, catalogue)
         ask = Ask(relayed, body, hit.caller, access, catalogue, others)
-        return await hit.state.relay.answer(hit.request, hit.call, ask)
+        return await hit.runtime.relay.answer(hit.request, hit.call, ask)
 
     return handler
 

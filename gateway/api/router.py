@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
-from gateway.api.runtime import State
+from gateway.api.runtime import Runtime
 from gateway.errors import MethodNotAllowed, RouteNotFound
 from gateway.http.message import Request
 from gateway.http.reply import Reply
@@ -24,7 +24,7 @@ _VERSIONS = re.compile(r"^(?:/v1(?=/))++")
 class Hit(NamedTuple):
     """One request on its way through a route: everything that a handler may want to look at."""
 
-    state: State
+    runtime: Runtime
     request: Request
     call: Call
     params: Mapping[str, str]  # from the path, percent-decoded

@@ -1,10 +1,10 @@
-"""What the routes share: made once by `app`, handed down, replaced in parts when the configuration changes."""
+"""What the routes share: everything that a request is served from, as one configuration has it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from structlog.typing import FilteringBoundLogger
@@ -14,6 +14,7 @@ from gateway.access.lookup_cache import Moment
 from gateway.api.intake import Intake
 from gateway.config import Settings
 from gateway.config.reload import Reloader
+from gateway.http.bounds import ClientBounds
 from gateway.http.client import Transport
 from gateway.http.memory_budget import Memory
 from gateway.limits import Limiter
@@ -28,18 +29,25 @@ from gateway.store.cached import CachedRecords
 from gateway.usage import Ledger
 
 
-@dataclass(slots=True)
-class State:
-    """One gateway process."""
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A configuration, what was made of it, and what lives as long as the process.
 
+    A reload makes the next one. A request takes one at its beginning and keeps it to its end.
+    """
+
+    # made anew for each configuration
     settings: Settings
     store: GrantStore
+    moment: Moment
+    authenticator: Authenticator
+    relay: Relay
+    bounds: ClientBounds
+    # handed from one to the next
     records: RecordStore
     remembered: CachedRecords
     ledger: Ledger
     limiter: Limiter
-    moment: Moment
-    authenticator: Authenticator
     calls: Calls
     tallies: Tallies
     memory: Memory
@@ -47,10 +55,24 @@ class State:
     pace: Pace
     transport: Transport
     cooldowns: Cooldowns
-    relay: Relay
     log: FilteringBoundLogger
     clock: Callable[[], datetime]
-    scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
-    crew: Crew | None = None  # None where this process is the only worker
+    scraping: asyncio.Lock
     log_stream: LogStream | None = None  # what the log is written to, where lines of it may be lost
+    crew: Crew | None = None  # None where this process is the only worker
     reloader: Reloader | None = None  # None where there is no file to reload, as in the demo
+
+    def __repr__(self) -> str:
+        return f"<Runtime of {self.settings.source}, {self.calls!r}>"
+
+
+class Current:
+    """The runtime that new requests are served from. Assigning another one is all that a reload does."""
+
+    __slots__ = ("runtime",)
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def __repr__(self) -> str:
+        return f"<Current {self.runtime!r}>"

@@ -46,7 +46,7 @@ async def user_in_path(hit: Hit) -> Subject:
         return await the_caller(hit)
     _check_reads_anyones(caller)
     refuse_long_id(wanted)
-    store = hit.state.store
+    store = hit.runtime.store
     return Subject(user=(await store.user(store.user_id(wanted))).id)
 
 
@@ -55,7 +55,7 @@ async def organisation_in_path(hit: Hit) -> Subject:
     _check_reads_anyones(hit.caller)
     wanted = hit.params["id"]
     refuse_long_id(wanted)
-    known = await hit.state.store.organisation(wanted)
+    known = await hit.runtime.store.organisation(wanted)
     return Subject(organisation=id_from_text(wanted) if known is None else known.id)
 
 
@@ -84,7 +84,7 @@ def report(find: FindSubject) -> RouteHandler:
             return head_alone(hit, [JSON, ("x-request-id", hit.call.request_id)])
         with _reading(hit):
             await _until_reached(hit)
-            found = await hit.state.ledger.reader.report(usage, group, whose=id_text(hit.caller.user.id))
+            found = await hit.runtime.ledger.reader.report(usage, group, whose=id_text(hit.caller.user.id))
         names = {} if group == "day" else await _names(hit)
         return Answer(200, [JSON], msgspec.json.encode(answer_of(usage, found, group, names)))
 
@@ -101,7 +101,7 @@ def export(find: FindSubject) -> RouteHandler:
         stream = EventStream()
         with _reading(hit):
             await _until_reached(hit)
-            reader = hit.state.ledger.reader
+            reader = hit.runtime.ledger.reader
         with _reading(hit), reader.exporting(id_text(hit.caller.user.id)):
             try:
                 async with aclosing(reader.export(usage)) as records:
@@ -135,13 +135,13 @@ def _reading(hit: Hit) -> Iterator[None]:
     except TooManyQueries:
         raise Overloaded("Too many reports are being made; ask again in a moment.") from None
     except QueryFailed as failure:
-        hit.state.log.error("usage cannot be read", request_id=hit.call.request_id, error=str(failure))
+        hit.runtime.log.error("usage cannot be read", request_id=hit.call.request_id, error=str(failure))
         raise StoreUnavailable("Usage cannot be read at the moment; it goes on being counted.") from None
 
 
 async def _until_reached(hit: Hit) -> None:
     """After a start, until the table is there and what the last process left behind is in it. Raises QueryFailed."""
-    ledger = hit.state.ledger
+    ledger = hit.runtime.ledger
     if ledger.status().database_reached:
         return
     try:
@@ -152,7 +152,7 @@ async def _until_reached(hit: Hit) -> None:
 
 async def _names(hit: Hit) -> dict[str, str]:
     """Models' public names, by id as text."""
-    return {id_text(model.id): model.name for model in (await hit.state.store.catalogue()).models}
+    return {id_text(model.id): model.name for model in (await hit.runtime.store.catalogue()).models}
 
 
 async def _blocks(records: AsyncIterator[UsageRecord]) -> AsyncIterator[bytes]:
@@ -180,7 +180,7 @@ def _csv_headers(hit: Hit, usage: Usage) -> list[tuple[str, str]]:
 def _asked(hit: Hit, subject: Subject) -> Usage:
     query = hit.request.query
     try:
-        first, last = days_asked(query.get("from"), query.get("to"), hit.state.clock().date())
+        first, last = days_asked(query.get("from"), query.get("to"), hit.runtime.clock().date())
     except ValueError as mistake:
         raise InvalidRequest(str(mistake)) from None
     return Usage(first, last, user=subject.user, organisation=subject.organisation)

@@ -39,23 +39,22 @@ def room_for(connections: int, in_flight: int) -> int:
 
 
 class ConnectionLimit:
-    """The bound, and those beyond it. `most` may be changed at any time; `answer` is what they are told, as bytes."""
+    """Those beyond the bound. `answer` is what they are told, as bytes."""
 
-    def __init__(self, most: int, answer: bytes, log: FilteringBoundLogger) -> None:
-        self.most = most
+    def __init__(self, answer: bytes, log: FilteringBoundLogger) -> None:
         self.answer = answer
         self.waiting: set[TurnedAway] = set()
         self._log = log
         self._refused = 0
         self._report_at = 0.0
 
-    def turned_away(self) -> TurnedAway:
-        """The protocol of a connection for which there is no room. Reported now and then, with how many there were."""
+    def turned_away(self, most: int) -> TurnedAway:
+        """The protocol of a connection beyond `most`. Reported now and then, with how many there were."""
         loop = asyncio.get_running_loop()
         self._refused += 1
         if loop.time() >= self._report_at:
             self._report_at = loop.time() + REPORT_EACH_SECONDS
-            self._log.warning("too many connections", most=self.most, refused=self._refused)
+            self._log.warning("too many connections", most=most, refused=self._refused)
             self._refused = 0
         return TurnedAway(self, loop)
 
@@ -65,7 +64,7 @@ class ConnectionLimit:
             each.end()
 
     def __repr__(self) -> str:
-        return f"<ConnectionLimit: at most {self.most}, {len(self.waiting)} being turned away>"
+        return f"<ConnectionLimit: {len(self.waiting)} being turned away>"
 
 
 class TurnedAway(asyncio.Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Callable
 
 from gateway.errors import Overloaded
 from gateway.types import Id
@@ -22,18 +23,22 @@ _OWN_MAPPING_BYTES = 256 * 1024
 
 
 class Memory:
-    """The bound. `most` may be changed at any time, in bytes.
+    """The bound: `most` gives that which holds now, in bytes.
 
     `uploads`: of `held`, what each user's unfinished uploads hold; at most half of `most`, lest one user's that never
     end leave nothing for the others. One that is its user's only one is bounded by `most` alone.
     """
 
-    __slots__ = ("held", "most", "uploads")
+    __slots__ = ("_most", "held", "uploads")
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: Callable[[], int]) -> None:
+        self._most = most
         self.held = 0
         self.uploads: dict[Id, int] = {}
+
+    @property
+    def most(self) -> int:
+        return self._most()
 
     def hold(self) -> Held:
         """A share of it, for one request; it holds nothing yet."""

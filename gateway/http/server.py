@@ -9,6 +9,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import GatewayError
 from gateway.http.app_server import ApplicationServer
+from gateway.http.bounds import ClientBounds
 from gateway.http.connection_limit import ConnectionLimit
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.memory_budget import Memory
@@ -25,7 +26,7 @@ LOOK_SECONDS = 0.05
 class Server:
     """Makes a protocol for each connection; implements the fast lane's `LaneServer`.
 
-    `relayed`: the paths that the lane serves. `head`, `write` and `keepalive`: the client's time-outs, in seconds.
+    `relayed`: the paths that the lane serves. `bounds` gives those that hold now; a reload changes them.
     `render_error` turns a fault found while parsing into an answer.
     """
 
@@ -38,9 +39,7 @@ class Server:
         memory: Memory,
         relayed: frozenset[str],
         fast_lane: bool,
-        head: float,
-        write: float,
-        keepalive: float,
+        bounds: Callable[[], ClientBounds],
         log: FilteringBoundLogger,
     ) -> None:
         self.handler = handler
@@ -48,12 +47,10 @@ class Server:
         self.limit = limit
         self.memory = memory
         self.relayed = relayed
-        self.head_seconds = head
-        self.write_seconds = write
-        self.keepalive_seconds = keepalive
         self.retiring = False
         self.connections: set[LaneConnection] = set()
         self.fast_lane = fast_lane
+        self._bounds = bounds
         self._log = log
         self._application = ApplicationServer(handler, self.made_a_mistake)
 
@@ -63,13 +60,10 @@ class Server:
 
     def __call__(self) -> asyncio.Protocol:
         """The protocol of a connection that was accepted."""
-        if len(self.connections) >= self.limit.most:
-            return self.limit.turned_away()
+        most = self.bounds.connections
+        if len(self.connections) >= most:
+            return self.limit.turned_away(most)
         return LaneConnection(self, asyncio.get_running_loop())
-
-    def set_timeouts(self, *, head: float, write: float, keepalive: float) -> None:
-        """New time-outs, for connections that are there as well."""
-        self.head_seconds, self.write_seconds, self.keepalive_seconds = head, write, keepalive
 
     async def retire(self, stop: asyncio.Event, seconds: float) -> None:
         """Wait until clients have moved over to a successor: `seconds` at most, or until `stop` is set.
@@ -105,6 +99,11 @@ class Server:
             each.abort()
 
     # -- what a lane asks
+
+    @property
+    def bounds(self) -> ClientBounds:
+        """Those that hold now."""
+        return self._bounds()
 
     def serves(self, head: Head) -> bool:
         """Whether the lane serves this request; else the application server does."""

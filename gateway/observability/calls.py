@@ -85,8 +85,7 @@ class Call(msgspec.Struct, eq=False):
 class Calls:
     """The calls in flight: bounded, refused while draining, and counted down to the last one for a clean stop."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self) -> None:
         self.draining = False
         self._running: set[Call] = set()
         self._idle = asyncio.Event()
@@ -95,11 +94,11 @@ class Calls:
     def __len__(self) -> int:
         return len(self._running)
 
-    def enter(self, call: Call) -> None:
-        """Takes the call in. Raises ShuttingDown or Overloaded."""
+    def enter(self, call: Call, most: int) -> None:
+        """Takes the call in, as one of `most`. Raises ShuttingDown or Overloaded."""
         if self.draining:
             raise ShuttingDown
-        if len(self._running) >= self.most:
+        if len(self._running) >= most:
             raise Overloaded("The gateway has too many requests in flight; ask again in a moment.")
         call.task = asyncio.current_task()
         self._running.add(call)
@@ -134,4 +133,4 @@ class Calls:
         return len(left)
 
     def __repr__(self) -> str:
-        return f"<Calls: {len(self._running)} of {self.most} in flight{', draining' if self.draining else ''}>"
+        return f"<Calls: {len(self._running)} in flight{', draining' if self.draining else ''}>"

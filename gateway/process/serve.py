@@ -10,19 +10,18 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.access.diff import differences
 from gateway.api.gauges import own_samples
-from gateway.api.runtime import State
-from gateway.app import apply, make_server, running_state, yaml_store
+from gateway.api.runtime import Current
+from gateway.app import configured, make_server, running
 from gateway.config import Settings
 from gateway.config.reload import Reloader, Watched
 from gateway.http.memory_budget import give_back_freed_memory
-from gateway.http.server import Server
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.metrics import Crew
@@ -86,10 +85,9 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_stop)
-    async with running_state(settings, log) as state:
-        state.log_stream = log_stream
-        server = make_server(state)
-        async with reloading(state, server, watched), beside_others(state, crew), upgrading(upgrade, replaced, log):
+    async with running(settings, log, log_stream=log_stream) as current:
+        server = make_server(current)
+        async with beside_others(current, crew), reloading(current, watched), upgrading(upgrade, replaced, log):
             await server.start()
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
             url, port = base_url(sock)
@@ -99,12 +97,13 @@ async def serve(
                 ready(url)
             try:
                 await first_of(stop, replaced)
-                deadline = loop.time() + state.settings.server.drain_seconds
+                drain_seconds, calls = current.runtime.settings.server.drain_seconds, current.runtime.calls
+                deadline = loop.time() + drain_seconds
                 if not stop.is_set():
                     listener.close()
-                    log.info("retiring", connections=len(server.connections), in_flight=len(state.calls))
-                    await server.retire(stop, state.settings.server.drain_seconds)
-                await drain(state, hurry, max(0.0, deadline - loop.time()))
+                    log.info("retiring", connections=len(server.connections), in_flight=len(calls))
+                    await server.retire(stop, drain_seconds)
+                await drain(calls, hurry, max(0.0, deadline - loop.time()), log)
             finally:
                 listener.close()
                 await server.finish(LAST_BYTES_SECONDS)
@@ -127,17 +126,27 @@ def base_url(sock: socket.socket) -> tuple[str, int]:
 
 
 @contextlib.asynccontextmanager
-async def reloading(state: State, server: Server, watched: Watched | None) -> AsyncIterator[None]:
-    """While it lasts, the file is watched and SIGHUP reads it again."""
+async def reloading(current: Current, watched: Watched | None) -> AsyncIterator[None]:
+    """While it lasts, the file is watched and SIGHUP reads it again.
+
+    The next runtime is built in a thread; one assignment makes it the one that new requests are served from.
+    """
     if watched is None:
         yield
         return
     loop = asyncio.get_running_loop()
 
     def prepare(fresh: Settings) -> Callable[[], None]:
-        return partial(apply, state, server, fresh, yaml_store(fresh))
+        following = configured(current.runtime, fresh)
 
-    reloader = state.reloader = Reloader(watched, os.environ, state.settings, prepare, differences, state.log)
+        def swap() -> None:
+            current.runtime = following
+
+        return swap
+
+    runtime = current.runtime
+    reloader = Reloader(watched, os.environ, runtime.settings, prepare, differences, runtime.log)
+    current.runtime = replace(runtime, reloader=reloader)
     running: set[asyncio.Task[bool]] = set()
 
     def on_hangup() -> None:
@@ -209,27 +218,28 @@ async def first_of(*events: asyncio.Event) -> None:
 
 
 @contextlib.asynccontextmanager
-async def beside_others(state: State, directory: Path | None) -> AsyncIterator[None]:
+async def beside_others(current: Current, directory: Path | None) -> AsyncIterator[None]:
     """While it lasts, this worker tells the others its numbers, and can ask for theirs."""
     async with contextlib.AsyncExitStack() as held:
         if directory is not None:
             try:
-                state.crew = await held.enter_async_context(Crew.join(directory, lambda: own_samples(state)))
+                crew = await held.enter_async_context(Crew.join(directory, lambda: own_samples(current.runtime)))
+                current.runtime = replace(current.runtime, crew=crew)
             except OSError as error:
-                state.log.error("/metrics of this worker will not tell of the others", error=str(error))
+                current.runtime.log.error("/metrics of this worker will not tell of the others", error=str(error))
         yield
 
 
-async def drain(state: State, hurry: asyncio.Event, seconds: float) -> None:
+async def drain(calls: Calls, hurry: asyncio.Event, seconds: float, log: FilteringBoundLogger) -> None:
     """Running calls have `seconds` to end; streams left then end as incomplete. `hurry` cuts that short."""
-    state.log.info("draining", in_flight=len(state.calls), seconds=round(seconds, 1))
-    hurried = asyncio.create_task(_interrupt_when(hurry, state.calls))
+    log.info("draining", in_flight=len(calls), seconds=round(seconds, 1))
+    hurried = asyncio.create_task(_interrupt_when(hurry, calls))
     try:
-        left = await state.calls.drain(seconds)
+        left = await calls.drain(seconds)
     finally:
         hurried.cancel()
     if left:
-        state.log.warning("calls interrupted at the end of the drain", calls=left)
+        log.warning("calls interrupted at the end of the drain", calls=left)
 
 
 async def _interrupt_when(hurry: asyncio.Event, calls: Calls) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from time import perf_counter
 
 import msgspec
@@ -45,27 +46,17 @@ from gateway.proxy.upstreams import Upstream, Upstreams
 TIMER_SLACK_SECONDS = 0.002
 
 
+@dataclass(frozen=True, slots=True)
 class Relay:
-    """What all relayed requests share. `heartbeat_seconds`: see the contract, §4; 0 is off."""
+    """What all relayed requests of one configuration share. `heartbeat_seconds`: see the contract, §4; 0 is off."""
 
-    def __init__(
-        self,
-        transport: Transport,
-        upstreams: Upstreams,
-        accounts: Accounts,
-        on_cooldown: Callable[[Cooldown], None],
-        log: FilteringBoundLogger,
-        *,
-        heartbeat_seconds: float,
-        via: Via,
-    ) -> None:
-        self.transport = transport
-        self.upstreams = upstreams
-        self.accounts = accounts
-        self.on_cooldown = on_cooldown
-        self.log = log
-        self.heartbeat_seconds = heartbeat_seconds
-        self.via = via
+    transport: Transport
+    upstreams: Upstreams
+    accounts: Accounts
+    on_cooldown: Callable[[Cooldown], None]
+    log: FilteringBoundLogger
+    via: Via
+    heartbeat_seconds: float
 
     async def answer(self, request: Request, call: Call, ask: Ask, stream: EventStream | None = None) -> Reply:
         """The answer, or the stream that has been sent. Raises GatewayError where nothing of an answer went out.
@@ -153,12 +144,12 @@ class Story(msgspec.Struct, eq=False):
     def _candidates(self) -> Iterator[Upstream]:
         """The model's own pool, then those of its fallbacks: a grant of the first covers them."""
         model = self.ask.access.model
-        yield self.relay.upstreams.of(model)
+        yield self.relay.upstreams.of(model, self.ask.catalogue)
         if self.ask.route.has_fallbacks:
             for reference in model.fallbacks:
                 fallback = self.ask.catalogue.by_id(reference)
                 if fallback is not None:
-                    yield self.relay.upstreams.of(fallback)
+                    yield self.relay.upstreams.of(fallback, self.ask.catalogue)
 
     async def _from_pool(self, upstream: Upstream) -> Reply | None:
         tried = self.ask.endpoints_left_out(upstream.model)

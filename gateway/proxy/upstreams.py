@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from gateway.pool import Cause, Pool
 from gateway.proxy.endpoint_client import Outlet
+from gateway.store.base import Catalogue
 from gateway.types import Model, id_text
 
 
@@ -27,28 +28,24 @@ class Upstream:
 
 
 class Upstreams:
-    """Made when a model is first asked for; a changed record gets a new pool that adopts the old one's state.
+    """Made when a model is first asked for; a changed record gets a new pool that adopts the old one's state."""
 
-    `is_in_file` tells the models of gateway.yaml from those made at run time, whose endpoints are guarded.
-    """
-
-    def __init__(self, is_in_file: Callable[[Model], bool], chance: random.Random | None = None) -> None:
-        self._is_in_file = is_in_file
+    def __init__(self, chance: random.Random | None = None) -> None:
         self._chance = chance if chance is not None else random.Random()
         self._known: dict[str, Upstream] = {}
         # Heard of before the model was first asked for here; by (model, endpoint): cause and end on the loop's clock.
         self._heard: dict[tuple[str, str], tuple[Cause, float]] = {}
 
-    def of(self, model: Model) -> Upstream:
+    def of(self, model: Model, catalogue: Catalogue) -> Upstream:
+        """That of a model of this catalogue. Endpoints of models that are not gateway.yaml's are guarded."""
         key = id_text(model.id)
         known = self._known.get(key)
         if known is None or known.model is not model:
-            known = self._renewed(known, model)
+            known = self._renewed(known, model, guarded=not catalogue.is_in_file(model))
             self._known[key] = known
         return known
 
-    def _renewed(self, known: Upstream | None, model: Model) -> Upstream:
-        guarded = not self._is_in_file(model)
+    def _renewed(self, known: Upstream | None, model: Model, *, guarded: bool) -> Upstream:
         if known is not None and known.model == model and known.guarded == guarded:
             # Read again, and nothing about it has changed: what has been learnt of its endpoints stays as well.
             known.model = model

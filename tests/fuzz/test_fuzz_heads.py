@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.http.body_reader import read_body
+from gateway.http.bounds import ClientBounds
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.fast_lane.heads import Framed, Repetition, head_end, read_head
 from gateway.http.memory_budget import Memory
@@ -125,8 +126,8 @@ class Wires(asyncio.Transport):
 class Echo:
     """A server that answers each request with its number and writes down what it was asked."""
 
-    memory = Memory(2**30)
-    head_seconds = write_seconds = keepalive_seconds = 60.0
+    memory = Memory(lambda: 2**30)
+    bounds = ClientBounds(10, 60, 60, 60)
     retiring = False
 
     def __init__(self) -> None:

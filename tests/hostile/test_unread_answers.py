@@ -16,6 +16,7 @@ from kit.answers import answer, delta
 from kit.books import until
 
 from gateway.errors import GatewayError
+from gateway.http.bounds import ClientBounds
 from gateway.http.connection_limit import ConnectionLimit
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.memory_budget import Memory
@@ -123,12 +124,10 @@ def small_server(*, closes: bool) -> Server:
     return Server(
         handler,
         render_error=refused,
-        limit=ConnectionLimit(10, b"", log),
-        memory=Memory(2**30),
+        limit=ConnectionLimit(b"", log),
+        memory=Memory(lambda: 2**30),
         relayed=frozenset({"/"}),
         fast_lane=True,
-        head=5,
-        write=0.2,
-        keepalive=0.2,
+        bounds=lambda: ClientBounds(10, 5, 0.2, 0.2),
         log=log,
     )

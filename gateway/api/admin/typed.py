@@ -46,14 +46,14 @@ def manage(
 
 
 def desk(hit: Hit) -> Desk:
-    state, caller = hit.state, hit.caller
+    runtime, caller = hit.runtime, hit.caller
     actor = Actor(caller.key.id, caller.user.id, hit.call.request_id)
-    return Desk(actor, state.settings, state.store, state.records, state.clock, state.log)
+    return Desk(actor, runtime.settings, runtime.store, runtime.records, runtime.clock, runtime.log)
 
 
 async def raw_body(hit: Hit) -> bytes:
     """Raises BodyTooLarge or ClientTooSlow."""
-    server = hit.state.settings.server
+    server = hit.runtime.settings.server
     return bytes(await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body))
 
 

@@ -21,17 +21,17 @@ from gateway.types import Model
 _AUDIT_ENTRIES = 100
 
 
-def _pool_of(hit: Hit) -> watch.PoolOf:
-    upstreams = hit.state.relay.upstreams
+async def _pool_of(hit: Hit) -> watch.PoolOf:
+    upstreams, catalogue = hit.runtime.relay.upstreams, await hit.runtime.store.catalogue()
 
     def pool_of(model: Model) -> Pool:
-        return upstreams.of(model).pool
+        return upstreams.of(model, catalogue).pool
 
     return pool_of
 
 
 async def list_endpoints(hit: Hit) -> Reply:
-    return answer(await watch.endpoints(desk(hit), _pool_of(hit), asyncio.get_running_loop().time()))
+    return answer(await watch.endpoints(desk(hit), await _pool_of(hit), asyncio.get_running_loop().time()))
 
 
 async def list_cooldowns(hit: Hit) -> Reply:
@@ -40,29 +40,29 @@ async def list_cooldowns(hit: Hit) -> Reply:
 
 async def reset_cooldown(hit: Hit) -> Reply:
     now = asyncio.get_running_loop().time()
-    await watch.reset(desk(hit), _pool_of(hit), hit.params["model"], hit.params["endpoint"], now)
+    await watch.reset(desk(hit), await _pool_of(hit), hit.params["model"], hit.params["endpoint"], now)
     return done()
 
 
 async def explain(hit: Hit) -> Reply:
     """`?key=ID` or `?user=ID`, and perhaps `&model=NAME`."""
-    state, query = hit.state, hit.request.query
+    runtime, query = hit.runtime, hit.request.query
     key_id, user_id = query.get("key"), query.get("user")
     if (key_id is None) == (user_id is None):
         raise InvalidRequest("Give either `key` or `user`.")
     explainer = Explainer(
-        state.settings,
-        state.store,
-        state.limiter,
-        _pool_of(hit),
+        runtime.settings,
+        runtime.store,
+        runtime.limiter,
+        await _pool_of(hit),
         asyncio.get_running_loop().time,
-        state.clock,
-        lambda: LedgerUnavailable(UNWRITABLE) if state.ledger.status().refusing else None,
+        runtime.clock,
+        lambda: LedgerUnavailable(UNWRITABLE) if runtime.ledger.status().refusing else None,
     )
     refuse_long_id(key_id or user_id or "", "key" if key_id is not None else "user")
     refuse_long_id(query.get("model") or "", "model")
     key = await keys.any_key(desk(hit), key_id) if key_id is not None else None
-    owner = key.user if key is not None else state.store.user_id(user_id or "")
+    owner = key.user if key is not None else runtime.store.user_id(user_id or "")
     return answer(await explainer.explain(user_id=owner, key=key, asked=query.get("model")))
 
 

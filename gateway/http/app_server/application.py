@@ -69,6 +69,7 @@ class ApplicationServer:
         if connection is None:
             raise ConnectionResetError("the client has gone")
         exchange = Exchange(asked, connection)
+        connection.take_bounds()
         task = asyncio.current_task()
         if task is not None:
             self._running.add(task)

@@ -121,6 +121,7 @@ class LaneConnection(Reading):
         if self._server.retiring:
             request.keep_alive = False
         self._linger = LINGERING_SECONDS
+        self.take_bounds()
         try:
             reply = await self._server.handler(request)
             reply.send_to(request)
@@ -164,7 +165,7 @@ class LaneConnection(Reading):
             self.client = str(peer[0])
         self._server.joined(self)
         self._idle_patience = IdlePatience(
-            self._loop, lambda: self._server.keepalive_seconds, lambda: self.is_idle, self._close_transport
+            self._loop, lambda: self._server.bounds.keepalive_seconds, lambda: self.is_idle, self._close_transport
         )
         self._idle = self._loop.create_future()
         self._task = self._loop.create_task(self._run())

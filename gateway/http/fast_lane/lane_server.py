@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError
+from gateway.http.bounds import ClientBounds
 from gateway.http.memory_budget import Memory
 from gateway.http.message import Head, Request
 from gateway.http.reply import Answer, Reply
@@ -20,10 +21,11 @@ class LaneServer(Protocol):
 
     handler: Callable[[Request], Awaitable[Reply]]
     memory: Memory
-    head_seconds: float
-    write_seconds: float
-    keepalive_seconds: float
     retiring: bool  # from then on every answer asks its client to go elsewhere
+
+    @property
+    def bounds(self) -> ClientBounds:
+        """Those that hold now."""
 
     def serves(self, head: Head) -> bool:
         """Whether the lane serves this request; else the application server does."""

@@ -32,6 +32,7 @@ class Reading(Writing):
         "_ahead",
         "_arriving",
         "_body",
+        "_bounds",
         "_closing",
         "_head_held",
         "_head_patience",
@@ -49,6 +50,7 @@ class Reading(Writing):
     def __init__(self, server: LaneServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._server = server
+        self._bounds = server.bounds
         self.half_closed = False
         self._repetition = Repetition()
         self._ahead = b""  # read, but not yet looked at
@@ -67,7 +69,11 @@ class Reading(Writing):
     @property
     def write_seconds(self) -> float:
         """How long a client may take nothing."""
-        return self._server.write_seconds
+        return self._bounds.write_seconds
+
+    def take_bounds(self) -> None:
+        """A request begins: the bounds that hold now are its own to its end."""
+        self._bounds = self._server.bounds
 
     def give_up_on_body(self) -> None:
         """End the connection with the answer, without waiting for the rest of the body."""
@@ -169,7 +175,7 @@ class Reading(Writing):
         """A head that is not whole waits for the rest: within its time, and within what all may hold together."""
         self._ahead = data
         if data:
-            self._head_patience.begin(self._server.head_seconds)
+            self._head_patience.begin(self._server.bounds.head_seconds)
             # It is there twice at the moment when more of it comes.
             if not self._head_held.has_grown(max(0, 2 * len(data) - self._head_held.size)):
                 self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."))
@@ -264,7 +270,7 @@ class Reading(Writing):
         """Closes once the last bytes are out; ends at once where the client never takes them."""
         if self.transport is not None:
             if self._watch is not None:
-                self._watch.start(self._server.write_seconds)
+                self._watch.start(self._bounds.write_seconds)
             self.transport.close()
 
 
