@@ -170,3 +170,31 @@ async def test_a_cooldown_survives_a_reload(upstream: FakeUpstream, tmp_path: Pa
         await at.gateway.log(is_log_of("configuration reloaded", "nothing of substance"))
         assert (await chat(at.gateway, "resting")).status == 200
         assert len(resting.requests) == 1
+
+
+async def test_a_request_keeps_the_configuration_that_it_began_with(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """Its body comes after the reload: it is read, named and kept alive as before; the next one as is said now."""
+    release = asyncio.Event()
+    keeping = upstream.endpoint("keeping")
+    record = model("keeping", [endpoint(upstream, "keeping")])
+    asked = json.dumps(ask("keeping", stream=True, user="somebody")).encode()
+    head = request_bytes("POST", "/v1/chat/completions", asked, key=KEYS["user"], headers=[("expect", "100-continue")])
+    async with edited(tmp_path, record) as at, Wire.open(at.gateway.port) as wire:
+        at.write(record | {"aliases": ["beating"]}, server=at.whole["server"] | {"stream_heartbeat_seconds": 1})
+        await at.until_served("beating")
+        await wire.send(head.removesuffix(asked))
+        assert (await wire.any_head()).status == 100, "the request has begun"
+        renamed = record | {"aliases": ["renamed"], "provider_model": "provider/of-today"}
+        at.write(renamed, routing={"refuse_fields": ["user"]})
+        await at.until_served("renamed")
+        keeping.replies(events(release, delta("one"), DONE))
+        await wire.send(asked)
+        assert (await wire.head()).status == 200
+        assert await wire.event() == b": waiting for the model\n\n"
+        release.set()
+        assert (await wire.body()).body.endswith(delta("one") + DONE)
+        assert keeping.requests[-1].json()["model"] == "provider/keeping"
+        await wire.send(request_bytes("POST", "/v1/chat/completions", asked, key=KEYS["user"]))
+        assert (await wire.reply()).error()["code"] == "field_not_allowed"
+        assert (await chat(at.gateway, "keeping")).status == 200
+        assert keeping.requests[-1].json()["model"] == "provider/of-today"
