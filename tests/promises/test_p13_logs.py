@@ -86,9 +86,9 @@ async def quiet(directory: Path, stderr: int | None, *, shell: Sequence[str] = (
 # The port is known before the gateway runs: nothing can be read from its log.
 _SERVE = """
 import socket, sys
-from gateway.cli import main, serve
+from gateway.cli import main, serve_command
 listening = socket.socket(fileno=int(sys.argv[1]))
-serve.listening_socket = lambda host, port: listening
+serve_command.listening_socket = lambda host, port: listening
 sys.exit(main(["serve", "-c", sys.argv[2]]))
 """
 

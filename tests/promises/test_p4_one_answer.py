@@ -155,7 +155,9 @@ def check_body(body: bytes, death: Death) -> None:
     assert body.startswith(told)
     rest = body.removeprefix(told)
     if EVENTS[death.passed_on - 1] == DONE:
-        assert rest == b"" or INCOMPLETE in rest, "clients stop reading at [DONE]; what is said after it is for others"
+        assert rest == b"", "it has said that it is whole, and nothing is missing"
+    elif rest.startswith(DONE.rstrip()):
+        assert DONE.startswith(rest), "its blank line is missing, and it is whole all the same"
     else:
         assert rest.startswith(b"data: {")
         assert INCOMPLETE in rest
