@@ -227,23 +227,22 @@ def _shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    if isinstance(value, tuple | frozenset):
-        return ", ".join(map(str, sorted(value) if isinstance(value, frozenset) else value))
+    if isinstance(value, frozenset):
+        return ", ".join(map(str, sorted(value)))
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, Limits):
-        return _shown_fields(value, all_but=() if value.period != "month" else ("period",))
     if isinstance(value, msgspec.Struct):
         return _shown_fields(value)
     return str(value)
 
 
-def _shown_fields(value: msgspec.Struct, all_but: tuple[str, ...] = ()) -> str:
-    shown = [
-        f"{name} {_shown(getattr(value, name))}"
-        for name in value.__struct_fields__
-        if name not in all_but and getattr(value, name) is not None
-    ]
+def _shown_fields(value: msgspec.Struct) -> str:
+    """Show the fields that are set; a limit's period only where it is not the usual one."""
+    is_usual = isinstance(value, Limits) and value.period == "month"
+    fields = {name: getattr(value, name) for name in value.__struct_fields__ if name != "period" or not is_usual}
+    shown = [f"{name} {_shown(field)}" for name, field in fields.items() if field is not None]
     return ", ".join(shown) or "none"
 
 

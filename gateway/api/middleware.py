@@ -32,6 +32,7 @@ from gateway.http.via import gateways_passed
 from gateway.observability.calls import CLIENT_GONE, Call
 from gateway.observability.logging import AccessLine
 from gateway.observability.tracing import trace_of
+from gateway.types import Scope
 
 _LONGEST_CLIENT_ID = 128
 _REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
@@ -125,12 +126,8 @@ class Dispatcher:
             return preflight_answer(request.headers, call)
         moment = runtime.moment
         moment.begin()
-        if reading.is_ai:
-            is_on = moment.features.get("ai")
-            if is_on is None:
-                is_on = moment.features["ai"] = await runtime.store.feature("ai")
-            if not is_on:
-                raise FeatureDisabled("The AI feature is switched off.")
+        if reading.is_ai and not moment.features.get("ai"):
+            await _require_ai(runtime)
         route = reading.route
         if route is None:
             route, reading.params = self._match(call, request.headers)
@@ -140,8 +137,7 @@ class Dispatcher:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
             request.held = runtime.memory.hold()
             request.held.grow(REQUEST_BYTES)
-            scope = None if route.scope == "any" else route.scope
-            shown, authenticator = reading.shown, runtime.authenticator
+            shown, scope, authenticator = reading.shown, _required_scope(route), runtime.authenticator
             call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)
             request.held.owner = call.caller.user.id
         response = await route.handler(Hit(runtime, request, call, reading.params))
@@ -190,6 +186,19 @@ def access_line(call: Call, now: float) -> AccessLine:
     if call.first_byte is not None:
         line.first_byte_ms = round((call.first_byte - began) * 1000, 2)
     return line
+
+
+async def _require_ai(runtime: Runtime) -> None:
+    """Ask the store whether the feature is on, unless it is known. Raises FeatureDisabled."""
+    features = runtime.moment.features
+    if "ai" not in features:
+        features["ai"] = await runtime.store.feature("ai")
+    if not features["ai"]:
+        raise FeatureDisabled("The AI feature is switched off.")
+
+
+def _required_scope(route: Route) -> Scope | None:
+    return None if route.scope == "any" else route.scope
 
 
 def not_found(base_path: str | None, headers: Mapping[str, str]) -> RouteNotFound:

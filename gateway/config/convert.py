@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 
 from gateway.config.crossrefs import key_digest
-from gateway.config.fingerprints import Fingerprint
 from gateway.config.schema import (
     EndpointShape,
     GatewayFile,
@@ -25,6 +24,7 @@ from gateway.config.schema import (
     lists_of_records,
 )
 from gateway.config.settings import Lines, ProxySettings, Settings, StoreSettings, StudioSettings, UsageSettings
+from gateway.config.yaml.fingerprints import Fingerprint
 from gateway.types import (
     ApiKey,
     Endpoint,

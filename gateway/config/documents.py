@@ -8,7 +8,7 @@ forgiven: fields that are not known are passed over, and an `id` that is missing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
@@ -161,12 +161,14 @@ def _switched(kind: RecordKind, fields: dict[str, Any], ignored: list[str]) -> d
     for name, value in (("enabled", enabled), ("revoked", revoked)):
         if value is not None and not _is_truth(value):
             ignored.append(f"{name} (neither true nor false; the {kind} counts as switched off)")
-    is_on = enabled is None or (_is_truth(enabled) and enabled in _TRUE)
-    is_taken_back = revoked is not None and not (_is_truth(revoked) and revoked in _FALSE)
-    dropped = ("revoked",) if kind == "key" else ()
-    return {name: value for name, value in fields.items() if name not in dropped} | {
-        "enabled": is_on and not is_taken_back
-    }
+    is_on = _is_one_of(_TRUE, enabled) and _is_one_of(_FALSE, revoked)
+    kept = {name: value for name, value in fields.items() if kind != "key" or name != "revoked"}
+    return kept | {"enabled": is_on}
+
+
+def _is_one_of(truths: Container[object], value: object) -> bool:
+    """Whether the value is absent or one of these truths."""
+    return value is None or (_is_truth(value) and value in truths)
 
 
 def _is_truth(value: object) -> bool:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from gateway.config.fingerprints import Fingerprint
+from gateway.config.yaml.fingerprints import Fingerprint
 from gateway.errors import ConfigError
 
 # A linked list from a value up to the top: made for every value that is read, but turned into text only for a problem.

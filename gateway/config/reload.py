@@ -16,7 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.config import Settings
 from gateway.config.apart import Reading
-from gateway.config.fingerprints import Fingerprint, fingerprint
+from gateway.config.yaml.fingerprints import Fingerprint, fingerprint
 from gateway.errors import ConfigError
 
 LOOK_EACH_SECONDS = 0.25

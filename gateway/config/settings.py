@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config import checks
-from gateway.config.fingerprints import Fingerprint
+from gateway.config.yaml.fingerprints import Fingerprint
 from gateway.types import ApiKey, Model, Organisation, Plan, Secret, User
 
 Count = Annotated[int, Meta(ge=1)]

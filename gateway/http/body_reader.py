@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from gateway.errors import BodyTooLarge, ClientTooSlow
+from gateway.http.memory_budget import Held, Memory
 from gateway.http.message import Request
 
 # An upload slower than this, beyond its first `body` seconds, is taken for an attack (compare Apache's MinRate).
@@ -33,23 +35,29 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float, large: 
         if request.length >= large.size:
             await large.ask()
         large = None
-    held = request.held
+    held = request.held or Memory(lambda: sys.maxsize).hold()
     if request.body is not None:
-        if held is not None:
-            held.grow(len(request.body))
+        held.grow(len(request.body))
         return request.body
     if request.head.awaits_continue:
         request.connection.ask_for_body()
+    try:
+        return await _receive(request, held, max_bytes, seconds, large)
+    except TimeoutError:
+        request.connection.give_up_on_body()
+        raise ClientTooSlow("The request's body did not arrive in time.", headers=(("connection", "close"),)) from None
+
+
+async def _receive(request: Request, held: Held, max_bytes: int, seconds: float, large: Large | None) -> bytes:
+    """Collect the body as it arrives. Raises TimeoutError where it does not arrive in time."""
     content = request.content
     whole = bytearray()  # it grows in place, and a large one has a mapping of its own: pieces would leave holes
     started = asyncio.get_running_loop().time()
-    if held is not None:
-        held.begin_upload()
+    held.begin_upload()
     try:
         async with asyncio.timeout_at(started + seconds) as patience:
             while part := await content.read():
-                if held is not None:
-                    held.grow(len(part))
+                held.grow(len(part))
                 if large is not None and len(whole) + len(part) >= large.size:
                     await large.ask()
                     large = None
@@ -59,15 +67,10 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float, large: 
                 if len(whole) > max_bytes:
                     raise _too_large(max_bytes)
                 patience.reschedule(started + seconds + len(whole) / MIN_UPLOAD_BYTES_PER_SECOND)
-    except TimeoutError:
-        request.connection.give_up_on_body()
-        raise ClientTooSlow("The request's body did not arrive in time.", headers=(("connection", "close"),)) from None
     finally:
-        if held is not None:
-            held.end_upload()
-    if held is not None:  # for a moment it is there twice
-        held.grow(len(whole))
-        held.shrink(len(whole))
+        held.end_upload()
+    held.grow(len(whole))  # for a moment it is there twice
+    held.shrink(len(whole))
     return bytes(whole)
 
 

@@ -108,7 +108,13 @@ def _headers(unit: str, gauge: _Gauge | None) -> tuple[tuple[str, str], ...]:
 
 
 def _full(demand: Demand, at: Standing) -> Iterator[_Full]:
-    limits, who = demand.limits, whose(demand.scope)
+    """List the limits of the demand that have no room."""
+    yield from _full_totals(demand, at)
+    yield from _full_rates(demand, at)
+
+
+def _full_totals(demand: Demand, at: Standing) -> Iterator[_Full]:
+    limits = demand.limits
     if limits.requests is not None and at.requests >= limits.requests:
         yield _full_total(
             f"{limits.requests} requests", at.requests - at.requests_reserved >= limits.requests, demand, at
@@ -117,6 +123,10 @@ def _full(demand: Demand, at: Standing) -> Iterator[_Full]:
         yield _full_total(f"{limits.tokens} tokens", at.tokens >= limits.tokens, demand, at)
     if limits.cost is not None and at.cost_nano + at.cost_reserved_nano >= nano(limits.cost):
         yield _full_total(f"budget of {limits.cost:.12g}", at.cost_nano >= nano(limits.cost), demand, at)
+
+
+def _full_rates(demand: Demand, at: Standing) -> Iterator[_Full]:
+    limits, who = demand.limits, whose(demand.scope)
     if limits.rpm is not None and at.minute_requests >= limits.rpm:
         yield _Full(f"{who} reached the limit of {limits.rpm} requests per minute.", at.rpm_wait)
     if limits.tpm is not None and at.minute_tokens >= limits.tpm:

@@ -14,7 +14,7 @@ from gateway.limits.counts import Count, Hold, Scope
 from gateway.limits.demand import Demand, Standing, Used, is_windowed, nano, still_asked, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.periods import bounds
-from gateway.limits.single_flight import Flights
+from gateway.store.single_flight import SingleFlight
 from gateway.types import Limits, Period
 
 _DROPPED_AT_A_TIME = 2  # more than one, so that dropping keeps ahead of what comes
@@ -31,7 +31,7 @@ class MemoryLimiter:
         self._idle_seconds = idle_seconds
         self._scopes: OrderedDict[str, Scope] = OrderedDict()  # longest unused first
         self._holds: dict[str, tuple[Reservation, list[Hold]]] = {}
-        self._loads = Flights()
+        self._loads: SingleFlight[None] = SingleFlight()
 
     def __repr__(self) -> str:
         return f"<MemoryLimiter: {len(self._scopes)} scopes, {len(self._holds)} running>"

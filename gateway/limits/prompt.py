@@ -7,7 +7,7 @@ only; what stands in a tool's description or in a call's arguments is shown to t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 BYTES_PER_TOKEN = 4
@@ -106,15 +106,16 @@ class _Walk:
             return True
         if type(value) is not dict or (key == "source" and value.get("type") != "base64"):
             return False
-        found = False
-        for name, inner in value.items():
-            if name in _PLACES[key] and type(inner) is str:
-                self.binary_bytes += len(inner)
-                found = True
-        if not found:
+        return self._holds_binary(value, _PLACES[key])
+
+    def _holds_binary(self, value: dict[str, Any], places: Container[str]) -> bool:
+        binary = {name for name, inner in value.items() if name in places and type(inner) is str}
+        if not binary:
             return False
         for name, inner in value.items():
-            if name not in _PLACES[key] or type(inner) is not str:
+            if name in binary:
+                self.binary_bytes += len(inner)
+            else:
                 self._take(inner, False)
         return True
 

@@ -28,10 +28,10 @@ from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
-from gateway.limits.single_flight import Flights
 from gateway.limits.spoken import ADMITTED, MICROSECONDS, REFUSED, Heard, Wish, counted, most
-from gateway.redis.patience import Patience
 from gateway.redis.scripts import Link, LinkDown
+from gateway.redis.timeout import Patience
+from gateway.store.single_flight import SingleFlight
 from gateway.types import Limits, Period, Secret
 
 _MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends
@@ -79,7 +79,7 @@ class RedisLimiter:
         self._life = ""
         self._heard_at = 0.0
         self._live: dict[str, _Live] = {}
-        self._loads = Flights()
+        self._loads: SingleFlight[None] = SingleFlight()
         self._alone = MemoryLimiter(rebuild)
         self._beating: asyncio.Task[None] | None = None
         script = files("gateway.limits").joinpath("script.lua").read_text(encoding="utf-8")

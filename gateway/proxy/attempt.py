@@ -7,7 +7,6 @@ data; from then on bytes go from the upstream's read straight into the client's 
 from __future__ import annotations
 
 import asyncio
-import enum
 import math
 
 import msgspec
@@ -17,11 +16,11 @@ from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, Inval
 from gateway.http.client import Exchange
 from gateway.http.memory_budget import Held
 from gateway.proxy.answer_view import MOST_DECODED_BYTES, View
-from gateway.proxy.endpoint_client import NO_HEAD, AnswerHead, Content, RawHeaders, read_head
+from gateway.proxy.endpoint_client import NO_HEAD, AnswerHead, Content, RawHeaders, Shape, read_head
 from gateway.proxy.stream.deadline import Deadline
 from gateway.proxy.stream.holding import Holding
 from gateway.proxy.stream.live import Live, Sink
-from gateway.proxy.stream.opening import NO_STREAM, Opening, Verdict
+from gateway.proxy.stream.opening import BOM, NO_STREAM, Opening, Verdict
 from gateway.proxy.usage_meter import Seen
 from gateway.types import Timeouts
 
@@ -34,16 +33,6 @@ PREPARATION_SECONDS = 1.0
 # What an upstream may still send behind the event that ends its stream; then it is left, whether it ends or not.
 GRACE_SECONDS = 0.5
 _RETRYABLE = frozenset((401, 408, 425, 429))  # and all from 500
-_BOM = b"\xef\xbb\xbf"
-
-
-class Shape(enum.Enum):
-    """What an upstream's answer turned out to be."""
-
-    WHOLE = "whole"  # complete, in `body`
-    PART = "part"  # an error of whose body no more is waited for; what came of it is in `body`
-    EVENTS = "events"  # a stream whose first event is there
-    FLOW = "flow"  # too large to hold, compressed, or neither JSON nor text: passed on as it comes
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -52,7 +41,6 @@ class Attempt(msgspec.Struct, eq=False):
     `expects_stream`: the client asked for one, so the endpoint's `first_byte` time-out holds.
     `give_up_at`: when the request's `total` time-out ends, in the loop's time.
     `is_numbered`: events of this route bear a `sequence_number`, and some of them only prepare the first.
-    `end_signs`: see `Live`.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -120,7 +108,7 @@ class Attempt(msgspec.Struct, eq=False):
         """
         held = self._holding.take()
         if held:
-            sink.send(held.removeprefix(_BOM) if into_stream else held)
+            sink.send(held.removeprefix(BOM) if into_stream else held)
         self._sink = sink
         while not self._done:
             await self._news()
@@ -279,8 +267,6 @@ class Attempt(msgspec.Struct, eq=False):
     def _end_in_part(self) -> None:  # the status of an error is enough
         self.shape = Shape.PART
         self._end_now()
-
-    # -- within: a stream that has begun
 
     def _pass_on(self, data: bytes) -> None:
         if not data:

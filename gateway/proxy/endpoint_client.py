@@ -90,6 +90,15 @@ class Content(enum.Enum):
     OTHER = "other"
 
 
+class Shape(enum.Enum):
+    """What an upstream's answer turned out to be."""
+
+    WHOLE = "whole"  # complete, in `body`
+    PART = "part"  # an error of whose body no more is waited for; what came of it is in `body`
+    EVENTS = "events"  # a stream whose first event is there
+    FLOW = "flow"  # too large to hold, compressed, or neither JSON nor text: passed on as it comes
+
+
 class AnswerHead(NamedTuple):
     """What matters here of an upstream's headers."""
 

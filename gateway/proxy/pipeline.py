@@ -24,8 +24,8 @@ from gateway.observability.calls import Call
 from gateway.pool import Blame, Cause, Cooldown, Lease
 from gateway.proxy.accounting import Accounts
 from gateway.proxy.ask import Ask
-from gateway.proxy.attempt import Attempt, Shape
-from gateway.proxy.endpoint_client import Outlet
+from gateway.proxy.attempt import Attempt
+from gateway.proxy.endpoint_client import Outlet, Shape
 from gateway.proxy.failures import Failures, Refusal
 from gateway.proxy.heartbeat import Heartbeat
 from gateway.proxy.refusals.judging import (

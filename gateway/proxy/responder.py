@@ -14,7 +14,8 @@ from gateway.http.reply import Answer, EventStream, Reply
 from gateway.observability.calls import CLIENT_GONE, Call, Outcome
 from gateway.proxy.accounting import Account
 from gateway.proxy.ask import Ask
-from gateway.proxy.attempt import Attempt, Shape
+from gateway.proxy.attempt import Attempt
+from gateway.proxy.endpoint_client import Shape
 from gateway.proxy.heartbeat import HEARTBEAT
 from gateway.proxy.own_headers import own_headers
 from gateway.proxy.refusals.masking import readable

@@ -30,7 +30,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from gateway.redis.patience import Patience
+from gateway.redis.timeout import Patience
 from gateway.types import Secret
 
 _MOST_IN_BATCH = 256

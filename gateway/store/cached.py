@@ -14,8 +14,8 @@ from structlog.typing import FilteringBoundLogger
 from gateway.config.documents import InvalidDocument, Linked, parse_document, parse_feature
 from gateway.errors import StoreUnavailable
 from gateway.store.base import KINDS, Catalogue, Kind, RecordStore
-from gateway.store.models import ModelLayer, RuntimeModels
-from gateway.store.single_flight import AGEING_SHARE, Allowance, Asked, Complaints, Flights, Freshness
+from gateway.store.runtime_models import ModelLayer, RuntimeModels
+from gateway.store.single_flight import AGEING_SHARE, Allowance, Asked, Complaints, Freshness, SingleFlight
 from gateway.types import ApiKey, Model
 
 Record: TypeAlias = Model | ApiKey | Linked | bool
@@ -75,7 +75,7 @@ class CachedRecords:
         self._most_misses = misses
         self._known: OrderedDict[Slot, Known] = OrderedDict()
         self._misses: dict[Kind, OrderedDict[str, Asked]] = {kind: OrderedDict() for kind in KINDS}
-        self._flights: Flights[Known | None] = Flights()
+        self._flights: SingleFlight[Known | None] = SingleFlight()
         self._complaints = Complaints(log)
         self._freshness = Freshness(source, clock)
         self._unknown_keys = Allowance(clock, per_second=UNKNOWN_KEYS_PER_SECOND, burst=UNKNOWN_KEYS_AT_ONCE)

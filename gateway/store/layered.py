@@ -13,7 +13,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.base import Catalogue
 from gateway.store.cached import CachedRecords, Known, Slot
 from gateway.store.file import YamlStore
-from gateway.store.models import NOT_KNOWN, ModelLayer
+from gateway.store.runtime_models import NOT_KNOWN, ModelLayer
 from gateway.types import ApiKey, Grant, Id, Model, Organisation, Plan, User, id_from_text, id_text
 
 _Owner = TypeVar("_Owner", User, Organisation, Plan)

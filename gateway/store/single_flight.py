@@ -60,7 +60,7 @@ class Freshness:
         self._doubts += 1
 
 
-class Flights(Generic[Result]):
+class SingleFlight(Generic[Result]):
     """One look-up at a time for each thing: who wants what is being asked for already waits for the same answer.
 
     A waiter that is cancelled takes nothing from the others.
@@ -71,6 +71,9 @@ class Flights(Generic[Result]):
 
     def __len__(self) -> int:
         return len(self._flying)
+
+    def __contains__(self, slot: Hashable) -> bool:
+        return slot in self._flying
 
     async def join(self, slot: Hashable, look_up: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         return await asyncio.shield(self.begin(slot, look_up))
@@ -93,6 +96,13 @@ class Flights(Generic[Result]):
 
     def disown_all(self) -> None:
         self._flying.clear()
+
+    async def close(self) -> None:
+        """Cancel what is under way, and wait for its end."""
+        flights = list(self._flying.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
 
     def _land(self, slot: Hashable, flight: asyncio.Task[Result]) -> None:
         if self._flying.get(slot) is flight:

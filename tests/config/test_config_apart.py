@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config import Settings, apart, load_settings
 from gateway.config.apart import RECORDS_AT_ONCE, SMALL_BYTES, Reading
-from gateway.config.fingerprints import fingerprint
+from gateway.config.yaml.fingerprints import fingerprint
 from gateway.errors import ConfigError
 
 ENVIRON = {"URL": "redis://:secret@127.0.0.1/1"}

@@ -16,8 +16,8 @@ from store.grants_kit import Log, until
 from gateway.access.diff import differences
 from gateway.config import Settings, load_settings
 from gateway.config.apart import Reading
-from gateway.config.fingerprints import fingerprint
 from gateway.config.reload import Reloader, Watched
+from gateway.config.yaml.fingerprints import fingerprint
 from gateway.errors import ConfigError
 
 MODELS = "models: [{id: 1, name: NAME, global: true, endpoints: [{id: a, url: 'https://upstream.example/v1'}]}]\n"

@@ -67,11 +67,13 @@ class GatewayProcess:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, settings: dict[str, Any], directory: Path) -> AsyncIterator[GatewayProcess]:
+    async def start(
+        cls, settings: dict[str, Any], directory: Path, program: Sequence[str] = ("-m", "gateway")
+    ) -> AsyncIterator[GatewayProcess]:
         """Runs until the end of the block, and is killed there if it still stands."""
         file = directory / "gateway.yaml"
         file.write_text(json.dumps(settings, indent=1))  # JSON is YAML, and quicker to write
-        command = [sys.executable, "-m", "gateway", "serve", "-c", str(file), "--log-format", "json"]
+        command = [sys.executable, *program, "serve", "-c", str(file), "--log-format", "json"]
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,

@@ -17,7 +17,7 @@ from limits_kit import NOON, Counter, Ledger, RedisServer, demand
 from gateway.limits import MemoryLimiter, Totals, bounds, demands, grant_scope, key_of, key_scope
 from gateway.limits.headers import duration_text
 from gateway.limits.redis import RedisLimiter
-from gateway.redis.patience import Patience
+from gateway.redis.timeout import Patience
 from gateway.types import Access, ApiKey, Caller, Grant, Id, Limits, Model, Period, User
 
 RPM, TPM = Limits(rpm=1), Limits(tpm=1)

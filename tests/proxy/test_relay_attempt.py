@@ -15,7 +15,8 @@ from servers.scripted import Peer, closing, serving
 
 from gateway.errors import FirstByteTimedOut, IdleTimedOut
 from gateway.http.client import Transport, request_head
-from gateway.proxy.attempt import Attempt, Shape
+from gateway.proxy.attempt import Attempt
+from gateway.proxy.endpoint_client import Shape
 from gateway.proxy.usage_meter import Seen
 from gateway.types import Timeouts
 

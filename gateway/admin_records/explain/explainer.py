@@ -120,12 +120,9 @@ class Explainer:
         """In the order in which a request meets what could refuse it."""
         if not await self.store.feature("ai"):
             return Verdict(False, "the feature `ai` is switched off", FeatureDisabled.code)
-        if key is not None and key.code == InvalidKey.code:
-            return Verdict(False, f"the key does not open it: {key.refusal}", key.code)
-        if not user.enabled:
-            return Verdict(False, "the user is switched off, and all their keys with them", InvalidKey.code)
-        if key is not None and key.refusal is not None:
-            return Verdict(False, f"the key does not open it: {key.refusal}", key.code)
+        refused = _refused_caller(user, key)
+        if refused is not None:
+            return refused
         if isinstance(outcome, GatewayError):
             return Verdict(False, outcome.message, outcome.code)
         model, refusal = outcome.model, counted.refusal
@@ -133,11 +130,7 @@ class Explainer:
             refusal = self.refuses() or self._refusal_of_pools(candidates)
         if refusal is not None:
             return Verdict(False, refusal.message, refusal.code, model.id, model.name, outcome.source)
-        why = f"granted by {source_text(outcome.source, outcome.owner)}"
-        if asked not in (id_text(model.id), model.name, *model.aliases):
-            unknown = "" if asked is None else f"no model is called `{asked}`, so "
-            why = f"{unknown}the assigned model serves, {why}"
-        return Verdict(True, why, None, model.id, model.name, outcome.source)
+        return Verdict(True, _why_granted(outcome, asked), None, model.id, model.name, outcome.source)
 
     # -- limits
 
@@ -176,6 +169,26 @@ class Explainer:
         endpoints = [watched(model, state) for state in pool.snapshot(now)]
         order = [ids[each] for each in pool.order(now)]
         return PoolExplained(model.id, model.name, model.rotation, is_fallback, order, endpoints)
+
+
+def _refused_caller(user: User, key: KeyExplained | None) -> Verdict | None:
+    """The refusal of a key or its user, in the order in which a request meets it."""
+    if key is not None and key.code == InvalidKey.code:
+        return Verdict(False, f"the key does not open it: {key.refusal}", key.code)
+    if not user.enabled:
+        return Verdict(False, "the user is switched off, and all their keys with them", InvalidKey.code)
+    if key is not None and key.refusal is not None:
+        return Verdict(False, f"the key does not open it: {key.refusal}", key.code)
+    return None
+
+
+def _why_granted(access: Access, asked: str | None) -> str:
+    """The grant's source, and the assigned model where none of the asked name exists."""
+    model, why = access.model, f"granted by {source_text(access.source, access.owner)}"
+    if asked in (id_text(model.id), model.name, *model.aliases):
+        return why
+    unknown = "" if asked is None else f"no model is called `{asked}`, so "
+    return f"{unknown}the assigned model serves, {why}"
 
 
 def _fallbacks(model: Model, catalogue: Catalogue) -> list[Model]:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.api.openapi.error_responses import REQUEST_ID, refusals
 from gateway.api.openapi.given import ACTING, ANSWERS, EXAMPLES, PAGED, path_example, query_of
-from gateway.api.openapi.refusals import REQUEST_ID, refusals
 from gateway.api.openapi.relayed import BINARY, relayed_path, request_name, told
 from gateway.api.panel import ChatBody
 from gateway.api.router import Route

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.config.fingerprints import Fingerprint, fingerprint
 from gateway.config.problems import Refused, shown
+from gateway.config.yaml.fingerprints import Fingerprint, fingerprint
 
 _MAX_FILE_BYTES = 1 << 20
 # Of all values of a file together: a line can name a large one many times.

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from gateway.dialects import openai
 from gateway.errors import ConnectTimedOut, FirstByteTimedOut, LoopDetected, TransportError
 from gateway.pool import Cause, retry_after_seconds
-from gateway.proxy.attempt import Attempt, Shape
-from gateway.proxy.endpoint_client import RawHeaders
+from gateway.proxy.attempt import Attempt
+from gateway.proxy.endpoint_client import RawHeaders, Shape
 from gateway.proxy.refusals.masking import readable
 
 _TRIED_ELSEWHERE_FIRST = frozenset((402, 403, 404))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gateway.dialects import openai
-from gateway.proxy.attempt import Attempt, Shape
-from gateway.proxy.endpoint_client import Outlet
+from gateway.proxy.attempt import Attempt
+from gateway.proxy.endpoint_client import Outlet, Shape
 from gateway.proxy.refusals.masking import readable
 
 Fields = list[tuple[str, str]]

@@ -15,7 +15,7 @@ from gateway.proxy.endpoint_client import Content
 MAX_HELD_BYTES = 1 << 20  # of what counts as no event, and of an event that is not finished
 _NAME_WITHIN_BYTES = 4096  # before an event's data
 _MOST_LINES = 1000  # of data that are put together
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _LINE_ENDS = b"\r\n"
 _FIELDS = (b":", b"data:", b"event:", b"id:", b"retry:")
 _BLANKS = re.compile(rb"[ \t\r\n]*")
@@ -96,10 +96,10 @@ class Opening:
     def _kind(self) -> Verdict:
         """EVENTS, WHOLE or FLOW by the first bytes that are not blank."""
         held = self.held
-        if len(held) < len(_BOM) and _BOM.startswith(held):
+        if len(held) < len(BOM) and BOM.startswith(held):
             return Verdict.UNDECIDED
-        if self._seen == 0 and held.startswith(_BOM):
-            self._seen = len(_BOM)
+        if self._seen == 0 and held.startswith(BOM):
+            self._seen = len(BOM)
         blanks = _BLANKS.match(held, self._seen)
         self._seen = blanks.end() if blanks else self._seen
         start = bytes(held[self._seen : self._seen + 6])
@@ -109,6 +109,10 @@ class Opening:
             return Verdict.WHOLE
         if self._content is Content.EVENTS:
             return Verdict.EVENTS
+        return self._kind_by_field(start)
+
+    def _kind_by_field(self, start: bytes) -> Verdict:
+        """Decide by whether a field of an event, or a beginning of one, stands at the beginning of a line."""
         if self._begins_line(self._seen):
             if start.startswith(_FIELDS):
                 return Verdict.EVENTS
@@ -170,7 +174,7 @@ class Opening:
 
     def _begins_line(self, place: int) -> bool:
         held = self.held
-        return place == 0 or held[place - 1] in _LINE_ENDS or (place == len(_BOM) and held.startswith(_BOM))
+        return place == 0 or held[place - 1] in _LINE_ENDS or (place == len(BOM) and held.startswith(BOM))
 
     def _bounded(self, verdict: Verdict) -> Verdict:
         is_too_much = verdict is Verdict.UNDECIDED and len(self.held) > MAX_HELD_BYTES

@@ -6,8 +6,8 @@ export   records as CSV
 table    what `gateway usage` prints
 """
 
-from gateway.usage.views.documents import UsageAnswer, UsageSummary, answer_of, summary_of
 from gateway.usage.views.export import CSV_HEADER, csv_line
+from gateway.usage.views.json_shapes import UsageAnswer, UsageSummary, answer_of, summary_of
 from gateway.usage.views.period import days_asked
 from gateway.usage.views.terminal import summary_text
 

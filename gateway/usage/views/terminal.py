@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import NamedTuple
 
 from gateway.types import Id, id_text
-from gateway.usage.views.documents import AmountsAnswer, UsageRowAnswer, UsageSummary
+from gateway.usage.views.json_shapes import AmountsAnswer, UsageRowAnswer, UsageSummary
 
 BAR_CELLS = 24
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█")

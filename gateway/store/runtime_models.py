@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gateway.config.documents import InvalidDocument, parse_document
 from gateway.errors import StoreUnavailable
 from gateway.store.base import RecordStore
-from gateway.store.single_flight import AGEING_SHARE, Asked, Complaints, Flights, Freshness
+from gateway.store.single_flight import AGEING_SHARE, Asked, Complaints, Freshness, SingleFlight
 from gateway.types import Model
 
 _AT_A_TIME = 500
@@ -41,7 +41,7 @@ class RuntimeModels:
         self._source = source
         self._freshness = freshness
         self._complaints = complaints
-        self._flights: Flights[ModelLayer] = Flights()
+        self._flights: SingleFlight[ModelLayer] = SingleFlight()
         self._entries: dict[str, _Entry] = {}
         self._layer = NOT_KNOWN
         self._asked: Asked | None = None

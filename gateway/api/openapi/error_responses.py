@@ -101,16 +101,24 @@ def _own_faults(route: Route) -> Iterator[Fault]:
 
 
 def _admin_faults(route: Route) -> Iterator[Fault]:
-    is_feature, changes = route.path.startswith(_FEATURES), route.method != "GET"
-    if changes or is_feature or "{" not in route.path:
+    changes, names_record = route.method != "GET", "{" in route.path
+    if route.path.startswith(_FEATURES):
         yield errors.InvalidRequest
-    if not is_feature and ("{" in route.path or route.path.endswith("/explain")):
+        return
+    if changes or not names_record:
+        yield errors.InvalidRequest
+    if names_record or route.path.endswith("/explain"):
         yield RecordNotFound
+    if changes:
+        yield from _change_faults(route)
+
+
+def _change_faults(route: Route) -> Iterator[Fault]:
     if route.body is LinkChange:
         yield errors.ModelNotFound
-    if changes and not is_feature and not route.path.endswith(_COOLDOWN):
+    if not route.path.endswith(_COOLDOWN):
         yield from (DefinedInFile, AlreadyThere)
-    if "/ai/models" in route.path and changes:
+    if "/ai/models" in route.path:
         yield EndpointNotAllowed
 
 
