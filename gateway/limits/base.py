@@ -62,7 +62,10 @@ class Reservation:
 
 
 class Limiter(Protocol):
-    """Where limits are kept. `now` is seconds since the epoch, `tokens` and `cost` are never negative."""
+    """Keep limits: reserve before a request, settle after it.
+
+    `now` is seconds since the epoch, `tokens` and `cost` are never negative.
+    """
 
     async def reserve(
         self,
@@ -82,20 +85,26 @@ class Limiter(Protocol):
         """
 
     def settle(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
-        """Replaces what was reserved by what was used. Only the first settle or cancel of a request counts."""
+        """Replace what was reserved by what was used.
+
+        Only the first settle or cancel of a request counts.
+        """
 
     def cancel(self, reservation: Reservation, *, now: float) -> None:
         """Gives everything back, the request itself included: no upstream has answered it."""
 
     async def used(self, scope: str, limits: Limits, now: float) -> Used:
-        """What `scope` has used in the current period of `limits`. Running requests count as requests only."""
+        """Return the use of `scope` in the current period of `limits`.
+
+        Running requests count as requests only.
+        """
 
     async def standing(self, demands: Sequence[Demand], now: float) -> list[Standing]:
         """How each demand stands, changing nothing."""
 
     @property
     def is_degraded(self) -> bool:
-        """Whether limits are kept by this worker alone, although they should hold across all."""
+        """Whether this worker alone keeps limits that should hold across all."""
 
     async def close(self) -> None:
-        """Delivers what is still to be told."""
+        """Deliver what is not yet settled in the shared store, and end."""

@@ -1,4 +1,4 @@
-"""What a limiter in memory counts: scopes, the totals of their periods, and what running requests hold of both."""
+"""Counters of the in-memory limiter: scopes, period totals, reservations."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ class Scope:
         self.leaves_at = 0.0  # none leaves the window earlier
 
     def slide(self, now: float) -> float:
-        """Lets go what is 60 s old. Returns the time to go by: never before the newest admission."""
+        """Drop admissions older than 60 s; return the time to go by.
+
+        It is never before the newest admission.
+        """
         if now < self.latest:
             now = self._back_at(now)
         if now >= self.leaves_at:
@@ -98,7 +101,7 @@ class Scope:
         return now
 
     def count_at(self, period: Period, now: float) -> Count | None:
-        """The totals of the period of `now`; None where the ledger has to be asked.
+        """Return the totals of `now`'s period, None where the ledger has them.
 
         It need not be asked for a period that directly follows one that was counted: it starts from nothing.
         """
@@ -141,7 +144,7 @@ class Scope:
         )
 
     def rpm_wait(self, rpm: int, now: float) -> float:
-        """Seconds until so many of the oldest have left that one more request has room."""
+        """Return the seconds until the window has room for one more request."""
         to_leave = len(self.window) - rpm + 1
         if to_leave <= 0:
             return 0.0
@@ -149,7 +152,10 @@ class Scope:
         return WINDOW_SECONDS if leaver is None else leaver.time + WINDOW_SECONDS - now
 
     def tpm_wait(self, tpm: int, now: float) -> float:
-        """The same for tokens; a lower bound where more than a hundred would have to leave."""
+        """Return the seconds until the window has room for the tokens.
+
+        A lower bound where more than a hundred would have to leave.
+        """
         left, wait = self.window_tokens, 0.0
         for hold in islice(self.window.values(), _MOST_LOOKED_AT):
             if left < tpm:
@@ -160,7 +166,9 @@ class Scope:
 
 
 class Hold:
-    """What one running request holds of one scope. It stays in the window after it has ended.
+    """One running request's reservation in one scope.
+
+    It stays in the window after it has ended.
 
     It reserves no more than what is left of a limit: then one large request is not felt beyond its own end.
     """
@@ -177,7 +185,7 @@ class Hold:
         cost: int,
         at: float | None,
     ) -> None:
-        """Takes place in `scope` and `count`, and, at the time `at`, in the window."""
+        """Reserve in `scope` and `count`, and in the window at `at`."""
         self.request_id = request_id
         self.scope = scope
         self.count = count

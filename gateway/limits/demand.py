@@ -18,7 +18,10 @@ _NANO_PER_UNIT = 1_000_000_000
 
 
 class Demand(NamedTuple):
-    """One set of limits that a request must keep to, and whom it counts (see `scopes`)."""
+    """One set of limits that a request must keep, and its scope.
+
+    See `scopes`.
+    """
 
     scope: str
     limits: Limits
@@ -36,7 +39,10 @@ Used = Totals
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):
-    """How much of one demand is taken at a moment. What a demand does not limit may be left at its default."""
+    """The use of one demand at a moment.
+
+    What a demand does not limit may be left at its default.
+    """
 
     minute_requests: int = 0  # admitted in the last 60 s
     minute_tokens: int = 0  # of these: settled, and reserved where still running
@@ -59,7 +65,10 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
 
 def still_asked(demands: Sequence[Demand], placed: Sequence[Demand]) -> Sequence[Demand]:
-    """The demands without `rpm` and `concurrency` in scopes of `placed`, where the request has its place already."""
+    """Drop `rpm` and `concurrency` from demands in scopes of `placed`.
+
+    There the request has its place already.
+    """
     scopes = {demand.scope for demand in placed}
     return [
         Demand(scope, msgspec.structs.replace(limits, rpm=None, concurrency=None)) if scope in scopes else each

@@ -1,4 +1,4 @@
-"""Tokens where nobody tells them: those to reserve for a request, and those of an answer whose upstream reports none.
+"""Estimate tokens: to reserve for a request, and of unreported usage.
 
 A token is taken for four bytes of text, which is near the truth for English and code. Estimates guide admission and
 label themselves in the ledger (`estimated`); what an upstream reports always replaces them. How a prompt is measured
@@ -60,7 +60,9 @@ def estimated_tokens(text_bytes: int) -> int:
 
 
 def estimated_usage(prompt: int, answer_bytes: int) -> EstimatedUsage:
-    """The usage of an answer that tells none: `prompt` as `prompt_tokens` estimates it, and the answer's text seen.
+    """Estimate the usage of an answer that reports none.
+
+    `prompt` as `prompt_tokens` estimates it, and the answer's text seen.
 
     An answer of which nothing was seen (`answer_bytes` 0) has no completion tokens.
     """
@@ -84,14 +86,17 @@ def _repeats(fields: Mapping[str, Any]) -> int:
 
 
 def _prompts(prompt: object) -> int:
-    """How many prompts a `prompt` is: a list of texts, or of lists of tokens, is one for each."""
+    """Count the prompts in a `prompt`.
+
+    A list of texts, or of lists of tokens, is one for each.
+    """
     if type(prompt) is not list or not prompt or type(prompt[0]) is int:
         return 1
     return len(prompt)
 
 
 def _whole(value: object) -> int | None:
-    """The number that an upstream may read here; None for none, and for negative ones."""
+    """Return the number that an upstream may read; None for negatives."""
     if value is None:
         return None
     # `type`, not `isinstance`: True is no number of tokens.

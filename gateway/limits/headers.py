@@ -1,4 +1,4 @@
-"""What callers are told of their limits: the `x-ratelimit-*` headers, and why a request was refused."""
+"""Limits as callers see them: `x-ratelimit-*` headers and refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Full(NamedTuple):
 
 
 def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing], now: float) -> list[tuple[str, str]]:
-    """The three headers for requests and the three for tokens, each of the tightest limit, where one applies.
+    """Return `x-ratelimit-*` headers of the tightest request and token limits.
 
     The tightest is the one with fewest left (`rpm` against a total of requests, `tpm` against one of tokens), and of
     equals the one that resets last. A sliding minute resets when its oldest request is a minute old, a total at its
@@ -51,14 +51,17 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
 def refusal(
     demands: Sequence[Demand], standings: Sequence[Standing], now: float, asked: Sequence[Demand] | None = None
 ) -> QuotaUsedUp | RateLimited:
-    """The error for a request that at least one of these limits has no room for. `asked`: if not all of them were."""
+    """Return the error for a request that these limits refuse.
+
+    At least one of them has no room for it. `asked`: if not all of them were.
+    """
     return _refusal(_all_full(asked or demands, standings), demands, standings, now)
 
 
 def expected_refusal(
     demands: Sequence[Demand], standings: Sequence[Standing], now: float
 ) -> QuotaUsedUp | RateLimited | None:
-    """The error that the next request would get; None where each of its limits has room."""
+    """Return the error that the next request would get, or None."""
     full = _all_full(demands, standings)
     return _refusal(full, demands, standings, now) if full else None
 
@@ -80,7 +83,10 @@ def _refusal(
 
 
 def duration_text(seconds: float) -> str:
-    """A duration as OpenAI writes it: `250ms`, `1s`, `6m0s`, `26h30m0s`; rounded up, so that nobody comes too early."""
+    """Format a duration as OpenAI does, rounded up.
+
+    `250ms`, `1s`, `6m0s`, `26h30m0s`; rounded up, so that no client comes too early.
+    """
     milliseconds = max(0, math.ceil(round(seconds * 1000, 3)))
     if milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -136,7 +142,10 @@ def _full_rates(demand: Demand, at: Standing) -> Iterator[_Full]:
 
 
 def _full_total(what: str, is_used_up: bool, demand: Demand, at: Standing) -> _Full:
-    """A total that has no room: used up, or held by running requests, of which much may come back when they end."""
+    """Describe a total without room: used up, or reserved.
+
+    Of what running requests hold, much may come back when they end.
+    """
     who, period = whose(demand.scope), demand.limits.period
     if not is_used_up:
         return _Full(

@@ -21,7 +21,9 @@ _DROPPED_AT_A_TIME = 2  # more than one, so that dropping keeps ahead of what co
 
 
 class MemoryLimiter:
-    """See `base`. Scopes that nobody has asked for in `idle_seconds` are forgotten; their totals are in the ledger.
+    """Keep limits in this process's memory; see `base`.
+
+    Scopes unused for `idle_seconds` are forgotten; their totals are in the ledger.
 
     `idle_seconds` must be well above the time that the ledger needs until it can tell of a request that has ended.
     """
@@ -93,7 +95,10 @@ class MemoryLimiter:
         now: float,
         place: Reservation | None,
     ) -> Reservation | None:
-        """The atomic step; no await within. None where totals have to be loaded first."""
+        """Reserve in one atomic step, without an await.
+
+        None where totals have to be loaded first.
+        """
         taken: list[tuple[Scope, Count | None, float | None]] = []
         has_room = True
         asked = demands if place is None else still_asked(demands, place.demands)
@@ -157,7 +162,10 @@ class MemoryLimiter:
         return scope
 
     def _drop_idle(self, now: float) -> None:
-        """Looks at the longest unused few, whenever a scope is added: no more than are in use can pile up."""
+        """Drop a few of the longest unused scopes.
+
+        Called whenever a scope is added: no more than are in use can pile up.
+        """
         for name in list(islice(self._scopes, _DROPPED_AT_A_TIME)):
             scope = self._scopes[name]
             if now - scope.touched < self._idle_seconds:

@@ -1,4 +1,7 @@
-"""Calendar periods, in UTC. POSIX time has no leap seconds, so that all but months have one length."""
+"""Calendar periods in UTC: their first and last seconds.
+
+POSIX time has no leap seconds, so that all but months have one length.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ _LENGTHS_SECONDS: dict[Period, int] = {"minute": 60, "hour": 3_600, "day": 86_40
 
 
 def bounds(period: Period, now: float) -> tuple[int, int]:
-    """The first second of the period that `now` lies in, and the first of the next. All are seconds since the epoch."""
+    """Return the first second of `now`'s period and of the next.
+
+    All are seconds since the epoch.
+    """
     length = _LENGTHS_SECONDS.get(period)
     if length is not None:
         start = int(now // length) * length

@@ -36,14 +36,17 @@ _PLACES: Mapping[str, frozenset[str]] = {
 
 
 def prompt_tokens(fields: Mapping[str, Any], body_size: int) -> int:
-    """Estimate a prompt's tokens, at least 1, from the parsed body and its length in bytes."""
+    """Estimate a prompt's tokens, at least 1.
+
+    From the parsed body and its length in bytes.
+    """
     if body_size <= _SMALL_BODY_BYTES and not _is_of_tokens(fields):
         return max(1, body_size // BYTES_PER_TOKEN)
     return max(1, _Walk(body_size).measure(fields))
 
 
 def _is_of_tokens(fields: Mapping[str, Any]) -> bool:
-    """Whether the prompt may be numbers, of which two bytes of the body are a token."""
+    """Whether the prompt may be numbers, two bytes of body each."""
     prompt, given = fields.get("prompt"), fields.get("input")
     if type(prompt) is list and prompt and type(prompt[0]) in (int, list):
         return True
@@ -51,7 +54,7 @@ def _is_of_tokens(fields: Mapping[str, Any]) -> bool:
 
 
 class _Walk:
-    """One walk through a body, without recursion, for bodies may be nested deeply."""
+    """Walk through a body once, without recursion: bodies nest deeply."""
 
     __slots__ = ("binary_bytes", "body_size", "left", "steps", "text_bytes", "tokens")
 
@@ -96,7 +99,10 @@ class _Walk:
             self.tokens += ATTACHMENT_TOKENS
 
     def _is_binary(self, key: str, value: Any, kind: object) -> bool:
-        """Whether binary data stands here; what stands beside it in an object is text."""
+        """Whether binary data stands here.
+
+        What stands beside it in an object is text.
+        """
         if key == "result" and kind != "image_generation_call":
             return False
         if type(value) is str:

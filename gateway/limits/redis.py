@@ -1,4 +1,6 @@
-"""A limiter for many workers and machines: counters in Redis, each step one run of `script.lua`.
+"""Keep limits in Redis for many workers and machines.
+
+Each step is one run of `script.lua`.
 
 A request waits for one round trip, shared with all that ask at the same moment; settling and cancelling are told
 without waiting. The time is that of Redis, the one clock that all workers share. Redis 5 or newer; Redis Cluster is not
@@ -42,14 +44,19 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Live(NamedTuple):
-    """A running request. `alone`: the limiter that admitted it while Redis was away."""
+    """A running request.
+
+    `alone`: the limiter that admitted it while Redis was away.
+    """
 
     reservation: Reservation
     alone: MemoryLimiter | None = None
 
 
 class RedisLimiter:
-    """See the module, and `base` for what is promised. `start` before use, `close` at the end.
+    """Keep limits in Redis; see the module and `base`.
+
+    `start` before use, `close` at the end.
 
     `prefix` is that of `store.prefix`; keys begin with it and `limit:`. `lease_seconds`: how long a worker that is not
     heard of keeps its reservations. `timeout_seconds`: how long Redis may delay a request (see `Patience`). `clock`:
@@ -182,7 +189,10 @@ class RedisLimiter:
         return wish.reservation(answer.standings, answer.now)
 
     async def _reserve_alone(self, wish: Wish, alone: MemoryLimiter, *, withdraw: bool) -> Reservation:
-        """`withdraw`: Redis may have admitted the request; if this worker does not, that has to be undone."""
+        """Reserve in this worker's memory while Redis is away.
+
+        `withdraw`: Redis may have admitted the request; if this worker does not, that has to be undone.
+        """
         try:
             return await alone.reserve(
                 wish.request_id, wish.demands, tokens=wish.tokens, cost=wish.cost, now=wish.now, place=wish.place
@@ -193,7 +203,10 @@ class RedisLimiter:
             raise
 
     async def _ask_loaded(self, wish: Wish) -> Heard:
-        """The answer to a reserve, once all totals that it takes are there. Without a request id it only looks."""
+        """Reserve once all the totals that it needs are loaded.
+
+        Without a request id it only looks.
+        """
         demands, now, figures = wish.demands, wish.now, wish.figures()
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + _LOAD_SECONDS
@@ -211,7 +224,10 @@ class RedisLimiter:
     # -- totals from the ledger
 
     async def _load(self, demand: Demand, *, start: int, end: int, is_mine: bool, now: float) -> None:
-        """Waits until totals may be there. `is_mine`: this worker is the one to load them, for all."""
+        """Wait until totals may be loaded.
+
+        `is_mine`: this worker is the one to load them, for all.
+        """
         key = demand.scope, demand.limits.period, start
         if is_mine or key in self._loads:
             await self._loads.join(key, lambda: self._load_for_all(demand.scope, demand.limits.period, start, end, now))
@@ -233,11 +249,17 @@ class RedisLimiter:
 
     @property
     def _holder(self) -> str:
-        """A new one with each connection: what an old one may still have on its way then lapses with it."""
+        """Return a new holder id, one for each connection.
+
+        What an old connection may still have on its way then lapses with it.
+        """
         return f"{self._worker}.{self._connections}"
 
     def _first_beat(self) -> bytes:
-        """It writes, and so proves more than that somebody answers: Redis may be full, or a replica."""
+        """Write a first heartbeat, which proves that Redis takes writes.
+
+        It may answer and be full, or a replica.
+        """
         self._connections += 1
         return self._beat_message()
 
@@ -261,7 +283,10 @@ class RedisLimiter:
                 await asyncio.sleep(self._lease_seconds / 4)
 
     async def _beat(self) -> bool:
-        """Tells Redis that this worker lives. True where dead workers have left more than one beat can clear up."""
+        """Renew this worker's lease.
+
+        True where dead workers have left more than one beat can clear up.
+        """
         loop = asyncio.get_running_loop()
         life, more = await self._link.ask(self._beat_message(), Patience(self._timeout_seconds))
         was_silent = loop.time() - self._heard_at > self._lease_seconds

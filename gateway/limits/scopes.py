@@ -15,7 +15,10 @@ _KEY = "key:"
 
 
 def demands(access: Access, caller: Caller) -> tuple[Demand, ...]:
-    """All limits that this request must keep to. Empty where there are none: then no limiter needs to be asked."""
+    """List all limits that this request must keep to.
+
+    Empty where there are none: then no limiter needs to be asked.
+    """
     granted, own = access.limits, caller.key.limits
     if granted is None and own is None:
         return ()
@@ -28,7 +31,10 @@ def demands(access: Access, caller: Caller) -> tuple[Demand, ...]:
 
 
 def place_demands(caller: Caller) -> tuple[Demand, ...]:
-    """What is asked before a large body is read: the key's own `rpm` and `concurrency`, where it has any."""
+    """List the key's own `rpm` and `concurrency` limits.
+
+    They are asked before a large body is read.
+    """
     own = caller.key.limits
     if own is None or (own.rpm is None and own.concurrency is None):
         return ()
@@ -51,12 +57,15 @@ def key_scope(key_id: Id) -> str:
 
 
 def key_of(scope: str) -> str | None:
-    """The key's id, as text, of a scope that counts a key; None for the others."""
+    """Return the key's id of a scope that counts a key.
+
+    As text; None for the others.
+    """
     return unquote(scope.removeprefix(_KEY)) if scope.startswith(_KEY) else None
 
 
 def whose(scope: str) -> str:
-    """How a message begins that tells callers of a counter of theirs."""
+    """Return a message's beginning that names the counter's owner."""
     if scope.startswith(_KEY):
         return "This key has"
     return "Your organisation has" if scope.startswith("organisation:") else "You have"

@@ -1,4 +1,4 @@
-"""What is said to Redis of limits, and what its script answers."""
+"""Encode limits for the Redis script, and decode its replies."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ class Wish(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """What the script says to a reserve. `now` is the time that it went by."""
+    """The script's reply to a reserve.
+
+    `now` is the time that it went by.
+    """
 
     code: int
     now: float
@@ -66,7 +69,10 @@ def _row(demand: Demand) -> tuple[str | int | None, ...]:
 
 
 def counted(held: Reservation) -> list[tuple[str, str, int]]:
-    """Where a reservation is counted: scope, period, and that period's start; no starts where it was never admitted."""
+    """Return where a reservation is counted: scope, period, starts.
+
+    No starts where it was never admitted.
+    """
     starts = [standing.period_start for standing in held.standings] or [0] * len(held.demands)
     return [
         (demand.scope, totals_period(demand.limits) or "", start)
@@ -75,7 +81,7 @@ def counted(held: Reservation) -> list[tuple[str, str, int]]:
 
 
 def most(held: Reservation) -> list[tuple[int, int]]:
-    """The limits of tokens and cost of each demand, negative where there are none."""
+    """Return each demand's limits of tokens and cost, negative for none."""
     limits = [demand.limits for demand in held.demands]
     return [
         (-1 if each.tokens is None else each.tokens, -1 if each.cost is None else nano(each.cost)) for each in limits

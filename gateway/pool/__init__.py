@@ -1,4 +1,4 @@
-"""One model's endpoints: whose turn it is, who rests and for how long (contract, §5).
+"""One model's endpoints: rotation, cooldowns, leases (contract §5).
 
     pool.py       Pool and Lease: take an endpoint, say how it went, give it back
     rotation.py   whose turn it is among those that are free

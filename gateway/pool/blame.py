@@ -1,4 +1,7 @@
-"""Whose fault the 500s of one request are (contract §5): llama.cpp and LiteLLM answer so to a client's mistake."""
+"""Distinguish a request's own fault from an endpoint's, among its 500s.
+
+Contract §5: llama.cpp and LiteLLM answer so to a client's mistake.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from gateway.pool.pool import Lease
 
 
 class Blame:
-    """The request's own fault, as long as every endpoint tried says the same words. One for each pool tried.
+    """Collect the texts of one request's 500s, for each pool tried.
+
+    It is the request's own fault as long as every endpoint tried answers with the same words.
 
     A verdict waits while that may still turn out: `add` gives back the leases whose failure counts as any, `shared`
     those that all met the same words once the pool has no more endpoints.
@@ -20,7 +25,9 @@ class Blame:
         self._is_shared = True
 
     def add(self, lease: Lease, words: bytes | None) -> list[Lease]:
-        """Take in an attempt's outcome; `words`: those of a 500, None for any other outcome, which has its own verdict.
+        """Add an attempt's outcome.
+
+        `words`: those of a 500, None for any other outcome, which has its own verdict.
 
         Returns the leases whose 500 is known not to be the request's, this one's or those of before.
         """
@@ -33,7 +40,10 @@ class Blame:
         return []
 
     def shared(self) -> list[Lease]:
-        """The leases that all met the same words, at a pool's end; empty where they did not."""
+        """Return the leases that all met the same text.
+
+        At a pool's end; empty where they did not.
+        """
         suspects, self._suspects = self._suspects, []
         return suspects
 

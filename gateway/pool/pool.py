@@ -22,7 +22,9 @@ _FAILURES = frozenset((Cause.BROKEN, Cause.TIMED_OUT))
 
 
 class Lease:
-    """One request's hold on an endpoint. Whoever holds it releases it; for a stream that is at the stream's end.
+    """One request's hold on an endpoint, released by its holder.
+
+    For a stream that is at the stream's end.
 
     A request that is cancelled is released without a verdict, which says nothing against the endpoint.
     Verdicts may come late (after a reload, after the release, under a longer cooldown): then they do no harm.
@@ -45,7 +47,9 @@ class Lease:
             health.probes += 1
 
     def succeeded(self, now: float) -> None:
-        """The endpoint is alive: a first event, a whole answer, or a 4xx to be relayed. The in-flight slot stays held.
+        """Mark the endpoint alive; the in-flight slot stays held.
+
+        By a first event, a whole answer, or a 4xx to be relayed.
 
         No success shortens a cooldown, and one of a request from before a cooldown for failures ends neither its
         probation nor its doubling: that takes a request from after it.
@@ -58,7 +62,9 @@ class Lease:
             health.end_row()
 
     def failed(self, cause: Cause, now: float, *, retry_after_seconds: float | None = None) -> Cooldown | None:
-        """This attempt failed. The cooldown that begins by it, or whose end moves out; None where none does.
+        """Count a failed attempt; return the cooldown that it causes.
+
+        One that begins by it, or whose end moves out; None where none does.
 
         `retry_after_seconds`: what the upstream asks for. For RATE_LIMITED None is the default of 5 s; 0 cools for no
         time at all and is told nevertheless, with `wait_ms` 0. For a BROKEN one it cools at once.
@@ -67,7 +73,9 @@ class Lease:
         return self._pool.judge(self, cause, now, retry_after_seconds)
 
     def failed_by_request(self, body: bytes, now: float) -> Cooldown | None:
-        """Count a failure that seems the request's own fault: only the third different request's in a row counts.
+        """Count a failure that seems the request's own fault.
+
+        Only the third different request's in a row counts.
 
         `body`: a digest of the request's body.
         """
@@ -79,18 +87,24 @@ class Lease:
         return Obstacle(cause, self._health.until, attempted=True)
 
     def release(self) -> None:
-        """Gives back the in-flight slot, and the probe where nothing was said about it. A second call does nothing."""
+        """Release the in-flight slot, and an undecided probe.
+
+        A second call does nothing.
+        """
         if self._is_held:
             self._is_held = False
             self._health.in_flight -= 1
             self._end_probe()
 
     def concerns(self, slot: Slot) -> bool:
-        """Whether the slot is still about the endpoint that was leased: a reload may have put another in its place."""
+        """Whether the slot still holds the endpoint that was leased.
+
+        A reload may have put another in its place.
+        """
         return slot.health is self._health
 
     def is_outdated(self) -> bool:
-        """Whether the endpoint has been cooled for failures, or reset, since this request began."""
+        """Whether the endpoint was cooled or reset since the request began."""
         return self._epoch != self._health.epoch
 
     def _end_probe(self) -> None:
@@ -106,7 +120,10 @@ class Lease:
 
 
 class Pool:
-    """The endpoints of one model. Every `now` is in seconds of one monotonic clock."""
+    """The endpoints of one model.
+
+    Every `now` is in seconds of one monotonic clock.
+    """
 
     def __init__(self, model: Model, random: Random) -> None:
         self.model = model
@@ -116,7 +133,9 @@ class Pool:
         self._successor: Pool | None = None
 
     def take(self, now: float, tried: Container[str] = ()) -> Lease | None:
-        """An endpoint of the lowest priority that has a free one, by rotation; None where there is none.
+        """Lease a free endpoint of the lowest priority, by rotation.
+
+        None where there is none.
 
         `tried`: ids (as text) of endpoints to leave out.
         """
@@ -127,7 +146,10 @@ class Pool:
         return None
 
     def blocked(self, now: float, tried: Container[str] = ()) -> list[Obstacle]:
-        """What keeps each endpoint that is not in `tried` from being taken now. Those that can be are not in it."""
+        """List why each endpoint outside `tried` cannot be taken now.
+
+        Those that can be are not in it.
+        """
         obstacles = []
         for slot in self._slots.values():
             if slot.id in tried:
@@ -158,7 +180,10 @@ class Pool:
         return slot.health.rest(cause, end)
 
     def reset(self, endpoint_id: str) -> bool:
-        """Ends a cooldown at an admin's word and forgets the failures behind it. False where the id is unknown."""
+        """End a cooldown for an admin, and forget its failures.
+
+        False where the id is unknown.
+        """
         slot = self._slots.get(endpoint_id)
         if slot is None:
             return False
@@ -166,7 +191,9 @@ class Pool:
         return True
 
     def adopt(self, other: Pool) -> None:
-        """Takes over, after a reload, what `other` knows of endpoints with the same id and the same base URL.
+        """Take over the state of `other` after a reload.
+
+        Of endpoints with the same id and the same base URL.
 
         Their health is shared from here on, so requests still in flight on `other` count here as well.
         """
@@ -183,7 +210,10 @@ class Pool:
         return [slot.snapshot(now) for slot in self._slots.values()]
 
     def order(self, now: float) -> list[str]:
-        """The ids of the endpoints that one request would try now, in turn, if each of them failed. Changes nothing."""
+        """List the endpoints that one request would try now, in turn.
+
+        Their ids, if each of them failed. Changes nothing.
+        """
         rehearsal = Pool(self.model, self._random)
         rehearsal._go_on_from(self)
         for slot in rehearsal._slots.values():
@@ -194,7 +224,10 @@ class Pool:
         return tried
 
     def judge(self, lease: Lease, cause: Cause, now: float, retry_after_seconds: float | None) -> Cooldown | None:
-        """What follows from a lease's failure; for `Lease.failed`. Endpoints that a reload has replaced are let be."""
+        """Decide what follows from a lease's failure, for `Lease.failed`.
+
+        Endpoints that a reload has replaced are left alone.
+        """
         pool = self._latest()
         slot = pool._slots.get(lease.endpoint_id)
         if slot is None or not lease.concerns(slot):
@@ -210,7 +243,7 @@ class Pool:
         return pool._count_failure(slot, cause, now, asked)
 
     def judge_request(self, lease: Lease, body: bytes, now: float) -> Cooldown | None:
-        """What follows where a request's own fault seems to be behind a failure; for `Lease.failed_by_request`."""
+        """Decide what a request's own fault means, for `Lease.failed_by_request`."""
         pool = self._latest()
         slot = pool._slots.get(lease.endpoint_id)
         if slot is None or not lease.concerns(slot) or lease.is_outdated():
@@ -223,7 +256,10 @@ class Pool:
         return pool._count_failure(slot, Cause.BROKEN, now)
 
     def _count_failure(self, slot: Slot, cause: Cause, now: float, asked_seconds: float = 0.0) -> Cooldown | None:
-        """`asked_seconds`: for so long the upstream asks to be left alone; 0 where it does not."""
+        """Count a failure, and begin a cooldown where one is due.
+
+        `asked_seconds`: the upstream's Retry-After; 0 where it has none.
+        """
         health = slot.health
         health.failures += 1
         # One upstream's hiccup must not become our outage: with nothing else standing it goes on, and its count stays.

@@ -1,4 +1,7 @@
-"""How long an upstream asks to be left alone: the header forms of the contract, §5, and nothing of the pool's state."""
+"""Read retry-after of a refusal, in every header form.
+
+Contract §5; nothing of the pool's state.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _UNIT_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us
 
 
 def retry_after_seconds(headers: Mapping[str, str], now_utc: datetime) -> float | None:
-    """Seconds from 0 to 600, or None where no header says anything usable.
+    """Return seconds from 0 to 600, None without a usable header.
 
     `headers` has lower-case names; `now_utc` bears a time zone. Looked at in this order, one that cannot be read gives
     way to the next: `retry-after-ms`, `retry-after`, `x-ratelimit-reset-requests` and `-tokens`. Each may be a number
@@ -35,7 +38,10 @@ def retry_after_seconds(headers: Mapping[str, str], now_utc: datetime) -> float 
 
 
 def _reset_seconds(headers: Mapping[str, str], now_utc: datetime) -> float | None:
-    """Of both limits the one that is used up; where that is not told, the one that takes longer."""
+    """Return the reset of the limit that is used up.
+
+    Where that is not known, of the one that takes longer.
+    """
     exhausted: list[float] = []
     others: list[float] = []
     for kind in ("requests", "tokens"):
@@ -47,7 +53,10 @@ def _reset_seconds(headers: Mapping[str, str], now_utc: datetime) -> float | Non
 
 
 def _wait(text: str | None, now_utc: datetime, *, unit_seconds: float = 1.0) -> float | None:
-    """Seconds from now in any of the forms; a bare number counts `unit_seconds` each. Below 0 for what is past."""
+    """Parse seconds from now in any form; negative for the past.
+
+    A bare number counts `unit_seconds` each.
+    """
     if text is None:
         return None
     number = _number(text)

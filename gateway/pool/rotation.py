@@ -1,4 +1,7 @@
-"""Whose turn it is among the endpoints of one priority that are free. Every rotation gets them in the file's order."""
+"""Rotate among the free endpoints of one priority.
+
+Every rotation gets them in the file's order.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ from gateway.types import Rotation
 
 
 class RoundRobin:
-    """Strictly in turn. The place of the last one taken is kept, not an index into those that happened to be free,
-    so that nobody is passed over or served twice when endpoints come and go."""
+    """Rotate strictly in turn.
+
+    The place of the last one taken is kept, not an index into those that happened to be free, so that none is
+    passed over or served twice when endpoints come and go.
+    """
 
     __slots__ = ("last",)
 
@@ -19,7 +25,10 @@ class RoundRobin:
         self.last = -1
 
     def choose(self, free: Sequence[Slot]) -> Slot:
-        """One of `free` (at least one, by ascending position), and the rotation moves on."""
+        """Choose one of `free`, and move the rotation on.
+
+        At least one is given, by ascending position.
+        """
         for slot in free:
             if slot.position > self.last:
                 break
@@ -30,7 +39,9 @@ class RoundRobin:
 
 
 class Weighted(RoundRobin):
-    """Smooth weighted round robin: everyone earns their weight each round, and the richest pays for the round.
+    """Rotate by smooth weighted round robin.
+
+    Everyone earns their weight each round, and the richest pays for the round.
 
     Weights 3 and 1 give A A B A rather than A A A B: shares are exact over a cycle and even within it.
     """
@@ -50,7 +61,10 @@ class Weighted(RoundRobin):
 
 
 class LeastBusy(RoundRobin):
-    """The one with the fewest requests in flight for its weight; in turn among equals."""
+    """Choose the fewest requests in flight by weight.
+
+    In turn among equals.
+    """
 
     __slots__ = ()
 
@@ -84,7 +98,10 @@ class Tier:
         self.rotation = ROTATIONS[rotation]()
 
     def go_on_from(self, other: Tier) -> None:
-        """Takes over the turn of a tier with the same endpoints in the same places."""
+        """Take over the turn of a tier with the same endpoints.
+
+        In the same places.
+        """
         self.rotation.last = other.rotation.last
         for mine, theirs in zip(self.slots, other.slots, strict=True):
             mine.credit = theirs.credit

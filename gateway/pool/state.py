@@ -1,4 +1,4 @@
-"""What is remembered of an endpoint, and the frozen shapes in which others see it."""
+"""The state of an endpoint, and frozen views of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ class Blocked(enum.Enum):
 
 
 class Obstacle(NamedTuple):
-    """What stood between one request and one endpoint; `no_answer` makes an error of all of them.
+    """Why one request could not use one endpoint.
+
+    `no_answer` makes an error of all of them.
 
     `until`: the monotonic second at which the endpoint is free again; in the past where it is free already.
     `attempted`: this request was sent there and failed. Otherwise it could not even be sent.
@@ -45,7 +47,10 @@ class Obstacle(NamedTuple):
 
 
 class Cooldown(msgspec.Struct, frozen=True):
-    """A cooldown that begins, or whose end has moved out. Fit for logs and for the panel: no credential is in it."""
+    """A cooldown that begins, or whose end has moved out.
+
+    Fit for logs and for the panel: no credential is in it.
+    """
 
     model_id: Id
     model_name: str
@@ -75,7 +80,10 @@ class EndpointState(msgspec.Struct, frozen=True):
 
 
 class Health:
-    """How an endpoint has been doing. It outlives a reload of the configuration, and so do the leases that hold it."""
+    """An endpoint's record of failures and cooldowns.
+
+    It outlives a reload of the configuration, and so do the leases that hold it.
+    """
 
     __slots__ = ("bodies", "cause", "cooldowns", "epoch", "failures", "in_flight", "on_probation", "probes", "until")
 
@@ -105,14 +113,17 @@ class Health:
         self.bodies = ()
 
     def add_body(self, body: bytes) -> bool:
-        """Keep a digest of a request body; False where it is one of the last ones again."""
+        """Keep a request body's digest; False where it repeats."""
         if body in self.bodies:
             return False
         self.bodies = (*self.bodies, body)[-BODIES_IN_A_ROW:]
         return True
 
     def rest(self, cause: Cause, until: float) -> bool:
-        """A later end replaces an earlier one, never the other way. True where it did."""
+        """Extend the cooldown to a later end; True where it did.
+
+        A later end replaces an earlier one, never the other way.
+        """
         if until < self.until:
             return False
         self.until = until
@@ -120,7 +131,7 @@ class Health:
         return True
 
     def begin_probation(self) -> None:
-        """A cooldown for failures begins: whoever is taken after it is a probe."""
+        """Begin a cooldown for failures: the next taken is a probe."""
         self.cooldowns += 1
         self.on_probation = True
         self._begin_epoch()
@@ -142,7 +153,10 @@ class Health:
 
 
 class Slot:
-    """An endpoint's place in its pool: what the configuration says, beside the health that outlives it."""
+    """An endpoint's place in its pool: its settings and health.
+
+    The health outlives the settings.
+    """
 
     __slots__ = ("credit", "endpoint", "health", "id", "max_in_flight", "position", "url", "weight")
 
@@ -157,7 +171,7 @@ class Slot:
         self.health = Health()
 
     def is_free(self, now: float) -> bool:
-        """Whether it may be taken as a matter of course: not cooling, not full, not being probed by another request."""
+        """Whether it is neither cooling, full, nor probed by another request."""
         health = self.health
         return now >= health.until and health.in_flight < self.max_in_flight and not self.is_being_probed()
 
@@ -194,7 +208,7 @@ class Slot:
 
 
 def without_credentials(url: str) -> str:
-    """The base URL as it may be shown: no user info, no query, no fragment."""
+    """Return the base URL without user info, query and fragment."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 

@@ -1,4 +1,4 @@
-"""From what stood in the way of every endpoint to the one error that the client gets (contract, §4's table)."""
+"""Combine every endpoint's obstacle into the client's one error (contract §4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relay: from an admitted request to its answer, through a pool of upstream endpoints.
+"""Relay an admitted request through a pool of upstream endpoints.
 
 ask.py          what is asked of it: routes, and a request that may be relayed
 story.py        one request: pick an endpoint, try it, on failure the next, then stream or answer

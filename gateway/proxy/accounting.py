@@ -1,4 +1,4 @@
-"""The books of a request: reserved and written down before an upstream is asked, settled before its answer ends.
+"""Account for a request: reserve and journal first, settle at its end.
 
 `Accounts` is shared; `Account` is one request's. However a request ends, `Account.settle` is called once for it.
 """
@@ -55,7 +55,9 @@ class Accounts:
         self._on_head: dict[str, Reservation] = {}  # by request id: not admitted yet
 
     async def take_place(self, call: Call, caller: Caller) -> None:
-        """Counts the request in its key's own `rpm` and `concurrency` before its large body is read.
+        """Count the request in its key's own `rpm` and `concurrency`.
+
+        Before its large body is read.
 
         `open` takes the place over; of a request that gets no further `concurrency` is given back when the call ends.
         Raises RateLimited.
@@ -110,7 +112,7 @@ class Accounts:
         return account
 
     def _terms_of(self, access: Access, caller: Caller) -> Terms:
-        """The terms, which are the same for one caller's requests for as long as nobody looks the caller up anew."""
+        """Return the caller's terms, cached until the caller is looked up anew."""
         known = self._known_terms.get(id(access))
         if known is not None and known.access is access and known.caller is caller:
             return known
@@ -138,7 +140,9 @@ class Account:
         self._settled = False
 
     def settle(self, seen: Seen, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
-        """Writes down how the request ended (`call` has status and outcome). Only the first call counts.
+        """Settle the request's limits and its row; the first call counts.
+
+        `call` has status and outcome.
 
         It counts where an upstream gave an answer, and where its client left after an upstream had been asked.
         """
@@ -194,11 +198,17 @@ class Account:
         return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
 
     def _was_left(self, seen: Seen) -> bool:
-        """Whether the client ended it after an upstream had got it: at least the prompt was used."""
+        """Whether the client left after an upstream had the request.
+
+        At least the prompt was used then.
+        """
         return seen.asked and self._call.outcome == "cancelled"
 
     def _goes_on(self, seen: Seen, fields: Mapping[str, Any]) -> bool:
-        """Whether the upstream works on when nobody listens: then all that was reserved may yet be used."""
+        """Whether the upstream works on without a listener.
+
+        Then all that was reserved may yet be used.
+        """
         if seen.unfinished:
             return True
         if self._route != "responses" or fields.get("background") in (None, False):

@@ -1,4 +1,7 @@
-"""A look at a body beside its way to the client: for its usage, its text, and whether it is an answer at all."""
+"""Read usage and text out of a body on its way.
+
+And whether it is an answer at all.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ _JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*+[{\[]")
 
 
 class Reader(Protocol):
-    """Takes a body's content in pieces; `unreadable` tells of bytes that could not be unpacked."""
+    """Read a body's content in pieces.
+
+    `unreadable` takes bytes that could not be unpacked.
+    """
 
     def feed(self, data: bytes) -> None: ...
     def unreadable(self, size: int) -> None: ...
@@ -25,7 +31,7 @@ class Reader(Protocol):
 
 
 class View:
-    """Unpacks what comes, where it came compressed, and hands it to a reader: one bounded step at each `feed`.
+    """Decompress a body for its reader, one bounded step a `feed`.
 
     After `end`, `step` until it is False: then the reader has had everything.
     """
@@ -70,7 +76,7 @@ class View:
 
 
 class BodyReader:
-    """Reads a body that is no stream: as JSON, else as a text or a page."""
+    """Read a body that is no stream: JSON, text or a page."""
 
     __slots__ = ("_held", "_scan", "_size")
 
@@ -100,7 +106,10 @@ class BodyReader:
             self._scan.end()
 
     def contents(self, *, is_text: bool) -> Contents:
-        """What was seen so far; of what is no JSON the bytes count as text where `is_text`."""
+        """Return what was seen so far.
+
+        Of what is no JSON the bytes count as text where `is_text`.
+        """
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
         if _JSON.match(body):
             scan = self._scan
@@ -111,13 +120,16 @@ class BodyReader:
 
 
 def _beginning(body: bytes) -> list[bytes]:
-    """What shows the kind of a body; some upstreams send blank lines while they think."""
+    """Return the first bytes that show a body's kind.
+
+    Some upstreams send blank lines while they think.
+    """
     start = body.lstrip()[:_LOOKED_AT_BYTES]
     return [start] if start else []
 
 
 def _scanned(scan: JsonScan | None, body: bytes) -> Contents:
-    """Of a body too large to be decoded, or that has not come to its end."""
+    """Scan a body too large to be decoded, or unfinished."""
     if scan is None:
         scan = JsonScan()
         scan.feed(body)

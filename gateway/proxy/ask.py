@@ -1,4 +1,4 @@
-"""What is asked of the relay: the route, and the request that may go that way."""
+"""A request to relay: its route, body, caller and model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RelayRoute(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A request that may be relayed: its body, whose it is and what it is served by."""
+    """A request to relay: its body, caller, route and model."""
 
     route: RelayRoute
     body: openai.RequestBody
@@ -36,7 +36,10 @@ class Ask(NamedTuple):
     companions: tuple[Companion, ...] = ()  # one for each of the body's mentions
 
     def endpoints_left_out(self, model: Model) -> set[str]:
-        """Ids (as text) of the endpoints of `model` that do not serve all that the request names besides it."""
+        """List endpoints that lack what the request names besides the model.
+
+        Ids of endpoints of `model`, as text.
+        """
         if not self.companions:
             return set()
         return {id_text(one.id) for one in model.endpoints if not are_served_at(self.companions, one)}

@@ -88,7 +88,7 @@ class Attempt(msgspec.Struct, eq=False):
         return self._holding.whole
 
     async def opened(self, exchange: Exchange) -> TransportError | None:
-        """Waits for a whole answer or a stream's first event; returns what went wrong instead, if anything did."""
+        """Wait for a whole answer or a first event; return the failure."""
         self._exchange = exchange
         patience = self.timeouts.first_byte if self.expects_stream else math.inf
         self._answer_by = min(self.loop.time() + patience, self.give_up_at)
@@ -102,7 +102,7 @@ class Attempt(msgspec.Struct, eq=False):
         return self.failure if self.shape is None else None
 
     async def pour(self, sink: Sink, *, into_stream: bool = False) -> TransportError | None:
-        """Passes on what is held and then all that comes, until the end; returns what broke it, if anything did.
+        """Relay what is held and all that comes; return the failure.
 
         `into_stream`: something went out before it, so that a byte order mark would spoil its first line.
         """
@@ -116,7 +116,7 @@ class Attempt(msgspec.Struct, eq=False):
         return self.failure
 
     def pressure(self, paused: bool) -> None:
-        """The client reads slowly: the upstream waits, and its idle clock stands still."""
+        """Pause the upstream and its idle clock for a slow client."""
         self._paused = paused
         self._last_read = self.loop.time()
         if self._exchange is not None:
@@ -126,7 +126,7 @@ class Attempt(msgspec.Struct, eq=False):
                 self._exchange.resume()
 
     def look(self) -> None:
-        """Has the view look at what is held, and from then on at what comes.
+        """Feed the view with what is held, and all that comes.
 
         A small body is looked at once, at its end; a large or a compressed one would be too much work there.
         """
@@ -135,7 +135,7 @@ class Attempt(msgspec.Struct, eq=False):
             self.view.feed(self.body)
 
     def close(self) -> None:
-        """Ends the attempt: an exchange that still runs is aborted at once. Idempotent."""
+        """Abort a running exchange and release what is held. Idempotent."""
         self._deadline.stop()
         if not self._done and self._exchange is not None:
             self._exchange.abort()
@@ -335,7 +335,7 @@ class Attempt(msgspec.Struct, eq=False):
             self._waiter.set_result(None)
 
     async def _look_through(self) -> None:
-        """What was unpacked slower than it came is read to its end, with a turn of the loop for others in between."""
+        """Read a compressed body to its end, yielding to the loop."""
         while self.view is not None and self.view.step():  # noqa: ASYNC110 — there is nothing to wait for
             await asyncio.sleep(0)
 

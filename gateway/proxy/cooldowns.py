@@ -1,4 +1,4 @@
-"""Cooldowns beyond the pool that they are in: told to other workers, heard from them, kept for people (contract §5)."""
+"""Share cooldowns with other workers and keep them for panels (contract §5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from gateway.types import id_text
 
 
 class Cooldowns:
-    """`clock` is the monotonic one of the pools, `epoch` the seconds since 1970 that machines share."""
+    """Publish this worker's cooldowns and apply other workers'.
+
+    `clock` is the monotonic one of the pools, `epoch` the seconds since 1970 that machines share.
+    """
 
     def __init__(self, records: RecordStore, upstreams: Upstreams) -> None:
         self._records = records
@@ -22,7 +25,10 @@ class Cooldowns:
         records.on_cooldown(self._heard)
 
     def began(self, cooldown: Cooldown) -> None:
-        """Tells the other workers; a rate limit goes on record for admins and panels besides."""
+        """Publish a cooldown to other workers.
+
+        A rate limit goes on record for admins and panels besides.
+        """
         self._records.share_cooldown(
             SharedCooldown(
                 id_text(cooldown.model_id),
@@ -40,7 +46,10 @@ class Cooldowns:
 
 
 def record(cooldown: Cooldown, at: datetime) -> bytes:
-    """A cooldown as panels read it: `endpoint` is its base URL without credentials."""
+    """Return a cooldown as panels read it.
+
+    `endpoint` is its base URL without credentials.
+    """
     return orjson.dumps(
         {
             "timestamp": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

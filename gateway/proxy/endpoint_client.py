@@ -1,4 +1,4 @@
-"""One endpoint's side of the wire: how it is asked, and what of its answer passes."""
+"""Write requests to one endpoint, and classify the heads of its answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ _PASSED = {
 
 
 class Outlet:
-    """What is sent to one endpoint. Request heads are made once for each route, all but the length.
+    """Build the requests to one endpoint.
+
+    Request heads are made once for each route, all but the length.
 
     `refuses_stream_options` is learnt: the endpoint answered 400 or 422 to it once and was content without.
     `guarded`: the address that it is connected to must be one that endpoints made at run time may have.
@@ -45,7 +47,9 @@ class Outlet:
         self._mask: Mask | None = None
 
     def head(self, path: str, length: int, own_fields: bytes = b"") -> bytes:
-        """The whole request head for a JSON body of `length` bytes; `path` is the route's, as /chat/completions.
+        """Return the request head for a JSON body of `length` bytes.
+
+        `path` is the route's, as /chat/completions.
 
         `own_fields`: header lines of the request's own, each with its line end.
         """
@@ -56,7 +60,7 @@ class Outlet:
 
     @property
     def mask(self) -> Mask:
-        """Over everything that is sent to the endpoint and nobody else may read."""
+        """Return a mask over the secrets sent to the endpoint."""
         if self._mask is None:
             self._mask = Mask(self.endpoint)
         return self._mask
@@ -82,7 +86,7 @@ class Outlet:
 
 
 class Content(enum.Enum):
-    """What an upstream says that its answer is."""
+    """The kind of content that an upstream declares."""
 
     EVENTS = "events"
     TEXT = "text"  # JSON, text, or nothing was said
@@ -107,7 +111,7 @@ class AnswerHead(NamedTuple):
     encoding: bytes  # how the body is compressed, although we had asked for identity; empty where it is not
 
     def as_events(self) -> AnswerHead:
-        """The head of what turned out to be a stream of events, whatever it said."""
+        """Return the head with its content type set to events."""
         if self.content is Content.EVENTS:
             return self
         kept = [(name, value) for name, value in self.passed if name != "content-type"]
@@ -118,7 +122,10 @@ NO_HEAD = AnswerHead([], Content.TEXT, encoding=b"")
 
 
 def read_head(headers: RawHeaders) -> AnswerHead:
-    """One look at each header. Of several request ids of the upstream's the first is passed; types likewise."""
+    """Read an answer's headers in one pass.
+
+    Of several request ids of the upstream's the first is passed; types likewise.
+    """
     passed: list[tuple[str, str]] = []
     content_type: bytes | None = None
     encoding = b""

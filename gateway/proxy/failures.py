@@ -1,4 +1,4 @@
-"""What stood in the way of one request, and what the client is told where no endpoint answered."""
+"""Collect one request's failed attempts, and the error they make."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from gateway.types import Endpoint, Model
 
 
 class Refusal(NamedTuple):
-    """A 402, 403 or 404 and who said it: relayed where no endpoint of any pool answers."""
+    """A 402, 403 or 404 of an endpoint, relayed as last resort.
+
+    Relayed where no endpoint of any pool answers.
+    """
 
     said: Refused
     endpoint: Endpoint | None

@@ -9,7 +9,10 @@ HEARTBEAT = b": waiting for the model\n\n"
 
 
 class Heartbeat:
-    """Calls `beat` each `seconds` until it returns False or is stopped; never at 0 seconds."""
+    """Call `beat` each `seconds` until it returns False or is stopped.
+
+    Never at 0 seconds.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, beat: Callable[[], bool]) -> None:
         self._loop = loop

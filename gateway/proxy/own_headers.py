@@ -10,7 +10,7 @@ from gateway.store.base import Catalogue
 
 
 def own_headers(call: Call, catalogue: Catalogue, *, with_timing: bool) -> list[tuple[str, str]]:
-    """List what the gateway says of its own about a call, as it stands."""
+    """List the gateway's own headers for a call, as it stands."""
     own = [("x-request-id", call.request_id), ("x-gateway-attempts", str(call.attempts))]
     served, asked = call.served, call.requested_model
     if served is not None:
@@ -24,6 +24,6 @@ def own_headers(call: Call, catalogue: Catalogue, *, with_timing: bool) -> list[
 
 
 def _serves_another(call: Call, catalogue: Catalogue) -> bool:
-    """Whether the model that answers is not the one that the client named."""
+    """Whether another model answers than the client named."""
     named = catalogue.find(call.requested_model or "")
     return named is None or named is not call.served

@@ -28,7 +28,10 @@ class Upstream:
 
 
 class Upstreams:
-    """Made when a model is first asked for; a changed record gets a new pool that adopts the old one's state."""
+    """Keep a pool for each model.
+
+    Made when a model is first asked for; a changed record gets a new pool that adopts the old one's state.
+    """
 
     def __init__(self, chance: random.Random | None = None) -> None:
         self._chance = chance if chance is not None else random.Random()
@@ -37,7 +40,10 @@ class Upstreams:
         self._heard: dict[tuple[str, str], tuple[Cause, float]] = {}
 
     def of(self, model: Model, catalogue: Catalogue) -> Upstream:
-        """That of a model of this catalogue. Endpoints of models that are not gateway.yaml's are guarded."""
+        """Return the pool of a model of this catalogue.
+
+        Endpoints of models that are not gateway.yaml's are guarded.
+        """
         key = id_text(model.id)
         known = self._known.get(key)
         if known is None or known.model is not model:
@@ -57,7 +63,10 @@ class Upstreams:
         return fresh
 
     def heard(self, model_id: str, endpoint_id: str, cause: Cause | None, left_seconds: float) -> None:
-        """Another worker's endpoint cools for so long; with no cause, an admin has ended its cooldown."""
+        """Apply another worker's cooldown, or an admin's end of one.
+
+        The endpoint cools for so long; with no cause, an admin has ended its cooldown.
+        """
         now = asyncio.get_running_loop().time()
         if cause is None:
             self._heard.pop((model_id, endpoint_id), None)

@@ -16,7 +16,7 @@ _NAMED_ERROR = (b"event: error", b"event:error")
 
 
 class Seen(msgspec.Struct, eq=False):
-    """What was seen of an answer: the usage that the upstream reported, and its text's size where it reports none."""
+    """Meter an answer: its reported usage, or its text's size."""
 
     asked: bool = False  # some upstream has been sent the request
     answered: bool = False  # some upstream gave an answer, be it a refusal
@@ -30,7 +30,7 @@ class Seen(msgspec.Struct, eq=False):
     _body: BodyReader | None = None  # what is passed on as it comes
 
     def events(self, data: bytes) -> bool:
-        """One or more whole events of a stream; whether one of them told of usage."""
+        """Meter whole events of a stream; True where one had usage."""
         if self._scan is not None:
             self._end_scan()
         start = data.find(b"\n") + 1
@@ -58,13 +58,19 @@ class Seen(msgspec.Struct, eq=False):
         self._scan.feed(piece)
 
     def whole(self, view: View, *, is_text: bool) -> None:
-        """A whole answer that has been looked at. `is_text`: it is one also where it is no JSON."""
+        """Meter a whole answer.
+
+        `is_text`: it is one also where it is no JSON.
+        """
         if isinstance(view.reader, BodyReader):
             contents = self._take_body(view.reader, is_text=is_text)
             self.unfinished = contents.unfinished and (self.usage is None or self.usage.total_tokens == 0)
 
     def body_view(self, encoding: bytes) -> View:
-        """For a body that is no stream; it counts once it is `whole` or followed."""
+        """Return a view of a body that is no stream.
+
+        It counts once it is `whole` or followed.
+        """
         return View(BodyReader(), encoding)
 
     def events_view(self, encoding: bytes) -> View:
@@ -72,12 +78,15 @@ class Seen(msgspec.Struct, eq=False):
         return View(_EventsReader(self), encoding)
 
     def follow(self, view: View) -> None:
-        """From now on the body flows to the client: what is seen of it until the end counts."""
+        """Meter a body that flows to the client until it ends."""
         if isinstance(view.reader, BodyReader):
             self._body = view.reader
 
     def conclude(self) -> None:
-        """Takes down what was seen of an answer that flowed, or of an event that has not ended. Idempotent."""
+        """Meter what is left of an answer or an event.
+
+        Of an answer that flowed, or of an event that has not ended. Idempotent.
+        """
         if self._scan is not None:
             self._end_scan()
         if self._body is not None:
@@ -86,12 +95,15 @@ class Seen(msgspec.Struct, eq=False):
             self._body = None
 
     def unread(self, size: int) -> None:
-        """So many bytes were passed on that nobody could read: they are taken for the text."""
+        """Count bytes passed on unreadable as text."""
         self._text_bytes += size
 
     @property
     def counts(self) -> bool:
-        """Whether an upstream gave an answer, be it one of which nothing reached the client: what it used was used."""
+        """Whether an upstream answered, so that its usage counts.
+
+        Be it one of which nothing reached the client.
+        """
         return self.answered or self.usage is not None or self.text_bytes > 0
 
     @property
@@ -107,7 +119,10 @@ class Seen(msgspec.Struct, eq=False):
             self.failed = True
 
     def _payload(self, data: bytes) -> bool | None:
-        """Whether an event's data told of usage; None where it is no JSON object."""
+        """Meter one event's data; True where it had usage.
+
+        None where it is no JSON object.
+        """
         contents = contents_of(data) if data.find(b"{", 0, _BLANKS_BEFORE_JSON) >= 0 else None
         if contents is None:
             return None

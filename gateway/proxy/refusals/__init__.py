@@ -1,1 +1,1 @@
-"""What upstreams say when they refuse or fail: what it means, what of it a client sees, what the log keeps."""
+"""Classify upstreams' refusals and failures: for clients, pools and the log."""

@@ -1,4 +1,4 @@
-"""What an upstream's answer, or the lack of one, means for the request and for the endpoint."""
+"""Judge an upstream's answer: for the request and for the endpoint."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def fault_in(attempt: Attempt) -> Fault:
 
 
 def body_digest(body: bytes) -> bytes:
-    """Tell one request's body from another's, at a cost that does not grow with it."""
+    """Digest a request's body at a cost independent of its size."""
     return blake2b(b"%d:%b%b" % (len(body), body[:_DIGESTED_BYTES], body[-_DIGESTED_BYTES:]), digest_size=16).digest()
 
 
@@ -90,7 +90,10 @@ def cause_of(error: TransportError) -> Cause:
 
 
 def refuses_stream_options(attempt: Attempt) -> bool:
-    """A 400 or 422 that may mean what we added: it names it, or says of some field that it does not know it."""
+    """Whether a 400 or 422 refuses the field that we added.
+
+    It names it, or says of some field that it does not know it.
+    """
     if attempt.shape is not Shape.WHOLE or attempt.status not in _MAY_REFUSE_STREAM_OPTIONS:
         return False
     content = readable(attempt.body, attempt.head.encoding)

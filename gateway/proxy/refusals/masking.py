@@ -1,4 +1,4 @@
-"""What is sent to an endpoint and nobody else may read, made unreadable where the upstream repeats it."""
+"""Mask an endpoint's secrets where its upstream repeats them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _NAMES = {"&": b"amp", '"': b"quot", "'": b"apos", "<": b"lt", ">": b"gt"}  # in
 
 
 class Mask:
-    """The secrets of one endpoint (credential, headers, query) in every spelling that an upstream may give them."""
+    """The secrets of one endpoint, in every spelling.
+
+    Credential, headers and query.
+    """
 
     __slots__ = ("_patterns", "longest")
 
@@ -46,7 +49,9 @@ class Mask:
 
 
 def readable(body: bytes, encoding: bytes) -> bytes | None:
-    """The whole content of a body, to look for secrets in it; None where it cannot be had.
+    """Return a body's whole content to search for secrets.
+
+    None where it cannot be had.
 
     `encoding`: of `content-encoding`, empty where there is none.
     """
@@ -79,7 +84,10 @@ def _of_basic(piece: str) -> Iterator[str]:
 
 
 def _in_base64(secret: str) -> Iterator[str]:
-    """The secret's own characters of its base64, wherever in a longer text it begins."""
+    """Return the secret's base64 at each of three offsets.
+
+    Its own characters, wherever in a longer text it begins.
+    """
     data = secret.encode()
     for offset in range(3):
         packed = base64.b64encode(b"\0" * offset + data).decode().rstrip("=")
@@ -92,7 +100,9 @@ def _in_base64(secret: str) -> Iterator[str]:
 
 
 def _any_spelling(character: str) -> bytes:
-    """A pattern for the ways in which JSON (within JSON too), URLs and HTML write a character.
+    """Return a pattern for a character's spellings.
+
+    In JSON (within JSON too), URLs and HTML.
 
     Nobody escapes ASCII's letters and digits.
     """

@@ -15,7 +15,10 @@ _OF_THE_BODY = ("content-type", "content-encoding", "content-language", "content
 
 
 class Refused(NamedTuple):
-    """Status, fields and body, with nothing in them of what was sent to the endpoint. `text`: the body, unpacked."""
+    """A refusal to relay: status, fields and body, masked.
+
+    With nothing in them of what was sent to the endpoint. `text`: the body, unpacked.
+    """
 
     status: int
     fields: Fields
@@ -24,7 +27,10 @@ class Refused(NamedTuple):
 
 
 def refused(outlet: Outlet, attempt: Attempt) -> Refused:
-    """What of a refusal may be shown: all of it but secrets; our own words where it cannot be looked into."""
+    """Return a refusal to relay, with its secrets masked.
+
+    Our own words where it cannot be looked into.
+    """
     status, mask = attempt.status, outlet.mask
     fields = [(name, mask.over_text(value)) for name, value in attempt.head.passed]
     content = readable(attempt.body, attempt.head.encoding) if attempt.shape is Shape.WHOLE else None

@@ -1,4 +1,7 @@
-"""What an upstream said when it refused or failed: for operators in the log, never for users."""
+"""The text of an upstream's error, for operators in the log.
+
+Never for users.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _LIKE_A_KEY = re.compile(rb"(?i)\b(?:sk|pk|rk)-[\w.-]{12,}|\bbearer +[^\s\"'\\]{
 
 
 def overheard(outlet: Outlet, attempt: Attempt) -> str | None:
-    """The error that the upstream told, without credentials and bounded; None where it told none.
+    """Return the upstream's error text, masked and bounded, or None.
 
     What came of an answer that was cut off is not told: it may be what a user is to read, and nobody else.
     """

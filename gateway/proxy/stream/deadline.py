@@ -23,7 +23,10 @@ class Deadline:
         return f"<Deadline {'at ' + format(self._timer.when(), '.3f') if self._timer is not None else 'unset'}>"
 
     def set(self, when: float, on_over: Callable[[], None]) -> None:
-        """Calls `on_over` once it is `when` on the loop's clock and what came until then has been read."""
+        """Call `on_over` once `when` has passed on the loop's clock.
+
+        What came until then has been read first.
+        """
         self.stop()
         self._timer = self._loop.call_at(when, self._look_again, on_over)
 

@@ -6,7 +6,10 @@ from gateway.http.memory_budget import Held
 
 
 class Holding:
-    """Bytes of an answer, counted in what its request may hold of the worker's memory; without that, unbounded."""
+    """Hold bytes of an answer within its request's memory share.
+
+    Without a share, unbounded.
+    """
 
     __slots__ = ("_memory", "_parts", "size")
 
@@ -26,14 +29,14 @@ class Holding:
         return whole
 
     def has_counted(self, data: bytes) -> bool:
-        """Count bytes that somebody else keeps, if there is room for them. Returns whether there was."""
+        """Count bytes held elsewhere; False where there is no room."""
         if self._memory is not None and not self._memory.has_grown(len(data)):
             return False
         self.size += len(data)
         return True
 
     def has_taken(self, data: bytes) -> bool:
-        """Keep these bytes, if there is room for them. Returns whether there was."""
+        """Keep these bytes; False where there is no room."""
         if not self.has_counted(data):
             return False
         if not self._parts:
@@ -47,11 +50,17 @@ class Holding:
         return True
 
     def append(self, data: bytes) -> None:
-        """Keep bytes that go out as soon as the client's side is ready, uncounted."""
+        """Keep bytes that go out as soon as the client is ready.
+
+        Uncounted.
+        """
         self._parts.append(data)
 
     def take(self) -> bytes:
-        """All of it, kept here no longer; it counts until the request ends."""
+        """Return all bytes, kept here no longer.
+
+        They count until the request ends.
+        """
         whole, self._parts = self.whole, []
         return whole
 

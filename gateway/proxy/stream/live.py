@@ -1,4 +1,4 @@
-"""A stream that has begun: which of its bytes go on, and what its events tell on their way.
+"""Relay a stream's whole events, and meter them on their way.
 
 Bytes in, bytes out; no sockets.
 """
@@ -19,13 +19,16 @@ _LOOKED_AT_BYTES = 4096  # of an event too large to hold
 
 
 class Sink(Protocol):
-    """Where a stream goes: the client's side. `send` raises ConnectionResetError where the client has gone."""
+    """The client's side of a stream.
+
+    `send` raises ConnectionResetError where the client has gone.
+    """
 
     def send(self, data: bytes) -> None: ...
 
 
 class Live:
-    """Passes whole events on, but for one that only we had asked for.
+    """Relay whole events, all but the usage that only we requested.
 
     `end_signs`: an event with none of them in it is not the stream's last. `is_numbered`: its events bear a
     `sequence_number`. `take_usage_out`: the client did not ask for the event that tells of usage.
@@ -61,7 +64,7 @@ class Live:
 
     @property
     def mid_event(self) -> bool:
-        """The client was left in the middle of an event too large to hold."""
+        """Whether the client is in the middle of an oversized event."""
         return self._framer.mid_event
 
     @property
@@ -85,12 +88,15 @@ class Live:
         return passed
 
     def end(self) -> bytes:
-        """A last event without its blank line: readers differ on it, so it is passed on as it is."""
+        """Return a last event without its blank line, unchanged.
+
+        Readers differ on it.
+        """
         rest = self._framer.end()
         return self._passed(rest) if rest else b""
 
     def last_words(self) -> bytes | None:
-        """Where the stream broke: what is still to be passed on of one that is whole, None for any other."""
+        """Return the rest of a stream that is whole, else None."""
         if self.mid_event:
             return None
         was_whole, rest = self.is_whole, self.end()
@@ -99,7 +105,7 @@ class Live:
         return rest if self.is_whole else None
 
     def _passed(self, piece: bytes) -> bytes:
-        """One or more events, once it is seen what they tell, without what only we had asked for."""
+        """Meter whole events; return them without what only we requested."""
         if isinstance(piece, Fragment):
             self._seen.fragment(piece)
             self._look_at_start(piece)
@@ -128,7 +134,7 @@ class Live:
             self._is_finished = is_told and openai.tells_finish(events)
 
     def _look_at_start(self, fragment: bytes) -> None:
-        """Of an event too large to hold, which tells what it is at its start."""
+        """Classify an event too large to hold by its start."""
         self._is_last_begun = self._is_last_begun or openai.begins_last(fragment[:_LOOKED_AT_BYTES])
         if self._is_numbered:
             self._take_number(fragment)

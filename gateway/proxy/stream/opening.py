@@ -1,4 +1,6 @@
-"""The first bytes of an answer to a stream: what they are, and whether the stream has begun.
+"""Decide from an answer's first bytes what it is.
+
+And whether its stream has begun.
 
 What an upstream says of itself is no evidence: a stream is known by its bytes. Bytes in, a verdict out; no sockets.
 """
@@ -42,7 +44,7 @@ NO_STREAM = {
 
 
 class Opening:
-    """Holds the bytes of an answer until it is known what they are.
+    """Hold an answer's bytes until its kind is known.
 
     `holds_preparations`: `response.created` and the like count as no event.
     """
@@ -87,7 +89,10 @@ class Opening:
         return self._first_event(is_end=False)
 
     def end(self) -> Verdict:
-        """The bytes are at their end, which ends the last event too. UNDECIDED: there was nothing that counts."""
+        """Decide at the end of the bytes, which ends the last event.
+
+        UNDECIDED: there was nothing that counts.
+        """
         if self._is_stream:
             return self._first_event(is_end=True)
         is_short = self._seen < len(self.held) and self._content is not Content.EVENTS
@@ -112,7 +117,7 @@ class Opening:
         return self._kind_by_field(start)
 
     def _kind_by_field(self, start: bytes) -> Verdict:
-        """Decide by whether a field of an event, or a beginning of one, stands at the beginning of a line."""
+        """Decide whether an event's field begins a line."""
         if self._begins_line(self._seen):
             if start.startswith(_FIELDS):
                 return Verdict.EVENTS
