@@ -211,7 +211,7 @@ class Account:
         """
         if seen.unfinished:
             return True
-        if self._route != "responses" or fields.get("background") in (None, False):
+        if self._route != "responses" or fields.get("background") in (None, False) or seen.ended:
             return False
         if self._call.outcome == "cancelled":
             return seen.asked

@@ -22,7 +22,8 @@ class Seen(msgspec.Struct, eq=False):
     answered: bool = False  # some upstream gave an answer, be it a refusal
     unfinished: bool = False  # the answer says that the work is yet to be done
     usage: Usage | None = None
-    failed: bool = False  # an error took the answer's place, or its end's
+    failed: bool = False  # an error took the answer's place, or came in its midst
+    ended: bool = False  # a response has said that it is over, be it that it failed
     _text_bytes: int = 0
     _whole_text_bytes: int = 0  # the same text, told as a whole at the end
     _scan: JsonScan | None = None  # of an event too large to be held
@@ -131,6 +132,8 @@ class Seen(msgspec.Struct, eq=False):
             self._whole_text_bytes = contents.whole_text_bytes
         if contents.failed:
             self.failed = True
+        elif contents.ended:
+            self.ended = True
         if contents.usage is None:
             return False
         self.usage = last_usage(self.usage, contents.usage)

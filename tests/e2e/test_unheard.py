@@ -189,7 +189,7 @@ async def test_a_background_stream_that_breaks_off_ends_nothing(stage: Stage) ->
 
 
 async def test_a_background_stream_that_failed_is_over(stage: Stage) -> None:
-    """The upstream says so itself: nothing goes on, and nothing was reported."""
+    """The upstream says so itself: nothing goes on, and what was seen of it is what counts."""
     user = fresh_user()
     more = event({"type": "response.output_text.delta", "delta": "a"}, name="response.output_text.delta")
     failed = event({"type": "response.failed", "response": {"status": "failed"}}, name="response.failed")
@@ -197,7 +197,21 @@ async def test_a_background_stream_that_failed_is_over(stage: Stage) -> None:
     body = {"model": "wide", "input": "x", "stream": True, "background": True, "max_output_tokens": 100_000}
     await post(stage, user, body, "responses")
     (row,) = await rows(stage.gateway, user, 1)
-    assert (row["outcome"], row["total_tokens"]) == ("upstream_error", "0")
+    assert (row["outcome"], row["usage_source"], row["completion_tokens"]) == ("ok", "estimated", "1")
+
+
+@pytest.mark.parametrize(
+    ("last", "outcome"), [("response.failed", "ok"), ("response.incomplete", "ok"), ("error", "upstream_error")]
+)
+async def test_a_stream_that_ends_as_the_protocol_has_it_is_whole(stage: Stage, last: str, outcome: str) -> None:
+    """Also where its last event says that the response failed; an error in its midst is another thing."""
+    user = fresh_user()
+    more = event({"type": "response.output_text.delta", "delta": "a"}, name="response.output_text.delta")
+    end = event({"type": last, "response": {"status": "failed", "error": {"message": "no"}}}, name=last)
+    stage.upstream.endpoint("wide").replies(events(more, end))
+    reply = await post(stage, user, {"model": "wide", "input": "x", "stream": True}, "responses")
+    (row,) = await rows(stage.gateway, user, 1)
+    assert (reply.status, reply.body, row["status"], row["outcome"]) == (200, more + end, "200", outcome)
 
 
 async def test_a_background_request_that_reports_its_usage_is_settled_by_it(stage: Stage) -> None:

@@ -370,7 +370,12 @@ def test_an_error_object_and_a_page_are_no_answer(body: bytes, failed: bool) -> 
         (b'event: error\ndata: {"message":"no"}\n\n', True),
         (b'event: error\r\ndata: {"message":"no"}\r\n\r\n', True),
         (b'data: {"type":"error","message":"no"}\n\n', True),
-        (b'data: {"type":"response.failed","response":{"error":{"message":"no"}}}\n\n', True),
+        # It ends a stream as it should, whatever it says of the response.
+        (b'data: {"type":"response.failed","response":{"error":{"message":"no"}}}\n\n', False),
+        (
+            b'data: {"type":"response.failed","error":{"message":"no"},"response":{"usage":{"input_tokens":"1"}}}\n\n',
+            False,
+        ),
         (b'event: response.completed\ndata: {"type":"response.completed","response":{"error":null}}\n\n', False),
         (b'data: {"choices":[{"delta":{"content":"event: error"}}],"error":null}\n\n', False),
     ],

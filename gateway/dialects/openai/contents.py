@@ -15,7 +15,7 @@ from gateway.dialects.openai.usage_report import ReportedUsage, Usage, usage_of
 _NOTHING = msgspec.Raw(b"null")
 _NO_ERROR = frozenset((b"null", b"{}", b"[]", b'""', b"false"))
 _UNFINISHED = (b'"queued"', b'"in_progress"')
-_FAILURES = frozenset(("error", "response.failed"))
+_ENDS = frozenset(("response.completed", "response.failed", "response.incomplete"))
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -79,6 +79,7 @@ class Contents(msgspec.Struct, gc=False):
     text_bytes: int = 0
     whole_text_bytes: int = 0
     failed: bool = False
+    ended: bool = False  # a response is over, well or not: nothing goes on in the background
     unfinished: bool = False  # a promise of the responses route: the work goes on in the background
 
 
@@ -102,8 +103,10 @@ def contents_of(payload: bytes) -> Contents | None:
         _add_response(contents, told.response)
     if told.output:
         contents.whole_text_bytes = _text_of_output(told.output)
-    if told.error is not _NOTHING or told.type in _FAILURES:
-        contents.failed = told.type in _FAILURES or bytes(told.error).translate(None, b" \t\r\n") not in _NO_ERROR
+    if told.type in _ENDS:
+        contents.ended = True
+    elif told.error is not _NOTHING or told.type == "error":
+        contents.failed = told.type == "error" or bytes(told.error).translate(None, b" \t\r\n") not in _NO_ERROR
     if told.status is not _NOTHING:
         contents.unfinished = bytes(told.status) in _UNFINISHED
     return contents
@@ -159,10 +162,11 @@ def _contents_of_odd(payload: bytes) -> Contents | None:
     scan = JsonScan()
     scan.feed(payload)
     scan.end()
-    kind, error = bytes(top.type), bytes(top.error).translate(None, b" \t\r\n")
+    kind, error = bytes(top.type).strip(b'"').decode(errors="replace"), bytes(top.error).translate(None, b" \t\r\n")
     return Contents(
         usage_of(payload),
         scan.text_bytes,
-        failed=kind in (b'"error"', b'"response.failed"') or error not in _NO_ERROR,
+        failed=kind not in _ENDS and (kind == "error" or error not in _NO_ERROR),
+        ended=kind in _ENDS,
         unfinished=bytes(top.status) in _UNFINISHED,
     )
