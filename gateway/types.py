@@ -1,4 +1,4 @@
-"""The values that everything else speaks in: frozen, hashable where it matters, without behaviour of their own.
+"""The values shared by all rooms: frozen, mostly hashable, without behaviour.
 
 Shapes follow the YAML of the configuration; ids keep their type (number or string) and compare through `id_text`.
 Those of which there may be a hundred thousand are left alone by the garbage collector (`gc=False`): nothing in them can
@@ -32,12 +32,15 @@ def id_text(value: Id) -> str:
 
 
 def id_from_text(text: str) -> Id:
-    """The id that a text without a type (a path's, a header's) stands for: a number where it is written as one."""
+    """Return the id of an untyped text, a number where possible.
+
+    A path's or a header's.
+    """
     return int(text) if _CANONICAL_NUMBER.fullmatch(text) else text
 
 
 class Secret:
-    """A credential that cannot be printed by accident: `str`, `repr` and formatting all give `***`.
+    """A credential that `str`, `repr` and formatting show as `***`.
 
     `reveal()` is the only way to the text, so a search for it finds every place that uses one.
     """
@@ -63,7 +66,7 @@ class Secret:
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Time-outs towards one endpoint, in seconds. See the contract, §5, for what each one spans."""
+    """Time-outs towards one endpoint, in seconds (contract §5)."""
 
     connect: float = 5
     first_byte: float = 120
@@ -79,7 +82,10 @@ class Price(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True, gc=False):
-    """What a caller may use; `None` is no limit. `requests`, `tokens` and `cost` count per calendar `period` in UTC."""
+    """The limits of a caller; `None` is no limit.
+
+    `requests`, `tokens` and `cost` count per calendar `period` in UTC.
+    """
 
     rpm: int | None = None
     tpm: int | None = None
@@ -124,7 +130,7 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """A link from its owner (a user, an organisation or a plan) to a model."""
+    """A link from a user, organisation or plan to a model."""
 
     id: Id
     model: str  # the model's id as text
@@ -154,7 +160,7 @@ class User(msgspec.Struct, frozen=True, gc=False):
 
 
 class ApiKey(msgspec.Struct, frozen=True, gc=False):
-    """A key's record; the key itself is not in it, only its SHA-256 in lower-case hex."""
+    """A key's record, with the key's SHA-256 in lower-case hex."""
 
     id: Id
     user: Id
@@ -166,7 +172,10 @@ class ApiKey(msgspec.Struct, frozen=True, gc=False):
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks: the user (the one acted for, under `act:as`), what they belong to, and the key that was shown."""
+    """The caller: user, memberships, and the key that was sent.
+
+    Under `act:as`, the user acted for.
+    """
 
     user: User
     key: ApiKey
@@ -178,7 +187,10 @@ class Caller(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """The outcome of a resolution: the model and the first source that grants it. A global model has no `grant`."""
+    """The resolved model and the first source that grants it.
+
+    A global model has no `grant`.
+    """
 
     model: Model
     source: Source

@@ -60,7 +60,9 @@ __all__ = [
 
 
 def load_settings(path: str | Path, environ: Mapping[str, str]) -> Settings:
-    """Reads, expands and validates the file at `path`; relative paths in it are relative to its directory.
+    """Read, expand and validate the file at `path`.
+
+    Relative paths in it are relative to its directory.
 
     Raises `ConfigError` with every problem at once, a file that cannot be read among them.
     """
@@ -68,7 +70,10 @@ def load_settings(path: str | Path, environ: Mapping[str, str]) -> Settings:
 
 
 def parse_settings(text: str, filename: str, environ: Mapping[str, str], base_dir: Path) -> Settings:
-    """The same for text at hand: `filename` is what problems name, `base_dir` what relative paths start from."""
+    """Parse settings from a text.
+
+    `filename` is what problems name, `base_dir` what relative paths start from.
+    """
     with _collector_at_rest():
         try:
             root = compose_in_bulk(text)
@@ -117,7 +122,10 @@ def _read_text(path: Path, filename: str) -> str:
 
 @contextmanager
 def _collector_at_rest() -> Iterator[None]:
-    """Pauses the cyclic garbage collector: scanning a growing tree of nodes again and again takes most of the time."""
+    """Pause the cyclic garbage collector.
+
+    Scanning a growing tree of nodes again and again takes most of the time.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:

@@ -39,11 +39,17 @@ _RECORDS = ("models", "organisations", "plans", "users", "keys")
 
 
 class CannotRead(Exception):
-    """No process could be started, or one of another version: an upgrade has been installed meanwhile."""
+    """No process could be started, or one of another version.
+
+    An upgrade has been installed meanwhile.
+    """
 
 
 class Reading:
-    """One reading of the file at `path`. `run` in a thread; `stop` ends it from another one."""
+    """One reading of a file in a process of its own.
+
+    `run` in a thread; `stop` ends it from another one.
+    """
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self._path = path
@@ -110,7 +116,7 @@ class Reading:
 
 
 def _pieces_from(file: IO[bytes]) -> Iterator[Any]:
-    """Until the end of the file, or of the process in the midst of a piece."""
+    """Yield pieces until the end of the file or process."""
     while len(head := file.read(_LENGTH.size)) == _LENGTH.size:
         (length,) = _LENGTH.unpack(head)
         data = file.read(length)

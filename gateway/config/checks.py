@@ -1,4 +1,6 @@
-"""Checks of single values beyond their type. Each takes the text and gives it back, normalised, or raises `Refused`.
+"""Check single values beyond their type.
+
+Each check takes the text and returns it normalised, or raises `Refused`.
 
 No reason quotes the value where it can hold a credential (URLs, headers, keys).
 """
@@ -54,7 +56,10 @@ def not_empty(text: str) -> str:
 
 
 def label(text: str) -> str:
-    """A name or an id: it shows up in headers, URLs and logs."""
+    """Check a name or an id, which appears in headers and URLs.
+
+    And in logs.
+    """
     if not_empty(text) != text.strip():
         raise Refused("must not begin or end with a space")
     return text
@@ -96,7 +101,10 @@ def key_hash(text: str) -> str:
 
 
 def endpoint_url(text: str) -> str:
-    """An http(s) base URL without a slash at its end; `/v1` where it has no path."""
+    """Normalise an http(s) base URL, without a slash at its end.
+
+    `/v1` where it has no path.
+    """
     parts = _split_web_url(text)
     if parts.query or "?" in text:
         raise Refused("must not have a query; put it under `query`")
@@ -144,7 +152,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def cors_origin(text: str) -> str:
-    """`*`, or a scheme and host as a browser sends it in `Origin`."""
+    """Check an origin as browsers send it, or `*`."""
     if text == "*":
         return text
     parts = _split_web_url(text)
@@ -154,7 +162,10 @@ def cors_origin(text: str) -> str:
 
 
 def network(text: str) -> str:
-    """An address range in CIDR form; a single address is a range of one."""
+    """Check an address range in CIDR form.
+
+    A single address is a range of one.
+    """
     try:
         return str(ipaddress.ip_network(text))
     except ValueError:
@@ -190,7 +201,10 @@ def redis_url(text: str) -> str:
 
 
 def database_url(text: str) -> str:
-    """A database in SQLAlchemy's form; a driver may be named, as in `postgresql+psycopg://`."""
+    """Check a database URL in SQLAlchemy's form.
+
+    A driver may be named, as in `postgresql+psycopg://`.
+    """
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.partition("+")[0] not in _DATABASE_SCHEMES:
         raise Refused(f"must begin with {_or(_DATABASE_SCHEMES)}")
@@ -203,7 +217,10 @@ def database_url(text: str) -> str:
 
 
 def _has_valid_port(rest: str) -> bool:
-    """A password may hold any of `:/?#`: what follows it is looked at alone."""
+    """Whether what follows the password has a valid port.
+
+    A password may hold any of `:/?#`.
+    """
     host = re.split(r"[/?]", rest.rpartition("@")[2], maxsplit=1)[0]
     _, colon, port = host.rpartition("]")[2].rpartition(":")
     return not colon or (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) <= 65_535)
@@ -219,7 +236,10 @@ def _or(schemes: tuple[str, ...]) -> str:
 
 
 def proxy_url(text: str) -> str:
-    """`[http://][user:password@]host[:port]`, for CONNECT. Gives it with its scheme, as curl reads one without."""
+    """Normalise `[http://][user:password@]host[:port]`, a proxy for CONNECT.
+
+    With its scheme, as curl reads one without.
+    """
     text = text if "://" in text else f"http://{text}"
     parts = _split_url(text)
     if parts.scheme.lower() != "http":

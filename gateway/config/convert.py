@@ -1,4 +1,7 @@
-"""The file's shapes → the values of `gateway.types`: ids for names, hashes for keys, absolute paths."""
+"""Convert the file's shapes to the values of `gateway.types`.
+
+Ids for names, hashes for keys, absolute paths.
+"""
 
 from __future__ import annotations
 
@@ -115,13 +118,16 @@ class Records:
 
 
 def grant_id(kind: str, owner: Id, model: str) -> str:
-    """The id of a grant that was given none: the same for the same owner and model, in every file and process."""
+    """Derive a grant's id from its owner and model.
+
+    For one that was given none: the same in every file and process.
+    """
     digest = hashlib.sha256(f"{kind}:{id_text(owner)}:{model}".encode()).hexdigest()
     return digest[:_GRANT_ID_CHARACTERS]
 
 
 def default_studio_tier(tiers: tuple[str, ...]) -> str:
-    """The second tier, the first above what everyone has; the only one where there is no second."""
+    """Return the second tier, or the only one."""
     return tiers[min(1, len(tiers) - 1)]
 
 
@@ -180,7 +186,10 @@ def make_key(shape: KeyShape) -> ApiKey:
 
 @lru_cache(maxsize=64)
 def _set_of(scopes: tuple[str, ...]) -> frozenset[str]:
-    """One for all the keys that have the same: a set takes more memory than the rest of a key."""
+    """Return one shared set for equal scopes.
+
+    A set takes more memory than the rest of a key.
+    """
     return frozenset(scopes)
 
 

@@ -1,4 +1,4 @@
-"""Checks across records: ids that are used twice, names that lead nowhere, settings that contradict each other."""
+"""Check across records: duplicate ids, dangling references, contradictory settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gateway.types import Id, id_text
 
 
 def check(file: GatewayFile, problems: Problems) -> dict[str, ModelShape]:
-    """Notes every problem between records; gives the models by each text that stands for one: id, name, alias."""
+    """Note problems between records; return models by id, name and alias."""
     models = _models_by_name(file.models, problems)
     _check_unique_ids(file, problems)
     _check_models(file.models, models, problems)
@@ -38,7 +38,7 @@ def check(file: GatewayFile, problems: Problems) -> dict[str, ModelShape]:
 
 
 def check_alone(record: Record, problems: Problems) -> None:
-    """The same for one record by itself, whose references lead where it cannot be seen from here."""
+    """Check one record by itself, whose references lead elsewhere."""
     if isinstance(record, ModelShape):
         _check_unique(record.endpoints, problems)
         for endpoint in record.endpoints:
@@ -48,7 +48,10 @@ def check_alone(record: Record, problems: Problems) -> None:
 
 
 def key_digest(key: KeyShape) -> str:
-    """The key's SHA-256 in lower-case hex, whichever way it was given; empty where it was not."""
+    """Return the key's SHA-256 in lower-case hex.
+
+    Whichever way it was given; empty where it was not.
+    """
     if key.hash:
         return key.hash
     plain = key.key.reveal() if key.key else ""
@@ -69,7 +72,10 @@ def _models_by_name(models: Iterable[ModelShape], problems: Problems) -> dict[st
 
 
 def _claims(model: ModelShape) -> Iterator[tuple[Place, str]]:
-    """Every text that shall stand for `model`, with where it is written. A name that equals its own id counts once."""
+    """Yield every text that names `model`, with its place.
+
+    A name that equals its own id counts once.
+    """
     identity = id_text(model.id)
     named = [(("id",), identity)] + ([(("name",), model.name)] if model.name != identity else [])
     for where, name in [*named, *((("aliases", index), alias) for index, alias in enumerate(model.aliases))]:

@@ -1,4 +1,4 @@
-"""Records that are made at run time: JSON documents in the shapes of gateway.yaml, read by the same rules.
+"""Parse run-time records: JSON documents in the shapes of gateway.yaml.
 
 Four things differ from the file. `${…}` is text like any other. What a document names (models, organisations, plans)
 is looked up later, since it may come and go without the document being touched. An empty list or object may be written
@@ -45,7 +45,10 @@ _TRUE, _FALSE = frozenset((True, 1, "1", "true")), frozenset((False, 0, "0", "fa
 
 
 class InvalidDocument(ValueError):
-    """A document that cannot be used. `reasons` are of the form `path.to.key: what is wrong`, never with a secret."""
+    """A document that cannot be used.
+
+    `reasons` are of the form `path.to.key: what is wrong`, never with a secret.
+    """
 
     def __init__(self, *reasons: str) -> None:
         super().__init__("; ".join(reasons))
@@ -53,7 +56,10 @@ class InvalidDocument(ValueError):
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A grant as it is written: `model` is the id, name or alias of a model that has yet to be looked up."""
+    """A grant as it is written, its model not yet resolved.
+
+    `model` is an id, name or alias.
+    """
 
     id: Id | None
     model: str
@@ -61,7 +67,10 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Linked(msgspec.Struct, frozen=True):
-    """A user (with an empty tier where none is given), organisation or plan, and the grants it is to have."""
+    """A user, organisation or plan, and its unresolved grants.
+
+    A user has an empty tier where none is given.
+    """
 
     owner: User | Organisation | Plan
     links: tuple[Link, ...]
@@ -81,7 +90,9 @@ class Reading(NamedTuple):
 
 
 def parse_document(kind: RecordKind, record_id: str, document: bytes) -> Reading:
-    """The record in `document`. `record_id` is the id in the document's key: for an API key its SHA-256 in hex.
+    """Parse the record in `document`.
+
+    `record_id` is the id in the document's key: for an API key its SHA-256 in hex.
 
     Raises InvalidDocument with every reason at once.
     """
@@ -91,20 +102,23 @@ def parse_document(kind: RecordKind, record_id: str, document: bytes) -> Reading
 
 
 class Switch(NamedTuple):
-    """Whether a feature is on, and whether its document was one of the two that there are."""
+    """Whether a feature is on, and whether its document was valid."""
 
     is_on: bool
     is_understood: bool
 
 
 def parse_feature(document: bytes) -> Switch:
-    """Read `1` or `0`; whatever else somebody wrote there counts as `0`."""
+    """Read `1` or `0`; anything else counts as `0`."""
     word = document.strip()
     return Switch(word == b"1", word in (b"1", b"0"))
 
 
 def fields_in(document: bytes) -> dict[str, Any]:
-    """The fields of a document as they were written, whole numbers as such. Raises InvalidDocument."""
+    """Return a document's fields, whole numbers as such.
+
+    Raises InvalidDocument.
+    """
     fields: dict[str, Any] = _with_whole_numbers(_decoded(document), levels=_LEVELS_OF_OWNERS)
     return fields
 
@@ -154,7 +168,10 @@ def _named(kind: RecordKind, record_id: str, fields: dict[str, Any], ignored: li
 
 
 def _switched(kind: RecordKind, fields: dict[str, Any], ignored: list[str]) -> dict[str, Any]:
-    """With one `enabled` for what a panel says in `enabled` and, of a key, in `revoked`. In doubt it is off."""
+    """Merge a panel's `enabled` and a key's `revoked` into one.
+
+    In doubt it is off.
+    """
     enabled, revoked = fields.get("enabled"), fields.get("revoked") if kind == "key" else None
     if enabled is None and revoked is None:
         return fields
@@ -225,7 +242,10 @@ def _read(kind: RecordKind, fields: dict[str, Any], ignored: list[str]) -> Recor
 
 
 class _Tree:
-    """Makes the nodes that the readers of gateway.yaml read. As deep as the shapes go, however deep a document is."""
+    """Build the nodes that the readers of gateway.yaml read.
+
+    As deep as the shapes go, however deep a document is.
+    """
 
     def __init__(self, ignored: list[str]) -> None:
         self._ignored = ignored

@@ -1,4 +1,4 @@
-"""What the gateway takes from its environment beside `${VAR}`: the way out through a proxy."""
+"""Read the proxy from environment variables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from gateway.types import Secret
 
 
 def read_proxy(environ: Mapping[str, str], problems: Problems, *, is_needed: bool) -> ProxySettings:
-    """`https_proxy`, else `all_proxy`, and `no_proxy`: in lower case first, as curl does; empty counts as not set.
+    """Read `https_proxy`, else `all_proxy`, and `no_proxy`.
+
+    In lower case first, as curl does; empty counts as not set.
 
     One that cannot be used (SOCKS, TLS) is a problem only where it `is_needed`. `all_proxy`, which others understand
     in ways that the gateway does not, is passed over then.

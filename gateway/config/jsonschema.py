@@ -1,4 +1,4 @@
-"""The JSON Schema of gateway.yaml for editors, made from the same types that the validator reads by."""
+"""The JSON Schema of gateway.yaml, made from the validator's types."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "ex
 
 
 def settings_schema() -> dict[str, object]:
-    """JSON Schema (draft 2020-12) of gateway.yaml: a description for each key, enums, defaults and ranges."""
+    """Return the JSON Schema (draft 2020-12) of gateway.yaml.
+
+    A description for each key, enums, defaults and ranges.
+    """
     definitions: dict[str, Schema] = {_REFERENCE: _REFERENCE_SCHEMA}
     root = {"$schema": _DIALECT, "title": "gateway.yaml", "type": ["object", "null"]}
     return root | _record(FILE_TYPE, definitions) | {"$defs": dict(sorted(definitions.items()))}
 
 
 def _record(struct: types.StructType, definitions: dict[str, Schema]) -> Schema:
-    """A record's keys, without its type: where it is used says whether it may be null."""
+    """Return a record's keys, without its type.
+
+    Where it is used decides whether it may be null.
+    """
     fields = [field for field in struct.fields if field.name != "place"]
     schema: Schema = {"additionalProperties": False}
     if required := [field.encode_name for field in fields if field.required]:
@@ -52,7 +58,10 @@ def _property(field: types.Field, definitions: dict[str, Schema]) -> Schema:
 
 
 def _nullable(schema: Schema) -> Schema:
-    """Widened in place rather than wrapped, so that editors can still point at the very key that is wrong."""
+    """Allow null in place, rather than by a wrapper.
+
+    So editors can still point at the very key that is wrong.
+    """
     if "anyOf" in schema:
         return schema | {"anyOf": [*schema["anyOf"], {"type": "null"}]}
     named = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -82,7 +91,7 @@ def _annotated(wanted: types.Metadata, definitions: dict[str, Schema]) -> Schema
 
 
 def _constrained(schema: Schema, extra: Schema) -> Schema:
-    """Constraints bind the written text, not a `${…}` in its place; on null they say nothing."""
+    """Constrain the written text, neither a `${…}` nor null."""
     return {"anyOf": [schema | extra, _reference()]}
 
 

@@ -14,7 +14,9 @@ _SURELY_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
 
 
 def key_yaml_line(key_id: Id, user: Id, sha256: str, scopes: Iterable[str], expires: datetime | None) -> str:
-    """`  - {id: …, user: …, hash: "sha256:…", scopes: […]}`, which reads back as the same record.
+    """Return a key's line for gateway.yaml, for pasting.
+
+    `  - {id: …, user: …, hash: "sha256:…", scopes: […]}`, which reads back as the same record.
 
     `sha256` is the bare hex digest; `expires`, if any, carries a time zone.
     """

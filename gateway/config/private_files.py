@@ -1,4 +1,7 @@
-"""Files and directories that nobody but their owner may read, whatever the umask of the process is."""
+"""Make files and directories that only their owner may read.
+
+Whatever the umask of the process is.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ DIRECTORY_MODE = 0o700
 
 
 def make_private_directory(directory: Path) -> None:
-    """Make it, and what is missing above it. One that is there keeps its mode: others may share it. Raises OSError."""
+    """Make a private directory and its missing parents. Raises OSError.
+
+    One that is there keeps its mode: others may share it.
+    """
     if directory.is_dir():
         return
     make_private_directory(directory.parent)
@@ -32,7 +38,9 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def make_private_database(path: Path) -> None:
-    """Make an SQLite file before SQLite does, which gives its `-wal` and `-shm` the same mode. Raises OSError.
+    """Make an SQLite file before SQLite does. Raises OSError.
+
+    That gives its `-wal` and `-shm` the same mode.
 
     One that is there is never opened: closing it would let go of the locks that this process has on it through SQLite.
     """

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, gathered in one place and told in one form: `FILE:LINE: path.to.key: reason`."""
+"""Collect a configuration's problems as `FILE:LINE: path.to.key: reason`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ _FEW_KEYS = 16
 
 
 class Refused(ValueError):
-    """A single value cannot be used; its text is the reason, and never holds the value where that may be secret."""
+    """A single value cannot be used.
+
+    Its text is the reason, and never holds the value where that may be secret.
+    """
 
 
 def shown(text: str) -> str:
-    """`text` in quotes for a message: shortened, with control characters escaped, so that it stays on its line."""
+    """Quote `text` for a message, shortened and on one line.
+
+    Control characters are escaped.
+    """
     cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
     return repr(cut)
 
@@ -62,7 +68,10 @@ def _key_text(key: str) -> str:
 
 
 class Place:
-    """Where a record stands in the file: enough to name the line of anything inside it once that is needed."""
+    """Where a record stands in the file.
+
+    Enough to name the line of anything inside it once that is needed.
+    """
 
     __slots__ = ("node", "path")
 
@@ -75,7 +84,10 @@ class Place:
         return line_of(self.node)
 
     def inside(self, *parts: str | int) -> Place:
-        """The place of a value below this one, or of the nearest thing above it that is in the file."""
+        """Return the nearest place in the file above a value.
+
+        Or its own.
+        """
         node, path = self.node, self.path
         for part in parts:
             node, path = _child(node, part), (path, part)
@@ -86,7 +98,10 @@ class Place:
 
 
 class LinePlace(Place):
-    """The place of a record that is read in bulk: its line is known, and nothing of what is inside."""
+    """The line of a record that is read in bulk.
+
+    Nothing of what is inside is known.
+    """
 
     __slots__ = ("_line",)
 
@@ -109,7 +124,10 @@ def _child(node: Node, part: str | int) -> Node:
 
 
 def _value_of(node: MappingNode, wanted: str | int) -> Node | None:
-    """The value of the first such key. A mapping with many keys is indexed once: each of them may have a problem."""
+    """Return the value of the first such key.
+
+    A mapping with many keys is indexed once: each of them may have a problem.
+    """
     if len(node.value) <= _FEW_KEYS:
         return next((value for key, value in node.value if key.value == wanted), None)
     kept = vars(node)
@@ -124,7 +142,7 @@ NOWHERE = Place(ScalarNode("", "", Mark("nowhere", 0, 0, 0, None, 0)), None)
 
 
 class Problems:
-    """Collects problems; `raise_if_any` tells all of them at once, in the order of the file."""
+    """Collect problems; `raise_if_any` raises them all, in file order."""
 
     def __init__(self, filename: str) -> None:
         self.filename = filename
@@ -133,7 +151,10 @@ class Problems:
         self._compared = 0
 
     def hide(self, text: str) -> None:
-        """Keeps a value that came out of a `${…}` from being shown: it may be a secret."""
+        """Keep a value of a `${…}` out of messages.
+
+        It may be a secret.
+        """
         self._hidden.add(text)
 
     def quoted(self, text: str) -> str:
@@ -147,22 +168,25 @@ class Problems:
         self.add(place.line, place.path, reason)
 
     def add_syntax(self, line: int, reason: str) -> None:
-        """The text itself cannot be read, so there is no key to name."""
+        """Add a problem of the text itself, which has no key."""
         self._found.append((line, f"{self.filename}:{line}: YAML: {reason}"))
 
     def add_environment(self, variable: str, reason: str) -> None:
-        """A variable of the process, not of the file, is at fault; it has no line."""
+        """Add a problem of an environment variable, which has no line."""
         self._found.append((0, f"environment: {variable}: {reason}"))
 
     def suggestion(self, word: str, candidates: Collection[str]) -> str:
-        """` (did you mean 'x'?)` for the nearest of `candidates`, or nothing where none is near."""
+        """Return ` (did you mean 'x'?)` for a near candidate, or nothing."""
         if len(word) > _LONGEST_SUGGESTED or len(candidates) > _MOST_CANDIDATES or self._compared > _MOST_COMPARED:
             return ""
         self._compared += len(candidates)
         return "" if word in self._hidden else _nearest(word, [each for each in candidates if each not in self._hidden])
 
     def raise_if_any(self, files: Mapping[str, Fingerprint | None] = MappingProxyType({})) -> None:
-        """Raises `ConfigError` with every problem found so far; `files` are those that were looked for."""
+        """Raise `ConfigError` with every problem found so far.
+
+        `files` are those that were looked for.
+        """
         if self._found:
             raise ConfigError([text for _, text in sorted(self._found, key=lambda found: found[0])], files)
 

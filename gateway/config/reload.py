@@ -1,4 +1,6 @@
-"""Hot reload: watch gateway.yaml, validate a change, swap it in whole, say what changed.
+"""Hot reload: watch gateway.yaml, validate a change, swap it in whole.
+
+What changed is logged.
 
 The file is looked at four times a second rather than by file-system events: that costs nothing measurable, and it sees
 what events miss (symbolic links that are swapped, network file systems, editors that replace the file).
@@ -25,7 +27,10 @@ MOST_PROBLEMS = 200
 
 
 class Watched(NamedTuple):
-    """A file, and what it was like just before it was read: a change since then is one to hear of."""
+    """A file and its fingerprint just before it was read.
+
+    A change since then is one to reload.
+    """
 
     path: Path
     fingerprint: Fingerprint | None
@@ -36,7 +41,9 @@ class Watched(NamedTuple):
 
 
 class Reloader:
-    """Keeps a running gateway in step with its file, which `watched` was before `settings` were read from it.
+    """Reload gateway.yaml whenever it changes.
+
+    `watched`: the file as it was before `settings` were read from it.
 
     `prepare` is given new settings in a thread, and gives what swaps them in: that is called on the event loop and must
     not fail. `describe` tells in words what changes from one to the other. `problems` are those of the file as it
@@ -67,7 +74,10 @@ class Reloader:
         self._one_at_a_time = asyncio.Lock()
 
     async def watch(self) -> None:
-        """Runs until cancelled. A change counts once the file has kept still for one look: writing takes a moment."""
+        """Watch until cancelled.
+
+        A change counts once the file has kept still for one look: writing takes a moment.
+        """
         moving = self._seen
         while True:
             await asyncio.sleep(LOOK_EACH_SECONDS)
@@ -77,7 +87,10 @@ class Reloader:
             moving = found
 
     async def reload(self) -> bool:
-        """Reads the file now. True where it is served from here on; a broken one changes nothing and is told."""
+        """Read the file now; True where it is served from here.
+
+        A broken one changes nothing and is logged.
+        """
         async with self._one_at_a_time:
             before = self._seen = {path: fingerprint(path) for path in self._seen}
             reading = Reading(self.path, self._environ)

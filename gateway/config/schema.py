@@ -1,4 +1,4 @@
-"""The shapes of gateway.yaml's records and of the whole file: the one description behind validator and JSON Schema.
+"""The shapes of gateway.yaml, for validator and JSON Schema alike.
 
 A field is a key of the file: its type, default, range and description, and under `extra` the check of its text.
 """
@@ -34,7 +34,10 @@ Money = Annotated[float, Meta(ge=0, le=1e9)]
 
 
 class Placed(msgspec.Struct, kw_only=True):
-    """A record that knows where in the file it stands. `place` is set by the reader, it is no key of the file."""
+    """A record that knows its place in the file.
+
+    `place` is set by the reader, it is no key of the file.
+    """
 
     place: Place = NOWHERE
 
@@ -175,7 +178,10 @@ class UserShape(Placed, kw_only=True):
 
 
 class KeyShape(Placed, kw_only=True):
-    """An API key, given by its hash or (best from the environment) plain."""
+    """An API key, given by its hash or plain.
+
+    Plain is best taken from the environment.
+    """
 
     schema_extra: ClassVar[dict[str, Any]] = {"oneOf": [{"required": ["hash"]}, {"required": ["key"]}]}
 
@@ -246,7 +252,10 @@ FILE_TYPE = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(GatewayFi
 
 
 def lists_of_records(file: GatewayFile) -> Iterator[tuple[str, tuple[Record, ...]]]:
-    """Each kind of record with its records, in the order of the contract."""
+    """Yield each kind of record with its records.
+
+    In the order of the contract.
+    """
     yield "model", file.models
     yield "organisation", file.organisations
     yield "plan", file.plans

@@ -1,4 +1,4 @@
-"""What the rest of the gateway gets from the configuration: frozen values, every default as in the contract, §2.
+"""Validated settings: frozen values, with every default (contract §2).
 
 The sections here are also the shapes of the file: names, types, ranges and descriptions (`Meta`) drive the validator
 and the JSON Schema alike. Records are written differently than they are kept: their file shapes are in `shapes`.
@@ -129,7 +129,9 @@ class StudioSettings(msgspec.Struct, frozen=True):
 
 
 class ProxySettings(msgspec.Struct, frozen=True):
-    """From the environment, not from the file: HTTPS_PROXY (or ALL_PROXY) and NO_PROXY, in either case.
+    """The proxy of the environment: HTTPS_PROXY (or ALL_PROXY) and NO_PROXY.
+
+    In either case.
 
     `refusal`: why the proxy cannot be used. The file has no https endpoint then; one made at run time is not reached.
     """
@@ -140,8 +142,10 @@ class ProxySettings(msgspec.Struct, frozen=True):
 
 
 class Lines(Mapping[tuple[str, str], int]):
-    """The line that defines a record, by its kind ("model", "user", "organisation", "plan", "key", "feature") and its
-    id as text. Kept by kind: a file may hold a hundred thousand of them.
+    """The line that defines each record, by kind and id.
+
+    Kinds are "model", "user", "organisation", "plan", "key", "feature"; ids are text. Kept by kind: a file may
+    hold a hundred thousand of them.
     """
 
     __slots__ = ("by_kind",)
@@ -164,7 +168,9 @@ class Lines(Mapping[tuple[str, str], int]):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration that has passed every check. Paths are absolute; references are ids as text.
+    """A configuration that has passed every check.
+
+    Paths are absolute; references are ids as text.
 
     `files`: those that a `${file:…}` names, and what they were like just before they were read.
     """

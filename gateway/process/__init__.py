@@ -1,1 +1,1 @@
-"""One process from its socket to its end, several of them, and the change from one version to the next."""
+"""Run gateway processes: one, several workers, and upgrades between versions."""

@@ -1,4 +1,4 @@
-"""A gateway process from its first to its last moment: the socket, the signals, the reloads, the drain."""
+"""Run one gateway process: socket, signals, reloads, drain."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ Upgrade = Callable[[], Successor]
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound TCP socket. Raises OSError where the address is taken or is none of ours."""
+    """Bind a TCP socket. Raises OSError.
+
+    Where the address is taken or is none of ours.
+    """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -111,8 +114,10 @@ async def serve(
 
 
 def settle_the_collector() -> None:
-    """What lives from here to the end need not be looked at by each collection of garbage, and what a request leaves
-    behind goes with its last reference: collections are for the rare cycle."""
+    """Freeze what lives long, and collect garbage rarely.
+
+    What a request leaves behind goes with its last reference: collections are for the rare cycle.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_AT_A_TIME, 20, 50)
@@ -168,7 +173,10 @@ async def reloading(current: Current, watched: Watched | None) -> AsyncIterator[
 
 @contextlib.asynccontextmanager
 async def upgrading(upgrade: Upgrade | None, replaced: asyncio.Event, log: FilteringBoundLogger) -> AsyncIterator[None]:
-    """While it lasts, SIGUSR2 starts a successor, and `replaced` is set once that is ready."""
+    """Start a successor on SIGUSR2 within the block.
+
+    `replaced` is set once that is ready.
+    """
     loop = asyncio.get_running_loop()
     running: set[asyncio.Task[None]] = set()
 
@@ -191,7 +199,10 @@ async def upgrading(upgrade: Upgrade | None, replaced: asyncio.Event, log: Filte
 
 
 async def hand_over(upgrade: Upgrade, replaced: asyncio.Event, log: FilteringBoundLogger) -> None:
-    """Starts a successor and sets `replaced` when it is ready. One that fails is ended, and nothing has changed."""
+    """Start a successor; set `replaced` when it is ready.
+
+    One that fails is ended, and nothing has changed.
+    """
     try:
         successor = upgrade()
     except OSError as error:
@@ -219,7 +230,7 @@ async def first_of(*events: asyncio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def beside_others(current: Current, directory: Path | None) -> AsyncIterator[None]:
-    """While it lasts, this worker tells the others its numbers, and can ask for theirs."""
+    """Share this worker's metrics with the others within the block."""
     async with contextlib.AsyncExitStack() as held:
         if directory is not None:
             try:
@@ -231,7 +242,10 @@ async def beside_others(current: Current, directory: Path | None) -> AsyncIterat
 
 
 async def drain(calls: Calls, hurry: asyncio.Event, seconds: float, log: FilteringBoundLogger) -> None:
-    """Running calls have `seconds` to end; streams left then end as incomplete. `hurry` cuts that short."""
+    """Wait `seconds` for running calls, then end the streams left.
+
+    They end as incomplete. `hurry` cuts that short.
+    """
     log.info("draining", in_flight=len(calls), seconds=round(seconds, 1))
     hurried = asyncio.create_task(_interrupt_when(hurry, calls))
     try:

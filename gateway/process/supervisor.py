@@ -1,4 +1,4 @@
-"""Several workers on one listening socket: started, watched over, replaced when they die, drained together.
+"""Run several workers on one socket: start, replace and drain them.
 
 Why not gunicorn, whose aiohttp worker exists: it wants an `aiohttp.web.Application`, where the gateway runs on
 aiohttp's low-level server; its SIGHUP restarts workers, where ours reloads a file; and what is left is this page.
@@ -29,7 +29,9 @@ FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
 class Supervisor:
-    """Keeps `count` workers running; each is a fork that runs `work` and exits with what it returns.
+    """Keep `count` workers running.
+
+    Each is a fork that runs `work` and exits with what it returns.
 
     SIGTERM and SIGINT drain every worker, a second one hurries them; SIGHUP reloads every worker. On SIGUSR2 `upgrade`
     starts a successor, and once that is ready every worker is told by SIGUSR2 to retire.
@@ -61,7 +63,9 @@ class Supervisor:
         self._worst = 0
 
     def run(self) -> int:
-        """Returns when every worker has ended after a signal to stop: 0 where all of them ended well.
+        """Run until every worker has ended after a stop signal.
+
+        Returns 0 where all of them ended well.
 
         Also returns, with 1, where workers die in a row as soon as they are started.
         """
@@ -85,7 +89,10 @@ class Supervisor:
         return min(self._worst, 1)
 
     def _wait(self, heard: int) -> list[int]:
-        """Until there is something to read or to do. Returns the descriptors that can be read."""
+        """Wait for a readable descriptor or the next thing due.
+
+        Returns the descriptors that can be read.
+        """
         waiting = [self._successor] if self._successor is not None else []
         moments = [*self._due, *(one.deadline for one in waiting)]
         patience = max(0.0, min(moments) - time.monotonic()) if moments else None
@@ -119,7 +126,10 @@ class Supervisor:
             self._log.error("successor failed, this process serves on", successor=successor.pid, exit_code=code)
 
     def _bury(self) -> None:
-        """Takes leave of every worker that has ended: several deaths may be told by one signal."""
+        """Reap every worker that has ended.
+
+        Several deaths may share one signal.
+        """
         for pid in list(self._born):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if not ended:
@@ -195,10 +205,13 @@ class Supervisor:
 
 
 def _drain_at_end_of(supervisor: int) -> None:
-    """A worker's thread: waits until the supervisor has gone, which never writes anything."""
+    """Wait in a worker's thread for the supervisor's end.
+
+    The supervisor never writes anything into the pipe.
+    """
     os.read(supervisor, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _heard_by_pipe(number: int, frame: FrameType | None) -> None:
-    """Nothing to do: that there is a handler is what makes the interpreter write the signal into the pipe."""
+    """Do nothing: a handler makes the interpreter write to the pipe."""

@@ -1,4 +1,4 @@
-"""Words for the service manager: systemd's notification protocol, a datagram of NAME=VALUE lines."""
+"""Notify systemd, by datagrams of NAME=VALUE lines."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 
 def tell_service_manager(environ: Mapping[str, str], **words: str | int) -> None:
-    """Sends e.g. `READY=1`. Does nothing where no service manager listens, or where it has gone."""
+    """Send e.g. `READY=1` to the service manager, if there is one."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

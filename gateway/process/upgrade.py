@@ -1,4 +1,4 @@
-"""An upgrade without a failed request: a running gateway starts its successor and hands the listening socket on.
+"""Upgrade without a failed request: hand the socket to a successor.
 
     running gateway                               its successor
     SIGUSR2: starts the same command line ──────> reads the file, opens what it needs
@@ -31,7 +31,7 @@ _WORD = b"ready"
 
 
 class Successor:
-    """The process that is to take over, seen from the one that runs."""
+    """The successor process, as its predecessor sees it."""
 
     def __init__(self, process: subprocess.Popen[bytes], word: int) -> None:
         self._process = process
@@ -40,7 +40,10 @@ class Successor:
 
     @classmethod
     def start(cls, listener: socket.socket) -> Successor:
-        """Runs this process's own command line again: the program that is installed by now. Raises OSError."""
+        """Start this process's own command line anew. Raises OSError.
+
+        The program that is installed by now.
+        """
         heard, word = os.pipe()
         given = (listener.fileno(), word)
         try:
@@ -61,15 +64,21 @@ class Successor:
         return self._process.pid
 
     def fileno(self) -> int:
-        """Readable once the successor has said that it is ready, or has ended."""
+        """Return a descriptor readable once it is ready or ended."""
         return self._word
 
     def is_ready(self) -> bool:
-        """To be asked when `fileno` is readable. False where it ended without a word."""
+        """Whether it is ready; ask when `fileno` is readable.
+
+        False where it ended without a word.
+        """
         return os.read(self._word, len(_WORD)) == _WORD
 
     async def is_ready_in_time(self) -> bool:
-        """Waits for its word, at most `START_SECONDS` from its start. False where it ended, or said nothing."""
+        """Wait until it is ready, at most `START_SECONDS` from its start.
+
+        False where it ended, or gave no sign.
+        """
         loop = asyncio.get_running_loop()
         told = asyncio.Event()
         loop.add_reader(self._word, told.set)
@@ -105,7 +114,10 @@ class Predecessor:
 
     @classmethod
     def of(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
-        """The one that started this process; None where it was not started by a gateway. Takes the variable out."""
+        """Return the predecessor that started this process, or None.
+
+        Takes the variable out of the environment.
+        """
         given = environ.pop(VARIABLE, None)
         if given is None:
             return None
@@ -113,12 +125,15 @@ class Predecessor:
         return cls(listener, word, pid)
 
     def say_ready(self) -> None:
-        """Lets it retire. May be said more than once: several workers say it, and the first word counts."""
+        """Report readiness to the predecessor, which then retires.
+
+        May be called more than once: several workers do, and the first counts.
+        """
         with contextlib.suppress(BrokenPipeError):
             os.write(self._word, _WORD)
 
     def wait_for_its_end(self) -> None:
-        """Blocks until it has ended, in whatever way; that takes as long as its drain.
+        """Block until it has ended, as long as its drain takes.
 
         A child is given another parent when the parent has let go of all of its files and their locks. The end of a
         pipe would be told while it is still at it.

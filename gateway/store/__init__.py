@@ -1,4 +1,4 @@
-"""Grant stores: where models, users, organisations, plans and keys are read from, behind one interface.
+"""Stores of models, users, organisations, plans and keys.
 
 base.py        the interfaces (what is asked of grants, where run-time documents live), and the catalogue of models
 resolve.py     which model a request means, and who grants it: pure functions over what a store returned

@@ -1,4 +1,4 @@
-"""The interfaces of this package: what the gateway asks of grants, and where run-time documents live.
+"""The interfaces of stores: grants, and run-time documents.
 
 `GrantStore` answers in records (a caller, a model); `RecordStore` keeps the documents behind those that may change
 while the gateway runs: JSON in the shapes of gateway.yaml, by kind and id.
@@ -67,7 +67,10 @@ class Catalogue:
         return self._by_text.get(id_text(reference))
 
     def is_in_file(self, model: Model) -> bool:
-        """Whether gateway.yaml defines it: the endpoints of other models may not lead to private addresses."""
+        """Whether gateway.yaml defines the model.
+
+        The endpoints of other models may not lead to private addresses.
+        """
         return id_text(model.id) in self._in_file
 
     def __repr__(self) -> str:
@@ -85,24 +88,36 @@ class GrantStore(Protocol):
         """The models, as they stand now."""
 
     async def key(self, sha256: str) -> ApiKey | None:
-        """The key with this SHA-256 (lower-case hex), expired or not; None where there is none."""
+        """Return the key with this SHA-256, or None.
+
+        In lower-case hex; expired or not.
+        """
 
     async def user(self, user_id: Id) -> User:
-        """The user; one that is not listed has the lowest tier and no grants."""
+        """Return the user; an unlisted one has the lowest tier.
+
+        And no grants.
+        """
 
     def user_id(self, text: str) -> Id:
-        """The id that a path's or header's text stands for, in the type that the user is known by from the file."""
+        """Return the user id of a path's or header's text.
+
+        In the type that the user is known by from the file.
+        """
 
     async def organisation(self, organisation_id: str) -> Organisation | None: ...
 
     async def plan(self, plan_id: str) -> Plan | None: ...
 
     async def feature(self, name: str) -> bool:
-        """Whether a feature is on; those that nobody mentions are."""
+        """Whether a feature is on; on by default."""
 
 
 class SharedCooldown(NamedTuple):
-    """A cooldown that one worker tells the others. `cause` None: an admin ended it, and the endpoint is free again."""
+    """A cooldown that workers share.
+
+    `cause` None: an admin ended it, and the endpoint is free again.
+    """
 
     model_id: str
     endpoint_id: str
@@ -114,7 +129,10 @@ CooldownListener: TypeAlias = Callable[[SharedCooldown], None]
 
 
 class StoreStatus(NamedTuple):
-    """For `/readyz`. `detail` says in words what is wrong, None where nothing is; there is never a credential in it."""
+    """A store's status for `/readyz`.
+
+    `detail` is what is wrong, None where nothing is; there is never a credential in it.
+    """
 
     kind: Literal["embedded", "redis"]
     available: bool
@@ -123,7 +141,9 @@ class StoreStatus(NamedTuple):
 
 
 class RecordStore(Protocol):
-    """Where run-time documents live. Ids are text; a key's is its SHA-256 in lower-case hex, a feature's its name.
+    """A store of run-time documents.
+
+    Ids are text; a key's is its SHA-256 in lower-case hex, a feature's its name.
 
     Documents are bytes as they were written, by us or by a panel: `documents.parse_document` reads them. Every method
     that awaits raises StoreUnavailable where the store cannot be asked, within 0.25 s, and at once while it is known to
@@ -132,24 +152,36 @@ class RecordStore(Protocol):
 
     @property
     def available(self) -> bool:
-        """Whether asking makes sense now; while False every awaiting method raises at once."""
+        """Whether asking makes sense now; while False, awaiting methods raise."""
 
     @property
     def identity(self) -> str:
-        """What tells this store from every other: one text for all who share it at a time."""
+        """Return a text that distinguishes this store from every other.
+
+        One for all who share it at a time.
+        """
 
     @property
     def hears_changes(self) -> bool:
-        """Whether changes made by others are heard of now; while False nothing cached can be relied on for long."""
+        """Whether others' changes are received, so that caching is safe."""
 
     async def start(self) -> None:
-        """Begins its background work. A store that is away is no error: it is looked for from here on."""
+        """Start background work, whether or not the store can be reached.
+
+        A store that is away is no error: it is looked for from here on.
+        """
 
     async def close(self) -> None:
-        """Ends background work, closes files and connections; what was pushed before is written first if it can be."""
+        """End background work, close files and connections.
+
+        What was pushed before is written first if it can be.
+        """
 
     def surely_lacks(self, kind: Kind, record_id: str) -> bool:
-        """Whether it is certain, without asking, that there is no such document. False where that cannot be told."""
+        """Whether there is certainly no such document, without asking.
+
+        False where that cannot be known.
+        """
 
     async def get(self, kind: Kind, record_id: str) -> bytes | None: ...
 
@@ -163,14 +195,17 @@ class RecordStore(Protocol):
         """Returns what was deleted, None where there was nothing."""
 
     async def update(self, kind: Kind, record_id: str, change: Change) -> bytes | None:
-        """Replaces a document by `change(document)` so that no other writer's change is lost; returns the new one.
+        """Replace a document by `change(document)` atomically; return the new one.
 
         `change` is given None where there is no document, and returns None to delete it. It must be pure: it may be
         called several times, and from another thread. What it raises comes out unchanged, and nothing is written.
         """
 
     async def ids(self, kind: Kind) -> list[str]:
-        """All ids of a kind in `natural_order`. For models: those that are in the set of models."""
+        """Return all ids of a kind in `natural_order`.
+
+        For models: those that are in the set of models.
+        """
 
     async def append_audit(self, entry: bytes) -> None: ...
 
@@ -178,39 +213,56 @@ class RecordStore(Protocol):
         """Newest first; 1,000 are kept."""
 
     def push_cooldown(self, record: bytes) -> None:
-        """Keeps a cooldown record for people and panels. Neither waits nor raises; lost while the store is away."""
+        """Keep a cooldown record for panels, without waiting or raising.
+
+        Lost while the store is away.
+        """
 
     async def cooldowns(self, most: int) -> list[bytes]:
         """Newest first; 1,000 are kept, for 24 hours."""
 
     def share_cooldown(self, cooldown: SharedCooldown) -> None:
-        """Tells other workers, those that start later too. Neither waits nor raises; lost while the store is away."""
+        """Publish a cooldown to other workers, without waiting or raising.
+
+        Those that start later too. Lost while the store is away.
+        """
 
     def on_cooldown(self, listener: CooldownListener) -> None:
-        """`listener` hears of other workers' cooldowns: as they come, and those in force whenever we connect anew."""
+        """Call `listener` for other workers' cooldowns.
+
+        As they come, and those in force whenever we connect anew.
+        """
 
     def on_change(self, listener: ChangeListener) -> None:
-        """`listener(kind, id)` after each change that is heard of, our own included. An id of None stands for every
-        record of the kind, a kind of None for everything: changes may have been missed.
+        """Call `listener(kind, id)` after each change, our own included.
+
+        An id of None stands for every record of the kind, a kind of None for everything: changes may have been
+        missed.
         """
 
     def status(self) -> StoreStatus: ...
 
 
 def natural_order(record_id: str) -> tuple[int, int, str]:
-    """A sort key: numeric ids in numeric order, then the others by their text."""
+    """Return a sort key: numeric ids in order, then texts."""
     if record_id.isascii() and record_id.isdigit():
         return 0, int(record_id) if len(record_id) < 40 else 10**40, record_id
     return 1, 0, record_id
 
 
 def storable(record_id: str) -> str:
-    """The id, or an id that nothing has for text that UTF-8 cannot write (headers and paths may bring such)."""
+    """Return the id, or an unused id for text outside UTF-8.
+
+    Headers and paths may bring such.
+    """
     return record_id.encode("utf-8", "backslashreplace").decode()
 
 
 class Page(NamedTuple):
-    """A part of a listing. `next` is what to give as `after` for the part that follows; None at the end."""
+    """A page of a listing.
+
+    `next` is what to give as `after` for the page that follows; None at the end.
+    """
 
     records: list[tuple[str, bytes]]
     next: str | None
@@ -220,7 +272,10 @@ _DOCUMENTS_AT_A_TIME = 500
 
 
 async def page(store: RecordStore, kind: Kind, *, after: str | None = None, most: int = 100) -> Page:
-    """The documents of a kind, with their ids, in `natural_order`, those behind `after`. Raises StoreUnavailable."""
+    """Return a page of documents behind `after`, in `natural_order`.
+
+    With their ids. Raises StoreUnavailable.
+    """
     found = await store.ids(kind)
     if after is not None:
         found = [record_id for record_id in found if natural_order(record_id) > natural_order(after)]
@@ -235,7 +290,10 @@ async def page(store: RecordStore, kind: Kind, *, after: str | None = None, most
 
 
 async def hash_of_key(store: RecordStore, key_id: str) -> str | None:
-    """The SHA-256 under which the run-time key with this `id` is filed, None where there is none. Reads every key."""
+    """Find the SHA-256 of the run-time key with this `id`.
+
+    None where there is none. Reads every key.
+    """
     async for sha256, fields in _key_fields(store):
         given = fields.get("id")
         if (sha256 if given is None else str(given)) == key_id:
@@ -244,7 +302,10 @@ async def hash_of_key(store: RecordStore, key_id: str) -> str | None:
 
 
 async def user_of_any_key(store: RecordStore, user_id: str) -> Id | None:
-    """The id of a user whom a run-time key mentions, as it is written there. Reads every key."""
+    """Find the user id that some run-time key names.
+
+    As it is written there. Reads every key.
+    """
     async for _, fields in _key_fields(store):
         user = fields.get("user")
         if isinstance(user, int | str) and not isinstance(user, bool) and id_text(user) == user_id:
@@ -253,7 +314,10 @@ async def user_of_any_key(store: RecordStore, user_id: str) -> Id | None:
 
 
 async def _key_fields(store: RecordStore) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """The SHA-256 and the fields of each run-time key; none of one that cannot be read."""
+    """Yield the SHA-256 and fields of each readable run-time key.
+
+    None of one that cannot be read.
+    """
     hashes = await store.ids("key")
     for start in range(0, len(hashes), _DOCUMENTS_AT_A_TIME):
         part = hashes[start : start + _DOCUMENTS_AT_A_TIME]

@@ -65,7 +65,10 @@ class EmbeddedStore:
     def __init__(
         self, directory: str | Path, log: FilteringBoundLogger, *, epoch: Callable[[], float] = time.time
     ) -> None:
-        """Raises ConfigError where the directory cannot be used or another process holds it."""
+        """Open the directory; raise ConfigError where it cannot be used.
+
+        Or where another process holds it.
+        """
         self._directory = Path(directory)
         self._log = log
         self._epoch = epoch
@@ -159,7 +162,10 @@ class EmbeddedStore:
         return after
 
     async def _change(self, kind: Kind, record_id: str, change: Change) -> tuple[bytes | None, bytes | None]:
-        """The documents before and after; listeners are told where they differ, once it is known what there is."""
+        """Apply a change, and notify listeners where the documents differ.
+
+        Once it is known what there is.
+        """
 
         def apply(database: sqlite3.Connection) -> tuple[bytes | None, bytes | None]:
             before = _document(database, kind, record_id)
@@ -221,7 +227,10 @@ class EmbeddedStore:
         return self._guarded(work, self._reader)
 
     async def _in_thread(self, work: _Work[_Result], then: Callable[[_Result], None] | None = None) -> _Result:
-        """`then` is called with the result before anyone else sees it, and also where the caller has been cancelled."""
+        """Run in the thread; pass the result to `then` first.
+
+        Before anyone else sees it, and also where the caller has been cancelled.
+        """
         if not self._is_open:
             raise StoreUnavailable("The store is closed.")
         future = asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work, self._writer)
@@ -252,14 +261,17 @@ def _ids(database: sqlite3.Connection) -> _Ids:
 
 
 def _identity(database: sqlite3.Connection) -> str:
-    """Made by whoever opens the file first."""
+    """Return the file's identity, made by whichever process opens it first."""
     database.execute("INSERT OR IGNORE INTO identity VALUES (1, lower(hex(randomblob(16))))")
     (text,) = database.execute("SELECT text FROM identity").fetchone()
     return str(text)
 
 
 def _locked(directory: Path) -> int:
-    """The descriptor that holds the lock until it is closed, by the process's end at the latest."""
+    """Lock the file; return the descriptor that holds the lock.
+
+    Until it is closed, by the process's end at the latest.
+    """
     try:
         make_private_directory(directory)
         lock = open_private(directory / LOCK_NAME, os.O_RDWR)

@@ -9,7 +9,10 @@ from gateway.types import ApiKey, Id, Model, Organisation, Plan, User, id_text
 
 
 class YamlStore:
-    """Answers from the records of one configuration file. See `GrantStore` for what each method returns."""
+    """Answer from the records of one configuration file.
+
+    See `GrantStore` for what each method returns.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Run-time records in Redis, shared by workers and machines, and written by panels too (contract §9)."""
+"""Run-time records in Redis, shared with workers and panels (contract §9)."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ return type(told) == 'string' and string.match(told, 'run_id:(%w+)')
 
 
 class RedisStore:
-    """A `RecordStore` on one Redis server, 6.2 or later; neither Cluster nor Sentinel. `epoch`: seconds since 1970.
+    """A `RecordStore` on Redis 6.2 or later.
+
+    Neither Cluster nor Sentinel. `epoch`: seconds since 1970.
 
     Commands share one connection, and listening has one of its own. While Redis is away, awaiting methods raise at
     once; it is looked for in the background, and after a pause of at most a second everything goes on by itself.
@@ -207,7 +209,10 @@ class RedisStore:
         self._line.send("EXPIRE", self._cooldown_list, COOLDOWN_RECORDS_KEPT_SECONDS)
 
     def share_cooldown(self, cooldown: SharedCooldown) -> None:
-        """Kept in a sorted set by its end, for workers that start later, and published to those that run."""
+        """Publish a cooldown, and keep it in a sorted set.
+
+        By its end, for workers that start later.
+        """
         held = self._key("cooldowns")
         if cooldown.cause is None:
             self._line.send("ZREM", held, *(_member(cooldown, cause) for cause in Cause))
@@ -230,7 +235,10 @@ class RedisStore:
         self._learn_later()
 
     def _learn_later(self) -> None:
-        """When either connection has come up: only with both is nothing missed, and either may be the later one."""
+        """Load what may have been missed once both connections are up.
+
+        Only with both is nothing missed, and either may be the later one.
+        """
         if self._asking.is_up and self._hearing.is_up:
             self._learning = asyncio.create_task(self._learn())
 
@@ -250,13 +258,19 @@ class RedisStore:
             self._tell_cooldown(SharedCooldown(model_id, endpoint_id, Cause(cause), int(float(until))))
 
     async def _learn_identity(self) -> None:
-        """Two servers may have one address, each in a network of its own: the server's run id tells them apart."""
+        """Learn the server's run id.
+
+        Two servers may have one address, each in a network of its own.
+        """
         with contextlib.suppress(StoreUnavailable):
             run_id = await self._line.call("EVAL", _RUN_ID, 0)
             self._identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
 
     def _hear_change(self, message: bytes) -> None:
-        """Everyone may publish here. A notice that says nothing is passed over; one without an id stands for all."""
+        """Pass a published change on to listeners.
+
+        Everyone may publish here. An empty notice is passed over; one without an id stands for all.
+        """
         try:
             notice = orjson.loads(message)
         except orjson.JSONDecodeError:

@@ -1,4 +1,6 @@
-"""Long lists of records (users, keys, organisations, plans), read without a node for each of their values.
+"""Read long lists of records without a node for each value.
+
+Users, keys, organisations, plans.
 
 A file of 100,000 keys writes them in a few layouts. So such a list is cut out of the text before the rest is parsed,
 with a mark in its place. YAML's parser sees one record of each layout; of the others only the texts are taken that
@@ -54,8 +56,9 @@ class NotInBulk(Exception):
 
 
 class Run(NamedTuple):
-    """Records that follow each other from `start` to `end` of `text`; how far their list is indented; their first line,
-    counted from 1.
+    """Records that follow each other from `start` to `end` of `text`.
+
+    How far their list is indented; their first line, counted from 1.
     """
 
     text: str
@@ -72,12 +75,17 @@ class Run(NamedTuple):
 
 
 def _record(indent: int) -> str:
-    """One that begins on the line of its dash, with all lines that are indented further, or are empty."""
+    """Return the record that begins on its dash's line.
+
+    With all lines that are indented further, or are empty.
+    """
     return rf"^[ ]{{{indent}}}- [^\n]*\n(?:(?:[ ]{{{indent + 1}}}[^\n]*)?\n)*+"
 
 
 def compose_in_bulk(text: str) -> Node | None:
-    """As `nodes.compose`, with a `LongList` for each list that is long; None where there is no such list.
+    """Compose as `nodes.compose`, long lists as `LongList`.
+
+    None where there is no such list.
 
     Raises NotInBulk, and YamlFault, which may tell another line than the whole text has it on.
     """
@@ -94,7 +102,10 @@ def compose_in_bulk(text: str) -> Node | None:
 
 
 def _cut(text: str) -> tuple[dict[str, Run], str]:
-    """The long runs by what marks them, and the text without them but with all of its lines."""
+    """Cut the long runs out; return them and the rest.
+
+    By what marks them; the text keeps all of its lines.
+    """
     runs: dict[str, Run] = {}
     kept: list[str] = []
     end, line = 0, 1
@@ -123,7 +134,7 @@ def _long_runs(text: str) -> Iterator[tuple[int, int, int]]:
 
 
 def _put_back(root: MappingNode, runs: Mapping[str, Run]) -> int:
-    """Makes long lists of those in which marks are found. Returns how many are."""
+    """Put long lists in place of their marks; return their number."""
     found = 0
     for index, (key, node) in enumerate(root.value):
         if node.__class__ is SequenceNode and not node.flow_style:
@@ -158,7 +169,10 @@ class _CutList(LongList):
 
 
 class _Layout(NamedTuple):
-    """Records that differ in their values alone. `find` matches where the next record is one of them."""
+    """Records that differ in their values alone.
+
+    `find` matches where the next record is one of them.
+    """
 
     find: Callable[[str, int, int], re.Match[str] | None]
     prepared: Prepared
@@ -166,7 +180,10 @@ class _Layout(NamedTuple):
 
 
 class _Bulk:
-    """Reads the records of one list. What it reads is of use only where no problem has been noted in the end."""
+    """Read the records of one list.
+
+    What it reads is of use only where no problem has been noted in the end.
+    """
 
     def __init__(self, reader: Reader, walk: Walk) -> None:
         self._reader = reader
@@ -211,7 +228,7 @@ class _Bulk:
         return self._layouts.get(fixed)
 
     def _prepared(self, record: str, parts: Sequence[str]) -> Prepared | None:
-        """None where records of this layout have to be composed one by one."""
+        """Prepare a layout's reader, None where records must be composed singly."""
         self._values_in_layouts += len(parts) // 2
         if self._values_in_layouts > MOST_VALUES_IN_LAYOUTS:
             return None
@@ -240,7 +257,10 @@ def _layout(fixed: Sequence[str], indent: int, prepared: Prepared) -> _Layout:
 
 
 def _composed(item: str) -> Node:
-    """The record's node. Raises NotInBulk, and YamlFault: for an alias too, whose anchor is elsewhere."""
+    """Compose the record's node. Raises NotInBulk and YamlFault.
+
+    YamlFault for an alias too, whose anchor is elsewhere.
+    """
     root = compose(item)
     if root.__class__ is not SequenceNode or len(root.value) != 1:
         raise NotInBulk
@@ -249,7 +269,9 @@ def _composed(item: str) -> Node:
 
 
 def _values_among(parts: Sequence[str], node: Node) -> dict[int, int] | None:
-    """Which value, counted from 0, is the text of a node, by the node's `id`; None where one is not just that.
+    """Map nodes' ids to the values that are their text.
+
+    Values are counted from 0; None where a node is not just one of them.
 
     `parts`: the text before the first value, the value, the text after it, and so on.
     """

@@ -30,7 +30,9 @@ class Expander:
         self.files: dict[str, Fingerprint | None] = {}
 
     def expand(self, text: str) -> str:
-        """Raises `Refused`, naming the variable or file that is missing; never with a value in its text.
+        """Expand references in a text; raise `Refused` for missing ones.
+
+        It names the variable or file that is missing; never with a value in its text.
 
         Notes in `files` which ones were looked for, and what they were like just before.
         """
@@ -89,5 +91,5 @@ class Expander:
 
 
 def has_reference(text: str) -> bool:
-    """Whether `text` holds a `${…}` that takes its value from elsewhere (an escaped `$${` does not)."""
+    """Whether `text` holds a `${…}`, an escaped `$${` aside."""
     return "${" in text.replace("$${", "")

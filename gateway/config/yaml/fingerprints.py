@@ -1,4 +1,4 @@
-"""What a file is like, by which a change of it is seen without reading it."""
+"""A file's fingerprint, which changes whenever the file does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""YAML text → a tree of nodes that know their lines, with aliases bounded and merge keys (`<<`) resolved.
+"""Compose YAML into nodes that know their lines.
+
+With aliases bounded and merge keys (`<<`) resolved.
 
 What a plain scalar means is decided later by the type that is wanted at its place, so the nodes only tell plain from
 quoted. That keeps `no` in a country list from turning into a boolean unseen, and is faster than YAML's own resolver.
@@ -54,7 +56,10 @@ _QUOTED = re.compile(r"'(?P<inner>[^']*)'|\"[^\"]*\"")
 
 
 class YamlFault(Exception):
-    """The text is not usable YAML. `line` counts from 1; the text never quotes values from the file."""
+    """The text is not usable YAML.
+
+    `line` counts from 1; the text never quotes values from the file.
+    """
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -63,7 +68,10 @@ class YamlFault(Exception):
 
 
 class _Loader(_Parser):
-    """Composes nodes; tags say only how a value was written, and depth is bounded while it is built."""
+    """Compose nodes, their depth bounded while they are built.
+
+    Tags keep only how a value was written.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)  # type: ignore[call-arg]  # the stub knows the Python composer's constructor only
@@ -130,12 +138,18 @@ def _syntax_fault(text: str, error: yaml.MarkedYAMLError) -> YamlFault:
 
 
 def _without_values(message: str) -> str:
-    """The parser quotes punctuation, which helps, and names of anchors and tags, which may be a mistyped secret."""
+    """Remove quoted names from a parser's message.
+
+    It quotes punctuation, which helps, and names of anchors and tags, which may be a mistyped secret.
+    """
     return _QUOTED.sub(lambda quoted: quoted[0] if len(quoted["inner"] or "??") == 1 else "…", message).splitlines()[0]
 
 
 def _expansion_hint(text: str, line: int, column: int) -> str:
-    """Whether the fault is near an unquoted `${…}` inside of {…} or […]. A line may be as long as the file."""
+    """Whether the fault is near an unquoted `${…}` inside brackets.
+
+    A line may be as long as the file.
+    """
     lines = text.split("\n")
     near = lines[line - 1][max(0, column - _HINT_BEFORE) : column + _HINT_AFTER] if line <= len(lines) else ""
     return "; inside {…} and […] a ${…} needs quotes around it" if any(map(_is_bare, _before_references(near))) else ""
@@ -154,7 +168,7 @@ def _is_bare(before: str) -> bool:
 
 
 class _Extent(NamedTuple):
-    """What a node stands for once aliases are written out: how many values, how deep."""
+    """A node's number of values and depth, aliases expanded."""
 
     values: int
     height: int
@@ -171,7 +185,10 @@ def _bound_aliases(root: Node, characters: int) -> None:
 
 
 def _extent(node: Node, known: dict[int, _Extent | None]) -> _Extent:
-    """Recursion is as deep as the text is nested: an alias comes after its anchor, which is then known."""
+    """Measure a node as deep as the text is nested.
+
+    An alias comes after its anchor, which is then known.
+    """
     if id(node) in known:
         return _known_extent(node, known)
     known[id(node)] = None
@@ -201,7 +218,10 @@ def _children(node: Node) -> Iterator[Node]:
 
 
 def _resolve_merges(node: Node, done: set[int]) -> None:
-    """Children first, so that what is merged in has had its own merges resolved."""
+    """Resolve merge keys, children first.
+
+    So what is merged in has had its own merges resolved.
+    """
     if id(node) in done:
         return
     done.add(id(node))
@@ -216,7 +236,7 @@ def _is_merge(key: Node) -> bool:
 
 
 def _merged(node: MappingNode) -> list[tuple[Node, Node]]:
-    """The mapping's own pairs, then those of its merges whose keys are not there yet."""
+    """Return the mapping's own pairs, then merged ones with new keys."""
     pairs = [pair for pair in node.value if not _is_merge(pair[0])]
     given = {_key_identity(key) for key, _ in pairs}
     for key, value in node.value:

@@ -129,7 +129,10 @@ class _FieldReader(NamedTuple):
 
 
 class RecordReader(Reader):
-    """A mapping with known keys → a struct. One that has required keys has no stand-in: it is left out of its list."""
+    """Read a mapping with known keys into a struct.
+
+    One that has required keys has no stand-in: it is left out of its list.
+    """
 
     expected = "a mapping"
 
@@ -206,7 +209,10 @@ def _default_of(field: types.Field) -> Any:
 
 
 def reader_of(wanted: types.Type, extra: Mapping[str, Any] | None = None) -> Reader:
-    """The reader for a type of `msgspec.inspect`; `extra` is what its annotations say beside the type."""
+    """Return the reader for a type of `msgspec.inspect`.
+
+    `extra` is what its annotations hold beside the type.
+    """
     if isinstance(wanted, types.Metadata):
         return reader_of(wanted.type, {**(extra or {}), **(wanted.extra or {})})
     if isinstance(wanted, types.UnionType):
@@ -252,7 +258,7 @@ _FILE_READER: Final = reader_of(FILE_TYPE)
 
 
 def read_file(root: Node | None, walk: Walk) -> GatewayFile:
-    """The whole file in its typed shape; where there is no root, all defaults."""
+    """Read the whole file; all defaults where there is no root."""
     if root is None:
         return GatewayFile()
     file: GatewayFile = _FILE_READER.read(walk, root, None)

@@ -1,4 +1,7 @@
-"""What a scalar's text means: the few words and number forms of YAML, read by the type that is wanted at its place."""
+"""Parse a scalar's text by the type wanted at its place.
+
+The few words and number forms of YAML.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ].+)?", re.ASCII)
 
 
 class Scalar(msgspec.Struct, frozen=True, gc=False):
-    """A scalar as it was found. `reference`: it came out of a `${…}`, so it must not be shown and has no type yet."""
+    """A scalar as it was found.
+
+    `reference`: it came out of a `${…}`, so it must not be shown and has no type yet.
+    """
 
     text: str
     kind: Kind
@@ -50,17 +56,23 @@ def plain_kind(text: str) -> Kind:
 
 
 def written(text: str) -> Scalar:
-    """A scalar from its text as it stands in the file: plain, or in quotes with nothing escaped inside."""
+    """Parse a scalar as it stands in the file.
+
+    Plain, or in quotes with nothing escaped inside.
+    """
     return Scalar(text[1:-1], "text") if text[0] in "\"'" else Scalar(text, plain_kind(text))
 
 
 def whole_number(text: str) -> int | None:
-    """Decimal digits, with `_` between them if you like; `None` for anything else, leading zeros included."""
+    """Parse decimal digits, with `_` between them; `None` for others.
+
+    Leading zeros included.
+    """
     return int(text) if len(text) <= _MOST_DIGITS and _WHOLE.fullmatch(text) else None
 
 
 def short_number(text: str) -> int | None:
-    """The same for the numbers that ids mostly are, quickly; `None` for all others."""
+    """Parse the short numbers that ids mostly are; `None` for others."""
     return int(text) if text.isdecimal() and text[0] != "0" and len(text) < 19 and text.isascii() else None
 
 
@@ -82,7 +94,10 @@ def truth(text: str) -> bool | None:
 
 
 def moment(text: str) -> datetime | None:
-    """A date (its first moment) or ISO 8601 time, in UTC; one without a zone is taken as UTC. `None` for other text."""
+    """Parse a date or ISO 8601 time, in UTC; `None` for others.
+
+    A date is its first moment; a time without a zone is taken as UTC.
+    """
     if not _TIME.fullmatch(text):
         return None
     try:
@@ -93,7 +108,7 @@ def moment(text: str) -> datetime | None:
 
 
 def wrong_type(expected: str, scalar: Scalar, *, secret: bool) -> Refused:
-    """`expected X, found Y`, showing the text only where it can be no secret."""
+    """Return `expected X, found Y`, without what may be a secret."""
     return Refused(f"expected {expected}, found {_described(scalar, secret=secret)}{_quoting_advice(expected, scalar)}")
 
 

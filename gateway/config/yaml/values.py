@@ -1,4 +1,4 @@
-"""Readers of single values: what a plain or quoted scalar must be, by the type that is wanted at its place."""
+"""Read single values, plain or quoted, by the type wanted."""
 
 from __future__ import annotations
 
@@ -31,18 +31,23 @@ Prepared = Callable[[Sequence[str]], Any]
 
 
 class Reader(ABC):
-    """Reads one type. `expected` is its name in messages; `stand_in` a harmless value of it."""
+    """Read one type.
+
+    `expected` is its name in messages; `stand_in` a harmless value of it.
+    """
 
     expected: str = "a value"
     stand_in: Any = None
 
     @abstractmethod
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
-        """The value at `node`, or the stand-in once the problem has been noted."""
+        """Return the value at `node`, or the stand-in after noting a problem."""
 
     def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
-        """How to read what is written just as `node` but for the scalars in `texts`, which maps their `id` to the
-        index of their text. Raises NotPrepared; problems are noted.
+        """Return a reader for records that differ in some scalars.
+
+        What is written just as `node` but for the scalars in `texts`, which maps their `id` to the index of
+        their text. Raises NotPrepared; problems are noted.
         """
         raise NotPrepared
 
@@ -68,7 +73,10 @@ class ScalarReader(Reader):
 
 
 class _Remembering:
-    """Reads one text of many; the first few values are remembered, since most that repeat are among them."""
+    """Read one type, with a cache of the first values.
+
+    Most that repeat are among them.
+    """
 
     __slots__ = ("_index", "_known", "_problems", "_value")
 
@@ -119,7 +127,10 @@ class SecretReader(TextReader):
 
 
 class IdReader(ScalarReader):
-    """A number or text, whose type is kept. The stand-in is the empty text, which no id can be."""
+    """Read a number or text, whose type is kept.
+
+    The stand-in is the empty text, which no id can be.
+    """
 
     expected = "an id (a whole number or text)"
     stand_in = ""

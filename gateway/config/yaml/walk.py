@@ -1,4 +1,4 @@
-"""What a walk over the nodes of one file carries along, and what it asks of a node."""
+"""Carry one file's problems and references along a walk of nodes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Walk:
         self._first_lines: dict[str, int] = {}
 
     def scalar(self, node: Node, expected: str) -> Scalar:
-        """The scalar at `node` with its references expanded; raises `Refused` where there is none."""
+        """Return the scalar at `node`, references expanded; raise `Refused` without one."""
         if node.__class__ is not ScalarNode:
             raise Refused(f"expected {expected}, found {_collection_noun(node)}")
         text: str = node.value
@@ -66,7 +66,7 @@ class Walk:
         return False
 
     def add_odd_key(self, parent: MappingNode, key: Node, path: Path) -> None:
-        """Notes a key that is no text, or that the mapping holds before."""
+        """Note a key that is no text, or a duplicate."""
         if key.__class__ is not ScalarNode:
             self.problems.add(line_of(key), path, f"a key must be text, found {_collection_noun(key)}")
             return
