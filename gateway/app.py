@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import Moment
-from gateway.api import Router, all_routes, relayed_paths
+from gateway.api import Router, all_routes
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
 from gateway.api.runtime import Current, Runtime
@@ -164,11 +164,12 @@ def make_server(current: Current) -> Server:
         runtime.tallies.unparsable(fault.status, fault.code)
         return rendered(fault)
 
+    router = Router(all_routes())
     return Server(
-        Dispatcher(current, Router(all_routes())),
+        Dispatcher(current, router),
         render_error=refused,
         limit=ConnectionLimit(refusal.serialised(http11=True), runtime.log),
-        relayed=frozenset(relayed_paths()),
+        relayed=router.relayed,
         fast_lane=runtime.settings.server.fast_lane,
         bounds=lambda: current.runtime.bounds,
         log=runtime.log,

@@ -14,11 +14,11 @@ from gateway.api import metrics, ops
 from gateway.api import panel_routes as panel
 from gateway.api import usage_routes as usage
 from gateway.api.admin import admin_routes
-from gateway.api.openai_routes import openai_routes, relayed_paths
+from gateway.api.openai_routes import openai_routes
 from gateway.api.openapi import openapi_route
 from gateway.api.router import Route, Router
 
-__all__ = ["Route", "Router", "all_routes", "relayed_paths"]
+__all__ = ["Route", "Router", "all_routes"]
 
 
 def all_routes() -> list[Route]:

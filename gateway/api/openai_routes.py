@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from gateway.access.companions import Companion, companions, require_common_endpoint
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.api.router import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
+from gateway.dialects.base import Operation
 from gateway.http.reply import Answer, Reply
-from gateway.proxy.ask import Ask, RelayRoute
+from gateway.proxy.ask import Ask
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller
 
 JSON = ("content-type", "application/json")
-
-RELAYED = (
-    RelayRoute("/chat/completions", is_text=True, asks_usage=True),
-    RelayRoute("/completions", is_text=True, asks_usage=True),
-    RelayRoute("/responses", is_text=True, names_errors=True),
-    RelayRoute("/embeddings", has_fallbacks=False),
-    RelayRoute("/moderations"),
-    RelayRoute("/images/generations"),
-    RelayRoute("/audio/speech"),
-)
 
 
 def openai_routes() -> list[Route]:
     """The same rows under both prefixes."""
     rows = []
     for prefix in OPENAI_PREFIXES:
-        rows += [Route("POST", prefix + relayed.path, relay_handler(relayed)) for relayed in RELAYED]
+        rows += [relayed_row(prefix + operation.path, operation, relay_handler) for operation in openai.OPERATIONS]
         rows += [
             Route("GET", f"{prefix}/models", list_models, summary="The models that the caller may use"),
             Route("GET", f"{prefix}/models/{{id...}}", show_model, summary="One of them"),
@@ -38,17 +30,17 @@ def openai_routes() -> list[Route]:
     return rows
 
 
-def relayed_paths() -> list[str]:
-    """The paths of all relayed routes, under both prefixes."""
-    return [prefix + relayed.path for prefix in OPENAI_PREFIXES for relayed in RELAYED]
+def relayed_row(path: str, operation: Operation, handler: Callable[[Operation], RouteHandler]) -> Route:
+    """An operation's row at this path."""
+    return Route("POST", path, handler(operation), summary=operation.summary, operation=operation)
 
 
-def relay_handler(relayed: RelayRoute) -> RouteHandler:
+def relay_handler(operation: Operation) -> RouteHandler:
     """body → model → relay."""
 
     async def handler(hit: Hit) -> Reply:
         body = await body_of(hit)
-        ask = await ask_for(hit, relayed, body)
+        ask = await ask_for(hit, operation, body)
         return await hit.runtime.relay.answer(hit.request, hit.call, ask)
 
     return handler
@@ -71,7 +63,7 @@ async def body_of(hit: Hit) -> openai.RequestBody:
     )
 
 
-async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> Ask:
+async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody) -> Ask:
     """Resolves the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
     runtime, call, caller, moment = hit.runtime, hit.call, hit.caller, hit.runtime.moment
     catalogue = moment.catalogue
@@ -82,33 +74,33 @@ async def ask_for(hit: Hit, relayed: RelayRoute, body: openai.RequestBody) -> As
     access = moment.access(caller, plain_name) if plain_name is not None else None
     call.requested_model = plain_name
     if access is None:
-        access = _resolved(hit, relayed, body, catalogue)
+        access = _resolved(hit, operation, body, catalogue)
         if plain_name is not None and catalogue.find(plain_name) is access.model:
             moment.remember_access(caller, plain_name, access)
     call.access = access
-    return Ask(relayed, body, caller, access, catalogue, companions_of(relayed, body, caller, access, catalogue))
+    return Ask(operation, body, caller, access, catalogue, companions_of(operation, body, caller, access, catalogue))
 
 
 def companions_of(
-    relayed: RelayRoute, body: openai.RequestBody, caller: Caller, access: Access, catalogue: Catalogue
+    operation: Operation, body: openai.RequestBody, caller: Caller, access: Access, catalogue: Catalogue
 ) -> tuple[Companion, ...]:
     """The models that the body names elsewhere. Raises ModelNotAccessible where no endpoint serves all of them."""
     if not body.mentions:
         return ()
     found = companions(caller, catalogue, body.mentions)
     pools = [access.model.endpoints]
-    if relayed.has_fallbacks:
+    if operation.has_fallbacks:
         fallbacks = (catalogue.by_id(reference) for reference in access.model.fallbacks)
         pools += [model.endpoints for model in fallbacks if model is not None]
     require_common_endpoint(found, [endpoint for pool in pools for endpoint in pool])
     return found
 
 
-def _resolved(hit: Hit, relayed: RelayRoute, body: openai.RequestBody, catalogue: Catalogue) -> Access:
+def _resolved(hit: Hit, operation: Operation, body: openai.RequestBody, catalogue: Catalogue) -> Access:
     named = named_model(body.fields)
     if named.model_id is None and named.name is not None:
         hit.call.requested_model = str(named.name)
-    unknown_is_assigned = relayed.is_text and hit.runtime.settings.routing.unknown_model == "assigned"
+    unknown_is_assigned = operation.is_text and hit.runtime.settings.routing.unknown_model == "assigned"
     return resolve(hit.caller, catalogue, named, unknown_is_assigned=unknown_is_assigned)
 
 

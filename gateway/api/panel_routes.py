@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from gateway.access.resolve import Named, accessible, resolve
-from gateway.api.openai_routes import RELAYED, ask_for, body_of, companions_of
+from gateway.api.openai_routes import ask_for, body_of, companions_of, relayed_row
 from gateway.api.panel import (
     ChatAnswer,
     ChatBody,
@@ -34,16 +34,17 @@ from gateway.api.panel import (
 )
 from gateway.api.router import Hit, Route, RouteHandler
 from gateway.dialects import openai
+from gateway.dialects.base import Operation
+from gateway.dialects.openai.operations import CHAT_COMPLETIONS
 from gateway.errors import AiUnavailable, InvalidJson, InvalidRequest, NoModelGranted, TierRequired, UpstreamFault
 from gateway.http.message import Headers
 from gateway.http.reply import Answer, Reply
 from gateway.limits import grant_scope
-from gateway.proxy.ask import Ask, RelayRoute
+from gateway.proxy.ask import Ask
 from gateway.proxy.pipeline import Story
 from gateway.types import Access, Limits
 
 JSON = ("content-type", "application/json")
-CHAT = next(relayed for relayed in RELAYED if relayed.path == "/chat/completions")
 NO_MODEL_REPLY = "No AI model has been set up for your account yet. Please ask your administrator for one."
 
 _MOST_UNPACKED_BYTES = 16 * 2**20
@@ -116,7 +117,7 @@ async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
     """
     streamed = body.fields.get("stream") is True
     try:
-        ask = await ask_for(hit, CHAT, body)
+        ask = await ask_for(hit, CHAT_COMPLETIONS, body)
     except NoModelGranted:
         return without_model(hit, words, streamed=streamed)
     return await (told_in_events(hit, ask, words) if streamed else told_whole(hit, ask, words))
@@ -225,7 +226,7 @@ async def _counted(hit: Hit, access: Access) -> MyModel:
 # -- the relay with the model in the URL
 
 
-def proxy_handler(relayed: RelayRoute) -> RouteHandler:
+def proxy_handler(operation: Operation) -> RouteHandler:
     """The same relay; whatever the body says of its model, the URL's is asked."""
 
     async def handler(hit: Hit) -> Reply:
@@ -233,8 +234,8 @@ def proxy_handler(relayed: RelayRoute) -> RouteHandler:
         catalogue = await hit.runtime.store.catalogue()
         named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
         hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
-        others = companions_of(relayed, body, hit.caller, access, catalogue)
-        ask = Ask(relayed, body, hit.caller, access, catalogue, others)
+        others = companions_of(operation, body, hit.caller, access, catalogue)
+        ask = Ask(operation, body, hit.caller, access, catalogue, others)
         return await hit.runtime.relay.answer(hit.request, hit.call, ask)
 
     return handler
@@ -247,13 +248,10 @@ ROUTES = [
     Route("GET", "/api/ai/models", list_models, answer=list[ModelView], summary="Every model"),
     Route("GET", "/api/ai/my-models", list_my_models, answer=list[MyModel], summary="The caller's models"),
     *(
-        Route(
-            "POST",
-            f"/api/ai/proxy/{{modelId}}{version}{relayed.path}",
-            proxy_handler(relayed),
-            summary="The OpenAI route of this name, asked of the model in the path",
+        relayed_row(f"/api/ai/proxy/{{modelId}}{version}{operation.path}", operation, proxy_handler)._replace(
+            summary=f"{operation.summary}, of the model in the path"
         )
-        for relayed in RELAYED
+        for operation in openai.OPERATIONS
         for version in ("", "/v1")
     ),
 ]

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from gateway.api.runtime import Runtime
+from gateway.dialects.base import Operation
 from gateway.errors import MethodNotAllowed, RouteNotFound
 from gateway.http.message import Request
 from gateway.http.reply import Reply
@@ -47,6 +48,7 @@ class Route(NamedTuple):
     "any": needs a key, and the handler looks at its scopes.
 
     `body` and `answer` are the types of what is sent and answered, `statuses` those of a good answer: for the schema.
+    Of a relayed row `operation` says all of that.
     """
 
     method: str
@@ -57,6 +59,7 @@ class Route(NamedTuple):
     answer: Any = None
     statuses: tuple[int, ...] = (200,)
     summary: str = ""
+    operation: Operation | None = None
 
 
 class Router:
@@ -66,7 +69,10 @@ class Router:
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
         for route in routes:
-            self._rows(route.path)[route.method] = route
+            rows = self._rows(route.path)
+            if route.method in rows:
+                raise ValueError(f"{route.method} {route.path} is there twice")
+            rows[route.method] = route
 
     def match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         """The route and the parameters in its path. Raises RouteNotFound or MethodNotAllowed (with `allow`)."""
@@ -78,6 +84,13 @@ class Router:
         if route is None:
             raise MethodNotAllowed(f"This path does not take {method}.", headers=(("allow", _allowed(rows)),))
         return route, params
+
+    @property
+    def relayed(self) -> frozenset[str]:
+        """The paths that are relayed, but for those with parameters."""
+        return frozenset(
+            path for path, rows in self._exact.items() if any(row.operation is not None for row in rows.values())
+        )
 
     def _rows(self, path: str) -> dict[str, Route]:
         if "{" not in path:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from gateway.dialects.base import Operation
 from gateway.limits.prompt import BYTES_PER_TOKEN, prompt_tokens
 
 # What an answer is taken for where the request sets no bound: about 200 words.
@@ -19,9 +20,6 @@ DEFAULT_ANSWER_TOKENS = 256
 LONGEST_ANSWER_TOKENS = 1_000_000
 _MOST_TOKENS = 10**9  # what is reserved at most, lest nonsense in a body overflow a counter
 _LONGEST_NUMBER = 40  # characters of a number that is written as text
-_ANSWER_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-_REPEATS = ("n", "best_of")
-_WITHOUT_ANSWER_TOKENS = frozenset(("embeddings", "moderations", "audio/speech", "images/generations"))
 
 
 class EstimatedUsage(NamedTuple):
@@ -33,25 +31,25 @@ class EstimatedUsage(NamedTuple):
         return self.prompt_tokens + self.completion_tokens
 
 
-def reserved_usage(fields: Mapping[str, Any], body_size: int, route: str) -> EstimatedUsage:
+def reserved_usage(fields: Mapping[str, Any], body_size: int, operation: Operation) -> EstimatedUsage:
     """Estimate what to reserve: the prompt, and the largest answer allowed.
 
-    `fields` is the parsed body, `body_size` its length in bytes, `route` the path behind the prefix
-    (`chat/completions`). An answer counts the largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`
-    (else 256), times the larger of `n` and `best_of`, times the number of prompts; routes whose results are not text
-    count none. Numbers may be floats and texts of digits, as many upstreams take them; other values count as absent: to
-    refuse them is the upstream's business. Together always between 1 and a billion.
+    `fields` is the parsed body, `body_size` its length in bytes. An answer counts the largest of the operation's bounds
+    (else 256), times the largest of its repeats, times the number of prompts; where answers have no tokens, none.
+    Numbers may be floats and texts of digits, as many upstreams take them; other values count as absent: to refuse them
+    is the upstream's business. Together always between 1 and a billion.
     """
-    prompt = min(prompt_tokens(fields, body_size), _MOST_TOKENS)
-    if route.strip("/") in _WITHOUT_ANSWER_TOKENS:
+    prompt = min(prompt_tokens(fields, body_size, operation.prompt), _MOST_TOKENS)
+    answer = operation.answer
+    if answer is None:
         return EstimatedUsage(prompt, 0)
-    answers = _repeats(fields) * _prompts(fields.get("prompt"))
-    return EstimatedUsage(prompt, min(_answer_tokens(fields) * answers, _MOST_TOKENS - prompt))
+    answers = _repeats(fields, answer.repeats) * _prompts(fields.get(answer.prompts))
+    return EstimatedUsage(prompt, min(_answer_tokens(fields, answer.bounds) * answers, _MOST_TOKENS - prompt))
 
 
-def reserved_tokens(fields: Mapping[str, Any], body_size: int, route: str) -> int:
+def reserved_tokens(fields: Mapping[str, Any], body_size: int, operation: Operation) -> int:
     """Count the tokens of `reserved_usage`."""
-    return reserved_usage(fields, body_size, route).total_tokens
+    return reserved_usage(fields, body_size, operation).total_tokens
 
 
 def estimated_tokens(text_bytes: int) -> int:
@@ -69,18 +67,18 @@ def estimated_usage(prompt: int, answer_bytes: int) -> EstimatedUsage:
     return EstimatedUsage(prompt, estimated_tokens(answer_bytes) if answer_bytes > 0 else 0)
 
 
-def _answer_tokens(fields: Mapping[str, Any]) -> int:
+def _answer_tokens(fields: Mapping[str, Any], bounds: tuple[str, ...]) -> int:
     largest = -1
-    for name in _ANSWER_BOUNDS:
+    for name in bounds:
         bound = _whole(fields.get(name))
         if bound is not None and bound > largest:
             largest = bound
     return DEFAULT_ANSWER_TOKENS if largest < 0 else min(largest, LONGEST_ANSWER_TOKENS)
 
 
-def _repeats(fields: Mapping[str, Any]) -> int:
+def _repeats(fields: Mapping[str, Any], names: tuple[str, ...]) -> int:
     many = 1
-    for name in _REPEATS:
+    for name in names:
         many = max(many, _whole(fields[name]) or 1) if name in fields else many
     return many
 

@@ -1,14 +1,16 @@
 """How large a prompt is, from a request's body.
 
 Text counts by its bytes, whatever it looks like. Pictures, sounds and files count a fixed number each, and are known by
-their place alone: a text that claims to be base64 is a text. Such places exist within `messages`, `input` and `system`
-only; what stands in a tool's description or in a call's arguments is shown to the model as it is written.
+their place alone: a text that claims to be base64 is a text. Such places exist only within the fields that the
+operation names; what stands in a tool's description or in a call's arguments is shown to the model as it is written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from typing import Any
+
+from gateway.dialects.base import PromptFields
 
 BYTES_PER_TOKEN = 4
 # A picture, sound or file within a message, whatever its size: what a picture costs with common models.
@@ -18,7 +20,6 @@ _FLOAT_BYTES = 8
 # A body of many tiny values takes long to walk through: beyond so many, its length has to do.
 _FREE_STEPS, _BYTES_PER_STEP = 2_000, 32
 _ITEMS_PER_STEP = 64  # of a list of nothing but numbers or texts, which is taken as a whole
-_WITH_PARTS = frozenset(("messages", "input", "system"))
 # Within these the model's own words and its tools' stand, which no upstream takes for a picture.
 _WITHOUT_PARTS = frozenset(("tool_calls", "function_call", "arguments", "parameters", "tools", "metadata"))
 _ATTACHMENT_TYPES = frozenset(("image_url", "input_image", "input_audio", "file", "input_file"))
@@ -35,22 +36,23 @@ _PLACES: Mapping[str, frozenset[str]] = {
 }
 
 
-def prompt_tokens(fields: Mapping[str, Any], body_size: int) -> int:
+def prompt_tokens(fields: Mapping[str, Any], body_size: int, prompt: PromptFields) -> int:
     """Estimate a prompt's tokens, at least 1.
 
     From the parsed body and its length in bytes.
     """
-    if body_size <= _SMALL_BODY_BYTES and not _is_of_tokens(fields):
+    if body_size <= _SMALL_BODY_BYTES and not _is_of_tokens(fields, prompt.of_tokens):
         return max(1, body_size // BYTES_PER_TOKEN)
-    return max(1, _Walk(body_size).measure(fields))
+    return max(1, _Walk(body_size).measure(fields, prompt.with_parts))
 
 
-def _is_of_tokens(fields: Mapping[str, Any]) -> bool:
+def _is_of_tokens(fields: Mapping[str, Any], names: tuple[str, ...]) -> bool:
     """Whether the prompt may be numbers, two bytes of body each."""
-    prompt, given = fields.get("prompt"), fields.get("input")
-    if type(prompt) is list and prompt and type(prompt[0]) in (int, list):
-        return True
-    return type(given) is list and len(given) > 0 and type(given[0]) in (int, list)
+    for name in names:
+        given = fields.get(name)
+        if type(given) is list and given and type(given[0]) in (int, list):
+            return True
+    return False
 
 
 class _Walk:
@@ -66,10 +68,10 @@ class _Walk:
         self.binary_bytes = 0
         self.left: list[tuple[Any, bool]] = []  # values yet to be looked at, and whether parts may be among them
 
-    def measure(self, fields: Mapping[str, Any]) -> int:
+    def measure(self, fields: Mapping[str, Any], with_parts: frozenset[str]) -> int:
         for name, value in fields.items():
             if type(value) in (str, dict, list):  # not the request's own settings
-                self._take(value, name in _WITH_PARTS)
+                self._take(value, name in with_parts)
         while self.left and self.steps >= 0:
             value, has_parts = self.left.pop()
             if type(value) is dict:

@@ -11,7 +11,9 @@ from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from gateway.dialects.openai import Usage
+import msgspec
+
+from gateway.dialects.base import Operation, Usage
 from gateway.errors import JournalUnavailable, LedgerUnavailable
 from gateway.limits import (
     Demand,
@@ -75,14 +77,21 @@ class Accounts:
             self._limiter.settle(place, tokens=0, cost=0, now=time.time())
 
     async def open(
-        self, call: Call, access: Access, caller: Caller, fields: Mapping[str, Any], *, body_size: int, route: str
+        self,
+        call: Call,
+        access: Access,
+        caller: Caller,
+        fields: Mapping[str, Any],
+        *,
+        body_size: int,
+        operation: Operation,
     ) -> Account:
         """Admits the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
         now = time.time()
         terms = self._terms_of(access, caller)
         reservation = None
         if terms.demands:
-            wanted = reserved_usage(fields, body_size, route)
+            wanted = reserved_usage(fields, body_size, operation)
             nano = _cost_nano(access.model.price, wanted.prompt_tokens, wanted.completion_tokens)
             place = self._on_head.get(call.request_id) if self._on_head else None
             reservation = await self._limiter.reserve(
@@ -90,7 +99,7 @@ class Accounts:
             )
             if place is not None:
                 del self._on_head[call.request_id]
-        account = Account(self._ledger, self._limiter, call, reservation, route)
+        account = Account(self._ledger, self._limiter, call, reservation, operation)
         try:
             self._ledger.admit(
                 Admission(
@@ -101,7 +110,7 @@ class Accounts:
                     organisation=terms.organisation,
                     key=caller.key.id,
                     model=access.model.id,
-                    route=route,
+                    route=operation.route,
                     streamed=fields.get("stream") is True,
                     counted_on=terms.scope,
                 )
@@ -129,14 +138,14 @@ class Account:
     """One request's books. `headers` are the `x-ratelimit-*` as of its admission."""
 
     def __init__(
-        self, ledger: Ledger, limiter: Limiter, call: Call, reservation: Reservation | None, route: str
+        self, ledger: Ledger, limiter: Limiter, call: Call, reservation: Reservation | None, operation: Operation
     ) -> None:
         self.headers = reservation.headers() if reservation is not None else []
         self._ledger = ledger
         self._limiter = limiter
         self._call = call
         self._reservation = reservation
-        self._route = route
+        self._operation = operation
         self._settled = False
 
     def settle(self, seen: Seen, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
@@ -188,14 +197,20 @@ class Account:
         was_left, goes_on = self._was_left(seen), self._goes_on(seen, fields)
         # A report of nothing, made before the end, says nothing of what was used then.
         if seen.usage is not None and not (seen.usage.total_tokens == 0 and (was_left or goes_on)):
-            return seen.usage, "reported"
+            return self._reported(seen.usage), "reported"
         if goes_on:
-            estimate = reserved_usage(fields, body_size, self._route)
+            estimate = reserved_usage(fields, body_size, self._operation)
         elif was_left or (seen.text_bytes and not seen.failed):
-            estimate = estimated_usage(prompt_tokens(fields, body_size), seen.text_bytes)
+            estimate = estimated_usage(prompt_tokens(fields, body_size, self._operation.prompt), seen.text_bytes)
         else:
             return NOTHING_USED, "none"
         return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
+
+    def _reported(self, usage: Usage) -> Usage:
+        """A total alone is the prompt's where answers have no tokens of their own: nothing else says what it costs."""
+        if self._operation.answer is not None or usage.prompt_tokens or usage.completion_tokens:
+            return usage
+        return msgspec.structs.replace(usage, prompt_tokens=usage.total_tokens)
 
     def _was_left(self, seen: Seen) -> bool:
         """Whether the client left after an upstream had the request.
@@ -211,7 +226,8 @@ class Account:
         """
         if seen.unfinished:
             return True
-        if self._route != "responses" or fields.get("background") in (None, False) or seen.ended:
+        works_on = self._operation.works_on
+        if works_on is None or fields.get(works_on) in (None, False) or seen.ended:
             return False
         if self._call.outcome == "cancelled":
             return seen.asked

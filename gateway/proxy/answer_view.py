@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-from gateway.dialects.openai import Contents, JsonScan, contents_of
+from gateway.dialects.base import Contents, Scan, UsageReader
 from gateway.http.content_coding import Unpacker
 
 # Up to here a body is decoded as a whole, which tells a key from its like deeper within; beyond it, it is scanned.
@@ -78,12 +78,13 @@ class View:
 class BodyReader:
     """Read a body that is no stream: JSON, text or a page."""
 
-    __slots__ = ("_held", "_scan", "_size")
+    __slots__ = ("_held", "_reader", "_scan", "_size")
 
-    def __init__(self) -> None:
+    def __init__(self, reader: UsageReader) -> None:
+        self._reader = reader
         self._held: list[bytes] = []  # once it is scanned, its beginning alone
         self._size = 0
-        self._scan: JsonScan | None = None
+        self._scan: Scan | None = None
 
     def feed(self, data: bytes) -> None:
         self._size += len(data)
@@ -93,7 +94,7 @@ class BodyReader:
             return
         self._held.append(data)
         if self._size > MOST_DECODED_BYTES:
-            self._scan, held = JsonScan(), self._held
+            self._scan, held = self._reader.scan(), self._held
             self._held = _beginning(b"".join(held))
             for piece in held:
                 self._scan.feed(piece)
@@ -113,10 +114,19 @@ class BodyReader:
         body = self._held[0] if len(self._held) == 1 else b"".join(self._held)
         if _JSON.match(body):
             scan = self._scan
-            contents = contents_of(body.removeprefix(_BOM)) if scan is None else None
-            return contents or _scanned(scan, body)
+            contents = self._reader.contents(body.removeprefix(_BOM)) if scan is None else None
+            return contents or self._scanned(body)
         is_page = _PAGE.match(body) is not None
         return Contents(whole_text_bytes=self._size if is_text and not is_page else 0, failed=is_page)
+
+    def _scanned(self, body: bytes) -> Contents:
+        """Scan a body too large to be decoded, or unfinished."""
+        scan = self._scan
+        if scan is None:
+            scan = self._reader.scan()
+            scan.feed(body)
+            scan.end()
+        return Contents(scan.usage, whole_text_bytes=scan.text_bytes)
 
 
 def _beginning(body: bytes) -> list[bytes]:
@@ -126,12 +136,3 @@ def _beginning(body: bytes) -> list[bytes]:
     """
     start = body.lstrip()[:_LOOKED_AT_BYTES]
     return [start] if start else []
-
-
-def _scanned(scan: JsonScan | None, body: bytes) -> Contents:
-    """Scan a body too large to be decoded, or unfinished."""
-    if scan is None:
-        scan = JsonScan()
-        scan.feed(body)
-        scan.end()
-    return Contents(scan.usage, whole_text_bytes=scan.text_bytes)

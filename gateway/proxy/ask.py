@@ -1,4 +1,4 @@
-"""A request to relay: its route, body, caller and model."""
+"""A request to relay: its operation, body, caller and model."""
 
 from __future__ import annotations
 
@@ -6,29 +6,15 @@ from typing import NamedTuple
 
 from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
+from gateway.dialects.base import Operation
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, Endpoint, Model, id_text
 
 
-class RelayRoute(NamedTuple):
-    """One relayed path and what is special about it."""
-
-    path: str  # what is appended to an endpoint's base URL
-    is_text: bool = False  # its results are text: an unknown model may be served by the assigned one
-    asks_usage: bool = False  # streams get `stream_options.include_usage`
-    has_fallbacks: bool = True  # vectors of another model would be worthless
-    names_errors: bool = False  # an error in a stream is an `event: error`, numbered as all its events are
-
-    @property
-    def end_signs(self) -> tuple[bytes, ...]:
-        """What to look for in the last event of a stream."""
-        return openai.CHAT_END_SIGNS if self.asks_usage else openai.END_SIGNS
-
-
 class Ask(NamedTuple):
-    """A request to relay: its body, caller, route and model."""
+    """A request to relay: its operation, body, caller and model."""
 
-    route: RelayRoute
+    operation: Operation
     body: openai.RequestBody
     caller: Caller
     access: Access

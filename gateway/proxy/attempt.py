@@ -12,6 +12,7 @@ import math
 import msgspec
 
 from gateway.dialects import openai
+from gateway.dialects.base import EventRules
 from gateway.errors import ConnectionCut, FirstByteTimedOut, IdleTimedOut, InvalidResponse, Overloaded, TransportError
 from gateway.http.client import Exchange
 from gateway.http.memory_budget import Held
@@ -40,7 +41,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     `expects_stream`: the client asked for one, so the endpoint's `first_byte` time-out holds.
     `give_up_at`: when the request's `total` time-out ends, in the loop's time.
-    `is_numbered`: events of this route bear a `sequence_number`, and some of them only prepare the first.
+    `events`: what streams of this route are made of.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -49,8 +50,7 @@ class Attempt(msgspec.Struct, eq=False):
     take_usage_out: bool
     give_up_at: float
     seen: Seen
-    is_numbered: bool = False
-    end_signs: tuple[bytes, ...] = openai.END_SIGNS
+    events: EventRules = openai.PLAIN_EVENTS
     status: int = 0
     headers: RawHeaders = []
     head: AnswerHead = NO_HEAD
@@ -158,7 +158,7 @@ class Attempt(msgspec.Struct, eq=False):
             is_stream = self._may_stream() and head.content in (Content.EVENTS, Content.OTHER)
             self.view = self.seen.events_view(head.encoding) if is_stream else self.seen.body_view(head.encoding)
         else:
-            self._opening = Opening(head.content, holds_preparations=self.is_numbered)
+            self._opening = Opening(head.content, holds_preparations=self.events.has_preparations)
 
     def on_body(self, data: bytes) -> None:
         self._last_read = self.loop.time()
@@ -228,8 +228,8 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _go_live(self, held: bytes, silence: int) -> None:
         self.head = self.head.as_events()
-        live = Live(self.seen, self.end_signs, is_numbered=self.is_numbered, take_usage_out=self.take_usage_out)
-        self.live = live
+        signs, is_numbered = self.events.end_signs, self.events.is_numbered
+        self.live = live = Live(self.seen, signs, is_numbered=is_numbered, take_usage_out=self.take_usage_out)
         self._holding.append(held[:silence] + live.feed(held[silence:]))
         self._become(Shape.EVENTS)
         if live.is_whole:

@@ -41,6 +41,7 @@ from gateway.proxy.refusals.refused import refused
 from gateway.proxy.refusals.upstream_text import overheard
 from gateway.proxy.responder import Responder
 from gateway.proxy.upstreams import Upstream, Upstreams
+from gateway.proxy.usage_meter import Seen
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
 TIMER_SLACK_SECONDS = 0.002
@@ -66,7 +67,9 @@ class Relay:
         return await self.story(request, call, ask, stream or EventStream()).tell()
 
     def story(self, request: Request, call: Call, ask: Ask, stream: EventStream) -> Story:
-        return Story(self, request, call, ask, Responder(self.log, request, call, ask, stream))
+        return Story(
+            self, request, call, ask, Responder(self.log, request, call, ask, stream, Seen(ask.operation.usage))
+        )
 
 
 class Story(msgspec.Struct, eq=False):
@@ -93,7 +96,7 @@ class Story(msgspec.Struct, eq=False):
             self.wants_stream = True
             options = fields.get("stream_options")
             client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
-            self.adds_usage = self.ask.route.asks_usage and not client_asks_usage
+            self.adds_usage = self.ask.operation.events.asks_usage and not client_asks_usage
 
     async def tell(self) -> Reply:
         ask = self.ask
@@ -101,7 +104,7 @@ class Story(msgspec.Struct, eq=False):
         trace, via = self.call.trace, self.relay.via.line(self.call.via)
         self.own_fields = via if trace is None else trace.fields + via
         responder.account = await self.relay.accounts.open(
-            self.call, ask.access, ask.caller, ask.body.fields, body_size=len(ask.body.raw), route=ask.route.path[1:]
+            self.call, ask.access, ask.caller, ask.body.fields, body_size=len(ask.body.raw), operation=ask.operation
         )
         connection = self.request.connection
         heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, responder.beat) if self.wants_stream else None
@@ -145,7 +148,7 @@ class Story(msgspec.Struct, eq=False):
         """The model's own pool, then those of its fallbacks: a grant of the first covers them."""
         model = self.ask.access.model
         yield self.relay.upstreams.of(model, self.ask.catalogue)
-        if self.ask.route.has_fallbacks:
+        if self.ask.operation.has_fallbacks:
             for reference in model.fallbacks:
                 fallback = self.ask.catalogue.by_id(reference)
                 if fallback is not None:
@@ -209,13 +212,12 @@ class Story(msgspec.Struct, eq=False):
             give_up_at=self.give_up_at,
             seen=self.responder.seen,
             memory=self.request.held,
-            is_numbered=self.ask.route.names_errors,
-            end_signs=self.ask.route.end_signs,
+            events=self.ask.operation.events,
         )
         try:
             exchange = await self.relay.transport.exchange(
                 outlet.origin,
-                outlet.head(self.ask.route.path, len(body), self.own_fields),
+                outlet.head(self.ask.operation.path, len(body), self.own_fields),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
@@ -234,7 +236,7 @@ class Story(msgspec.Struct, eq=False):
     def _note_part(self, attempt: Attempt) -> None:
         """What has come of a plain answer when its client leaves counts by its text."""
         is_answer = attempt.shape is None and 200 <= attempt.status < 300
-        if is_answer and self.ask.route.is_text and not self.wants_stream and attempt.view is not None:
+        if is_answer and self.ask.operation.is_text and not self.wants_stream and attempt.view is not None:
             attempt.look()
             self.responder.seen.whole(attempt.view, is_text=True)
 
@@ -246,7 +248,7 @@ class Story(msgspec.Struct, eq=False):
             self._alive(lease, now)
             if attempt.shape is Shape.WHOLE:
                 if attempt.view is not None:
-                    self.responder.seen.whole(attempt.view, is_text=self.ask.route.is_text)
+                    self.responder.seen.whole(attempt.view, is_text=self.ask.operation.is_text)
                 return self.responder.whole(attempt)
             return await self.responder.streamed(attempt)
         if meaning is Meaning.FAILED:

@@ -33,7 +33,7 @@ class Responder(msgspec.Struct, eq=False):
     call: Call
     ask: Ask
     stream: EventStream
-    seen: Seen = msgspec.field(default_factory=Seen)
+    seen: Seen
     account: Account | None = None
     first_event_out: bool = False
     attempt: Attempt | None = None  # whose stream goes to the client
@@ -58,7 +58,7 @@ class Responder(msgspec.Struct, eq=False):
         self._answered()
         if not self.stream.started:
             return self._answer(said.status, said.fields, said.body, "upstream_error")
-        self.stream.send(openai.refusal_event(said.text, named=self.ask.route.names_errors))
+        self.stream.send(self.ask.operation.events.refusal_event(said.text))
         self.settle("upstream_error")
         self.stream.finish()
         return self.stream
@@ -112,7 +112,7 @@ class Responder(msgspec.Struct, eq=False):
             stream.cut()  # nothing could be added that the client would not take for a part of the answer
             return stream
         number = live.next_number if live is not None else 0
-        stream.send(openai.error_event(fault, number=number if self.ask.route.names_errors else None))
+        stream.send(self.ask.operation.events.error_event(fault, number))
         stream.finish()
         return stream
 

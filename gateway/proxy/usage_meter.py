@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.dialects.openai import Contents, JsonScan, Usage, contents_of, last_usage
+from gateway.dialects.base import Contents, Scan, Usage, UsageReader
+from gateway.dialects.openai import USAGE_READER, last_usage
 from gateway.http.sse import EventFramer, Fragment, events_data
 from gateway.proxy.answer_view import BodyReader, View
 
@@ -18,6 +19,7 @@ _NAMED_ERROR = (b"event: error", b"event:error")
 class Seen(msgspec.Struct, eq=False):
     """Meter an answer: its reported usage, or its text's size."""
 
+    reader: UsageReader = USAGE_READER
     asked: bool = False  # some upstream has been sent the request
     answered: bool = False  # some upstream gave an answer, be it a refusal
     unfinished: bool = False  # the answer says that the work is yet to be done
@@ -26,7 +28,7 @@ class Seen(msgspec.Struct, eq=False):
     ended: bool = False  # a response has said that it is over, be it that it failed
     _text_bytes: int = 0
     _whole_text_bytes: int = 0  # the same text, told as a whole at the end
-    _scan: JsonScan | None = None  # of an event too large to be held
+    _scan: Scan | None = None  # of an event too large to be held
     _scan_retells: bool = False
     _body: BodyReader | None = None  # what is passed on as it comes
 
@@ -54,7 +56,7 @@ class Seen(msgspec.Struct, eq=False):
     def fragment(self, piece: Fragment) -> None:
         """A piece of an event too large to be held."""
         if self._scan is None:
-            self._scan = JsonScan()
+            self._scan = self.reader.scan()
             self._scan_retells = any(name in piece[:_TYPE_WITHIN_BYTES] for name in _RETELLING)
         self._scan.feed(piece)
 
@@ -72,7 +74,7 @@ class Seen(msgspec.Struct, eq=False):
 
         It counts once it is `whole` or followed.
         """
-        return View(BodyReader(), encoding)
+        return View(BodyReader(self.reader), encoding)
 
     def events_view(self, encoding: bytes) -> View:
         """For a stream that is passed on unread, as it came compressed."""
@@ -124,7 +126,7 @@ class Seen(msgspec.Struct, eq=False):
 
         None where it is no JSON object.
         """
-        contents = contents_of(data) if data.find(b"{", 0, _BLANKS_BEFORE_JSON) >= 0 else None
+        contents = self.reader.contents(data) if data.find(b"{", 0, _BLANKS_BEFORE_JSON) >= 0 else None
         if contents is None:
             return None
         self._text_bytes += contents.text_bytes

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gateway.api import all_routes
 from gateway.api.router import Hit, Route, Router, error_shape, is_ai_path
+from gateway.dialects.base import Operation
+from gateway.dialects.openai import OPERATIONS
 from gateway.errors import MethodNotAllowed, RouteNotFound
 from gateway.http.reply import Answer, Reply
 
@@ -96,3 +99,33 @@ def test_both_prefixes_have_the_same_rows() -> None:
     long = {(m, p.removeprefix("/api/ai/openai/v1")) for m, p in rows if p.startswith("/api/ai/openai/v1/")}
     assert short == long
     assert ("POST", "/chat/completions") in short
+
+
+def test_every_operation_has_its_rows_and_the_lane_serves_those_without_parameters() -> None:
+    """Adding one to `OPERATIONS` is all that it takes."""
+    routes = all_routes()
+    for operation in OPERATIONS:
+        paths = {route.path for route in routes if route.operation is operation}
+        whole = {f"/v1{operation.path}", f"/api/ai/openai/v1{operation.path}"}
+        assert paths == whole | {f"/api/ai/proxy/{{modelId}}{version}{operation.path}" for version in ("", "/v1")}
+        assert whole <= Router(routes).relayed
+    assert all("{" not in path for path in Router(routes).relayed)
+
+
+@pytest.mark.parametrize("field", Operation.__struct_fields__)
+def test_an_operation_without_one_of_its_fields_does_not_start(field: str) -> None:
+    """What nobody has thought of has no default that somebody else will trip over."""
+    given = {name: getattr(OPERATIONS[0], name) for name in Operation.__struct_fields__ if name != field}
+    with pytest.raises(TypeError, match=field):
+        Operation(**given)
+
+
+@pytest.mark.parametrize("path", ["rerank", "/rerank/", "/"])
+def test_an_operations_path_can_be_appended_to_a_base_url(path: str) -> None:
+    with pytest.raises(ValueError, match="slash"):
+        msgspec.structs.replace(OPERATIONS[0], path=path)
+
+
+def test_a_row_that_is_there_twice_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="POST /v1/x is there twice"):
+        Router([Route("POST", "/v1/x", nothing), Route("POST", "/v1/x", nothing)])

@@ -15,7 +15,7 @@ from kit.answers import full
 from kit.stage import SLASHED, Record, endpoint, model, upstream_key
 
 CHAT = "/v1/chat/completions"
-NOT_TEXT = ("embeddings", "moderations", "images/generations", "audio/speech")
+NOT_TEXT = ("embeddings", "rerank", "moderations", "images/generations", "audio/speech")
 
 
 def registered(upstream: FakeUpstream) -> Iterator[Record]:

@@ -9,10 +9,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.dialects.base import Operation
+from gateway.dialects.openai.operations import (
+    CHAT_COMPLETIONS,
+    COMPLETIONS,
+    EMBEDDINGS,
+    IMAGES,
+    MODERATIONS,
+    OPERATIONS,
+    RERANK,
+    SPEECH,
+)
 from gateway.limits import estimated_tokens, estimated_usage, prompt_tokens, reserved_tokens
 from gateway.limits.estimate import DEFAULT_ANSWER_TOKENS, LONGEST_ANSWER_TOKENS
 from gateway.limits.prompt import ATTACHMENT_TOKENS
 
+PROMPT = CHAT_COMPLETIONS.prompt
 TEXT = "word " * 20_000  # 100 KB: 25,000 tokens
 DATA = "iVBORw0K" * 100_000  # 800 KB of what may be base64
 DATA_URL = "data:image/png;base64," + DATA
@@ -20,7 +32,7 @@ DATA_URL = "data:image/png;base64," + DATA
 
 def prompt_of(**fields: Any) -> int:
     raw = orjson.dumps(fields)
-    return prompt_tokens(orjson.loads(raw), len(raw))
+    return prompt_tokens(orjson.loads(raw), len(raw), PROMPT)
 
 
 def of_chat(*parts: Any) -> int:
@@ -34,14 +46,14 @@ def of_chat(*parts: Any) -> int:
 @pytest.mark.parametrize("bound", [1000, 1000.0, "1000", " 1000 ", "1000.0", "1e3", 999.5])
 def test_the_answers_bound_is_reserved(name: str, bound: object) -> None:
     """Prompt at four bytes a token, and the bound, in each spelling that some upstream takes."""
-    assert reserved_tokens({name: bound, "messages": []}, 400, "chat/completions") == 1100
+    assert reserved_tokens({name: bound, "messages": []}, 400, CHAT_COMPLETIONS) == 1100
 
 
 @pytest.mark.parametrize("bound", [None, True, -1, "", "many", "nan", [100], {}, float("nan"), float("inf"), "9" * 99])
 def test_what_is_no_bound_counts_as_none(bound: object) -> None:
     """The upstream refuses it, or goes by its default."""
     fields = {"max_tokens": bound, "messages": []}
-    assert reserved_tokens(fields, 400, "chat/completions") == 100 + DEFAULT_ANSWER_TOKENS
+    assert reserved_tokens(fields, 400, CHAT_COMPLETIONS) == 100 + DEFAULT_ANSWER_TOKENS
 
 
 def test_the_largest_of_several_bounds_is_reserved() -> None:
@@ -51,36 +63,36 @@ def test_the_largest_of_several_bounds_is_reserved() -> None:
         {"max_tokens": 1, "max_completion_tokens": "9000"},
         {"max_tokens": 1, "max_output_tokens": 9000.0, "max_completion_tokens": None},
     ):
-        assert reserved_tokens(fields, 40, "chat/completions") == 9010
+        assert reserved_tokens(fields, 40, CHAT_COMPLETIONS) == 9010
 
 
 def test_n_reserves_n_fold() -> None:
     """`n: 50` reserves fifty answers, and so does `best_of`; the prompt counts once."""
     for many in (50, 50.0, "50"):
-        assert reserved_tokens({"max_tokens": 100, "n": many}, 40, "chat/completions") == 10 + 5000
-        assert reserved_tokens({"max_tokens": 100, "n": 2, "best_of": many}, 40, "completions") == 10 + 5000
+        assert reserved_tokens({"max_tokens": 100, "n": many}, 40, CHAT_COMPLETIONS) == 10 + 5000
+        assert reserved_tokens({"max_tokens": 100, "n": 2, "best_of": many}, 40, COMPLETIONS) == 10 + 5000
 
 
 def test_each_prompt_of_a_list_has_its_answers() -> None:
     """Lists of texts, and of lists of tokens; one list of tokens is one prompt."""
     many: dict[str, Any] = {"max_tokens": 100, "n": 2}
-    assert reserved_tokens(many | {"prompt": ["a"] * 30}, 400, "completions") == 100 + 6000
-    assert reserved_tokens(many | {"prompt": [[1, 2], [3]]}, 400, "completions") == 3 + 400
-    assert reserved_tokens(many | {"prompt": [1, 2, 3]}, 400, "completions") == 3 + 200
-    assert reserved_tokens(many | {"prompt": "abc"}, 400, "completions") == 100 + 200
-    assert reserved_tokens({"max_tokens": 100, "prompt": []}, 400, "completions") == 100 + 100
+    assert reserved_tokens(many | {"prompt": ["a"] * 30}, 400, COMPLETIONS) == 100 + 6000
+    assert reserved_tokens(many | {"prompt": [[1, 2], [3]]}, 400, COMPLETIONS) == 3 + 400
+    assert reserved_tokens(many | {"prompt": [1, 2, 3]}, 400, COMPLETIONS) == 3 + 200
+    assert reserved_tokens(many | {"prompt": "abc"}, 400, COMPLETIONS) == 100 + 200
+    assert reserved_tokens({"max_tokens": 100, "prompt": []}, 400, COMPLETIONS) == 100 + 100
 
 
 def test_no_answer_is_taken_for_longer_than_models_write() -> None:
     """A bound of a billion is a mistake or malice; of others' room it takes no more than the longest answer."""
     for bound in (10**9, 10**30, 1e300, "1e30"):
-        assert reserved_tokens({"max_tokens": bound}, 40, "chat/completions") == 10 + LONGEST_ANSWER_TOKENS
+        assert reserved_tokens({"max_tokens": bound}, 40, CHAT_COMPLETIONS) == 10 + LONGEST_ANSWER_TOKENS
 
 
-@pytest.mark.parametrize("route", ["embeddings", "moderations", "images/generations", "audio/speech"])
-def test_routes_without_text_reserve_their_prompt_only(route: str) -> None:
+@pytest.mark.parametrize("operation", [EMBEDDINGS, RERANK, MODERATIONS, IMAGES, SPEECH])
+def test_routes_without_text_reserve_their_prompt_only(operation: Operation) -> None:
     """There is no answer to count."""
-    assert reserved_tokens({"input": "x" * 400, "max_tokens": 1000}, 420, route) == 105
+    assert reserved_tokens({"input": "x" * 400, "max_tokens": 1000}, 420, operation) == 105
 
 
 # -- prompts
@@ -141,7 +153,7 @@ def test_a_text_counts_by_its_bytes_whatever_it_claims_to_be(fields: dict[str, A
 
 def test_prompts_of_tokens_count_their_tokens() -> None:
     """`prompt` and `input` may be lists of tokens, or of lists of them, in small bodies too."""
-    assert reserved_tokens({"input": [[1] * 3000, [2] * 3000]}, 20_000, "embeddings") == 6000
+    assert reserved_tokens({"input": [[1] * 3000, [2] * 3000]}, 20_000, EMBEDDINGS) == 6000
     assert 900 <= prompt_of(input=[1] * 900) < 910
 
 
@@ -153,7 +165,7 @@ def test_other_letters_count_by_their_bytes() -> None:
 def test_a_body_of_tiny_values_counts_by_its_length() -> None:
     """Walking through all of them would hold up everybody else."""
     raw = b'{"messages":[' + b"[0]," * 200_000 + b"[]]}"
-    assert prompt_tokens(orjson.loads(raw), len(raw)) == len(raw) // 4
+    assert prompt_tokens(orjson.loads(raw), len(raw), PROMPT) == len(raw) // 4
 
 
 JSON = st.recursive(
@@ -175,12 +187,12 @@ JSON = st.recursive(
         JSON,
     ),
     st.integers(0, 10**8),
-    st.sampled_from(["chat/completions", "completions", "embeddings", "responses"]),
+    st.sampled_from(OPERATIONS),
 )
 @settings(max_examples=200, deadline=None)
-def test_nonsense_is_reserved_within_bounds(fields: dict[str, object], size: int, route: str) -> None:
+def test_nonsense_is_reserved_within_bounds(fields: dict[str, object], size: int, operation: Operation) -> None:
     """Whatever a body holds: no error, at least one token, never more than counters can hold."""
-    assert 1 <= reserved_tokens(fields, size, route) <= 10**9
+    assert 1 <= reserved_tokens(fields, size, operation) <= 10**9
 
 
 # -- answers that tell no usage

@@ -68,7 +68,7 @@ def described(routes: Sequence[Route]) -> Json:
         "tags": [{"name": tag, "description": description} for tag, description in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _joined(components, request_schemas(), MODELS, {"FeatureDisabledBody": _FEATURE_DISABLED}),
+            "schemas": _joined(components, request_schemas(routes), MODELS, {"FeatureDisabledBody": _FEATURE_DISABLED}),
             "responses": shared,
             "headers": _HEADERS,
             "parameters": _PARAMETERS,

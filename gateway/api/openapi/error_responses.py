@@ -8,7 +8,6 @@ from typing import Any
 
 from gateway import errors
 from gateway.admin_records.record_bodies import LinkChange
-from gateway.api.openapi.relayed import relayed_path
 from gateway.api.router import Route, error_shape, is_ai_path
 from gateway.errors import (
     AiUnavailable,
@@ -63,7 +62,7 @@ def refusals(route: Route) -> Json:
     for fault in dict.fromkeys([*_faults(route), *_UNPARSABLE]):
         by_status[fault.status].append(fault)
     responses = {str(status): _response(route, faults) for status, faults in sorted(by_status.items())}
-    return responses | (_upstreams_own(responses) if relayed_path(route) else {})
+    return responses | (_upstreams_own(responses) if route.operation is not None else {})
 
 
 def _faults(route: Route) -> Iterator[Fault]:
@@ -77,7 +76,7 @@ def _faults(route: Route) -> Iterator[Fault]:
     yield from _KEYED
     if route.method in ("POST", "PUT"):
         yield from _BODY
-    if relayed_path(route):
+    if route.operation is not None:
         yield from _RELAYED + _ADMITTED + _MODEL
         if "/proxy/" not in route.path:
             yield errors.NoModelGranted

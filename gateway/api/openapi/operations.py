@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from gateway.api.openapi.error_responses import REQUEST_ID, refusals
 from gateway.api.openapi.given import ACTING, ANSWERS, EXAMPLES, PAGED, path_example, query_of
-from gateway.api.openapi.relayed import BINARY, relayed_path, request_name, told
+from gateway.api.openapi.relayed import request_name
 from gateway.api.panel import ChatBody
 from gateway.api.router import Route
-
-Json = dict[str, Any]
+from gateway.dialects.base import Json
+from gateway.dialects.openai.operations import BINARY, JSON
 
 _PARAMETER = re.compile(r"\{(\w+)(\.\.\.)?\}")
 # Without a schema: 3.1 has none for the events of a stream, and the whole is no more than text.
@@ -58,11 +57,10 @@ def template(path: str) -> str:
 
 def operation(route: Route, schemas: Mapping[int, Json]) -> Json:
     """`schemas`: those of bodies and answers, by the type's `id()` (a `list[X]` may not be hashable in itself)."""
-    relayed = relayed_path(route)
     described: Json = {
         "operationId": _name(route),
         "tags": [next(tag for prefix, tag in _TAGS if route.path.startswith(prefix))],
-        "summary": route.summary or (told(relayed).summary if relayed else _plain_summary(route)),
+        "summary": route.summary or _plain_summary(route),
         "parameters": _parameters(route),
         "responses": _good(route, schemas) | refusals(route),
         "security": _security(route),
@@ -110,21 +108,20 @@ def _parameters(route: Route) -> list[Json]:
 
 
 def _body(route: Route, schemas: Mapping[int, Json]) -> Json | None:
-    relayed = relayed_path(route)
-    if relayed is not None:
-        schema: Json = {"$ref": f"#/components/schemas/{request_name(relayed)}"}
-        example = told(relayed).example
+    media: str = JSON
+    if route.operation is not None:
+        schema: Json = {"$ref": f"#/components/schemas/{request_name(route.operation)}"}
+        example, media = route.operation.request.example, route.operation.body
     elif route.body is not None:
         schema, example = schemas[id(route.body)], EXAMPLES[route.body]
     else:
         return None
-    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+    return {"required": True, "content": {media: {"schema": schema, "example": example}}}
 
 
 def _good(route: Route, schemas: Mapping[int, Json]) -> Json:
-    relayed = relayed_path(route)
-    if relayed is not None:
-        content = {media: _upstreams(media) for media in told(relayed).media}
+    if route.operation is not None:
+        content = {media: _upstreams(media) for media in route.operation.media}
         return {"200": {"description": "The upstream's answer", "headers": _serving(), "content": content}}
     content = _content(route, schemas)
     meanings = {200: "Done" if route.method != "GET" else "Here it is", 201: "Made"}

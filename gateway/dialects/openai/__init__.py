@@ -1,8 +1,10 @@
 """The shapes of the OpenAI wire: read and rewrite a request's body, build answers, recognise errors and usage."""
 
+from gateway.dialects.base import Contents, Usage
 from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.choosing import Mention, allowed_fields
-from gateway.dialects.openai.contents import Contents, contents_of
+from gateway.dialects.openai.contents import USAGE_READER, contents_of
+from gateway.dialects.openai.operations import OPERATIONS, PLAIN_EVENTS
 from gateway.dialects.openai.refusal import error_words, refusal_body, refusal_event
 from gateway.dialects.openai.request_body import LARGE_BYTES, RequestBody, read_body, size_of
 from gateway.dialects.openai.scan import Size
@@ -20,12 +22,15 @@ from gateway.dialects.openai.stream import (
     weight_of,
     whole_as_events,
 )
-from gateway.dialects.openai.usage_report import Usage, last_usage, may_bear_usage, usage_of
+from gateway.dialects.openai.usage_report import last_usage, may_bear_usage, usage_of
 
 __all__ = [
     "CHAT_END_SIGNS",
     "END_SIGNS",
     "LARGE_BYTES",
+    "OPERATIONS",
+    "PLAIN_EVENTS",
+    "USAGE_READER",
     "Contents",
     "JsonScan",
     "Mention",

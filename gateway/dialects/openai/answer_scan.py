@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
-from gateway.dialects.openai.usage_report import Usage, last_usage, usage_of
+from gateway.dialects.base import Usage
+from gateway.dialects.openai.usage_report import last_usage, read_report
 
-_USAGE = b'"usage"'
 _MOST_USAGE_BYTES = 16 * 1024  # no report is longer
 _MOST_LOOKS = 8  # reports looked at within one piece, from the last one back
 # Within a JSON string its quotes would be escaped, so such a key is a key.
@@ -24,11 +25,16 @@ _read_value = json.JSONDecoder().raw_decode  # stops behind the value: what foll
 
 
 class JsonScan:
-    """`feed` the pieces in order, then `end`. The same at every split of the bytes, but for reports past all number."""
+    """`feed` the pieces in order, then `end`. The same at every split of the bytes, but for reports past all number.
 
-    __slots__ = ("_in_text", "_rest", "_usage_rest", "text_bytes", "usage")
+    `key`, with its quotes, stands before the object that `read` finds a report in.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_in_text", "_key", "_read", "_rest", "_usage_rest", "text_bytes", "usage")
+
+    def __init__(self, key: bytes = b'"usage"', read: Callable[[object], Usage | None] = read_report) -> None:
+        self._key = key
+        self._read = read
         self.usage: Usage | None = None
         self.text_bytes = 0
         self._usage_rest = b""  # what may be the beginning of a report
@@ -41,31 +47,31 @@ class JsonScan:
 
     def end(self) -> None:
         rest, self._usage_rest = self._usage_rest, b""
-        if rest.startswith(_USAGE):
+        if rest.startswith(self._key):
             self._take(rest, 0)
 
     def _find_usage(self, data: bytes) -> None:
         text = self._usage_rest + data
-        at = text.rfind(_USAGE)
+        at = text.rfind(self._key)
         if at < 0:
-            self._usage_rest = text[1 - len(_USAGE) :]
+            self._usage_rest = text[1 - len(self._key) :]
             return
         incomplete = len(text) - at < _MOST_USAGE_BYTES
-        self._usage_rest = text[at:] if incomplete else text[1 - len(_USAGE) :]
+        self._usage_rest = text[at:] if incomplete else text[1 - len(self._key) :]
         if incomplete:
-            at = text.rfind(_USAGE, 0, at)
+            at = text.rfind(self._key, 0, at)
         for _ in range(_MOST_LOOKS):
             if at < 0 or self._take(text, at):
                 return
-            at = text.rfind(_USAGE, 0, at)
+            at = text.rfind(self._key, 0, at)
 
     def _take(self, text: bytes, at: int) -> bool:
         """Reads the report whose key stands there; False where it is none."""
-        value = text[at + len(_USAGE) : at + _MOST_USAGE_BYTES].decode("utf-8", "replace").lstrip(" \t\r\n:")
+        value = text[at + len(self._key) : at + _MOST_USAGE_BYTES].decode("utf-8", "replace").lstrip(" \t\r\n:")
         if not value.startswith("{"):
             return False
         try:
-            usage = usage_of({"usage": _read_value(value)[0]})
+            usage = self._read(_read_value(value)[0])
         except (ValueError, RecursionError):
             return False
         self.usage = last_usage(self.usage, usage)

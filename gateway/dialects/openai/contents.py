@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from gateway.dialects.base import Contents, UsageReader
 from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.payload import UNREADABLE, top_members
-from gateway.dialects.openai.usage_report import ReportedUsage, Usage, usage_of
+from gateway.dialects.openai.usage_report import ReportedUsage, usage_of
 
 _NOTHING = msgspec.Raw(b"null")
 _NO_ERROR = frozenset((b"null", b"{}", b"[]", b'""', b"false"))
@@ -70,17 +71,6 @@ class _Payload(msgspec.Struct, gc=False):
     output: list[_Item] | None = None
     error: msgspec.Raw = _NOTHING
     status: msgspec.Raw = _NOTHING
-
-
-class Contents(msgspec.Struct, gc=False):
-    """`text_bytes` adds to the text before it; `whole_text_bytes` is an answer's whole text, told once or once more."""
-
-    usage: Usage | None = None
-    text_bytes: int = 0
-    whole_text_bytes: int = 0
-    failed: bool = False
-    ended: bool = False  # a response is over, well or not: nothing goes on in the background
-    unfinished: bool = False  # a promise of the responses route: the work goes on in the background
 
 
 _decode = msgspec.json.Decoder(_Payload).decode
@@ -170,3 +160,6 @@ def _contents_of_odd(payload: bytes) -> Contents | None:
         ended=kind in _ENDS,
         unfinished=bytes(top.status) in _UNFINISHED,
     )
+
+
+USAGE_READER = UsageReader(contents=contents_of, scan=JsonScan)

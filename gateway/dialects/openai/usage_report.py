@@ -7,20 +7,11 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gateway.dialects.base import Usage
 from gateway.dialects.openai.payload import UNREADABLE, top_members
 
 _MOST_TOKENS = 10**12  # no answer has more; a sum of such counts still fits 64 bits
 _MOST_DIGITS = 13
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer. `cached_tokens` are part of the prompt's, `reasoning_tokens` part of the completion's."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
 
 
 # What nearly every upstream sends, decoded in one step; anything else is no error but read with more patience.
@@ -82,7 +73,9 @@ def usage_of(payload: bytes | Mapping[str, Any]) -> Usage | None:
     if isinstance(payload, bytes):
         return _usage_in_bytes(payload) if may_bear_usage(payload) else None
     response = payload.get("response")
-    return _read(payload.get("usage")) or _read(response.get("usage") if isinstance(response, dict) else None)
+    return read_report(payload.get("usage")) or read_report(
+        response.get("usage") if isinstance(response, dict) else None
+    )
 
 
 def last_usage(earlier: Usage | None, later: Usage | None) -> Usage | None:
@@ -116,22 +109,24 @@ def _usage_in_bytes(payload: bytes) -> Usage | None:
 
 def _usage_in_odd_bytes(payload: bytes) -> Usage | None:
     top = top_members(payload)
-    return (_read(_decoded(top.usage)) or _usage_in_response(top.response)) if top else None
+    return (read_report(decoded(top.usage)) or _usage_in_response(top.response)) if top else None
 
 
 def _usage_in_response(response: msgspec.Raw) -> Usage | None:
     inner = top_members(bytes(response))
-    return _read(_decoded(inner.usage)) if inner else None
+    return read_report(decoded(inner.usage)) if inner else None
 
 
-def _decoded(value: msgspec.Raw) -> object:
+def decoded(value: msgspec.Raw) -> object:
+    """The value of raw JSON; None where there is nothing to count in it."""
     try:
         return msgspec.json.decode(value)
     except UNREADABLE:  # a number or a depth past all bounds: nothing to count
         return None
 
 
-def _read(usage: object) -> Usage | None:
+def read_report(usage: object) -> Usage | None:
+    """A report of usage, already decoded; None where it holds no count."""
     if not isinstance(usage, dict):
         return None
     return _usage(

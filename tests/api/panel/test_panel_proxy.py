@@ -16,6 +16,7 @@ PATHS = [
     "embeddings",
     "responses",
     "moderations",
+    "rerank",
     "images/generations",
     "audio/speech",
 ]

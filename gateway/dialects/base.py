@@ -1,0 +1,122 @@
+"""What a relayed route is: one `Operation` says everything about it.
+
+The router, the fast lane, OpenAPI, estimates, the relay and the ledger read the row; nothing else knows a path by name.
+No field has a default, so a row without one does not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from gateway.errors import GatewayError
+
+Json = dict[str, Any]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one answer. `cached_tokens` are part of the prompt's, `reasoning_tokens` part of the completion's."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Contents(msgspec.Struct, gc=False):
+    """`text_bytes` adds to the text before it; `whole_text_bytes` is an answer's whole text, told once or once more."""
+
+    usage: Usage | None = None
+    text_bytes: int = 0
+    whole_text_bytes: int = 0
+    failed: bool = False
+    ended: bool = False  # a response is over, well or not: nothing goes on in the background
+    unfinished: bool = False  # a promise of the responses route: the work goes on in the background
+
+
+class Scan(Protocol):
+    """A search for usage and text through what is too large to be decoded: `feed` the pieces in order, then `end`."""
+
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def text_bytes(self) -> int: ...
+    def feed(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+
+
+class UsageReader(msgspec.Struct, frozen=True, kw_only=True):
+    """How usage and text are read from an answer.
+
+    `contents` decodes an event's data or a whole body, None where it is no JSON object; `scan` begins a search.
+    """
+
+    contents: Callable[[bytes], Contents | None]
+    scan: Callable[[], Scan]
+
+
+class PromptFields(msgspec.Struct, frozen=True, kw_only=True):
+    """Where in a request its prompt stands; all other texts, lists and objects count as text."""
+
+    with_parts: frozenset[str]  # within these, pictures, sounds and files have their places
+    of_tokens: tuple[str, ...]  # these may be numbers of tokens in the place of text
+
+
+class AnswerFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a request that bound its answer."""
+
+    bounds: tuple[str, ...]  # of one answer, in tokens; the largest holds
+    repeats: tuple[str, ...]  # how many answers; the largest holds
+    prompts: str  # a list of prompts has answers for each
+
+
+class EventRules(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of a route's streams."""
+
+    asks_usage: bool  # `stream_options.include_usage` is asked for, and the event that it brings is taken out
+    is_numbered: bool  # they bear a `sequence_number`
+    has_preparations: bool  # the first may say no more than that the request has been taken on
+    end_signs: tuple[bytes, ...]  # no event is the last that has none of these in it
+    error_event: Callable[[GatewayError, int], bytes]  # the error, and the number that the event would have
+    refusal_event: Callable[[bytes], bytes]  # an upstream's refusal, by its body
+
+
+class RequestSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """What OpenAPI says of a body: the fields that are read here, and an example."""
+
+    fields: Json
+    example: Json
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One relayed route."""
+
+    path: str  # behind the prefix, and what is appended to an endpoint's base URL
+    name: str  # its request is NAMERequest in the schema
+    summary: str
+    body: Literal["application/json"]
+    is_text: bool  # an unknown model may be served by the assigned one, and a body that is no JSON is an answer
+    has_fallbacks: bool  # whether another model may answer
+    ids: tuple[str, ...]  # fields that name objects which live at one endpoint
+    works_on: str | None  # the field that asks for work which goes on when nobody listens
+    prompt: PromptFields
+    answer: AnswerFields | None  # None: no tokens but the prompt's are reserved
+    usage: UsageReader
+    events: EventRules
+    request: RequestSchema
+    media: tuple[str, ...]  # the types of a good answer
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or self.path.endswith("/"):
+            raise ValueError(f"the path of an operation begins with a slash and ends with none: {self.path!r}")
+
+    @property
+    def route(self) -> str:
+        """Its name in the ledger: `chat/completions`."""
+        return self.path[1:]
+
+    def __repr__(self) -> str:
+        return f"<Operation {self.path}>"

@@ -1,0 +1,70 @@
+"""What an answer of the rerank route has used, in Jina's words and in Cohere's.
+
+Jina, vLLM and others report `usage`, Cohere `meta.tokens` and `meta.billed_units`. Units of search are no tokens.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.dialects.base import Contents, Usage, UsageReader
+from gateway.dialects.openai.answer_scan import JsonScan
+from gateway.dialects.openai.contents import contents_of
+from gateway.dialects.openai.payload import UNREADABLE
+from gateway.dialects.openai.usage_report import decoded, last_usage, read_report
+
+
+class _Answer(msgspec.Struct):
+    meta: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode = msgspec.json.Decoder(_Answer).decode
+
+
+def rerank_contents(payload: bytes) -> Contents | None:
+    """What a whole answer bears; its texts are the documents that were sent, so they count as none of its own."""
+    contents = contents_of(payload)
+    if contents is None:
+        return None
+    return Contents(contents.usage or _usage_in_meta(payload), failed=contents.failed)
+
+
+class RerankScan:
+    """The same, of an answer too large to be decoded."""
+
+    text_bytes = 0
+
+    def __init__(self) -> None:
+        self._scans = (JsonScan(b'"meta"', _read_meta), JsonScan())
+
+    @property
+    def usage(self) -> Usage | None:
+        in_meta, reported = self._scans
+        return last_usage(in_meta.usage, reported.usage)
+
+    def feed(self, data: bytes) -> None:
+        for scan in self._scans:
+            scan.feed(data)
+
+    def end(self) -> None:
+        for scan in self._scans:
+            scan.end()
+
+    def __repr__(self) -> str:
+        return f"<RerankScan: {self.usage}>"
+
+
+RERANK_USAGE_READER = UsageReader(contents=rerank_contents, scan=RerankScan)
+
+
+def _usage_in_meta(payload: bytes) -> Usage | None:
+    try:
+        return _read_meta(decoded(_decode(payload).meta))
+    except UNREADABLE:
+        return None
+
+
+def _read_meta(meta: object) -> Usage | None:
+    if not isinstance(meta, dict):
+        return None
+    return read_report(meta.get("tokens")) or read_report(meta.get("billed_units"))
