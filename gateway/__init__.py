@@ -17,7 +17,7 @@ A map of the house, from the top floor down; imports point downward only.
     dialects/       wire shapes of OpenAI's protocol, rewriting a body
     pool/           rotation and cooldown, pure decisions
     config/         gateway.yaml → settings; yaml/, checks, schema, reload
-    errors, types
+    errors, types, single_flight
 
 Where to find what people look for first:
 

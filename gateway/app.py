@@ -27,7 +27,7 @@ from gateway.http.memory_budget import Memory
 from gateway.http.reply import Answer
 from gateway.http.server import Server
 from gateway.http.via import Via
-from gateway.limits import Limiter, MemoryLimiter, Rebuild, Totals, key_of
+from gateway.limits import Limiter, MemoryLimiter, Rebuild, Used, key_of
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import Pace
@@ -234,7 +234,7 @@ def totals_from(ledger: Ledger) -> Rebuild:
     Raises StoreUnavailable, at the latest after REBUILD_SECONDS, whatever the database does.
     """
 
-    async def rebuild(scope: str, since: float) -> Totals:
+    async def rebuild(scope: str, since: float) -> Used:
         key = key_of(scope)
         try:
             async with asyncio.timeout(REBUILD_SECONDS):
@@ -243,7 +243,7 @@ def totals_from(ledger: Ledger) -> Rebuild:
                 found = await (reader.counted_on(scope, since) if key is None else reader.used_by_key(key, since))
         except (QueryFailed, TooManyQueries, TimeoutError):
             raise StoreUnavailable("What was used of this limit cannot be told at the moment.") from None
-        return Totals(found.requests, found.tokens, found.cost)
+        return Used(found.requests, found.tokens, found.cost)
 
     return rebuild
 

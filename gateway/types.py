@@ -18,6 +18,7 @@ Rotation = Literal["round_robin", "weighted", "least_busy"]
 Period = Literal["minute", "hour", "day", "month"]
 AuthHeader = Literal["authorization", "api-key", "x-api-key"]
 Source = Literal["user", "organisation", "plan", "global"]
+Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]  # of an admitted request
 Scope = Literal["ai:use", "ai:manage", "usage:read", "act:as"]
 
 # What every database and JSON reader takes as a number; longer ones are texts.

@@ -14,7 +14,7 @@ from gateway.errors import InsufficientScope, InvalidRequest, Overloaded, QueryF
 from gateway.http.message import Headers
 from gateway.http.reply import Answer, EventStream, Reply
 from gateway.types import Caller, Id, id_from_text, id_text
-from gateway.usage import Group, Usage, UsageRecord
+from gateway.usage import Group, UsageQuery, UsageRecord
 from gateway.usage.views import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_asked
 
 JSON = ("content-type", "application/json")
@@ -168,7 +168,7 @@ async def _blocks(records: AsyncIterator[UsageRecord]) -> AsyncIterator[bytes]:
     yield "".join(lines).encode()
 
 
-def _csv_headers(hit: Hit, usage: Usage) -> list[tuple[str, str]]:
+def _csv_headers(hit: Hit, usage: UsageQuery) -> list[tuple[str, str]]:
     name = f"usage_{usage.from_day}_{usage.to_day}.csv"
     return [
         ("content-type", "text/csv; charset=utf-8"),
@@ -177,13 +177,13 @@ def _csv_headers(hit: Hit, usage: Usage) -> list[tuple[str, str]]:
     ]
 
 
-def _asked(hit: Hit, subject: Subject) -> Usage:
+def _asked(hit: Hit, subject: Subject) -> UsageQuery:
     query = hit.request.query
     try:
         first, last = days_asked(query.get("from"), query.get("to"), hit.runtime.clock().date())
     except ValueError as mistake:
         raise InvalidRequest(str(mistake)) from None
-    return Usage(first, last, user=subject.user, organisation=subject.organisation)
+    return UsageQuery(first, last, user=subject.user, organisation=subject.organisation)
 
 
 def _group(hit: Hit) -> Group:

@@ -19,7 +19,7 @@ from gateway.cli.snapshot import Snapshot
 from gateway.cli.stored_records import quiet_log, reading
 from gateway.config import Settings
 from gateway.errors import RecordNotFound, StoreUnavailable
-from gateway.limits import Demand, MemoryLimiter, Totals
+from gateway.limits import Demand, MemoryLimiter, Used
 from gateway.pool import Pool
 from gateway.store.base import RecordStore, hash_of_key
 from gateway.store.cached import CachedRecords
@@ -108,5 +108,5 @@ class _LimiterElsewhere(MemoryLimiter):
         raise StoreUnavailable("Only a running gateway can tell what is used.")
 
 
-async def _unknown_totals(scope: str, since: float) -> Totals:
+async def _unknown_totals(scope: str, since: float) -> Used:
     raise StoreUnavailable("Only a running gateway can tell what is used.")

@@ -15,7 +15,7 @@ from gateway.config import Settings
 from gateway.errors import QueryFailed
 from gateway.store.base import Catalogue
 from gateway.types import Id, Organisation, User, id_text
-from gateway.usage import Totals, Usage, UsageReport
+from gateway.usage import Totals, UsageQuery, UsageReport
 from gateway.usage.sql.drivers import check_driver
 from gateway.usage.views import UsageSummary, days_asked, summary_of, summary_text
 
@@ -54,11 +54,11 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _asked(arguments: argparse.Namespace, settings: Settings) -> Usage:
+def _asked(arguments: argparse.Namespace, settings: Settings) -> UsageQuery:
     """Raises ValueError for days that are none."""
     first, last = days_asked(arguments.first, arguments.last, datetime.now(UTC).date())
     model = None if arguments.model is None else Catalogue(settings.models).find(arguments.model)
-    return Usage(
+    return UsageQuery(
         first,
         last,
         user=_as_listed(arguments.user, settings.users),
@@ -76,7 +76,7 @@ def _names(settings: Settings) -> dict[str, str]:
     return {id_text(one.id): one.name for one in settings.models}
 
 
-def _summary(settings: Settings, usage: Usage) -> UsageSummary:
+def _summary(settings: Settings, usage: UsageQuery) -> UsageSummary:
     """Asks the database itself, so that it does not matter whether the gateway runs."""
     from sqlalchemy import make_url  # a quarter of a second that the other commands need not wait
 
@@ -87,7 +87,7 @@ def _summary(settings: Settings, usage: Usage) -> UsageSummary:
     return asyncio.run(_read(settings, usage))
 
 
-async def _read(settings: Settings, usage: Usage) -> UsageSummary:
+async def _read(settings: Settings, usage: UsageQuery) -> UsageSummary:
     from gateway.usage.sql.reader import Reader
 
     reader = Reader(settings.usage.url, may_be_fresh=True)

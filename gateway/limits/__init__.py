@@ -4,7 +4,6 @@
     values    demands, standings, totals                        periods   calendar periods in UTC
     told      what callers are told: headers and refusals       errors    the two kinds of 429
     base      the contract of a limiter                         prompt    how large a prompt is
-    flights   one load for all who wait for it
     memory    a limiter within one process
     redis     one for many workers and machines; `link` is its connection, `patience` how long it waits,
               `script.lua` its atomic steps, `spoken` what it is told and answers
@@ -13,7 +12,7 @@
 """
 
 from gateway.limits.base import Limiter, Rebuild, Reservation
-from gateway.limits.demand import Demand, Standing, Totals, Used
+from gateway.limits.demand import Demand, Standing, Used
 from gateway.limits.estimate import EstimatedUsage, estimated_tokens, estimated_usage, reserved_tokens, reserved_usage
 from gateway.limits.headers import expected_refusal, rate_limit_headers
 from gateway.limits.memory import MemoryLimiter
@@ -29,7 +28,6 @@ __all__ = [
     "Rebuild",
     "Reservation",
     "Standing",
-    "Totals",
     "Used",
     "bounds",
     "demands",

@@ -19,12 +19,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from gateway.limits.demand import Demand, Standing, Totals, Used
+from gateway.limits.demand import Demand, Standing, Used
 from gateway.limits.headers import rate_limit_headers
 from gateway.types import Limits
 
 # From a scope and the first second of a period: what the ledger knows to be used since. Its errors reach the caller.
-Rebuild = Callable[[str, float], Awaitable[Totals]]
+Rebuild = Callable[[str, float], Awaitable[Used]]
 
 
 class Reservation:

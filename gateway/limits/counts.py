@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
-from gateway.limits.demand import WINDOW_SECONDS, Standing, Totals, nano, within
+from gateway.limits.demand import WINDOW_SECONDS, Standing, Used, nano, within
 from gateway.limits.periods import bounds
 from gateway.types import Limits, Period
 
@@ -22,7 +22,7 @@ class Count:
 
     __slots__ = ("cost", "cost_reserved", "end", "requests", "requests_reserved", "start", "tokens", "tokens_reserved")
 
-    def __init__(self, start: int, end: int, totals: Totals) -> None:
+    def __init__(self, start: int, end: int, totals: Used) -> None:
         self.start = start
         self.end = end
         self.requests = totals.requests
@@ -111,7 +111,7 @@ class Scope:
         start, end = bounds(period, now)
         if start != count.end:
             return None
-        count = self.counts[period] = Count(start, end, Totals())
+        count = self.counts[period] = Count(start, end, Used())
         return count
 
     def has_room(self, limits: Limits) -> bool:

@@ -27,15 +27,12 @@ class Demand(NamedTuple):
     limits: Limits
 
 
-class Totals(NamedTuple):
+class Used(NamedTuple):
     """What was used in a period, settled. `cost` in currency units."""
 
     requests: int = 0
     tokens: int = 0
     cost: float = 0.0
-
-
-Used = Totals
 
 
 class Standing(msgspec.Struct, frozen=True, gc=False):

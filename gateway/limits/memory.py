@@ -14,7 +14,7 @@ from gateway.limits.counts import Count, Hold, Scope
 from gateway.limits.demand import Demand, Standing, Used, is_windowed, nano, still_asked, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.periods import bounds
-from gateway.store.single_flight import SingleFlight
+from gateway.single_flight import SingleFlight
 from gateway.types import Limits, Period
 
 _DROPPED_AT_A_TIME = 2  # more than one, so that dropping keeps ahead of what comes

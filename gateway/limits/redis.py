@@ -33,7 +33,7 @@ from gateway.limits.periods import bounds
 from gateway.limits.spoken import ADMITTED, MICROSECONDS, REFUSED, Heard, Wish, counted, most
 from gateway.redis.scripts import Link, LinkDown
 from gateway.redis.timeout import Patience
-from gateway.store.single_flight import SingleFlight
+from gateway.single_flight import SingleFlight
 from gateway.types import Limits, Period, Secret
 
 _MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends

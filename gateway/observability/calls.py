@@ -6,16 +6,14 @@ import asyncio
 import os
 from collections.abc import Callable
 from time import perf_counter, time_ns
-from typing import Literal
 
 import msgspec
 
 from gateway.dialects.openai import Usage
 from gateway.errors import Overloaded, ShuttingDown
 from gateway.observability.tracing import Trace
-from gateway.types import Access, Caller, Endpoint, Id, Model
+from gateway.types import Access, Caller, Endpoint, Id, Model, Outcome
 
-Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]
 NO_ROUTE = "(none)"  # nothing is at the call's path, or not by its method
 CLIENT_GONE = 499  # the status in log and ledger of a call whose client has left, as nginx has it
 

@@ -11,7 +11,7 @@ from gateway.dialects import openai
 from gateway.errors import GatewayError, ShuttingDown, StreamIncomplete, UpstreamFailed
 from gateway.http.message import Request
 from gateway.http.reply import Answer, EventStream, Reply
-from gateway.observability.calls import CLIENT_GONE, Call, Outcome
+from gateway.observability.calls import CLIENT_GONE, Call
 from gateway.proxy.accounting import Account
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
@@ -21,6 +21,7 @@ from gateway.proxy.own_headers import own_headers
 from gateway.proxy.refusals.masking import readable
 from gateway.proxy.refusals.refused import Refused
 from gateway.proxy.usage_meter import Seen
+from gateway.types import Outcome
 
 _STREAM_HEADERS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
 

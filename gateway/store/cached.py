@@ -13,9 +13,10 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.config.documents import InvalidDocument, Linked, parse_document, parse_feature
 from gateway.errors import StoreUnavailable
+from gateway.single_flight import SingleFlight
 from gateway.store.base import KINDS, Catalogue, Kind, RecordStore
+from gateway.store.freshness import AGEING_SHARE, Allowance, Asked, Complaints, Freshness
 from gateway.store.runtime_models import ModelLayer, RuntimeModels
-from gateway.store.single_flight import AGEING_SHARE, Allowance, Asked, Complaints, Freshness, SingleFlight
 from gateway.types import ApiKey, Model
 
 Record: TypeAlias = Model | ApiKey | Linked | bool

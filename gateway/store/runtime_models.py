@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from gateway.config.documents import InvalidDocument, parse_document
 from gateway.errors import StoreUnavailable
+from gateway.single_flight import SingleFlight
 from gateway.store.base import RecordStore
-from gateway.store.single_flight import AGEING_SHARE, Asked, Complaints, Freshness, SingleFlight
+from gateway.store.freshness import AGEING_SHARE, Asked, Complaints, Freshness
 from gateway.types import Model
 
 _AT_A_TIME = 500

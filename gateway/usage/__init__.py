@@ -17,9 +17,9 @@ queries   and reader: what is asked; lanes: threads that do not wait for each ot
 The modules from `database` on load SQLAlchemy; nothing here does so before it is needed.
 """
 
-from gateway.usage.journal.records import NANO, Admission, Outcome, Settlement, UsageSource, cost_nano
+from gateway.usage.journal.records import NANO, Admission, Settlement, UsageSource, cost_nano
 from gateway.usage.ledger import Ledger, LedgerStatus, WhenUnwritable
-from gateway.usage.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport, UsageRow
+from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
 
 __all__ = [
     "NANO",
@@ -28,10 +28,9 @@ __all__ = [
     "Ledger",
     "LedgerStatus",
     "LimitScope",
-    "Outcome",
     "Settlement",
     "Totals",
-    "Usage",
+    "UsageQuery",
     "UsageRecord",
     "UsageReport",
     "UsageRow",

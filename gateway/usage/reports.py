@@ -51,7 +51,7 @@ class UsageReport(msgspec.Struct, frozen=True):
     rows: tuple[UsageRow, ...] = ()
 
 
-class Usage(msgspec.Struct, frozen=True):
+class UsageQuery(msgspec.Struct, frozen=True):
     """Whose usage is asked for, and of which days (both inclusive, UTC). What is None does not narrow it."""
 
     from_day: date

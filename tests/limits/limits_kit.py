@@ -21,7 +21,7 @@ import pytest
 
 from bench.processes import redis_program
 from gateway.errors import QuotaUsedUp, RateLimited
-from gateway.limits import Demand, Limiter, Reservation, Totals
+from gateway.limits import Demand, Limiter, Reservation, Used
 from gateway.limits.redis import RedisLimiter
 from gateway.types import Limits, Secret
 
@@ -104,20 +104,20 @@ class Ledger:
     """What totals are rebuilt from. It lists what it was asked; `gate` holds answers back, `error` replaces them."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Totals] = {}
+        self.known: dict[str, Used] = {}
         self.asked: list[tuple[str, float]] = []
         self.was_asked = asyncio.Event()
         self.gate: asyncio.Event | None = None
         self.error: Exception | None = None
 
-    async def rebuild(self, scope: str, since: float) -> Totals:
+    async def rebuild(self, scope: str, since: float) -> Used:
         self.asked.append((scope, since))
         self.was_asked.set()
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:
             raise self.error
-        return self.known.get(scope, Totals())
+        return self.known.get(scope, Used())
 
 
 def demand(scope: str = "user:1:model:1", **limits: Any) -> tuple[Demand, ...]:

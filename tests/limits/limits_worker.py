@@ -15,15 +15,15 @@ import time
 from typing import Any
 
 from gateway.errors import QuotaUsedUp, RateLimited
-from gateway.limits import Demand, Reservation, Totals
+from gateway.limits import Demand, Reservation, Used
 from gateway.limits.redis import RedisLimiter
 from gateway.types import Limits, Secret
 
 SCOPE = "user:1:model:1"
 
 
-async def rebuild(scope: str, since: float) -> Totals:
-    return Totals()
+async def rebuild(scope: str, since: float) -> Used:
+    return Used()
 
 
 class Session:

@@ -10,7 +10,7 @@ import pytest
 from limits_kit import NOON, Counter, Ledger, demand
 
 from gateway.errors import QuotaUsedUp, RateLimited
-from gateway.limits import Demand, Limiter, Totals
+from gateway.limits import Demand, Limiter, Used
 from gateway.types import Limits
 
 
@@ -79,7 +79,7 @@ async def test_requests_of_64_at_once_are_never_more_than_the_limit(counter: Cou
 
     await asyncio.gather(*[client() for _ in range(64)])
     assert passed == 100
-    assert await counter.limiter.used(limits[0].scope, limits[0].limits, NOON) == Totals(100, 300, 0.0)
+    assert await counter.limiter.used(limits[0].scope, limits[0].limits, NOON) == Used(100, 300, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -191,7 +191,7 @@ async def test_what_was_reserved_but_not_used_comes_back(counter: Counter) -> No
     assert await counter.refused(limits) is None
     (standing,) = await counter.limiter.standing(limits, NOON)
     assert (standing.tokens, standing.tokens_reserved, standing.cost_reserved_nano) == (99, 0, 0)
-    assert standing.used == Totals(1, 99, 0.999999)
+    assert standing.used == Used(1, 99, 0.999999)
 
 
 async def test_cost_sums_exactly(counter: Counter) -> None:
@@ -282,7 +282,7 @@ async def test_cancel_gives_all_of_it_back(counter: Counter) -> None:
         counter.limiter.cancel(held, now=NOON)
     (standing,) = await counter.limiter.standing(limits, NOON)
     assert (standing.minute_requests, standing.minute_tokens, standing.running) == (0, 0, 0)
-    assert standing.used == Totals()
+    assert standing.used == Used()
 
 
 @pytest.mark.parametrize("first", ["settle", "cancel"])
@@ -302,7 +302,7 @@ async def test_only_the_first_end_counts(counter: Counter, first: str, then: str
     once = await limiter.standing(limits, NOON)
     end(then)
     assert await limiter.standing(limits, NOON) == once
-    assert once[0].used == (Totals(1, 70) if first == "settle" else Totals())
+    assert once[0].used == (Used(1, 70) if first == "settle" else Used())
 
 
 async def test_a_request_is_reserved_once(limiter: Limiter) -> None:
@@ -354,7 +354,7 @@ async def test_a_request_belongs_to_the_period_of_its_admission(counter: Counter
     held = await counter.take(limits, tokens=100, now=at("2026-10-17 23:59:50"))
     assert await counter.refused(limits, now=at("2026-10-18 00:00:10")) is None
     counter.limiter.settle(held, tokens=500, cost=0.0, now=at("2026-10-18 00:00:20"))
-    assert await counter.limiter.used(limits[0].scope, limits[0].limits, at("2026-10-18 00:00:30")) == Totals()
+    assert await counter.limiter.used(limits[0].scope, limits[0].limits, at("2026-10-18 00:00:30")) == Used()
 
 
 async def test_a_clock_that_steps_back_over_an_edge_frees_nothing(counter: Counter) -> None:
@@ -384,7 +384,7 @@ async def test_a_clock_that_steps_back_frees_no_minute_and_stops_none(counter: C
 async def test_totals_are_loaded_once_for_all_who_wait(counter: Counter, ledger: Ledger) -> None:
     """50 requests for a scope that nobody has asked for: one question to the ledger, and its answer counts."""
     limits = demand(requests=100, period="day")
-    ledger.known[limits[0].scope] = Totals(requests=98)
+    ledger.known[limits[0].scope] = Used(requests=98)
     outcomes = await asyncio.gather(*[counter.take(limits) for _ in range(50)], return_exceptions=True)
     assert sum(isinstance(each, RateLimited) for each in outcomes) == 48
     assert ledger.asked == [(limits[0].scope, at("2026-10-17 00:00:00"))]
@@ -433,8 +433,8 @@ async def test_a_client_that_leaves_takes_no_load_from_the_others(counter: Count
 
 async def test_used_tells_of_scopes_that_are_not_counted(limiter: Limiter, ledger: Ledger) -> None:
     """Where no total is limited there is no counter: what was used comes from the ledger."""
-    ledger.known["user:1:model:1"] = Totals(7, 800, 0.25)
-    assert await limiter.used("user:1:model:1", Limits(rpm=5, period="day"), NOON) == Totals(7, 800, 0.25)
+    ledger.known["user:1:model:1"] = Used(7, 800, 0.25)
+    assert await limiter.used("user:1:model:1", Limits(rpm=5, period="day"), NOON) == Used(7, 800, 0.25)
     assert ledger.asked == [("user:1:model:1", at("2026-10-17 00:00:00"))]
 
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from limits_kit import NOON, RedisServer
 
 from gateway.errors import QuotaUsedUp, RateLimited
-from gateway.limits import Demand, Limiter, MemoryLimiter, Reservation, Standing, Totals, bounds
+from gateway.limits import Demand, Limiter, MemoryLimiter, Reservation, Standing, Used, bounds
 from gateway.limits.redis import RedisLimiter
 from gateway.types import Limits
 
@@ -107,7 +107,7 @@ class Model:
             "cost": (limits.cost, round(sum(each.held[demand].cost for each in period), 6)),
         }
 
-    def settled_since(self, scope: str, since: float) -> Totals:
+    def settled_since(self, scope: str, since: float) -> Used:
         """What a ledger would tell."""
         ended = [
             each
@@ -115,7 +115,7 @@ class Model:
             if each.state == "settled" and each.time >= since and scope in [demand.scope for demand in each.demands]
         ]
         used = [next(iter(each.held.values())) for each in ended]
-        return Totals(len(used), sum(each.tokens for each in used), sum(each.cost for each in used))
+        return Used(len(used), sum(each.tokens for each in used), sum(each.cost for each in used))
 
 
 class Both:
@@ -124,7 +124,7 @@ class Both:
     def __init__(self, redis_server: RedisServer, model: Model) -> None:
         self._runner = asyncio.Runner()
 
-        async def rebuild(scope: str, since: float) -> Totals:
+        async def rebuild(scope: str, since: float) -> Used:
             return model.settled_since(scope, since)
 
         redis = RedisLimiter(redis_server.url, rebuild, prefix=f"{uuid.uuid4().hex}:", log=print, clock="caller")
@@ -295,5 +295,5 @@ async def test_steps_back_never_let_more_than_rpm_through(steps: list[tuple[int,
         assert sum(true - each < 60 for each in admitted) <= 3
 
 
-async def _nothing(scope: str, since: float) -> Totals:
-    return Totals()
+async def _nothing(scope: str, since: float) -> Used:
+    return Used()

@@ -11,7 +11,7 @@ import pytest
 from limits_kit import RedisServer, Worker, demand, until
 from limits_worker import SCOPE, rebuild
 
-from gateway.limits import Standing, Totals
+from gateway.limits import Standing, Used
 from gateway.limits.redis import RedisLimiter
 
 LEASE_SECONDS = 0.4
@@ -87,7 +87,7 @@ async def test_a_killed_worker_holds_nothing_for_long(hire: Hire, observer: Redi
     assert (left.running, left.requests, left.tokens_reserved) == (10, 10, 50)
     assert await living.do("settle", tokens=7) == 10
     done = await standing(observer, **limits)
-    assert (done.running, done.tokens_reserved, done.used) == (0, 0, Totals(10, 70))
+    assert (done.running, done.tokens_reserved, done.used) == (0, 0, Used(10, 70))
 
 
 async def test_a_killed_worker_does_not_give_the_minute_back(hire: Hire, observer: RedisLimiter) -> None:
@@ -115,11 +115,11 @@ async def test_a_worker_given_up_for_dead_still_settles(hire: Hire, observer: Re
         return (await standing(observer, **limits)).running == 0
 
     await until(lapsed)
-    assert (await standing(observer, **limits)).used == Totals()
+    assert (await standing(observer, **limits)).used == Used()
     worker.signal(signal.SIGCONT)
     assert await worker.do("settle", tokens=7) == 3
     done = await standing(observer, **limits)
-    assert (done.used, done.running, done.tokens_reserved) == (Totals(3, 21), 0, 0)
+    assert (done.used, done.running, done.tokens_reserved) == (Used(3, 21), 0, 0)
 
 
 async def test_a_worker_given_up_for_dead_takes_its_running_requests_up_again(
@@ -165,4 +165,4 @@ async def test_what_is_taken_up_again_holds_no_more_than_is_left(hire: Hire, obs
     assert (again.tokens_reserved, again.requests_reserved) == (100, 1)
     assert await worker.do("settle", tokens=7) == 1
     done = await standing(observer, **limits)
-    assert (done.used, done.tokens_reserved, done.requests_reserved) == (Totals(1, 7), 0, 0)
+    assert (done.used, done.tokens_reserved, done.requests_reserved) == (Used(1, 7), 0, 0)

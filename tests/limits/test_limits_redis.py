@@ -25,7 +25,7 @@ from limits_kit import (
 )
 
 from gateway.errors import QuotaUsedUp, RateLimited
-from gateway.limits import Demand, Reservation, Totals, bounds
+from gateway.limits import Demand, Reservation, Used, bounds
 from gateway.limits.redis import RedisLimiter
 from gateway.types import Secret
 
@@ -91,7 +91,7 @@ async def test_close_tells_what_is_left_to_tell(start: Start) -> None:
         settle(limiter, held, tokens=2)
     await limiter.close()
     (standing,) = await observer.standing(limits, time.time())
-    assert (standing.used, standing.running) == (Totals(600, 1200), 0)
+    assert (standing.used, standing.running) == (Used(600, 1200), 0)
 
 
 async def test_all_keys_are_under_the_prefix(start: Start, redis_server: RedisServer) -> None:
@@ -217,12 +217,12 @@ async def test_what_was_used_while_redis_was_away_is_told_to_it(start: Start, re
     finally:
         redis_server.signal(signal.SIGCONT)
     await healed(limiter)
-    assert await limiter.used("user:1:model:1", DAY, time.time()) == Totals(4, 110)
+    assert await limiter.used("user:1:model:1", DAY, time.time()) == Used(4, 110)
     assert await running(limiter, limits) == 2
     settle(limiter, before, tokens=1000)
     settle(limiter, running_on, tokens=10_000)
     (standing,) = await limiter.standing(limits, time.time())
-    assert standing.used == Totals(4, 11_110)
+    assert standing.used == Used(4, 11_110)
     assert (standing.running, standing.tokens_reserved) == (0, 0)
 
 
@@ -240,7 +240,7 @@ async def test_what_is_to_be_told_outlives_vain_attempts(start: Start, redis_ser
         await tried.wait()
     await healed(limiter)
     (standing,) = await limiter.standing(limits, time.time())
-    assert (standing.used, standing.running, standing.tokens_reserved) == (Totals(2, 1100), 0, 0)
+    assert (standing.used, standing.running, standing.tokens_reserved) == (Used(2, 1100), 0, 0)
 
 
 async def test_an_end_that_is_told_twice_counts_once(start: Start, redis_server: RedisServer) -> None:
@@ -257,7 +257,7 @@ async def test_an_end_that_is_told_twice_counts_once(start: Start, redis_server:
         redis_server.signal(signal.SIGCONT)
     await healed(limiter)
     (standing,) = await limiter.standing(limits, time.time())
-    assert (standing.used, standing.running, standing.tokens_reserved) == (Totals(1, 100), 0, 0)
+    assert (standing.used, standing.running, standing.tokens_reserved) == (Used(1, 100), 0, 0)
 
 
 async def test_a_request_refused_alone_is_not_left_in_redis(
@@ -268,7 +268,7 @@ async def test_a_request_refused_alone_is_not_left_in_redis(
     (counter,) = counters(limiter)
     limits = demand(requests=5, concurrency=5, period="month")
     settle(limiter, await counter.take(limits))
-    ledger.known["user:1:model:1"] = Totals(requests=5)
+    ledger.known["user:1:model:1"] = Used(requests=5)
     redis_server.signal(signal.SIGSTOP)
     try:
         assert isinstance(await counter.refused(limits), QuotaUsedUp)
@@ -295,8 +295,8 @@ async def test_a_period_that_began_while_redis_was_away_is_loaded(
     finally:
         redis_server.signal(signal.SIGCONT)
     await healed(limiter)
-    ledger.known["user:1:model:1"] = Totals(requests=7)
-    assert await limiter.used("user:1:model:1", limits[0].limits, edge + 2) == Totals(7)
+    ledger.known["user:1:model:1"] = Used(requests=7)
+    assert await limiter.used("user:1:model:1", limits[0].limits, edge + 2) == Used(7)
 
 
 async def test_a_client_that_leaves_while_redis_is_asked_holds_nothing(start: Start, redis_server: RedisServer) -> None:

@@ -19,7 +19,7 @@ from limits_kit import (
 )
 
 from gateway.errors import RateLimited, StoreUnavailable
-from gateway.limits import Demand, Reservation, Totals
+from gateway.limits import Demand, Reservation, Used
 
 # -- Redis that forgot
 
@@ -34,7 +34,7 @@ async def test_lost_data_are_rebuilt_once_for_all_workers(
         settle(counter.limiter, await counter.take(limits))
     assert len(ledger.asked) == 1
     redis_server.command("FLUSHALL")
-    ledger.known["user:1:model:1"] = Totals(requests=90)
+    ledger.known["user:1:model:1"] = Used(requests=90)
     outcomes = await asyncio.gather(
         *[counter.take(limits) for counter in counters(*limiters) for _ in range(10)], return_exceptions=True
     )
@@ -55,7 +55,7 @@ async def test_running_requests_are_entered_again_after_a_loss(
     settle(limiter, first, tokens=10)
     settle(limiter, second, tokens=20)
     (standing,) = await limiter.standing(limits, time.time())
-    assert standing.used == Totals(2, 30)
+    assert standing.used == Used(2, 30)
     assert (standing.running, standing.tokens_reserved) == (0, 0)
 
 
@@ -79,7 +79,7 @@ async def test_redis_that_goes_while_totals_are_loaded_is_no_error(
     """The ledger's answer finds no Redis to put it in: the worker limits alone, by what the ledger says."""
     limiter = await start()
     (counter,) = counters(limiter)
-    ledger.gate, ledger.known["user:1:model:1"] = asyncio.Event(), Totals(requests=3)
+    ledger.gate, ledger.known["user:1:model:1"] = asyncio.Event(), Used(requests=3)
     asking = asyncio.create_task(counter.take(demand(requests=4, period="month")))
     await ledger.was_asked.wait()
     redis_server.kill()
@@ -101,12 +101,12 @@ async def test_what_the_ledger_has_told_of_is_not_told_again(
     redis_server.kill()
     for _ in range(10):
         settle(late, await counter.take(limits))
-    ledger.known["user:1:model:1"] = Totals(requests=11, tokens=11)
+    ledger.known["user:1:model:1"] = Used(requests=11, tokens=11)
     redis_server.start()
     early = await start()
-    assert await early.used("user:1:model:1", DAY, time.time()) == Totals(11, 11)
+    assert await early.used("user:1:model:1", DAY, time.time()) == Used(11, 11)
     await healed(late)
-    assert await late.used("user:1:model:1", DAY, time.time()) == Totals(11, 11)
+    assert await late.used("user:1:model:1", DAY, time.time()) == Used(11, 11)
 
 
 async def test_a_slow_ledger_does_not_undo_what_was_counted_since(

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from limits_kit import NOON, Counter, Ledger, RedisServer, demand
 
-from gateway.limits import MemoryLimiter, Totals, bounds, demands, grant_scope, key_of, key_scope
+from gateway.limits import MemoryLimiter, Used, bounds, demands, grant_scope, key_of, key_scope
 from gateway.limits.headers import duration_text
 from gateway.limits.redis import RedisLimiter
 from gateway.redis.timeout import Patience
@@ -149,7 +149,7 @@ async def test_idle_scopes_are_forgotten_and_loaded_again(ledger: Ledger) -> Non
         held = await counter.take(demand(f"user:{number}:model:1", requests=5), now=now)
         limiter.settle(held, tokens=1, cost=0.0, now=now)
     assert repr(limiter) == "<MemoryLimiter: 11 scopes, 1 running>"  # those of the last 100 s, and the one that runs
-    ledger.known["user:0:model:1"] = Totals(requests=1)
+    ledger.known["user:0:model:1"] = Used(requests=1)
     assert await counter.used_up_by(demand("user:0:model:1", requests=5), now=NOON + 5000) == 4
     limiter.cancel(running, now=NOON + 5000)
 

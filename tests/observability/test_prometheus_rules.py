@@ -11,10 +11,10 @@ import yaml
 
 from gateway import errors
 from gateway.api import all_routes
-from gateway.observability.calls import Outcome
 from gateway.observability.metrics import FAMILIES
 from gateway.pool import Cause
 from gateway.pool.state import State as EndpointStateName
+from gateway.types import Outcome
 
 FILE = Path(__file__).parents[2] / "config" / "prometheus-rules.yaml"
 RULES = [rule for group in yaml.safe_load(FILE.read_text())["groups"] for rule in group["rules"]]

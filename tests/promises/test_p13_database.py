@@ -17,7 +17,7 @@ from kit.postgres import private_postgres
 from kit.stage import endpoint, model
 from promise_kit import gateway, upstream_with
 
-from gateway.usage import Usage
+from gateway.usage import UsageQuery
 from gateway.usage.sql.reader import Reader
 
 SECONDS = 15.0  # five, and what a busy machine takes
@@ -80,7 +80,7 @@ async def test_a_silent_database_holds_up_nobody(server: Any, tmp_path: Path) ->
             reply = await after.get("/api/ai/usage", key=KEYS["user"])
             assert reply.json()["totals"]["requests"] == 46
     reader = Reader(url)
-    exported = [record async for record in reader.export(Usage(date.min, date.max))]
+    exported = [record async for record in reader.export(UsageQuery(date.min, date.max))]
     await reader.close()
     assert len({record.request_id for record in exported}) == len(exported) == 46
     assert {record.outcome for record in exported} == {"ok"}

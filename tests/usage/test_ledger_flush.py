@@ -30,7 +30,7 @@ from sqlalchemy import text
 
 from gateway.errors import JournalUnavailable, LedgerUnusable
 from gateway.types import Secret
-from gateway.usage import Ledger, Usage
+from gateway.usage import Ledger, UsageQuery
 from gateway.usage.sql.rows import row_of
 from gateway.usage.sql.rows_store import Store
 
@@ -229,7 +229,7 @@ async def test_nonsense_of_an_upstream_does_not_overflow_a_sum(url: Secret, open
         ledger.settle(settlement(str(number), total_tokens=2**63 - 1, prompt_tokens=-5, cost_nano=10**40))
     await ledger.flushed(20)
     day = datetime.fromtimestamp(0, UTC).date()
-    totals = (await ledger.reader.report(Usage(day, day))).totals
+    totals = (await ledger.reader.report(UsageQuery(day, day))).totals
     assert (totals.tokens, totals.prompt_tokens, totals.cost) == (3 * 10**12, 0, 3_000_000)
 
 

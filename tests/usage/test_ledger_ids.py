@@ -11,7 +11,7 @@ from ledgerkit import OpenLedger, admission, engine_of, serve, settlement
 from sqlalchemy import Column, MetaData, String, Table
 
 from gateway.types import Secret
-from gateway.usage import Usage
+from gateway.usage import UsageQuery
 from gateway.usage.sql.long_ids import fitted, hash_in, shortened
 from gateway.usage.sql.rows import id_of, row_of, stored_forms, stored_id
 from gateway.usage.sql.table import ai_usage
@@ -98,14 +98,14 @@ async def test_ids_come_back_whole_from_every_database(url: Secret, open_ledger:
     await ledger.flushed(20)
     for user in users:
         for whose in ({"user": user}, {"organisation": user}, {"key": user}):
-            assert (await ledger.reader.report(Usage(date.min, date.max, **whose))).totals.requests == 1
+            assert (await ledger.reader.report(UsageQuery(date.min, date.max, **whose))).totals.requests == 1
         assert (await ledger.reader.counted_on(f"user:{user}:model:{model}", 0)).requests == 1
         assert (await ledger.reader.used_by_key(user, 0)).requests == 1
-        exported = [each async for each in ledger.reader.export(Usage(date.min, date.max, user=user))]
+        exported = [each async for each in ledger.reader.export(UsageQuery(date.min, date.max, user=user))]
         assert [(each.user, each.organisation, each.key, each.model) for each in exported] == [
             (user, user, user, model)
         ]
-    (row,) = (await ledger.reader.report(Usage(date.min, date.max), "endpoint")).rows
+    (row,) = (await ledger.reader.report(UsageQuery(date.min, date.max), "endpoint")).rows
     assert (row.of, row.model, row.totals.requests) == (endpoint, model, len(users))
     assert sorted(await ledger.reader.limit_totals("key", 0)) == sorted(map(str, users))
     assert ledger.status().refused == 0
@@ -129,6 +129,6 @@ async def test_a_table_of_an_earlier_version_takes_long_ids(url: Secret, open_le
         serve(ledger, user=user)
     await ledger.flushed(20)
     for user in users:
-        exported = [each async for each in ledger.reader.export(Usage(date.min, date.max, user=user))]
+        exported = [each async for each in ledger.reader.export(UsageQuery(date.min, date.max, user=user))]
         assert [each.user for each in exported] == [user]
     assert ledger.status().refused == 0

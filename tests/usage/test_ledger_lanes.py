@@ -17,7 +17,7 @@ from ledgerkit import OpenLedger, admission, serve, settlement, sqlite_url
 
 from gateway.errors import QueryFailed, TooManyQueries
 from gateway.types import Id, Secret
-from gateway.usage import Usage
+from gateway.usage import UsageQuery
 from gateway.usage.sql import queries
 from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
@@ -25,7 +25,7 @@ from gateway.usage.sql.reader import MOST_EXPORTS, MOST_EXPORTS_OF_ONE, Reader
 from gateway.usage.sql.rows import row_of
 from gateway.usage.sql.rows_store import Store
 
-EVER = Usage(date.min, date.max)
+EVER = UsageQuery(date.min, date.max)
 
 
 class Gate:
@@ -185,11 +185,14 @@ async def test_a_helping_of_an_export_costs_the_same_however_many_rows_there_are
     path = tmp_path / "usage.db"
     with closing(Store(sqlite_url(path))) as store:
         store.prepare()
-        few = [_helping_steps(store, path, rows, Usage(date.min, date.max, **whose), whose) for rows in (2_000, 16_000)]
+        few = [
+            _helping_steps(store, path, rows, UsageQuery(date.min, date.max, **whose), whose)
+            for rows in (2_000, 16_000)
+        ]
     assert few[1] < 1.5 * few[0]
 
 
-def _helping_steps(store: Store, path: Path, rows: int, usage: Usage, whose: dict[str, Id]) -> int:
+def _helping_steps(store: Store, path: Path, rows: int, usage: UsageQuery, whose: dict[str, Id]) -> int:
     names = {"user": "user", "organisation": "organisation", "key": "key"}
     admitted = [admission(time=n / 1_000, **{names[name]: value for name, value in whose.items()}) for n in range(rows)]
     store.insert([row_of(each, settlement(each.request_id)) for each in admitted])

@@ -18,7 +18,7 @@ from ledgerkit import OpenLedger, admission, serve, settlement, sqlite_url
 
 from gateway.errors import QueryFailed
 from gateway.types import Secret
-from gateway.usage import Ledger, Totals, Usage
+from gateway.usage import Ledger, Totals, UsageQuery
 from gateway.usage.sql.queries import DAY_MS, start_of_day_ms
 from gateway.usage.sql.reader import Reader
 from gateway.usage.sql.rows import row_of
@@ -60,7 +60,7 @@ async def test_days_are_utc_and_both_ends_count(url: Secret, open_ledger: OpenLe
     await ledger.flushed(20)
 
     async def requests(first: date, last: date) -> int:
-        return (await ledger.reader.report(Usage(first, last))).totals.requests
+        return (await ledger.reader.report(UsageQuery(first, last))).totals.requests
 
     assert await requests(DAY, DAY) == 2
     assert await requests(date(2028, 2, 1), DAY) == 3
@@ -68,7 +68,7 @@ async def test_days_are_utc_and_both_ends_count(url: Secret, open_ledger: OpenLe
     assert await requests(date(2028, 12, 1), date(2028, 12, 31)) == 1
     assert await requests(date.min, date.max) == 6
     assert await requests(date(2028, 3, 2), date(2028, 3, 1)) == 0
-    report = await ledger.reader.report(Usage(date(2028, 2, 1), date(2029, 1, 31)), "day")
+    report = await ledger.reader.report(UsageQuery(date(2028, 2, 1), date(2029, 1, 31)), "day")
     assert [(row.of, row.totals.requests) for row in report.rows] == [
         ("2028-02-28", 1),
         ("2028-02-29", 2),
@@ -86,15 +86,15 @@ async def test_totals_and_rows_add_up(url: Secret, open_ledger: OpenLedger) -> N
     record(ledger, ends={"endpoint": "a", "total_tokens": 100, "prompt_tokens": 60, "completion_tokens": 40})
     record(ledger, ends={"endpoint": None, "served_model": None, "outcome": "upstream_error", "cost_nano": 0})
     await ledger.flushed(20)
-    by_endpoint = await ledger.reader.report(Usage(DAY, DAY), "endpoint")
+    by_endpoint = await ledger.reader.report(UsageQuery(DAY, DAY), "endpoint")
     assert by_endpoint.totals == Totals(5, 140, 88, 52, 4_000)
     assert by_endpoint.totals.cost == 0.000_004
     assert [(row.of, row.totals.requests) for row in by_endpoint.rows] == [("b", 3), (None, 1), ("a", 1)]
     assert by_endpoint.rows[2].totals == Totals(1, 100, 60, 40, 1_000)
-    by_model = await ledger.reader.report(Usage(DAY, DAY), "model")
+    by_model = await ledger.reader.report(UsageQuery(DAY, DAY), "model")
     assert [(row.of, row.totals.requests) for row in by_model.rows] == [("small", 3), ("gpt-4o", 2)]
-    assert (await ledger.reader.report(Usage(DAY, DAY))).totals == by_model.totals == by_endpoint.totals
-    assert await ledger.reader.report(Usage(DAY, DAY, user="nobody"), "day") == type(by_model)(Totals(), ())
+    assert (await ledger.reader.report(UsageQuery(DAY, DAY))).totals == by_model.totals == by_endpoint.totals
+    assert await ledger.reader.report(UsageQuery(DAY, DAY, user="nobody"), "day") == type(by_model)(Totals(), ())
 
 
 async def test_ids_compare_as_strings_and_keep_their_type(url: Secret, open_ledger: OpenLedger) -> None:
@@ -105,10 +105,10 @@ async def test_ids_compare_as_strings_and_keep_their_type(url: Secret, open_ledg
     record(ledger, user="42x", organisation=None)
     await ledger.flushed(20)
     for whose in ({"user": 42}, {"user": "42"}, {"organisation": "7"}, {"key": 1}, {"model": "5"}):
-        assert (await ledger.reader.report(Usage(DAY, DAY, **whose))).totals.requests == 2
-    grouped = await ledger.reader.report(Usage(DAY, DAY, user="42"), "endpoint")
+        assert (await ledger.reader.report(UsageQuery(DAY, DAY, **whose))).totals.requests == 2
+    grouped = await ledger.reader.report(UsageQuery(DAY, DAY, user="42"), "endpoint")
     assert [(row.of, row.model, row.totals.requests) for row in grouped.rows] == [(3, 5, 2)]
-    exported = [(each.user, each.endpoint) async for each in ledger.reader.export(Usage(DAY, DAY))]
+    exported = [(each.user, each.endpoint) async for each in ledger.reader.export(UsageQuery(DAY, DAY))]
     assert sorted(exported, key=repr) == sorted([(42, 3), ("42", "3"), ("42x", "openai-a")], key=repr)
     assert await ledger.reader.used_by_key("1", 0) == Totals(2, 20, 14, 6, 2_000)
 
@@ -119,7 +119,7 @@ async def test_interrupted_requests_count_as_requests(url: Secret, open_ledger: 
     ledger.admit(admission("gone", time=NOON.timestamp()))
     await ledger.close()
     ledger = await open_ledger(url)
-    assert (await ledger.reader.report(Usage(DAY, DAY))).totals == Totals(requests=1)
+    assert (await ledger.reader.report(UsageQuery(DAY, DAY))).totals == Totals(requests=1)
 
 
 async def test_totals_for_limits_are_what_the_limiter_would_have_counted(url: Secret, open_ledger: OpenLedger) -> None:
@@ -146,7 +146,7 @@ async def test_an_export_gives_each_request_once_in_order_of_time(url: Secret, o
     ids = {record(ledger, NOON + timedelta(milliseconds=n // 700)) for n in range(1_500)}
     record(ledger, NOON, user="someone else")
     await ledger.flushed(20)
-    exported = [each async for each in ledger.reader.export(Usage(DAY, DAY, user=42))]
+    exported = [each async for each in ledger.reader.export(UsageQuery(DAY, DAY, user=42))]
     assert {each.request_id for each in exported} == ids
     assert len(exported) == len(ids)
     assert [each.time for each in exported] == sorted(each.time for each in exported)
@@ -168,10 +168,10 @@ async def test_a_long_export_takes_little_memory_and_a_long_query_little_time(tm
     url = sqlite_url(tmp_path / "usage.db")
     fill(url, 50_000)
     async with reading(url) as reader:
-        await reader.report(Usage(DAY, DAY))
+        await reader.report(UsageQuery(DAY, DAY))
         count = peak_bytes = 0
         tracemalloc.start()
-        async for _ in reader.export(Usage(DAY, DAY)):
+        async for _ in reader.export(UsageQuery(DAY, DAY)):
             count += 1
             if count == 10_000:  # looking on is slow, and by then all that will ever be held has been held
                 _, peak_bytes = tracemalloc.get_traced_memory()
@@ -180,7 +180,7 @@ async def test_a_long_export_takes_little_memory_and_a_long_query_little_time(tm
     assert 0 < peak_bytes < 3_000_000
     async with reading(url, query_seconds=0.001) as impatient:
         with pytest.raises(QueryFailed, match="interrupted"):
-            await impatient.report(Usage(DAY, DAY), "model")
+            await impatient.report(UsageQuery(DAY, DAY), "model")
 
 
 async def test_queries_go_on_while_the_file_is_written(tmp_path: Path, open_ledger: OpenLedger) -> None:
@@ -192,7 +192,7 @@ async def test_queries_go_on_while_the_file_is_written(tmp_path: Path, open_ledg
     with closing(sqlite3.connect(tmp_path / "usage.db", isolation_level=None)) as writer:
         writer.execute("begin immediate")
         writer.execute("delete from ai_usage")
-        assert (await ledger.reader.report(Usage(DAY, DAY))).totals.requests == 5
+        assert (await ledger.reader.report(UsageQuery(DAY, DAY))).totals.requests == 5
         writer.execute("rollback")
 
 
@@ -205,19 +205,19 @@ async def test_a_query_that_the_server_does_not_answer_is_broken_off(postgres: A
         with psycopg.connect(url.reveal()) as other:
             other.execute("lock table ai_usage in access exclusive mode")
             with pytest.raises(QueryFailed, match="statement timeout"):
-                await reader.report(Usage(DAY, DAY))
-        assert (await reader.report(Usage(DAY, DAY))).totals.requests == 0
+                await reader.report(UsageQuery(DAY, DAY))
+        assert (await reader.report(UsageQuery(DAY, DAY))).totals.requests == 0
 
 
 async def test_no_database_is_an_error_and_no_empty_answer(tmp_path: Path) -> None:
     """Nothing there yet is told as such; asking does not make an empty file; a password is not in the words."""
     async with reading(sqlite_url(tmp_path / "none.db")) as reader:
         with pytest.raises(QueryFailed, match="unable to open database file"):
-            await reader.report(Usage(DAY, DAY))
+            await reader.report(UsageQuery(DAY, DAY))
     assert not (tmp_path / "none.db").exists()
     async with reading(Secret("postgresql://gw:hunter2secret@127.0.0.1:1/usage")) as reader:
         with pytest.raises(QueryFailed) as failed:
-            await reader.report(Usage(DAY, DAY))
+            await reader.report(UsageQuery(DAY, DAY))
     assert "127.0.0.1" in str(failed.value)
     assert "hunter2secret" not in f"{failed.value!r} {failed.value.__cause__!r}"
 

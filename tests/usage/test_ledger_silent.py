@@ -20,13 +20,13 @@ from ledgerkit import OpenLedger, eventually, outcomes, segment_files, serve
 
 from gateway.errors import QueryFailed
 from gateway.types import Secret
-from gateway.usage import Ledger, Usage
+from gateway.usage import Ledger, UsageQuery
 from gateway.usage.sql.reader import Reader
 from gateway.usage.writer import PING_SECONDS
 
 Server = PrivatePostgres | PrivateMariaDB
 
-EVER = Usage(date.min, date.max)
+EVER = UsageQuery(date.min, date.max)
 SECONDS = 9.0  # to find a connection dead and the server silent takes five, a query of its own eleven
 
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.usage import Totals, Usage, UsageRecord, UsageReport, UsageRow
+from gateway.usage import Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
 from gateway.usage.views import CSV_HEADER, answer_of, csv_line, days_asked, summary_of, summary_text
 
 TODAY = date(2028, 2, 29)
-JANUARY = Usage(date(2027, 1, 1), date(2027, 1, 31), user=42)
+JANUARY = UsageQuery(date(2027, 1, 1), date(2027, 1, 31), user=42)
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -94,7 +94,7 @@ def test_ids_keep_their_type(label: int | str) -> None:
 
 def table(days: list[UsageRow], models: list[UsageRow] | None = None, **usage: Any) -> list[str]:
     whole = sum((row.totals for row in days), Totals())
-    asked = Usage(JANUARY.from_day, JANUARY.to_day, **usage)
+    asked = UsageQuery(JANUARY.from_day, JANUARY.to_day, **usage)
     summary = summary_of(asked, UsageReport(whole, tuple(days)), UsageReport(whole, tuple(models or ())), {})
     return summary_text(summary, {"1": "gpt-4o"}, unicode=True).splitlines()
 

@@ -7,9 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from gateway.types import Id, Price
+from gateway.types import Id, Outcome, Price
 
-Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]
 UsageSource = Literal["reported", "estimated", "none"]
 
 NANO = 1_000_000_000  # costs are kept as whole billionths of the currency's unit: sums are exact on every database

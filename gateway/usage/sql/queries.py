@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
 
 from gateway.types import Id, id_text
 from gateway.usage.journal.records import NANO
-from gateway.usage.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport, UsageRow
+from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
 from gateway.usage.sql.long_ids import forms_in_columns, hash_in
 from gateway.usage.sql.rows import id_of, stored_forms, stored_id
 from gateway.usage.sql.table import ai_usage, long_ids
@@ -27,17 +27,17 @@ class Position(NamedTuple):
     request_id: str
 
 
-def _within(usage: Usage) -> ColumnElement[bool]:
+def _within(usage: UsageQuery) -> ColumnElement[bool]:
     return and_(
         *_of_days(usage, start_of_day_ms(usage.from_day)), *(column.in_(forms) for column, forms in _narrowed(usage))
     )
 
 
-def _of_days(usage: Usage, from_ms: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def _of_days(usage: UsageQuery, from_ms: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return _usage.time_ms >= from_ms, _usage.time_ms < start_of_day_ms(usage.to_day) + DAY_MS
 
 
-def _narrowed(usage: Usage) -> list[tuple[ColumnElement[Any], tuple[str, ...]]]:
+def _narrowed(usage: UsageQuery) -> list[tuple[ColumnElement[Any], tuple[str, ...]]]:
     """Columns with an index first, and every text that each may have."""
     asked = (
         (_usage.user_id, usage.user),
@@ -69,7 +69,7 @@ _GROUPS: Mapping[Group, tuple[ColumnElement[Any], ...]] = {
 }
 
 
-def report_query(usage: Usage, group: Group | None) -> Select[*tuple[Any, ...]]:
+def report_query(usage: UsageQuery, group: Group | None) -> Select[*tuple[Any, ...]]:
     if group is None:
         return select(*_SUMS).where(_within(usage))
     return select(*_SUMS, *_GROUPS[group]).where(_within(usage)).group_by(*_GROUPS[group])
@@ -128,7 +128,7 @@ def _by_requests(row: UsageRow) -> tuple[int, str]:
 # -- export
 
 
-def export_query(usage: Usage, after: Position | None, most_rows: int) -> Any:
+def export_query(usage: UsageQuery, after: Position | None, most_rows: int) -> Any:
     """The next rows in order of time. Each helping is a query of its own: nothing is held open in between.
 
     Each walks along an index from where the last one ended. Of several texts for one id each has its own walk, and the

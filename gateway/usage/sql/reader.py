@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.errors import DatabaseAway, QueryFailed
 from gateway.types import Id, Secret, id_text
-from gateway.usage.reports import Group, LimitScope, Totals, Usage, UsageRecord, UsageReport
+from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport
 from gateway.usage.sql import queries
 from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
 from gateway.usage.sql.deadline import Deadline
@@ -55,7 +55,7 @@ class Reader:
         self._may_be_fresh = may_be_fresh
         self._away_at, self._away_why = 0.0, ""
 
-    async def report(self, usage: Usage, group: Group | None = None, *, whose: str = "") -> UsageReport:
+    async def report(self, usage: UsageQuery, group: Group | None = None, *, whose: str = "") -> UsageReport:
         """The totals of what is asked for, and with `group` a row for each day, model or endpoint."""
         query = queries.report_query(usage, group)
         with self._reports.place(whose):
@@ -67,7 +67,7 @@ class Reader:
         """A place among those who export, to be held as long as the export runs."""
         return self._exports.place(whose)
 
-    async def export(self, usage: Usage) -> AsyncGenerator[UsageRecord, None]:
+    async def export(self, usage: UsageQuery) -> AsyncGenerator[UsageRecord, None]:
         """Every request of what is asked for, in order of time, a bounded number of them in memory."""
         after: queries.Position | None = None
         while True:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.types import Id, id_text
-from gateway.usage import Group, Totals, Usage, UsageReport, UsageRow
+from gateway.usage import Group, Totals, UsageQuery, UsageReport, UsageRow
 
 
 class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -62,7 +62,7 @@ class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[UsageRowAnswer, ...]
 
 
-def answer_of(usage: Usage, report: UsageReport, group: Group, names: Mapping[str, str]) -> UsageAnswer:
+def answer_of(usage: UsageQuery, report: UsageReport, group: Group, names: Mapping[str, str]) -> UsageAnswer:
     """The answer to a question about `usage.user` or `usage.organisation`; `names`: of models, by id as text."""
     return UsageAnswer(
         user=_given(usage.user),
@@ -74,7 +74,7 @@ def answer_of(usage: Usage, report: UsageReport, group: Group, names: Mapping[st
     )
 
 
-def summary_of(usage: Usage, days: UsageReport, models: UsageReport, names: Mapping[str, str]) -> UsageSummary:
+def summary_of(usage: UsageQuery, days: UsageReport, models: UsageReport, names: Mapping[str, str]) -> UsageSummary:
     return UsageSummary(
         user=_given(usage.user),
         organisation=_given(usage.organisation),

@@ -1,10 +1,9 @@
-"""How long something that was read may be relied on, and asking for it once however many want it."""
+"""How long something that was read may be relied on, and how much may be asked for."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,8 +17,6 @@ FRESH_WHILE_DEAF_SECONDS = 0.5
 LAST_KNOWN_SECONDS = 600.0
 # In the last part of its time, what is in use goes on being used while it is asked for again, and nobody waits.
 AGEING_SHARE = 0.35
-
-Result = TypeVar("Result")
 
 
 class Asked(NamedTuple):
@@ -58,57 +55,6 @@ class Freshness:
 
     def doubt_everything(self) -> None:
         self._doubts += 1
-
-
-class SingleFlight(Generic[Result]):
-    """One look-up at a time for each thing: who wants what is being asked for already waits for the same answer.
-
-    A waiter that is cancelled takes nothing from the others.
-    """
-
-    def __init__(self) -> None:
-        self._flying: dict[Hashable, asyncio.Task[Result]] = {}
-
-    def __len__(self) -> int:
-        return len(self._flying)
-
-    def __contains__(self, slot: Hashable) -> bool:
-        return slot in self._flying
-
-    async def join(self, slot: Hashable, look_up: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        return await asyncio.shield(self.begin(slot, look_up))
-
-    def begin(self, slot: Hashable, look_up: Callable[[], Coroutine[Any, Any, Result]]) -> asyncio.Task[Result]:
-        """For those who do not wait. What is under way already is not begun again."""
-        flight = self._flying.get(slot)
-        if flight is None:
-            flight = self._flying[slot] = asyncio.create_task(look_up())
-            flight.add_done_callback(lambda done: self._land(slot, done))
-        return flight
-
-    def is_current(self, slot: Hashable) -> bool:
-        """To be asked within a look-up: whether its answer may be kept, no change having come in the meantime."""
-        return self._flying.get(slot) is asyncio.current_task()
-
-    def disown(self, slot: Hashable) -> None:
-        """What is being asked for may be outdated when it comes: nobody else shall wait for it."""
-        self._flying.pop(slot, None)
-
-    def disown_all(self) -> None:
-        self._flying.clear()
-
-    async def close(self) -> None:
-        """Cancel what is under way, and wait for its end."""
-        flights = list(self._flying.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
-
-    def _land(self, slot: Hashable, flight: asyncio.Task[Result]) -> None:
-        if self._flying.get(slot) is flight:
-            del self._flying[slot]
-        if not flight.cancelled():
-            flight.exception()  # the waiters that are left have seen it; with none left it is of no interest
 
 
 class Allowance:
