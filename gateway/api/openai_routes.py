@@ -40,10 +40,17 @@ def relay_handler(operation: Operation) -> RouteHandler:
 
     async def handler(hit: Hit) -> Reply:
         body = await body_of(hit)
-        ask = await ask_for(hit, operation, body)
-        return await hit.runtime.relay.answer(hit.request, hit.call, ask)
+        return await relayed_answer(hit, await ask_for(hit, operation, body))
 
     return handler
+
+
+async def relayed_answer(hit: Hit, ask: Ask) -> Reply:
+    """Relay what is asked; the query may ask for a stream as well."""
+    if "?" in hit.request.head.target:
+        asked = hit.request.query.get("stream", "")
+        ask = ask._replace(streams_by_query=asked.lower() in ("true", "1"))
+    return await hit.runtime.relay.answer(hit.request, hit.call, ask)
 
 
 async def body_of(hit: Hit) -> openai.RequestBody:

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from gateway.access.resolve import Named, accessible, resolve
-from gateway.api.openai_routes import ask_for, body_of, companions_of, relayed_row
+from gateway.api.openai_routes import ask_for, body_of, companions_of, relayed_answer, relayed_row
 from gateway.api.panel import (
     ChatAnswer,
     ChatBody,
@@ -236,7 +236,7 @@ def proxy_handler(operation: Operation) -> RouteHandler:
         hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
         others = companions_of(operation, body, hit.caller, access, catalogue)
         ask = Ask(operation, body, hit.caller, access, catalogue, others)
-        return await hit.runtime.relay.answer(hit.request, hit.call, ask)
+        return await relayed_answer(hit, ask)
 
     return handler
 

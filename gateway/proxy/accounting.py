@@ -85,6 +85,7 @@ class Accounts:
         *,
         body_size: int,
         operation: Operation,
+        streamed: bool,
     ) -> Account:
         """Admits the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
         now = time.time()
@@ -111,7 +112,7 @@ class Accounts:
                     key=caller.key.id,
                     model=access.model.id,
                     route=operation.route,
-                    streamed=fields.get("stream") is True,
+                    streamed=streamed,
                     counted_on=terms.scope,
                 )
             )

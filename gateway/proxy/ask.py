@@ -20,6 +20,13 @@ class Ask(NamedTuple):
     access: Access
     catalogue: Catalogue
     companions: tuple[Companion, ...] = ()  # one for each of the body's mentions
+    streams_by_query: bool = False  # the URL asks for a stream
+
+    @property
+    def wants_stream(self) -> bool:
+        """Whether the client asks for a stream, in whichever way."""
+        fields = self.body.fields
+        return fields.get("stream") is True or fields.get("stream_format") == "sse" or self.streams_by_query
 
     def endpoints_left_out(self, model: Model) -> set[str]:
         """List endpoints that lack what the request names besides the model.

@@ -92,8 +92,8 @@ class Story(msgspec.Struct, eq=False):
     def __post_init__(self) -> None:
         self.began = self.loop.time()
         fields = self.ask.body.fields
-        if fields.get("stream") is True or fields.get("stream_format") == "sse":
-            self.wants_stream = True
+        self.wants_stream = self.ask.wants_stream
+        if fields.get("stream") is True:
             options = fields.get("stream_options")
             client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
             self.adds_usage = self.ask.operation.events.asks_usage and not client_asks_usage
@@ -104,7 +104,13 @@ class Story(msgspec.Struct, eq=False):
         trace, via = self.call.trace, self.relay.via.line(self.call.via)
         self.own_fields = via if trace is None else trace.fields + via
         responder.account = await self.relay.accounts.open(
-            self.call, ask.access, ask.caller, ask.body.fields, body_size=len(ask.body.raw), operation=ask.operation
+            self.call,
+            ask.access,
+            ask.caller,
+            ask.body.fields,
+            body_size=len(ask.body.raw),
+            operation=ask.operation,
+            streamed=self.wants_stream,
         )
         connection = self.request.connection
         heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, responder.beat) if self.wants_stream else None

@@ -6,8 +6,9 @@ import asyncio
 import json
 
 import pytest
-from kit import CLOSE, DONE, RESET, Stage, answer, assert_error, event, events, raw
+from kit import CLOSE, DONE, KEYS, RESET, Stage, answer, assert_error, event, events, raw
 from kit.answers import LAST_CHUNK, Step, chunk, delta, full, head, response_events, usage_only
+from kit.books import acting_for, fresh_user, rows
 
 WHOLE = b'{"object":"chat.completion",\r\n "choices":[],"usage":{"total_tokens":3}}\n'
 LABELS = ["application/json", "text/plain", "application/octet-stream", "text/event-stream; charset=utf-8", None]
@@ -93,6 +94,31 @@ async def test_what_brings_no_event_is_no_answer(stage: Stage, nothing: object) 
     reply = await stage.post(model.chat(stream=True))
     assert (reply.status, reply.body) == (200, delta("from the second") + DONE)
     assert model.asked() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("route", "asked", "is_stream"),
+    [
+        ("chat/completions", {"stream": True}, True),
+        ("audio/speech", {"stream_format": "sse"}, True),
+        ("audio/speech", {"stream_format": "audio"}, False),
+        ("chat/completions?stream=true", {}, True),
+        ("chat/completions?stream=false", {}, False),
+    ],
+)
+async def test_a_stream_is_what_was_asked_for_in_whichever_way(
+    stage: Stage, route: str, asked: dict[str, object], is_stream: bool
+) -> None:
+    """Nothing is no answer to it, and the ledger knows it as one; nothing is added that goes with `stream` alone."""
+    model, user = stage.model("pair"), fresh_user()
+    model.a.replies(answer(204))
+    model.b.replies(SECOND)
+    body = {"model": model.name, "input": "x"} | asked
+    reply = await stage.post(body, route, key=KEYS["panel"], headers=acting_for(user))
+    assert reply.status == (200 if is_stream else 204)
+    assert [b"stream_options" in each.body for each in model.a.requests] == [asked.get("stream", False)]
+    (row,) = await rows(stage.gateway, user, 1)
+    assert row["streamed"] == str(is_stream).lower()
 
 
 async def test_a_plain_answer_may_be_empty(stage: Stage) -> None:
