@@ -1,4 +1,7 @@
-"""The composition root: from settings to everything that a gateway process holds. Nothing else knows everything."""
+"""The composition root: from settings to all that a process holds.
+
+No other module knows everything.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +146,10 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
 
 
 def bounds_of(settings: Settings, log: FilteringBoundLogger) -> ClientBounds:
-    """As many clients as configured, or as the limit of open files leaves room for; the time-outs of clients."""
+    """Return the bounds on clients: their number and time-outs.
+
+    As many as configured, or as the limit of open files leaves room for.
+    """
     server = settings.server
     most = room_for(server.max_connections, server.max_in_flight)
     if most < server.max_connections:
@@ -218,7 +224,10 @@ def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
 
 
 async def started_limiter(settings: Settings, ledger: Ledger, log: FilteringBoundLogger) -> Limiter:
-    """In this process alone, or in Redis for all workers and machines together."""
+    """Return a started limiter, in memory or in Redis.
+
+    In this process alone, or for all workers and machines together.
+    """
     if settings.store.kind == "embedded":
         return MemoryLimiter(totals_from(ledger))
     from gateway.limits.redis import RedisLimiter
@@ -229,7 +238,7 @@ async def started_limiter(settings: Settings, ledger: Ledger, log: FilteringBoun
 
 
 def totals_from(ledger: Ledger) -> Rebuild:
-    """What a limiter asks for when it has lost its counts, or never had them: the ledger remembers.
+    """Return the loader of totals, which asks the ledger.
 
     Raises StoreUnavailable, at the latest after REBUILD_SECONDS, whatever the database does.
     """

@@ -53,7 +53,10 @@ NO_RETRY = ("x-should-retry", "false")
 
 
 class GatewayError(Exception):
-    """An error that becomes an answer in the OpenAI shape `{"error": {"message", "type", "param", "code"}}`."""
+    """An error that becomes an OpenAI-shaped answer.
+
+    `{"error": {"message", "type", "param", "code"}}`
+    """
 
     status: int = 500
     type: str = "server_error"
@@ -134,7 +137,7 @@ class InvalidJson(ClientFault):
 
 
 class InvalidRequest(ClientFault):
-    """A body or a parameter of our own routes is not as it should be."""
+    """A body or a parameter of our own routes is wrong."""
 
     status, code = 400, "invalid_request"
 
@@ -144,7 +147,9 @@ class FieldNotAllowed(ClientFault):
 
 
 class RateLimited(ClientFault):
-    """`rpm`, `tpm`, `concurrency`, or a total that running requests hold: there may be room again soon.
+    """A limit has no room at the moment, but soon.
+
+    `rpm`, `tpm`, `concurrency`, or a total that running requests hold.
 
     `headers` has `retry-after`, 1 to 60 seconds.
     """
@@ -153,7 +158,10 @@ class RateLimited(ClientFault):
 
 
 class QuotaUsedUp(ClientFault):
-    """What is settled has used up a total: asking again before it resets is useless, and `headers` says so."""
+    """Settled usage has used up a total until it resets.
+
+    Asking again earlier is useless, and `headers` has the time.
+    """
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
 
@@ -209,7 +217,7 @@ class StreamIncomplete(UpstreamFault):
 
 
 class AiUnavailable(UpstreamFault):
-    """No answer of a model that could be shown, whoever is to blame: the person who chats cannot mend it."""
+    """No answer of a model that could be shown."""
 
     status, code = 502, "ai_unavailable"
 
@@ -224,7 +232,7 @@ class Overloaded(GatewayFault):
 
 
 class LoopDetected(GatewayFault):
-    """The request has been through this gateway before: a model's endpoint leads back here."""
+    """A model's endpoint leads back to this gateway."""
 
     status, code = 508, "loop_detected"
     headers = (NO_RETRY,)
@@ -246,14 +254,17 @@ class FeatureDisabled(GatewayFault):
 
 
 class StoreUnavailable(GatewayFault):
-    """What was asked for is neither in gateway.yaml nor remembered, and the run-time store cannot be asked."""
+    """The run-time store cannot be reached, and no cache helps.
+
+    What was asked for is neither in gateway.yaml nor cached.
+    """
 
     status, code = 503, "store_unavailable"
     headers = (("retry-after", "1"),)
 
 
 class LedgerUnavailable(GatewayFault):
-    """The journal cannot be written, so no request is admitted that it could not tell of."""
+    """The journal cannot be written, so no request is admitted."""
 
     status, code = 503, "ledger_unavailable"
     headers = (("retry-after", "1"),)
@@ -264,7 +275,10 @@ class InternalError(GatewayFault):
 
 
 class TransportError(Exception):
-    """One attempt failed. The text is for operators (log, admin routes), never for clients."""
+    """One attempt failed.
+
+    The text is for operators (log, admin routes), never for clients.
+    """
 
 
 class ConnectFailed(TransportError):
@@ -306,24 +320,27 @@ class ConfigError(Exception):
 
 
 class LedgerError(Exception):
-    """What went wrong with the ledger, in words for operators that hold no secrets."""
+    """A failure of the ledger, in words without secrets."""
 
 
 class JournalUnavailable(LedgerError):
-    """The journal took nothing: its disk refuses, or it has reached its bound. The request must not go upstream."""
+    """The journal took nothing: a full disk or its bound.
+
+    The request must not go upstream.
+    """
 
 
 class LedgerUnusable(LedgerError):
-    """The ledger cannot be opened as it is configured: the database's URL is wrong or its driver is missing."""
+    """The ledger's database URL is wrong or its driver missing."""
 
 
 class QueryFailed(LedgerError):
-    """The database gave no answer to a usage query: it is away or silent, or took longer than it may."""
+    """The database gave no answer to a usage query."""
 
 
 class TooManyQueries(LedgerError):
-    """So many reports are asked for already, of this caller or of all, that this one is not begun."""
+    """Too many usage queries run already."""
 
 
 class DatabaseAway(LedgerError):
-    """No connection to the database can be had, or it fell silent on the one that there was."""
+    """The database cannot be reached, or fell silent."""

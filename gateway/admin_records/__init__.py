@@ -1,4 +1,6 @@
-"""Changes to the run-time records, with their rules (contract §6, "Admin"). Knows nothing of HTTP.
+"""Change run-time records by their rules (contract §6, "Admin").
+
+Knows nothing of HTTP.
 
     desk.py       who asks, over which stores; what gateway.yaml defines; the audit trail
     bodies.py     what is sent in                    shown.py   what is told, credentials masked

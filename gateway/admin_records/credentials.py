@@ -1,4 +1,4 @@
-"""Endpoints as admins send them: credentials that stay or must come again, and where URLs may lead."""
+"""Endpoints as admins send them: kept credentials and private addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ _DEFAULT_AUTH_HEADER = Endpoint(id="", url="").auth_header
 
 
 def endpoint_documents(bodies: Iterable[EndpointBody], known: Iterable[Endpoint] = ()) -> list[dict[str, Any]]:
-    """The endpoints in the names of gateway.yaml, with the credentials that stay as they are `known`.
+    """Return the endpoints as gateway.yaml names them.
+
+    With the credentials that stay as they are `known`.
 
     Raises InvalidRequest for a credential that is to stay and is not there, or would be sent otherwise than before.
     """
@@ -49,7 +51,7 @@ def _document(path: str, body: EndpointBody, known: Endpoint | None) -> dict[str
 
 
 class _Kept:
-    """The credentials of a known endpoint that a body leaves as they are."""
+    """The credentials of a known endpoint that a body leaves."""
 
     def __init__(self, path: str, known: Endpoint | None) -> None:
         self._path = path
@@ -78,7 +80,9 @@ class _Kept:
         return secret.reveal()
 
     def refuse_another_use(self, document: Mapping[str, Any]) -> None:
-        """What is stored is sent only as it was meant to be, or an admin could have it sent to a place of their own.
+        """Refuse to send a stored credential elsewhere.
+
+        It is sent only as it was meant to be, or an admin could have it sent to a place of their own.
 
         The path counts like the host (tenants share one), and so do headers and queries: proxies are led by them.
         """
@@ -93,7 +97,7 @@ class _Kept:
 
 
 def one_of(fields: dict[str, Any], path: str, *names: str) -> Any:
-    """Takes the value out that is given under one of several names; None where it is under none."""
+    """Pop the value given under one of several names, or None."""
     found = [(name, fields.pop(name)) for name in names if name in fields]
     if len({str(value) for _, value in found}) > 1:
         raise InvalidRequest(f"{path}: {' and '.join(f'`{name}`' for name, _ in found)} contradict each other")
@@ -108,7 +112,10 @@ def _normal_url(path: str, url: str) -> str:
 
 
 def _aims(endpoint: Endpoint) -> Iterator[tuple[str, Any]]:
-    """All that decides where a credential ends up, as a document has it."""
+    """Return all that decides where a credential goes.
+
+    As a document has it.
+    """
     yield "url", endpoint.url
     yield "auth_header", endpoint.auth_header
     for name, values in (("headers", endpoint.headers), ("query", endpoint.query)):
@@ -116,7 +123,7 @@ def _aims(endpoint: Endpoint) -> Iterator[tuple[str, Any]]:
 
 
 async def refuse_private(endpoints: Iterable[Endpoint], private_networks: tuple[str, ...]) -> None:
-    """Raises EndpointNotAllowed where a URL leads to an address that endpoints made at run time may not have.
+    """Raise EndpointNotAllowed for a URL that leads to private addresses.
 
     A name that cannot be resolved just now is let be: each connection is held to the same rule when it is made.
     """

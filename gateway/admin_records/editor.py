@@ -1,4 +1,4 @@
-"""The desk at which records are changed: who asks, over which stores, and what is written down about it."""
+"""Change records: the caller, the stores, and the audit trail."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Desk:
     log: FilteringBoundLogger
 
     async def catalogue(self) -> Catalogue:
-        """All models. Raises StoreUnavailable where some of them may be missing from it."""
+        """Return all models; raise StoreUnavailable where some may be missing."""
         catalogue = await self.store.catalogue()
         if not catalogue.is_complete:
             raise StoreUnavailable("The models made at run time cannot be looked up at the moment; ask again.")
@@ -67,7 +67,10 @@ class Desk:
         before: msgspec.Struct | None,
         after: msgspec.Struct | None,
     ) -> None:
-        """The audit entry of a change that has been made. It never fails the request: the log has it in any case."""
+        """Write the audit entry of a change, without failing it.
+
+        The log has it in any case.
+        """
         actor = self.actor
         entry = AuditEntry(
             time=utc_text(self.clock()),
@@ -101,7 +104,10 @@ def _plain(struct: msgspec.Struct | None) -> dict[str, object] | None:
 
 
 def as_id(text: str) -> Id:
-    """The id that a path's text stands for. Raises InvalidRequest for one that nothing may have."""
+    """Return a path's text as an id.
+
+    Raises InvalidRequest for one that cannot be an id.
+    """
     refuse_long_id(text)
     return id_from_text(text)
 
@@ -113,7 +119,9 @@ def refuse_long_id(text: str, name: str = "id") -> None:
 
 
 def id_for(path_text: str, given: Id | msgspec.UnsetType, known: Id | None) -> Id:
-    """The id of a record that is put at a path, in the type that the body gives it, else in that of the `known` one.
+    """Return the id of a record put at a path.
+
+    In the type that the body gives it, else in that of the `known` one.
 
     Raises InvalidRequest where the body gives another id, or one that is too long.
     """
@@ -126,7 +134,10 @@ def id_for(path_text: str, given: Id | msgspec.UnsetType, known: Id | None) -> I
 
 
 def checked(kind: RecordKind, record_id: Id, document: dict[str, Any]) -> Parsed:
-    """The record that a document stands for. Raises InvalidRequest with every reason, each naming its field."""
+    """Parse a document; raise InvalidRequest with every reason.
+
+    Each names its field.
+    """
     try:
         return parse_document(kind, id_text(record_id), encoded(document)).record
     except InvalidDocument as invalid:
@@ -134,7 +145,7 @@ def checked(kind: RecordKind, record_id: Id, document: dict[str, Any]) -> Parsed
 
 
 def stored(kind: RecordKind, record_id: str, document: bytes | None) -> Parsed | None:
-    """The record in a stored document; one that cannot be used counts as absent, as it does everywhere."""
+    """Parse a stored document; one that cannot be used is absent."""
     if document is None:
         return None
     try:
@@ -144,7 +155,10 @@ def stored(kind: RecordKind, record_id: str, document: bytes | None) -> Parsed |
 
 
 def encoded(document: dict[str, Any]) -> bytes:
-    """Raises InvalidRequest for text that UTF-8 cannot write: a path may bring such."""
+    """Encode text; raise InvalidRequest where UTF-8 cannot.
+
+    A path may bring such.
+    """
     try:
         return orjson.dumps(document)
     except TypeError:

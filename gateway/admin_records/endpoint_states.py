@@ -1,4 +1,4 @@
-"""Watching over the endpoints: how they are doing, which have been cooled, and setting one free."""
+"""Watch endpoints: their health, their cooldowns, and resets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class EndpointWatched(msgspec.Struct):
 
 
 class CooldownTold(msgspec.Struct):
-    """A rate-limit cooldown that began: `endpoint` is its base URL, `timestamp` ISO 8601."""
+    """A rate-limit cooldown.
+
+    `endpoint` is its base URL, `timestamp` ISO 8601.
+    """
 
     timestamp: str
     modelId: Id
@@ -46,7 +49,10 @@ class CooldownTold(msgspec.Struct):
 
 
 async def endpoints(desk: Desk, pool_of: PoolOf, now: float) -> list[EndpointWatched]:
-    """Of every model, as this process sees it. `now` is of the clock of the pools."""
+    """List every model's endpoints as this process sees them.
+
+    `now` is of the clock of the pools.
+    """
     catalogue = await desk.catalogue()
     return [watched(model, state) for model in catalogue.models for state in pool_of(model).snapshot(now)]
 
@@ -68,7 +74,10 @@ def watched(model: Model, state: EndpointState) -> EndpointWatched:
 
 
 async def cooldowns(desk: Desk) -> list[CooldownTold]:
-    """The newest 100, newest first. What somebody else wrote there in another form is passed over."""
+    """List the newest 100 cooldowns, newest first.
+
+    Entries that a panel wrote in another form are passed over.
+    """
     told = [_told(record) for record in await desk.records.cooldowns(MOST_COOLDOWNS)]
     return [each for each in told if each is not None]
 
@@ -81,7 +90,7 @@ def _told(record: bytes) -> CooldownTold | None:
 
 
 async def reset(desk: Desk, pool_of: PoolOf, model_id: str, endpoint_id: str, now: float) -> None:
-    """Ends a cooldown here and on every other worker, and forgets the failures behind it."""
+    """End a cooldown on every worker, and forget its failures."""
     model = known_model(await desk.catalogue(), model_id)
     pool = pool_of(model)
     before = next((state for state in pool.snapshot(now) if id_text(state.id) == endpoint_id), None)

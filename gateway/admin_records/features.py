@@ -1,4 +1,4 @@
-"""Feature switches: what is set here holds over the file's, until it is set again."""
+"""Feature switches, which override the file's until set again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_NAME = 128
 
 
 async def shown(desk: Desk, name: str) -> FeatureShown:
-    """On, where nobody mentions it."""
+    """Return the switch, on by default."""
     _check(name)
     return FeatureShown(name, await desk.store.feature(name))
 

@@ -20,7 +20,10 @@ _CURSOR_CHARACTERS = 16
 
 
 async def listed(desk: Desk, after: str | None, most: int) -> tuple[list[KeyShown], str | None]:
-    """The file's keys, then a page of those of the store; with what to give as `after` for the next, if any."""
+    """List the file's keys, then a page of the store's.
+
+    With what to give as `after` for the next, if any.
+    """
     found = await page(desk.records, "key", after=after, most=most)
     own = [key_shown(key, "file") for key in desk.file.keys] if after is None else []
     made = [stored("key", digest, document) for digest, document in found.records]
@@ -30,7 +33,7 @@ async def listed(desk: Desk, after: str | None, most: int) -> tuple[list[KeyShow
 
 
 async def mint(desk: Desk, body: KeyBody, own_scopes: Iterable[str]) -> KeyMade:
-    """Raises InsufficientScope where the new key would have a scope that is not among `own_scopes`."""
+    """Mint a key; raise InsufficientScope for scopes beyond `own_scopes`."""
     made = f"key-{secrets.token_hex(6)}" if isinstance(body.id, msgspec.UnsetType) else body.id
     desk.refuse_if_in_file("key", made)
     for scope in body.scopes:
@@ -50,7 +53,10 @@ async def mint(desk: Desk, body: KeyBody, own_scopes: Iterable[str]) -> KeyMade:
 
 
 async def revoke(desk: Desk, key_id: str) -> None:
-    """Takes the key away that has this id; it stops working at once on this worker, within 1 s on all."""
+    """Delete the key with this id.
+
+    It stops working at once on this worker, within 1 s on all.
+    """
     desk.refuse_if_in_file("key", key_id)
     sha256 = await hash_of_key(desk.records, key_id)
     if sha256 is None:
@@ -63,7 +69,10 @@ async def revoke(desk: Desk, key_id: str) -> None:
 
 
 async def any_key(desk: Desk, key_id: str) -> ApiKey:
-    """The key with this id, of the file or the store. Raises RecordNotFound."""
+    """Return the key with this id. Raises RecordNotFound.
+
+    Of the file or the store.
+    """
     for key in desk.file.keys:
         if id_text(key.id) == key_id:
             return key

@@ -26,7 +26,7 @@ _BARE = frozenset(("id", "grants"))
 
 
 class _Linked(msgspec.Struct):
-    """What the audit says of a link: whose it is beside what it is."""
+    """A link and its owner, for the audit trail."""
 
     owner: Id
     kind: Literal["user", "organisation", "plan"]
@@ -39,7 +39,10 @@ class _Found(NamedTuple):
 
 
 async def link(desk: Desk, of: OwnerKind, owner: Id, model: Model, limits: GivenLimits) -> tuple[LinkShown, bool]:
-    """Links the model, and says whether that is new; of a link that stands already the limits that are given change."""
+    """Link the model, or update the link; return whether it is new.
+
+    Of a link that stands already the limits that are given change.
+    """
     book = await _Book.of(desk, of, owner)
     book.refuse_granted_by_file(model)
 
@@ -56,7 +59,10 @@ async def link(desk: Desk, of: OwnerKind, owner: Id, model: Model, limits: Given
 
 
 async def update(desk: Desk, of: OwnerKind, owner: Id, wanted: str, body: LinkChange) -> LinkShown:
-    """Changes the link with the id `wanted`: its limits, its model, or both."""
+    """Change a link's limits, its model, or both.
+
+    The one with the id `wanted`.
+    """
     book = await _Book.of(desk, of, owner)
     model = None if isinstance(body.modelId, UnsetType) else named_model(book.catalogue, body.modelId)
     if model is not None:
@@ -100,7 +106,10 @@ def refuse_granted_by_file(desk: Desk, of: OwnerKind, owner: Id, model: Model) -
 
 
 def refuse_link_of_file(desk: Desk, of: OwnerKind, owner: Id, wanted: str) -> None:
-    """Raises DefinedInFile where the link with the id `wanted` is one of the file's."""
+    """Raise DefinedInFile where the link is one of the file's.
+
+    The one with the id `wanted`.
+    """
     listed = owner_in_file(desk, of, id_text(owner))
     if listed is not None and any(id_text(grant.id) == wanted for grant in listed.grants):
         raise _defined_in_file(desk, of, owner, f"defines the link `{wanted}`")
@@ -145,7 +154,10 @@ class _Book:
         refuse_granted_by_file(self.desk, self.of_kind, self.owner, model)
 
     async def change(self, change: Callable[[_Page], _Found | None]) -> tuple[LinkShown | None, LinkShown | None]:
-        """Makes a change to the document as it stands and writes it down; the link before and after it."""
+        """Change the document, audit it; return both links.
+
+        The link before and after it.
+        """
         pages: list[_Page] = []
         record_id = id_text(self.owner)
 
@@ -168,7 +180,10 @@ class _Book:
 
 
 class _Page:
-    """The document of one owner while it is being changed. A panel's own fields in it stay."""
+    """An owner's document while it changes.
+
+    A panel's own fields in it stay.
+    """
 
     def __init__(self, book: _Book, fields: Fields) -> None:
         self._book = book
@@ -215,7 +230,10 @@ class _Page:
         self.after = None if found is None else self._shown(self._links[found.position])
 
     def document(self) -> bytes | None:
-        """None where there is nothing left to say: a document that held nothing but links, and holds none any more."""
+        """Return the document, None where nothing is left in it.
+
+        One that held nothing but links, and holds none any more.
+        """
         if not self._links and _BARE.issuperset(self._fields):
             return None
         document = self._fields | {"grants": self._links}
@@ -233,7 +251,10 @@ class _Page:
         return link_id(self._book.of_kind, self._book.owner, fields, self._book.catalogue)
 
     def _free_id(self, model: Model) -> str:
-        """That of owner and model; another one where a link has it that has been led to another model since."""
+        """Return a free id, by owner and model if possible.
+
+        Another one where a link has it that has been led to another model since.
+        """
         taken = {id_text(self._id(each)) for each in self._links} | {id_text(g.id) for g in self._book.file_grants}
         return next(made for number in count() if (made := self._made_id(model, number)) not in taken)
 
@@ -250,7 +271,7 @@ class _Page:
 
 
 def _limits_of(written: Any) -> LimitsBody | None:
-    """Of what a panel may have written beside them nothing is told."""
+    """Return the limits of a link, a panel's own fields aside."""
     if written is None:
         return None
     known = {name: written[name] for name in LimitsBody.__struct_fields__ if name in written}

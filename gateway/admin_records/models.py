@@ -29,7 +29,10 @@ async def shown(desk: Desk, model_id: str) -> ModelShown:
 
 
 async def create(desk: Desk, body: ModelBody) -> ModelShown:
-    """A new model, with an id of its own making where none is given (text that no deleted model has had)."""
+    """Create a model, with a fresh id where none is given.
+
+    Text that no deleted model has had.
+    """
     made = f"model-{secrets.token_hex(6)}" if isinstance(body.id, msgspec.UnsetType) else body.id
     desk.refuse_if_in_file("model", made)
     document = _document(made, body, ())
@@ -49,7 +52,10 @@ async def create(desk: Desk, body: ModelBody) -> ModelShown:
 
 
 async def replace(desk: Desk, path_id: str, body: ModelBody) -> ModelShown:
-    """Credentials that the body leaves out stay, as long as they go where they went before."""
+    """Replace a model; keep credentials that the body leaves out.
+
+    As long as they go where they went before.
+    """
     desk.refuse_if_in_file("model", path_id)
     standing = await desk.records.get("model", path_id)
     known = _stored(path_id, standing)
@@ -101,7 +107,10 @@ def _stored(model_id: str, document: bytes | None) -> ModelShown | None:
 
 
 def _replacement(model_id: Id, body: ModelBody, before: bytes | None) -> dict[str, Any]:
-    """Checked with the credentials that it keeps, which may have changed since they were looked at."""
+    """Return the new document, checked with its kept credentials.
+
+    They may have changed since they were looked at.
+    """
     if before is None:
         raise _not_found(id_text(model_id))
     known = stored("model", id_text(model_id), before)

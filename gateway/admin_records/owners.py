@@ -24,7 +24,10 @@ Fields = dict[str, Any]  # a document, or a part of one
 
 
 class OwnerKind(NamedTuple):
-    """`kind` names its documents; `word` stands for it in gateway.yaml, messages and the audit."""
+    """A kind of owner.
+
+    `kind` names its documents; `word` stands for it in gateway.yaml, messages and the audit.
+    """
 
     kind: Literal["user", "org", "plan"]
     word: Literal["user", "organisation", "plan"]
@@ -36,7 +39,10 @@ PLAN = OwnerKind("plan", "plan")
 
 
 async def listed(desk: Desk, of: OwnerKind, after: str | None, most: int) -> tuple[list[OwnerShown], str | None]:
-    """The file's, then a page of those that are in the store alone; with what to give as `after` for the next."""
+    """List the file's owners, then a page of the store's.
+
+    Of those that are in the store alone; with what to give as `after` for the next.
+    """
     catalogue = await desk.catalogue()
     found = await page(desk.records, of.kind, after=after, most=most)
     in_file = _in_file(desk, of) if after is None else {}
@@ -48,7 +54,10 @@ async def listed(desk: Desk, of: OwnerKind, after: str | None, most: int) -> tup
 
 
 async def shown(desk: Desk, of: OwnerKind, owner_id: str) -> OwnerShown:
-    """Raises RecordNotFound. A user of whom there is no more than a key has the lowest tier and no grants."""
+    """Return an owner. Raises RecordNotFound.
+
+    A user of whom there is no more than a key has the lowest tier and no grants.
+    """
     catalogue = await desk.catalogue()
     view = _view(desk, of, catalogue, owner_id, await desk.records.get(of.kind, owner_id))
     if view is None and of is USER:
@@ -59,7 +68,10 @@ async def shown(desk: Desk, of: OwnerKind, owner_id: str) -> OwnerShown:
 
 
 async def put(desk: Desk, of: OwnerKind, path_id: str, body: OwnerBody) -> tuple[OwnerShown, bool]:
-    """Creates or replaces it, and says whether it is new. Grants stay where the body gives none."""
+    """Create or replace an owner; return whether it is new.
+
+    Grants stay where the body gives none.
+    """
     desk.refuse_if_in_file(of.word, path_id)
     catalogue = await desk.catalogue()
     known = stored(of.kind, path_id, await desk.records.get(of.kind, path_id))
@@ -84,7 +96,10 @@ async def put(desk: Desk, of: OwnerKind, path_id: str, body: OwnerBody) -> tuple
 
 
 async def delete(desk: Desk, of: OwnerKind, owner_id: str) -> None:
-    """Its links go with it. Keys of a user stay: they then belong to a user of the lowest tier without grants."""
+    """Delete an owner and its links.
+
+    Keys of a user stay: they then belong to a user of the lowest tier without grants.
+    """
     desk.refuse_if_in_file(of.word, owner_id)
     document = await desk.records.delete(of.kind, owner_id)
     if document is None:
@@ -100,14 +115,20 @@ def owner_in_file(desk: Desk, of: OwnerKind, owner_id: str) -> Owner | None:
 
 
 def fields_of(kind: RecordKind, record_id: str, document: bytes | None) -> Fields:
-    """A stored document as it was written, a panel's own fields included; empty where it cannot be used."""
+    """Return a stored document's fields, a panel's own included.
+
+    Empty where it cannot be used.
+    """
     if document is None or stored(kind, record_id, document) is None:
         return {}
     return fields_in(document)
 
 
 def link_id(of: OwnerKind, owner: Id, link: Mapping[str, Any], catalogue: Catalogue) -> Id:
-    """The id of a link of a document: its own, or the one that it gets from its owner and model."""
+    """Return a link's id, given or derived.
+
+    Derived from its owner and model.
+    """
     if link.get("id") is not None:
         given: Id = link["id"]
         return given
@@ -116,7 +137,10 @@ def link_id(of: OwnerKind, owner: Id, link: Mapping[str, Any], catalogue: Catalo
 
 
 def owner_id_of(desk: Desk, of: OwnerKind, path_id: str) -> Id:
-    """The id that a path names, in the type that the file knows it by. Raises InvalidRequest."""
+    """Return the id that a path names. Raises InvalidRequest.
+
+    In the type that the file knows it by.
+    """
     known = owner_in_file(desk, of, path_id)
     if known is not None:
         return known.id
@@ -124,7 +148,7 @@ def owner_id_of(desk: Desk, of: OwnerKind, path_id: str) -> Id:
 
 
 def _mentioned(desk: Desk, of: OwnerKind, path_id: str) -> Id | None:
-    """The id in the type in which a key of the file mentions it."""
+    """Return the id in the type that a key uses."""
     return next((key.user for key in desk.file.keys if id_text(key.user) == path_id), None) if of is USER else None
 
 
@@ -152,7 +176,10 @@ def _in_file(desk: Desk, of: OwnerKind) -> Mapping[str, Owner]:
 
 
 def _document(desk: Desk, of: OwnerKind, owner_id: Id, body: OwnerBody, catalogue: Catalogue) -> Fields:
-    """Whole but for `grants`, which are in it only where the body gives them."""
+    """Build the document, with grants only if given.
+
+    Where the body gives them.
+    """
     document: Fields = {"id": owner_id, "name": body.name}
     if isinstance(body, UserBody):
         if body.tier is not None and body.tier not in desk.file.tiers:
@@ -181,7 +208,10 @@ def _grants(of: OwnerKind, owner_id: Id, bodies: Iterable[GrantBody], catalogue:
 
 
 def _view(desk: Desk, of: OwnerKind, catalogue: Catalogue, owner_id: str, document: bytes | None) -> OwnerShown | None:
-    """The owner as it stands: the file's with the links beside it, or that of the document."""
+    """Return the owner with its links, or its document.
+
+    The file's with the links beside it, or that of the document.
+    """
     owner = owner_in_file(desk, of, owner_id)
     linked = stored(of.kind, owner_id, document)
     fields = fields_of(of.kind, owner_id, document)

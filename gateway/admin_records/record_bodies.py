@@ -1,4 +1,6 @@
-"""What admins send: typed by field here; ranges, URLs and names are then judged by the rules of gateway.yaml.
+"""Bodies of admin routes, typed by field.
+
+Ranges, URLs and names are then judged by the rules of gateway.yaml.
 
 A record that was read may be sent back as it came: `source` is passed over, `"set"` stands for a credential that is
 stored already. An unknown field is refused, since a slip in a limit's name would be no limit; `config` alone may hold
@@ -27,7 +29,10 @@ class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaul
 
 
 class LimitsBody(Body):
-    """Limits, in and out; one that is missing does not limit. `period` (default: month) is that of the totals."""
+    """Limits; a missing one does not limit.
+
+    `period` (default: month) is that of the totals.
+    """
 
     rpm: Amount | None = None
     tpm: Amount | None = None
@@ -128,7 +133,10 @@ class OwnerBody(Body):
 
 
 class UserBody(OwnerBody):
-    """A user. Without `grants` those that are there stay; without `tier` it is the lowest."""
+    """A user.
+
+    Without `grants` those that are there stay; without `tier` it is the lowest.
+    """
 
     tier: str | None = None
     organisations: list[GivenId] = []
@@ -152,7 +160,10 @@ class PlanLink(Body):
 
 
 class LinkChange(Body):
-    """What is missing stays as it is; `limits: null` takes the limits away."""
+    """Changes to a link.
+
+    What is missing stays as it is; `limits: null` takes the limits away.
+    """
 
     limits: GivenLimits = UNSET
     modelId: GivenId | UnsetType = UNSET

@@ -1,4 +1,7 @@
-"""What admins get to see of the records. A credential is never among it: `"set"` says that there is one."""
+"""Records as admins see them, with credentials redacted.
+
+`"set"` stands for one that is there.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ class ModelShown(msgspec.Struct, kw_only=True):
 
 
 class GrantShown(msgspec.Struct, kw_only=True):
-    """`model` is the model's id, or what was written where there is no such model (any more)."""
+    """A grant.
+
+    `model` is the model's id, or what was written where there is no such model (any more).
+    """
 
     id: Id
     model: Id
@@ -115,7 +121,10 @@ class Done(msgspec.Struct):
 
 
 class AuditEntry(msgspec.Struct, kw_only=True):
-    """`key` and `user`: whose key asked, and the user it acted as. `before` and `after` as the routes show them."""
+    """An entry of the audit trail.
+
+    `key` and `user`: whose key asked, and the user it acted as. `before` and `after` as the routes show them.
+    """
 
     time: str
     requestId: str
@@ -179,6 +188,9 @@ def key_shown(key: ApiKey, source: Literal["file", "store"]) -> KeyShown:
 
 
 def utc_text(moment: datetime) -> str:
-    """ISO 8601 in UTC with a `Z`; milliseconds only where there are any."""
+    """Format ISO 8601 in UTC with a `Z`.
+
+    Milliseconds only where there are any.
+    """
     utc = moment.astimezone(UTC)
     return utc.isoformat(timespec="milliseconds" if utc.microsecond else "seconds").replace("+00:00", "Z")

@@ -1,4 +1,6 @@
-"""The command line (contract §10). Exit codes: 0 done, 1 it failed and said why on stderr, 2 wrong usage.
+"""The command line (contract §10).
+
+Exit codes: 0 done, 1 it failed and wrote why on stderr, 2 wrong usage.
 
 entry.py       the parser, and from errors to words and exit codes
 arguments.py   what commands share of their arguments

@@ -18,7 +18,10 @@ Run: TypeAlias = Callable[[argparse.Namespace], int]
 
 
 def add_command(commands: Commands, name: str, run: Run, text: str, example: str) -> argparse.ArgumentParser:
-    """A command that `run` carries out; `example` is a line for the shell."""
+    """Add a command carried out by `run`.
+
+    `example` is a line for the shell.
+    """
     command = with_example(commands.add_parser(name, help=text, description=text), example)
     command.set_defaults(run=run)
     return command
@@ -44,7 +47,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def moment(text: str) -> datetime:
-    """An argument's type: an ISO date or time, in UTC where it names no zone."""
+    """Parse an ISO date or time, in UTC by default."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The two outputs of a command: what was asked for on stdout, everything else on stderr."""
+"""The outputs of a command: results on stdout, the rest on stderr."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def say_json(value: object) -> None:
 
 
 def complain(text: str) -> None:
-    """On stderr; where nobody takes it, the exit code alone says that something is wrong."""
+    """Write to stderr, if it is open.
+
+    Where it is not, the exit code alone shows that something is wrong.
+    """
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.write(_printable(text) + "\n")
@@ -28,7 +31,10 @@ def complain(text: str) -> None:
 
 
 def hold_standard_files() -> None:
-    """Open /dev/null where a standard file is closed: else a socket or a database gets its number, and our output."""
+    """Open /dev/null in place of closed standard files.
+
+    Else a socket or a database gets its number, and our output.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -37,12 +43,18 @@ def hold_standard_files() -> None:
 
 
 def abandon_stdout() -> None:
-    """After a broken pipe: what is still buffered has nobody to read it, and must not fail once more at the exit."""
+    """Drop buffered output after a broken pipe.
+
+    It must not fail once more at the exit.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _printable(text: str) -> str:
-    """Records may have been written by anyone: their control characters must not reach a terminal."""
+    """Escape control characters of records for a terminal.
+
+    They may have been written by anyone.
+    """
     return "\n".join(line if line.isprintable() else _escaped(line) for line in text.split("\n"))
 
 

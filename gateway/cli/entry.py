@@ -1,4 +1,4 @@
-"""From the words of a command line to a command, and from its errors to words and an exit code."""
+"""Parse a command line, run its command, map errors to exit codes."""
 
 from __future__ import annotations
 

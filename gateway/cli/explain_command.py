@@ -62,7 +62,10 @@ def _what_is_missing(arguments: argparse.Namespace) -> str:
 
 
 async def _told(arguments: argparse.Namespace, settings: Settings) -> Explanation:
-    """From the file and the store; where that cannot be read, from the file alone."""
+    """Explain from the file and the store, or the file alone.
+
+    Where the store cannot be read.
+    """
     try:
         async with reading(settings) as records:
             return await _explanation(arguments, settings, records)
@@ -102,7 +105,7 @@ def _pool_at_rest(model: Model) -> Pool:
 
 
 class _LimiterElsewhere(MemoryLimiter):
-    """What is counted is counted in the gateways; here nothing can be told of it."""
+    """A limiter whose counts only running gateways know."""
 
     async def standing(self, demands: Sequence[Demand], now: float) -> NoReturn:
         raise StoreUnavailable("Only a running gateway can tell what is used.")

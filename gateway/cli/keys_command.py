@@ -201,7 +201,10 @@ async def _revoke(settings: Settings, key_id: str) -> None:
 def _refer_to_gateway(
     settings: Settings, error: StoreUnavailable, aim: str, options: tuple[str, ...], path: str
 ) -> int:
-    """The embedded store belongs to the gateway that runs on it: that is who can change it."""
+    """Refer to the running gateway, which holds the embedded store.
+
+    It alone can change it.
+    """
     complain(f"gateway: {error.message}")
     if settings.store.kind == "embedded":
         server = settings.server
@@ -223,7 +226,10 @@ def _desk(settings: Settings, records: RecordStore) -> Desk:
 
 
 def _login() -> str:
-    """Who runs the command, for the audit trail; containers may have no name for their user."""
+    """Return the user who runs the command, for the audit.
+
+    Containers may have no name for their user.
+    """
     try:
         return getpass.getuser()
     except (KeyError, OSError):

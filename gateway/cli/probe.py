@@ -1,4 +1,7 @@
-"""Asking each endpoint of a file for its models: is it there, is its credential alive, does it have the model?"""
+"""Ask each endpoint of a file for its models.
+
+Is it there, is its credential alive, does it have the model?
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,10 @@ _STATUS_WORDS = {
 
 
 class Heard(NamedTuple):
-    """What an endpoint answered. `models` are ids; None where it did not give a list, and `fault` says why."""
+    """An endpoint's answer.
+
+    `models` are ids; None where it did not give a list, and `fault` is why.
+    """
 
     models: frozenset[str] | None
     fault: str = ""
@@ -71,7 +77,10 @@ class _Answer:
 
 
 class _Asker:
-    """Asks at most `AT_A_TIME` endpoints at once, and those that are the same to their upstream only once."""
+    """Ask at most `AT_A_TIME` endpoints at once, equal ones once.
+
+    Those that are the same to their upstream.
+    """
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -133,7 +142,9 @@ def _understood(answer: _Answer) -> Heard:
 
 
 async def probe(settings: Settings) -> int:
-    """Prints a line for each endpoint, in the order of the file; returns how many of them failed.
+    """Print a line an endpoint; return the number of failures.
+
+    In the order of the file.
 
     A model that is not in an endpoint's list is told and not counted: not all upstreams list what they serve.
     """
@@ -173,7 +184,7 @@ def _line(model: Model, endpoint: Endpoint, heard: Heard) -> str:
 
 @contextlib.asynccontextmanager
 async def _telling(asker: _Asker) -> AsyncIterator[None]:
-    """While it lasts, says on stderr now and then how far it is."""
+    """Report progress on stderr now and then."""
 
     async def tell() -> None:
         while True:

@@ -84,7 +84,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
 
 
 def _crew_directory(held: contextlib.ExitStack, log: FilteringBoundLogger) -> Path | None:
-    """Where the workers meet to add up their metrics; None where there is no place for it.
+    """Return the directory of the workers' metrics, or None.
 
     A worker never comes back to here, so it is the supervisor alone that takes the directory away.
     """
@@ -129,8 +129,10 @@ class _Serving:
         uvloop.run(serving)
 
     def run_worker(self) -> int:
-        """One worker's life; its exit code. One that replaces another begins with the file as it is by then, if that is
-        valid."""
+        """Run one worker; return its exit code.
+
+        One that replaces another begins with the file as it is by then, if that is valid.
+        """
         found = Watched.now(self._watched.path)
         if found != self._watched:
             with contextlib.suppress(ConfigError):
@@ -180,7 +182,10 @@ def _listen(host: str, port: int, setting: str, predecessor: Predecessor | None 
 
 
 def _log(arguments: argparse.Namespace) -> tuple[FilteringBoundLogger, LogStream]:
-    """The log, and what it is written to: from here on all that goes to standard error, tracebacks of Python too."""
+    """Open the log and the stream behind standard error.
+
+    Tracebacks of Python go there too.
+    """
     sys.stderr = stream = LogStream.over(sys.stderr)
     atexit.register(stream.flush)
     chosen: LogFormat = "json" if arguments.log_format == "json" else "console"

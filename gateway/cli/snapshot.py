@@ -1,4 +1,7 @@
-"""The embedded store as it is at one moment, read beside the gateway that holds it."""
+"""Read the embedded store beside the gateway that holds it.
+
+As it is at one moment.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,19 @@ from gateway.store.embedded import BUSY_SECONDS, FILE_NAME
 
 
 class Snapshot:
-    """A `RecordStore` of documents in memory, by kind and id. It can be read, and nothing else."""
+    """A read-only `RecordStore` of documents in memory.
+
+    By kind and id.
+    """
 
     def __init__(self, documents: Mapping[tuple[str, str], bytes] | None = None) -> None:
         self._documents = dict(documents or {})
 
     @classmethod
     def of_directory(cls, directory: Path) -> Snapshot:
-        """What the gateway of this directory has stored; nothing where none has run. Raises StoreUnavailable.
+        """Read the documents of this directory's gateway. Raises StoreUnavailable.
+
+        Nothing where none has run.
 
         It asks for no lock that a gateway would miss.
         """
@@ -96,7 +104,7 @@ class Snapshot:
         return []
 
     def push_cooldown(self, record: bytes) -> None:
-        """Nobody's endpoint cools here."""
+        """Do nothing: no endpoint cools here."""
 
     def share_cooldown(self, cooldown: SharedCooldown) -> None:
         """There is no other worker."""

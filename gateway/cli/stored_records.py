@@ -1,4 +1,7 @@
-"""The run-time store, as commands use it that run beside a gateway: reading never takes the gateway's place."""
+"""Open the run-time store beside a running gateway.
+
+Reading never takes the gateway's place.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ _LOOK_AGAIN_SECONDS = 0.02
 
 @asynccontextmanager
 async def reading(settings: Settings) -> AsyncIterator[RecordStore]:
-    """The store, for reading. Raises StoreUnavailable where it cannot be read, before the block is entered."""
+    """Open the store to read. Raises StoreUnavailable.
+
+    Where it cannot be read, before the block is entered.
+    """
     if settings.store.kind == "embedded":
         yield Snapshot.of_directory(Path(settings.store.path))
         return
@@ -34,7 +40,10 @@ async def reading(settings: Settings) -> AsyncIterator[RecordStore]:
 
 @asynccontextmanager
 async def writing(settings: Settings) -> AsyncIterator[RecordStore]:
-    """The store, to change it. Raises StoreUnavailable where that cannot be done here."""
+    """Open the store to change it. Raises StoreUnavailable.
+
+    Where that cannot be done here.
+    """
     if settings.store.kind == "redis":
         async with _redis(settings) as store:
             yield store
@@ -50,7 +59,7 @@ async def writing(settings: Settings) -> AsyncIterator[RecordStore]:
 
 
 def quiet_log() -> FilteringBoundLogger:
-    """What goes wrong is told by commands themselves, once, in an error's words."""
+    """Return a log that drops all: commands report errors themselves."""
     return make_logger("console", level=logging.CRITICAL)
 
 

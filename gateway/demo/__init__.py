@@ -1,4 +1,4 @@
-"""`gateway demo`: the whole thing on one machine, with a loopback upstream that says what it is.
+"""`gateway demo`: a gateway and a loopback upstream on one machine.
 
 running    configuration, upstreams, gateway; what to paste
 words      the steady upstream, word by word

@@ -1,4 +1,6 @@
-"""Whole answers of an OpenAI-like upstream, as bytes that a fault can be put into.
+"""Build whole answers of an OpenAI-like upstream, as bytes.
+
+A fault can be put into them.
 
 Usage is an honest count, so that a ledger can be checked against it: words of the question, words of the answer.
 """
@@ -19,7 +21,10 @@ _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
 
 
 class Asked(NamedTuple):
-    """What an upstream was asked. `number` is this answer's, unique in the life of the upstream."""
+    """A request to the upstream.
+
+    `number` is this answer's, unique in the life of the upstream.
+    """
 
     route: str  # as `chat/completions`
     fields: dict[str, Any]
@@ -90,7 +95,7 @@ def error(message: str, kind: str = "server_error") -> dict[str, Any]:
 
 
 def document(asked: Asked, usage: dict[str, int] | None) -> bytes:
-    """The body of a whole answer; without `usage` it tells of none."""
+    """Return a whole answer's body, with or without `usage`."""
     text = " ".join(asked.words)
     body: dict[str, Any] = {"id": asked.id, "object": asked.route, "created": 0, "model": asked.fields.get("model")}
     if asked.route == "chat/completions":
@@ -105,7 +110,10 @@ def document(asked: Asked, usage: dict[str, int] | None) -> bytes:
 
 
 def events(asked: Asked, *usages: dict[str, int]) -> list[bytes]:
-    """The events of a streamed answer: a word each, then one for each usage (where it was asked for), then the end."""
+    """Return a streamed answer's events.
+
+    A word each, then one for each usage (where it was asked for), then the end.
+    """
     told = usages if asked.wants_usage else ()
     if asked.route == "responses":
         return _response_events(asked, told)

@@ -1,4 +1,4 @@
-"""Faults of an upstream, each a plan made from a request: what is sent, when it is silent, how it ends.
+"""Plan an upstream's faults: what is sent, when, and its end.
 
 A plan is pure: the same request and the same dice give the same bytes. It knows nothing of sockets, so that it may
 break every rule of HTTP; `faulty` plays it.
@@ -30,14 +30,14 @@ class Stall(NamedTuple):
 
 
 class Endless(NamedTuple):
-    """`data` again and again, with a pause after each, until the peer leaves."""
+    """Repeat `data`, with pauses, until the peer leaves."""
 
     data: bytes
     pause_seconds: float = ENDLESS_PIECE_SECONDS
 
 
 class End(enum.Enum):
-    """How a connection ends. A plan without an end leaves it open for the next request."""
+    """The end of a connection."""
 
     CLOSE = "FIN"
     RESET = "RST"
@@ -48,7 +48,10 @@ Plan = Iterable[Step]
 
 
 class Fault(NamedTuple):
-    """`plan` is the steps by a request and the dice that choose places; `says` is for people."""
+    """One fault.
+
+    `plan` is the steps by a request and the dice that choose places; `says` is for people.
+    """
 
     name: str
     says: str
@@ -119,19 +122,19 @@ def _slow_drip(asked: Asked, _: random.Random) -> Iterator[Step]:
 
 
 def _length_too_long(asked: Asked, _: random.Random, *, is_whole: bool = False) -> Plan:
-    """Promises more than it gives. `is_whole`: a stream has said that it is over."""
+    """Declare more than is sent."""
     body, kind = _body(asked, is_whole=is_whole)
     return [head(200, kind, ("content-length", str(len(body) + 100))) + body, End.CLOSE]
 
 
 def _length_too_short(asked: Asked, _: random.Random) -> Plan:
-    """Gives more than it promises: what is too much would be the next request's answer."""
+    """Declare less than is sent."""
     body, kind = _body(asked)
     return [sized(200, body, content_type=kind) + b"left over"]
 
 
 def _second_answer(asked: Asked, _: random.Random) -> Plan:
-    """Two answers to one request: the second must reach nobody."""
+    """Send two answers to one request: the second is dropped."""
     poison = sized(200, b'{"id":"poison","choices":[]}')
     return [*whole(asked), poison]
 
@@ -175,7 +178,7 @@ def _endless_body(asked: Asked, _: random.Random) -> Plan:
 
 
 def _endless_event(asked: Asked, _: random.Random) -> Plan:
-    """A stream whose first event never ends; where no stream was asked for, a stream nevertheless."""
+    """Stream a first event that never ends."""
     return [head(200, EVENTS, ("transfer-encoding", "chunked")), chunk(b"data: "), Endless(chunk(b"e" * 1000))]
 
 
@@ -188,7 +191,7 @@ def _wrong_type(asked: Asked, _: random.Random) -> Plan:
 
 
 def _swapped_type(asked: Asked, _: random.Random) -> Plan:
-    """The right body under the other's name: events as JSON, JSON as events."""
+    """Send events as JSON, or JSON as events."""
     body, kind = _body(asked)
     return [sized(200, body, content_type=JSON if kind == EVENTS else EVENTS)]
 
@@ -200,13 +203,13 @@ def _gzip(asked: Asked, _: random.Random) -> Plan:
 
 
 def _gzip_lie(asked: Asked, dice: random.Random) -> Plan:
-    """Says gzip and is none."""
+    """Declare gzip and send none."""
     _, kind = _body(asked)
     return [sized(200, dice.randbytes(200), ("content-encoding", "gzip"), content_type=kind)]
 
 
 def _error_first(asked: Asked, _: random.Random) -> Plan:
-    """200, and an error as the first event, or instead of an answer."""
+    """Send 200, and an error as first event or answer."""
     refusal = error(f"fault in {asked.id}")
     return [chunked([event(refusal)])] if asked.stream else [sized(200, event(refusal)[6:-2])]
 
@@ -232,7 +235,7 @@ def _no_events(asked: Asked, _: random.Random) -> Plan:
 
 
 def _usage_twice(asked: Asked, _: random.Random) -> Plan:
-    """The last one counts. (A whole answer has but one place for it.)"""
+    """Report usage twice, of which the last counts."""
     return _with_events(asked, events(asked, dict.fromkeys(asked.usage, 1), asked.usage))
 
 
@@ -251,7 +254,7 @@ def _status(status: int, *headers: tuple[str, str]) -> Callable[[Asked, random.R
 
 
 def _limited_until_date(asked: Asked, dice: random.Random) -> Plan:
-    """The one plan that looks at the clock: an HTTP date is nothing else."""
+    """Refuse until an HTTP date, by the clock."""
     until = datetime.now(UTC) + timedelta(seconds=RETRY_AFTER_SECONDS + 1)
     return _status(429, ("retry-after", format_datetime(until, usegmt=True)))(asked, dice)
 
@@ -268,7 +271,7 @@ def _with_events(asked: Asked, told: list[bytes]) -> Plan:
 
 
 def _body(asked: Asked, *, is_whole: bool = True) -> tuple[bytes, str]:
-    """The good answer's body and its type; of a stream that is not whole all but its last event."""
+    """Return the good answer's body and type."""
     if asked.stream:
         told = events(asked, asked.usage)
         return b"".join(told if is_whole else told[:-1]), EVENTS
@@ -276,10 +279,7 @@ def _body(asked: Asked, *, is_whole: bool = True) -> tuple[bytes, str]:
 
 
 def _cut(asked: Asked, dice: random.Random, *, in_head: bool = False) -> bytes:
-    """The good answer up to a byte that the dice choose: within its head, or within its body.
-
-    Of a stream the first event is there, without which nothing would have begun, and the last is not.
-    """
+    """Cut the good answer at a random byte."""
     (answer,) = whole(asked)
     assert isinstance(answer, bytes)  # noqa: S101 - `whole` has one step
     body_at = answer.index(b"\r\n\r\n") + 4

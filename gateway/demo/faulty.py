@@ -1,4 +1,4 @@
-"""An upstream that breaks HTTP: it plays the plans of `faults` on raw sockets.
+"""An upstream that plays the plans of `faults` on raw sockets.
 
 The first segment of a request's path says what it meets:
 
@@ -31,7 +31,10 @@ Met = Callable[[Fault, Asked], None]
 
 
 class FaultyUpstream:
-    """The listener. `met` is told of each request before it is answered."""
+    """The listener of the faulty upstream.
+
+    `met` is called with each request before it is answered.
+    """
 
     def __init__(self, seed: int, met: Met, faults: Sequence[Fault] = FAULTS) -> None:
         self.seed = seed
@@ -58,7 +61,10 @@ class FaultyUpstream:
                 await upstream.hang_up()
 
     def url(self, what: str) -> str:
-        """The base URL of an endpoint that meets `what`: see the module, or `refuse`."""
+        """Return the base URL of an endpoint that meets `what`.
+
+        See the module, or `refuse`.
+        """
         return f"http://127.0.0.1:{self._refused_port if what == REFUSE else self.port}/{what}/v1"
 
     async def hang_up(self) -> None:
@@ -91,7 +97,10 @@ class FaultyUpstream:
 
 
 class _Connection(asyncio.Protocol):
-    """Reads requests one after another; the answer to each is a task that ends with the connection."""
+    """Read requests one after another, and answer each.
+
+    The answer to each is a task that ends with the connection.
+    """
 
     transport: asyncio.Transport
 

@@ -57,7 +57,10 @@ def flaky_models(upstream_url: str) -> str:
 
 
 def faulty_models(steady_url: str, faulty: FaultyUpstream) -> str:
-    """`demo`: a faulty endpoint that is asked first, and a steady one behind it. And a model for each fault alone."""
+    """List models over faulty endpoints.
+
+    `demo`: a faulty endpoint that is asked first, and a steady one behind it. And a model for each fault alone.
+    """
     records = [
         f"""
   - id: 1

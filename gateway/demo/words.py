@@ -1,4 +1,7 @@
-"""The steady upstream, which speaks word by word, and a flaky one beside it that answers 429 now and then."""
+"""The steady upstream, and a flaky one that answers 429 sometimes.
+
+They stream word by word.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ RETRY_AFTER_SECONDS = 2
 
 @asynccontextmanager
 async def loopback_upstream() -> AsyncIterator[str]:
-    """Runs the upstream on a free loopback port; gives its base URL without a path."""
+    """Run the upstream on a loopback port; return its URL.
+
+    The base URL, without a path.
+    """
     application = web.Application()
     application.router.add_post("/steady/v1/chat/completions", chat)
     application.router.add_post("/flaky/v1/chat/completions", sometimes_refusing(count(1)))

@@ -1,1 +1,1 @@
-"""One folder for each protocol that is relayed: its wire shapes, and how its bodies are rewritten."""
+"""Wire protocols, one folder each: shapes, and rewriting of bodies."""

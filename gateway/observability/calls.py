@@ -1,4 +1,4 @@
-"""Calls: one for each request, from its first byte to its access line, and the register of those in flight."""
+"""Calls: one for each request, and the register of those in flight."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ CLIENT_GONE = 499  # the status in log and ledger of a call whose client has lef
 
 
 def new_request_id() -> str:
-    """Its first digits are the time: neighbours in time are neighbours in the ledger's index."""
+    """Return a new request id, which begins with the time.
+
+    Neighbours in time are neighbours in the ledger's index.
+    """
     return f"{time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
 
 
 class Call(msgspec.Struct, eq=False):
-    """What is known of one request; filled in as it goes its way, read by the access line.
+    """One request's record, filled in on its way.
 
     Times are those of `time.perf_counter`: the event loop's own clock may tick in whole milliseconds.
     """
@@ -62,13 +65,19 @@ class Call(msgspec.Struct, eq=False):
             self.failures = [*(self.failures or ()), (self.served.name, self.endpoint.id, cause)]
 
     def interrupt(self) -> None:
-        """Ends the call for a reason of our own (the drain's time is up); its task sees a cancellation and asks why."""
+        """Interrupt the call for a reason of our own.
+
+        Its task sees a cancellation and asks why.
+        """
         if self.task is not None and not self.task.done():
             self.interrupted = True
             self.task.cancel()
 
     def was_interrupted(self) -> bool:
-        """To be asked while handling a CancelledError. True where `interrupt` caused it, and then it is over with."""
+        """Whether `interrupt` caused the CancelledError at hand.
+
+        The cancellation is over with then.
+        """
         if not self.interrupted or self.task is None:
             return False
         self.task.uncancel()
@@ -81,7 +90,7 @@ class Call(msgspec.Struct, eq=False):
 
 
 class Calls:
-    """The calls in flight: bounded, refused while draining, and counted down to the last one for a clean stop."""
+    """The calls in flight: bounded, refused while draining, drained to none."""
 
     def __init__(self) -> None:
         self.draining = False
@@ -112,7 +121,10 @@ class Calls:
             self._idle.set()
 
     async def drain(self, seconds: float) -> int:
-        """Refuses new calls, gives those in flight `seconds`, then interrupts the rest. Returns how many those were."""
+        """Refuse new calls, wait `seconds`, interrupt the rest.
+
+        Returns how many those were.
+        """
         self.draining = True
         try:
             async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Standard error as a server needs it: a thread writes it, so that whoever reads it holds up no request.
+"""Write standard error from a thread, so that no request waits.
 
 The reader of a log may go away (EPIPE), stop reading (a full pipe blocks) or have no space (ENOSPC). Lines wait in a
 bounded buffer then; those that find no room, or that the system refuses, are lost and counted.
@@ -26,7 +26,7 @@ _LINE_END = ord("\n")
 
 
 class LogStream(io.TextIOBase):
-    """A text stream over a file descriptor that never blocks its callers and never fails them.
+    """A text stream that never blocks nor fails its callers.
 
     `lost` counts lines that were not written; `loss_line` renders the line that says so once writing works again. It
     may be used from any thread, and by a fork, which begins with an empty buffer.
@@ -42,7 +42,10 @@ class LogStream(io.TextIOBase):
 
     @classmethod
     def over(cls, stream: TextIO | None) -> LogStream:
-        """The same for what `stream` writes to; where it is closed, every line is lost."""
+        """Return one over `stream`'s descriptor.
+
+        Where it is closed, every line is lost.
+        """
         try:
             return cls(-1 if stream is None else stream.fileno())
         except (OSError, ValueError):
@@ -137,7 +140,10 @@ class LogStream(io.TextIOBase):
             self._told += count
 
     def _write(self, piece: bytes) -> bool:
-        """Whether all of it went out; lines of it that did not are counted as lost."""
+        """Write a piece; count the lines that are lost.
+
+        Returns whether all of it went out.
+        """
         rest = memoryview(b"\n" + piece if self._is_torn else piece)
         self._is_well = True
         while rest and self._is_well:
@@ -161,7 +167,7 @@ def _begin_anew(stream: LogStream | None) -> None:
 
 
 def _pieces(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """The lines, several at once as far as they fit into one piece."""
+    """Join lines into pieces up to a bound."""
     first = size = 0
     for index, line in enumerate(lines):
         if size and size + len(line) > ONE_PIECE_BYTES:

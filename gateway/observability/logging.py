@@ -1,4 +1,7 @@
-"""Logging by structlog: coloured lines for people, JSON for machines; never a secret, never a raw control character."""
+"""Logging by structlog: coloured lines for people, JSON for machines.
+
+Never a secret, never a raw control character.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ _LEVELS = {"exception": "error", "warn": "warning"}  # the name of a method is n
 def make_logger(
     log_format: LogFormat, *, level: int = logging.INFO, stream: TextIO | LogStream | None = None
 ) -> FilteringBoundLogger:
-    """A logger that writes to `stream` (default: standard error), one line and one write an event."""
+    """Return a logger that writes one line an event.
+
+    To `stream` (default: standard error), in one write.
+    """
     out = stream if stream is not None else sys.stderr
     put = _putter(out)
     processors: list[Any]
@@ -71,7 +77,7 @@ def make_logger(
 
 
 class AccessLine(msgspec.Struct, gc=False):
-    """What is told of each request, as the event of `log.info`; what is UNSET is left out.
+    """A request's access line, the event of `log.info`.
 
     There is one for each request: a struct is written as JSON in a single step.
     """
@@ -98,7 +104,10 @@ class AccessLine(msgspec.Struct, gc=False):
     event: str = "request"
 
     def fields(self) -> EventDict:
-        """The same as structlog's steps take it; timestamp and level they add themselves."""
+        """Return the fields for structlog's steps, timestamp and level aside.
+
+        They add these themselves.
+        """
         told = {name: getattr(self, name) for name in self.__struct_fields__[2:]}
         return {name: value for name, value in told.items() if value is not UNSET}
 
@@ -138,7 +147,7 @@ def _putter(out: TextIO | LogStream) -> Put:
 
 
 def _loss_line(processors: Sequence[Processor], count: int) -> bytes:
-    """The line that says how many were lost before it."""
+    """Return the line that counts lines lost before it."""
     line: Any = {"event": "log lines lost: nobody read them, or there was no space", "lines": count}
     for process in processors:
         line = process(None, "warning", line)
@@ -147,7 +156,10 @@ def _loss_line(processors: Sequence[Processor], count: int) -> bytes:
 
 
 def _with_quick_info(wrapper: Any, put: Put) -> Any:
-    """The same, with a short way for what is said of each request: there, structlog's steps would be a tenth of it."""
+    """Return a logger with a short way for access lines.
+
+    There, structlog's steps would be a tenth of a request.
+    """
 
     class Quick(wrapper):  # type: ignore[misc]  # structlog makes its class at run time
         def info(self, event: Any, *args: Any, **fields: Any) -> Any:
@@ -170,7 +182,10 @@ _format_exception = structlog.processors.ExceptionRenderer()
 
 
 def _as_json_line(logger: WrappedLogger, level: str, event: EventDict) -> bytes:
-    """One step for what structlog does in four: there is a line for each request."""
+    """Render a line in one step instead of structlog's four.
+
+    There is a line for each request.
+    """
     line = {"timestamp": datetime.now(UTC), "level": _LEVELS.get(level, level), **_spread(logger, level, event)}
     if "exc_info" in event:
         line = dict(_format_exception(logger, level, line))
@@ -184,7 +199,10 @@ def _as_json_line(logger: WrappedLogger, level: str, event: EventDict) -> bytes:
 
 
 def _harmless(line: bytes) -> bytes:
-    """Escape what JSON leaves alone and terminals obey: control characters from U+007F on."""
+    """Escape control characters from U+007F on, which terminals obey.
+
+    JSON leaves them alone.
+    """
     if line.isascii() and b"\x7f" not in line:
         return line
     return "".join(c if c.isprintable() else _json_escaped(c) for c in line.decode()).encode()
@@ -224,12 +242,18 @@ def _spread(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _make_printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Escapes control characters, which the console renderer would print as they are (and a terminal would obey)."""
+    """Escape control characters for the console renderer.
+
+    It would print them as they are (and a terminal would obey).
+    """
     return {key: _escaped_lines(value) if key == "exception" else _escaped(value) for key, value in event.items()}
 
 
 def _escaped_lines(traceback: str) -> str:
-    """A traceback is ours and needs its lines; what an exception's text quotes may be anybody's."""
+    """Escape a traceback's lines, and keep them apart.
+
+    A traceback is ours and needs its lines; what an exception's text quotes may be anybody's.
+    """
     return "\n".join(str(_escaped(line)) for line in traceback.split("\n"))
 
 

@@ -1,4 +1,4 @@
-"""How late the event loop is: for how long what one request does holds up all others."""
+"""Measure how late the event loop is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ WINDOW_SECONDS = 15.0
 
 
 class Pace:
-    """Wakes up now and then and looks how late it is. `worst_seconds`: within the last 15 to 30 s."""
+    """Measure the event loop's lag by waking up regularly.
+
+    `worst_seconds`: within the last 15 to 30 s.
+    """
 
     def __init__(self) -> None:
         self._worst = self._worst_before = 0.0

@@ -1,4 +1,4 @@
-"""W3C Trace Context: a client's `traceparent` and `tracestate` go on to the upstream as they came.
+"""W3C Trace Context: relay `traceparent` and `tracestate` unchanged.
 
 The gateway adds no span of its own, so nothing in them changes. What is not valid is dropped, as the recommendation has
 it: a broken `traceparent` takes `tracestate` with it, a broken `tracestate` goes alone.
@@ -24,14 +24,17 @@ _LONGEST_STATE = 32 * 513
 
 
 class Trace(NamedTuple):
-    """`fields` are the header lines for the upstream, each with its line end."""
+    """A trace context.
+
+    `fields` are the header lines for the upstream, each with its line end.
+    """
 
     trace_id: str
     fields: bytes
 
 
 def trace_of(headers: CIMultiDictProxy[str]) -> Trace | None:
-    """The trace that a request belongs to; None where it brings none, or none that is valid."""
+    """Return the request's trace; None without a valid one."""
     if _TRACEPARENT not in headers:
         return None
     parents = headers.getall(_TRACEPARENT)
@@ -44,7 +47,10 @@ def trace_of(headers: CIMultiDictProxy[str]) -> Trace | None:
 
 
 def _is_meaningful(version: str, trace_id: str, parent_id: str, more: str | None) -> bool:
-    """Ids of zeros alone are invalid, and version 00 ends with its flags."""
+    """Whether ids are not all zeros, and version 00 ends.
+
+    It ends with its flags.
+    """
     return (
         version != _UNKNOWN_VERSION
         and bool(trace_id.strip("0") and parent_id.strip("0"))
@@ -53,7 +59,7 @@ def _is_meaningful(version: str, trace_id: str, parent_id: str, more: str | None
 
 
 def _state(lines: list[str] | tuple[str, ...]) -> str:
-    """The lines as one; empty where there are none or something in them is not valid."""
+    """Join the lines; empty for none or an invalid one."""
     joined = ",".join(lines)
     if len(joined) > _LONGEST_STATE:
         return ""

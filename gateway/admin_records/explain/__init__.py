@@ -1,4 +1,4 @@
-"""Why a request would be served as it is, and what it would get now.
+"""Explain why a request would be served as it is.
 
 explainer.py  the same functions that requests go through, asked without an effect
 sources.py    who grants what           shapes.py  what is told           text.py  the same for people

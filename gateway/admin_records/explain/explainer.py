@@ -38,7 +38,7 @@ _MINUTE = "sliding minute"
 
 
 class _Counted(NamedTuple):
-    """The limits that hold, and the refusal of a request that comes now."""
+    """The limits that hold, and the refusal they cause."""
 
     told: list[LimitExplained] = []  # noqa: RUF012 - never changed
     refusal: GatewayError | None = None
@@ -58,7 +58,7 @@ class Explainer:
     refuses: Callable[[], GatewayError | None] | None = None
 
     async def explain(self, *, user_id: Id, key: ApiKey | None, asked: str | None) -> Explanation:
-        """For a user, and a key of theirs where it is about one. Raises StoreUnavailable."""
+        """Explain for a user, and perhaps a key. Raises StoreUnavailable."""
         catalogue = await self.store.catalogue()
         user = await self.store.user(user_id)
         caller = await self._caller(user, key)
@@ -90,7 +90,7 @@ class Explainer:
         )
 
     def _resolved(self, caller: Caller, catalogue: Catalogue, asked: str | None) -> Access | GatewayError:
-        """As a request for text would be, by a body that names the model as it was `asked`."""
+        """Resolve as a request that names the model so."""
         by_assignment = self.settings.routing.unknown_model == "assigned"
         named = Named(None, asked, asked is not None)
         try:
@@ -157,7 +157,10 @@ class Explainer:
     # -- pools
 
     def _refusal_of_pools(self, candidates: Sequence[Model]) -> GatewayError | None:
-        """The error where no endpoint of them all can be asked now: that of a request that comes now."""
+        """Return the error of a request that no endpoint takes.
+
+        Where none of them all can be asked now.
+        """
         now, pools = self.pool_now(), [self.pool_of(model) for model in candidates]
         if any(pool.order(now) for pool in pools):
             return None
@@ -172,7 +175,10 @@ class Explainer:
 
 
 def _refused_caller(user: User, key: KeyExplained | None) -> Verdict | None:
-    """The refusal of a key or its user, in the order in which a request meets it."""
+    """Return the refusal of a key or its user.
+
+    In the order in which a request meets it.
+    """
     if key is not None and key.code == InvalidKey.code:
         return Verdict(False, f"the key does not open it: {key.refusal}", key.code)
     if not user.enabled:
@@ -183,7 +189,10 @@ def _refused_caller(user: User, key: KeyExplained | None) -> Verdict | None:
 
 
 def _why_granted(access: Access, asked: str | None) -> str:
-    """The grant's source, and the assigned model where none of the asked name exists."""
+    """Describe the grant's source and an assigned model.
+
+    That is named where none of the asked name exists.
+    """
     model, why = access.model, f"granted by {source_text(access.source, access.owner)}"
     if asked in (id_text(model.id), model.name, *model.aliases):
         return why
@@ -207,7 +216,7 @@ def _limits_told(demand: Demand, at: Standing | None) -> Iterator[LimitExplained
 
 
 def _standing(limits: Limits, at: Standing) -> list[tuple[LimitName, float | None, float, str]]:
-    """Each limit, how much it lets through, how much of that is taken, and in which time."""
+    """List each limit, its use and its window."""
     return [
         ("rpm", limits.rpm, at.minute_requests, _MINUTE),
         ("tpm", limits.tpm, at.minute_tokens, _MINUTE),

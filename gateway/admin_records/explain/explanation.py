@@ -1,4 +1,4 @@
-"""What an explanation tells."""
+"""The shapes of an explanation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ LimitName = Literal["rpm", "tpm", "concurrency", "requests", "tokens", "cost"]
 
 
 class KeyExplained(msgspec.Struct):
-    """`refusal`: why it does not open the AI routes, and the `code` of that; None where it opens them."""
+    """A key.
+
+    `refusal`: why it does not open the AI routes, and the `code` of that; None where it opens them.
+    """
 
     id: Id
     scopes: list[str]
@@ -29,7 +32,10 @@ class UserExplained(msgspec.Struct):
 
 
 class SourceExplained(msgspec.Struct):
-    """One source: `granted` says whether it grants the model that was asked about (any, where none was)."""
+    """One source of grants.
+
+    `granted`: whether it grants the model that was asked about (any, where none was).
+    """
 
     source: Source
     id: Id | None
@@ -42,7 +48,9 @@ class SourceExplained(msgspec.Struct):
 
 
 class LimitExplained(msgspec.Struct):
-    """One limit and how it stands. `counts`: whom. `window`: in which time. `resetsAt` (of totals) is ISO 8601.
+    """One limit and its standing.
+
+    `counts`: whom. `window`: in which time. `resetsAt` (of totals) is ISO 8601.
 
     `used` is None where it cannot be told just now.
     """
@@ -56,7 +64,10 @@ class LimitExplained(msgspec.Struct):
 
 
 class PoolExplained(msgspec.Struct):
-    """`order`: the endpoints that one request would try now, in turn, if each of them failed."""
+    """A pool.
+
+    `order`: the endpoints that one request would try now, in turn, if each of them failed.
+    """
 
     modelId: Id
     model: str
@@ -67,7 +78,10 @@ class PoolExplained(msgspec.Struct):
 
 
 class Verdict(msgspec.Struct):
-    """What a request would get before any upstream is asked. `code` is that of its refusal."""
+    """The result of a request before any upstream is asked.
+
+    `code` is that of its refusal.
+    """
 
     served: bool
     why: str

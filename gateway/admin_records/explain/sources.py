@@ -1,4 +1,4 @@
-"""Each source of grants in order: whether it grants a model, and why."""
+"""Explain each source of grants in order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from gateway.types import Caller, Grant, Id, Model, Organisation, Plan, Source, 
 
 
 def sources(caller: Caller, catalogue: Catalogue, wanted: Model | None, *, is_served: bool) -> list[SourceExplained]:
-    """In the order in which a request looks at them; the first that grants wins, where the request is served at all."""
+    """List the sources in the order in which requests resolve.
+
+    The first that grants wins, where the request is served at all.
+    """
     user = caller.user
     told = [_owner("user", user.id, user.name, user.grants, wanted, catalogue)]
     for organisation_id in user.organisations:

@@ -43,7 +43,10 @@ async def delete_model(hit: Hit) -> Reply:
 
 
 class LinkField(NamedTuple):
-    """How routes on the model's side speak of one kind of owner: `link-WORD`, and a body with its id in `field`."""
+    """The wire names of a kind of owner's links.
+
+    `link-WORD`, and a body with its id in `field`.
+    """
 
     of: OwnerKind
     word: str

@@ -1,4 +1,4 @@
-"""Users, organisations and plans, and their links one by one: the same rows for each."""
+"""Routes of users, organisations and plans, and their links."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Owners:
         return answer(LinkMade(True, changed))
 
     async def post_link(self, hit: Hit) -> Reply:
-        """As PUT, but that a link named `new` is one to be made."""
+        """Change a link as PUT does; `new` makes one."""
         if hit.params["link"] != NEW:
             return await self.change_link(hit)
         at, raw = desk(hit), await raw_body(hit)
@@ -65,7 +65,7 @@ class Owners:
         return done()
 
     async def _refuse_files(self, at: Desk, hit: Hit, raw: bytes) -> None:
-        """Raises DefinedInFile for a link of the file, or to a model that the file grants already."""
+        """Raise DefinedInFile for what the file links or grants."""
         owner = self._owner(at, hit)
         links.refuse_link_of_file(at, self._of, owner, hit.params["link"])
         given = named_id(raw, "modelId")

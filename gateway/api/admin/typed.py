@@ -1,4 +1,4 @@
-"""Between HTTP and the registry: bodies by their types, answers by theirs, the desk for one request."""
+"""Decode admin bodies and encode answers by their types."""
 
 from __future__ import annotations
 
@@ -58,12 +58,18 @@ async def raw_body(hit: Hit) -> bytes:
 
 
 async def read(hit: Hit, body: type[_Body]) -> _Body:
-    """The request's body. Raises InvalidRequest with a message that names the field, BodyTooLarge, ClientTooSlow."""
+    """Read the request's body. Raises BodyTooLarge, ClientTooSlow, InvalidRequest.
+
+    InvalidRequest's message names the field.
+    """
     return typed(await raw_body(hit), body)
 
 
 def named_id(raw: bytes, field: str) -> Id | None:
-    """The id in a field of a body that has yet to be judged: what the file defines is refused before."""
+    """Return the id in a body's field, before it is judged.
+
+    What the file defines is refused before.
+    """
     try:
         fields = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -97,7 +103,10 @@ def done() -> Reply:
 
 
 class Paging(NamedTuple):
-    """`after`: what `x-next-after` of the page before said; None for the first."""
+    """Query parameters of a listing.
+
+    `after`: `x-next-after` of the page before; None for the first.
+    """
 
     after: str | None
     most: int
@@ -119,6 +128,9 @@ def limit(hit: Hit, default: int) -> int:
 
 
 def page(found: tuple[list[Any], str | None]) -> Reply:
-    """A list; where it is not the end, `x-next-after` is what goes behind `?after=` for the next, percent-encoded."""
+    """Return a list, with `x-next-after` where it goes on.
+
+    It is what goes behind `?after=` for the next, percent-encoded.
+    """
     shown, following = found
     return answer(shown, headers=() if following is None else (("x-next-after", quote(following, safe="~")),))

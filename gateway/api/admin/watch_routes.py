@@ -1,4 +1,4 @@
-"""Watching: endpoints and their cooldowns, why a request is served as it is, who changed what."""
+"""Routes that watch endpoints, explain requests and list the audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: what the table of routes says of itself, as OpenAPI 3.1 (contract §6).
+"""`GET /openapi.json`: OpenAPI 3.1 of the table of routes (contract §6).
 
 document.py    from rows and the types that handlers use to the whole document
 operations.py  one row: parameters, body, answers
@@ -23,7 +23,10 @@ _JSON = ("content-type", "application/json")
 
 
 def openapi_route(others: Sequence[Route]) -> Route:
-    """The row that describes `others` and itself; the document is made when it is first asked for."""
+    """Return the row that describes `others` and itself.
+
+    The document is made when it is first asked for.
+    """
     written: list[bytes] = []
 
     async def handler(_: Hit) -> Reply:

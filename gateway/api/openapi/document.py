@@ -78,7 +78,10 @@ def described(routes: Sequence[Route]) -> Json:
 
 
 def _share_refusals(paths: dict[str, Json]) -> Json:
-    """Puts a reference in the place of each refusal, and gives the refusals: most rows have them in common."""
+    """Replace refusals by references; return the refusals.
+
+    Most rows have them in common.
+    """
     shared: Json = {}
     names: dict[bytes, str] = {}
     counted: Counter[str] = Counter()
@@ -96,7 +99,10 @@ def _share_refusals(paths: dict[str, Json]) -> Json:
 
 
 def _joined(*groups: Json) -> Json:
-    """All of them. Raises ValueError where two have one name, which would describe one by the other."""
+    """Join schemas; raise ValueError for a name used twice.
+
+    It would describe one by the other.
+    """
     joined: Json = {}
     for group in groups:
         if twice := joined.keys() & group.keys():

@@ -1,4 +1,7 @@
-"""Which faults a row can answer with, and how they look: read off the error tree, so that codes are never copied."""
+"""A route's error responses, read off the error tree.
+
+So codes are never copied.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +177,10 @@ def _openai(faults: Iterable[Fault]) -> Json:
 
 
 def _headers(fault: Fault) -> Json:
-    """What the fault's own class sends; those of limits are made where they are raised."""
+    """Return the headers of the error's own class.
+
+    Those of limits are made where they are raised.
+    """
     names = {name for name, _ in fault.headers}
     named = _RETRY_AFTER if "retry-after" in names or fault.status == 429 else {}
     if "x-should-retry" in names or fault is QuotaUsedUp:
@@ -185,7 +191,10 @@ def _headers(fault: Fault) -> Json:
 
 
 def _upstreams_own(responses: Json) -> Json:
-    """A refusal by the upstream is relayed as it is: nothing can be promised of its body."""
+    """Describe a relayed refusal, whose body is the upstream's.
+
+    Nothing can be promised of it.
+    """
     relayed: Json = {}
     for status in _AS_UPSTREAM:
         ours = responses.get(status)

@@ -1,4 +1,4 @@
-"""Parameters and examples: what the types of bodies and answers do not tell."""
+"""Parameters and examples that types do not describe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shapes of the OpenAI wire: read and rewrite a request's body, build answers, recognise errors and usage."""
+"""The OpenAI protocol: request bodies, answers, errors, usage."""
 
 from gateway.dialects.base import Contents, Usage
 from gateway.dialects.openai.answer_scan import JsonScan

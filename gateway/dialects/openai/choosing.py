@@ -1,4 +1,6 @@
-"""Fields of a request by which a caller chooses: those refused, those misspelled, and models named beside `model`.
+"""Fields by which a request chooses: refused, misspelled, other models.
+
+Models named beside `model`.
 
 Go's encoding/json and .NET read `Model` as `model`. What we take for an unknown field, such an upstream takes for the
 field itself, and so for another model or a longer answer than the one that was granted and counted.
@@ -44,19 +46,19 @@ _MOST_MENTIONS = 1_000
 
 
 class Mention(NamedTuple):
-    """A model that is named elsewhere than in `model`: where, and as what."""
+    """A model named elsewhere than in `model`: its path and use."""
 
     path: Path
     value: Any
 
     @property
     def param(self) -> str:
-        """The path as an error tells it, such as `tools[0].model`."""
+        """Return the path for an error, such as `tools[0].model`."""
         return spelled(self.path)
 
 
 def fold(key: str) -> str:
-    """Spell a key as those see it who do not look at its case."""
+    """Fold a key's case, as Go and .NET compare it."""
     return key.lower().replace("ſ", "s")  # `lower` has made a k of the Kelvin sign already
 
 
@@ -100,7 +102,10 @@ def allowed_fields(refused: tuple[str, ...]) -> Fields:
 
 
 def _mentions(found: Mapping[str, Any], path: Path, level: int) -> Iterator[Mention]:
-    """What an object names, be it a body, a session or what is within one."""
+    """Yield the models that an object names.
+
+    A body, a session or what is within one.
+    """
     if level > _MOST_LEVELS:
         return
     for key, value in found.items():
@@ -141,7 +146,10 @@ def _in_items(items: list[Any], path: Path) -> Iterator[Mention]:
 
 
 def _within(tool: dict[str, Any], names: tuple[str, ...], path: Path) -> Iterator[Mention]:
-    """What the settings of a provider's own tool name: they stand in an object within it."""
+    """Yield the models in a provider tool's own settings.
+
+    They stand in an object within it.
+    """
     for name in names:
         settings = tool.get(name)
         if isinstance(settings, dict) and not isinstance(settings.get("model"), dict):

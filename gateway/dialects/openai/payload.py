@@ -1,4 +1,7 @@
-"""The few members of an upstream's JSON that the gateway looks at; all others are skipped without being decoded."""
+"""Decode the few members of upstream JSON that the gateway reads.
+
+All others are skipped without being decoded.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ _decoder = msgspec.json.Decoder(TopMembers)
 
 
 def top_members(payload: bytes) -> TopMembers | None:
-    """None where the payload is not a JSON object (`[DONE]`, say), or is nested past all sense."""
+    """Return the members, None for no JSON object.
+
+    `[DONE]`, say; or where it is nested past all sense.
+    """
     try:
         return _decoder.decode(payload)
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""What an upstream says when it refuses or fails: retold within a stream, and compared with what others say."""
+"""Upstreams' refusals: relay them within a stream, compare them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ _DIGITS = b"0123456789"
 
 
 def refusal_body(message: str) -> bytes:
-    """Our own words in the place of a refusal that cannot be shown."""
+    """Return a body for a refusal that cannot be shown."""
     return orjson.dumps({"error": {"message": message, "type": _TYPE, "param": None, "code": "upstream_error"}})
 
 
 def refusal_event(body: bytes, *, named: bool) -> bytes:
-    """An upstream's refusal as the only event of a stream, in its own values.
+    """Return an upstream's refusal as a stream's only event.
+
+    In its own values.
 
     `named`: in the shape in which a stream on the responses route ends.
     """
@@ -34,7 +36,10 @@ def refusal_event(body: bytes, *, named: bool) -> bytes:
 
 
 def error_words(body: bytes) -> bytes | None:
-    """What a JSON body says, ids and times aside, to be compared; None where it is no object or array."""
+    """Return a JSON error without ids and times, to compare.
+
+    None where it is no object or array.
+    """
     try:
         told = orjson.loads(body)
         if not isinstance(told, dict | list):

@@ -1,7 +1,6 @@
-"""A request's body: read with suspicion, rewritten in place.
+"""Parse and rewrite a request's body, whose other bytes stay.
 
-orjson says whether it is JSON; what goes upstream is never serialised again but edited where it must be, so that every
-other byte stays as the client sent it.
+It is never serialised again but edited in place.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _Edit = tuple[int, int, _Text]
 
 
 class _Member(NamedTuple):
-    """Offsets of one member of an object: its key's opening quote, its value, its value's end."""
+    """The offsets of one member of an object."""
 
     start: int
     value: int
@@ -54,8 +53,9 @@ class _Member(NamedTuple):
 
 
 class RequestBody:
-    """A valid JSON object: its bytes (`raw`) and values (`fields`, to read only: numbers may have lost precision).
+    """A request's JSON object: bytes and values.
 
+    `raw`, and `fields`, to read only: numbers may have lost precision.
     `mentions`: the models that it names elsewhere than in `model`, set by whoever examines the fields.
     """
 
@@ -72,9 +72,9 @@ class RequestBody:
         return f"<RequestBody bytes={len(self.raw)} members={len(self.fields)}>"
 
     def rewritten(self, model: str, *, include_usage: bool = False, mentioned: Sequence[str] = ()) -> bytes:
-        """`raw` for the provider's `model`: with that name, without `modelId`, and with
-        `stream_options.include_usage` set if asked for (unless `stream_options` is neither an object nor null).
+        """Rewrite `raw` for the provider's `model`, without `modelId`.
 
+        `stream_options.include_usage` is set if wanted, unless `stream_options` is neither an object nor null.
         `mentioned`: what takes the place of each of `mentions`. Every byte outside these members stays. Where the edits
         stand is found once, whatever the number of calls.
         """
@@ -91,7 +91,7 @@ class RequestBody:
         return b"".join([names[piece] if isinstance(piece, int) else piece for piece in pieces])
 
     def prepare(self) -> None:
-        """Find where the edits will stand, for a body in which that may take long."""
+        """Locate the edits of a body in which that takes long."""
         for include_usage in (False, True) if self.fields.get("stream") is True else (False,):
             self._pieces[include_usage] = _spliced(self.raw, self._edits(include_usage))
 
@@ -122,7 +122,7 @@ class RequestBody:
         return *span, (_MODEL,)
 
     def _removal(self, key: str) -> _Edit:
-        """Takes the comma behind the member along, or, where it is the last, the one before it."""
+        """Return the edit that removes a member and a comma."""
         member = self._located()[key]
         members = list(self._located().values())
         place = members.index(member)
@@ -151,7 +151,7 @@ class RequestBody:
 
 
 def size_of(raw: bytes) -> Size:
-    """Measure a body before it is parsed. Raises InvalidJson for more than a million values."""
+    """Measure a body; raise InvalidJson for over a million values."""
     size = measure(raw, _MAX_VALUES)
     if size is None:
         raise InvalidJson(f"The request body has too many values (more than {_MAX_VALUES:,}).")
@@ -159,7 +159,7 @@ def size_of(raw: bytes) -> Size:
 
 
 def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
-    """Read a request's body, which must be a JSON object. `size`: where it has been measured already.
+    """Parse a request's body, which must be a JSON object.
 
     Raises InvalidJson, with the position where one is known: not JSON or not UTF-8 (nor can half a surrogate pair be
     escaped), not an object, a key given twice at any depth, nested more than 254 levels deep, more than a million
@@ -189,16 +189,17 @@ def _parse(raw: bytes) -> Any:
 
 
 def _has_repetition(raw: bytes, fields: dict[str, Any]) -> bool:
-    """A key given twice loses a pair on the way into a dict, and so the colon between its key and value."""
+    """Whether a key occurs twice."""
     try:
         written = orjson.dumps(fields)
     except TypeError:  # values that orjson has made itself can be refused for their depth only
         raise InvalidJson(_TOO_DEEP) from None
+    # A key given twice loses a pair on the way into a dict, and so the colon between its key and value.
     return raw.count(_COLON) + _count_escaped_colons(raw) != written.count(_COLON)
 
 
 def _count_members(fields: dict[str, Any]) -> int:
-    """How many members all objects within have, level by level. To write it all again would take longer."""
+    """Count the members of all objects, level by level."""
     members = 0
     level: list[Any] = [fields]
     for _ in range(_MAX_LEVELS):
@@ -241,7 +242,7 @@ def _count_escaped_colons(raw: bytes) -> int:
 
 
 def _repetition(raw: bytes) -> str:
-    """Says which key is given twice; the body is known to hold one."""
+    """Return the error that names the repeated key."""
     found = _find_repeated_key(raw) if len(raw) <= _MAX_EXAMINED else None
     if found is None:
         return "A key is given twice in the request body."
@@ -252,7 +253,7 @@ def _repetition(raw: bytes) -> str:
 
 
 def _find_repeated_key(raw: bytes) -> tuple[str, int] | None:
-    """The first key of valid JSON that its object holds already, and where it stands."""
+    """Return the first repeated key of valid JSON, and its place."""
     open_objects: list[set[str]] = []
     string: re.Match[bytes] | None = None
     for token in _TOKEN.finditer(raw):
@@ -294,7 +295,7 @@ def _locate_items(raw: bytes) -> list[tuple[int, int]]:
 
 
 class _Spans:
-    """Where values within a body stand, by their paths. What is on the way to several is located once."""
+    """Locate values within a body by their paths."""
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
@@ -318,7 +319,7 @@ class _Spans:
 
 
 def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
-    """Where the value of the top-level `model`, known to be there, stands; None where that takes a closer look.
+    """Locate the value of the top-level `model`, if that is quick.
 
     An object's own key that is spelled without escapes stands in `raw` as `"model"`. Where these bytes occur only
     once, and no escape can spell a letter of it, they are that key. In a large body the members are as soon located.
@@ -330,7 +331,7 @@ def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
 
 
 def _addition(json_object: bytes, members: list[_Text], *, followed: bool) -> _Edit:
-    """Puts members at the front of an object; `followed` says whether others come after them."""
+    """Return the edit that adds members at an object's front."""
     text: list[bytes | int] = []
     for member in members:
         text += [b",", *member] if text else member

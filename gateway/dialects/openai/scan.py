@@ -1,4 +1,6 @@
-"""How much is in JSON before it is parsed: counted in C, a window at a time, with no Python object for a value.
+"""Measure JSON before it is parsed, in C, in windows.
+
+With no Python object for a value.
 
 Between two windows other threads have their turn: no body, however large or malicious, holds the interpreter for longer
 than a window takes.
@@ -21,14 +23,17 @@ _DIGITS_ALIKE = bytes.maketrans(b"123456789", b"000000000")
 
 
 class Size(NamedTuple):
-    """What JSON holds, if it is valid: values at any depth, itself among them, and members of objects."""
+    """The size of valid JSON: values and members.
+
+    Values at any depth, itself among them.
+    """
 
     values: int
     members: int
 
 
 def measure(raw: bytes, most: int, *, window: int = _WINDOW) -> Size | None:
-    """Count what is in JSON. None as soon as it is more than `most` values."""
+    """Measure JSON; None as soon as it has over `most` values."""
     values, members, quotes, before = 1, 0, 0, b""
     for _, masked, inside in _windows(raw, window):
         parts = masked.split(b'"')
@@ -47,7 +52,10 @@ def measure(raw: bytes, most: int, *, window: int = _WINDOW) -> Size | None:
 
 
 def tame(raw: bytes, *, window: int = _WINDOW) -> bytes:
-    """Copy JSON with 1e308 for each number that is beyond a double's range, such as `1e400`."""
+    """Copy JSON with 1e308 for numbers beyond a double's range.
+
+    Such as `1e400`.
+    """
     pieces: list[bytes] = []
     for piece, masked, inside in _windows(raw, window, whole_numbers=True):
         if not (b"e" in masked or b"E" in masked or _MANY_DIGITS in masked.translate(_DIGITS_ALIKE)):
@@ -69,7 +77,7 @@ def _bounded(number: re.Match[bytes]) -> bytes:
 
 
 def _windows(raw: bytes, size: int, *, whole_numbers: bool = False) -> Iterator[tuple[bytes, bytes, int]]:
-    """Cut JSON into pieces, each as it is and with its escapes masked: every quote left begins or ends a string.
+    """Cut JSON into pieces, each plain and with escapes masked.
 
     The third is 1 where the piece begins within a string. No escape is cut in two, nor a number where that matters.
     """

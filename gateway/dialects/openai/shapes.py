@@ -1,4 +1,7 @@
-"""Answers and events in the shapes that the `openai` libraries and the panel read, and the ones that they send."""
+"""Build answers and events in the shapes that clients read.
+
+The `openai` libraries and the panel.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def models_list(names: Iterable[str]) -> bytes:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """`text` fit for a header's value or a log line, at most `limit` (≥ 3) characters long.
+    """Make `text` fit for a header's value or a log line.
 
     Printable ASCII stays, all else is percent-encoded as UTF-8; what is too long ends with `...`, never in mid-escape.
     """
@@ -78,7 +81,7 @@ def _error_object(error: GatewayError) -> bytes:
 
 
 def _encodable(text: str) -> str:
-    """`text` without lone surrogates: a path or a header may have brought them, and UTF-8 has no form for them."""
+    """Return `text` without lone surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 

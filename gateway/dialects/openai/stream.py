@@ -1,4 +1,4 @@
-"""What the events of a stream say: whether they count, that it failed, that it is whole, that they are usage alone."""
+"""Classify the events of a stream: content, failure, end, usage alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _NUMBER = re.compile(rb'"sequence_number"[ \t\r\n]*:[ \t\r\n]*([0-9]{1,15})(?![0
 
 
 class Weight(enum.Enum):
-    """What an event counts for where a stream's first event is waited for."""
+    """How an event counts while a stream's first event is awaited."""
 
     NONE = "none"  # a sign of life
     PREPARATION = "preparation"  # the upstream has taken the request on, and has said nothing yet
@@ -70,7 +70,7 @@ def weight_of(payload: bytes, name: bytes | None) -> Weight:
 
 
 def is_error_payload(payload: bytes, name: bytes | None) -> bool:
-    """Whether an event with this data and name says that the upstream failed."""
+    """Whether an event with this data and name is an error."""
     if name in _ERROR_NAMES:
         return True
     top = top_members(payload)
@@ -78,7 +78,10 @@ def is_error_payload(payload: bytes, name: bytes | None) -> bool:
 
 
 def is_last(payload: bytes, name: bytes | None) -> bool:
-    """Whether a stream is whole with this event, whatever becomes of its connection."""
+    """Whether a stream is whole with this event.
+
+    Whatever becomes of its connection.
+    """
     if name in _LAST_NAMES or payload.strip() == DONE:
         return True
     top = top_members(payload)
@@ -86,12 +89,15 @@ def is_last(payload: bytes, name: bytes | None) -> bool:
 
 
 def begins_last(start: bytes) -> bool:
-    """The same of an event of which only the start can be seen."""
+    """Whether an event's start shows that a stream is whole."""
     return _LAST_NAME_AT_THE_START.search(start) is not None
 
 
 def tells_finish(event: bytes) -> bool:
-    """Whether a `finish_reason` is told. In texts the quotes would be escaped."""
+    """Whether the event has a `finish_reason`.
+
+    In texts the quotes would be escaped.
+    """
     return _FINISHED.search(event) is not None
 
 
@@ -102,7 +108,9 @@ def sequence_number(event: bytes) -> int | None:
 
 
 def is_usage_only(event: bytes, *, finished: bool) -> bool:
-    """Whether an event's data is a `usage` that is not null and nothing else: no choices, or empty ones at the end.
+    """Whether an event's data is usage and nothing else.
+
+    A `usage` that is not null; no choices, or empty ones at the end.
 
     `finished`: a `finish_reason` came before it. Behind that, some upstreams put an empty delta beside the usage.
     """
@@ -116,7 +124,10 @@ def is_usage_only(event: bytes, *, finished: bool) -> bool:
 
 
 def whole_as_events(body: bytes) -> bytes | None:
-    """A whole JSON answer as the only event of a stream, and the stream's end; None where it is no JSON."""
+    """Return a whole JSON answer as a stream; None for others.
+
+    As its only event, and its end.
+    """
     try:
         _any_json(body.removeprefix(_BOM))
     except UNREADABLE:
@@ -152,5 +163,8 @@ def _is_error(top: TopMembers) -> bool:
 
 
 def _json_of(event: bytes) -> bytes:
-    """The JSON in an event's data lines; JSON may begin with blanks, so the one after the colon may stay."""
+    """Return the JSON in an event's data lines.
+
+    JSON may begin with blanks, so the one after the colon may stay.
+    """
     return b"\n".join([line[5:] for line in event.splitlines() if line.startswith(b"data:")])

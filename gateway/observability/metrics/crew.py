@@ -1,4 +1,6 @@
-"""The workers of one gateway, who share a listening socket: a scrape reaches any one of them and must tell of all.
+"""Aggregate the metrics of workers that share a listening socket.
+
+A scrape reaches any one of them and must count all.
 
 Each worker has a place in a private directory, held by a lock that ends with the process: a Unix socket on which it
 tells its numbers, and a file with what it has told last. Who is scraped asks the others and adds up.
@@ -32,7 +34,10 @@ _decoder = msgspec.json.Decoder(Samples)
 
 
 class Crew:
-    """One worker's place among the others. `tell` gives its own numbers as they are now."""
+    """One worker's place among the others.
+
+    `tell` gives its own numbers as they are now.
+    """
 
     def __init__(self, directory: Path, tell: Tell) -> None:
         self._directory = directory
@@ -44,7 +49,10 @@ class Crew:
     @classmethod
     @asynccontextmanager
     async def join(cls, directory: Path, tell: Tell) -> AsyncIterator[Crew]:
-        """Takes a place and answers the others until the end of the block. Raises OSError."""
+        """Take a place and answer the others within the block.
+
+        Raises OSError.
+        """
         crew = cls(directory, tell)
         try:
             socket_file = crew._file("socket")
@@ -66,7 +74,10 @@ class Crew:
             return own
 
     async def _ask(self, place: int) -> Samples:
-        """A worker's numbers; of one that is dead or stuck, what it has told last and what still counts of that."""
+        """Ask a worker for its samples.
+
+        Of one that is dead or stuck, the last ones, as far as they still count.
+        """
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 reader, writer = await asyncio.open_unix_connection(self._file("socket", place))
@@ -93,7 +104,10 @@ class Crew:
 
 
 def _free_place(directory: Path) -> tuple[int, int]:
-    """The lock (a descriptor, to be closed) and the number of the first place that nobody holds."""
+    """Lock the first free place; return its descriptor and number.
+
+    The descriptor is to be closed.
+    """
     for place in count():
         lock = os.open(directory / f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -106,7 +120,7 @@ def _free_place(directory: Path) -> tuple[int, int]:
 
 
 def _last_told(file: Path) -> Samples:
-    """What still counts of it; nothing where nothing was told."""
+    """Return the lasting part of a worker's last samples."""
     try:
         return lasting(_decoder.decode(file.read_bytes()))
     except (OSError, msgspec.MsgspecError):
@@ -114,7 +128,10 @@ def _last_told(file: Path) -> Samples:
 
 
 def _write(file: Path, data: bytes) -> None:
-    """Whole or not at all. Where the disk refuses, only a death would show it."""
+    """Write a file whole or not at all.
+
+    Where the disk refuses, only a death would show it.
+    """
     with contextlib.suppress(OSError):
         fresh = file.with_suffix(".fresh")
         fresh.write_bytes(data)

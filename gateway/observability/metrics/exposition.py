@@ -1,4 +1,7 @@
-"""The text that Prometheus reads, by its own library. Not for the event loop: loading that library takes a while."""
+"""Render the text that Prometheus reads.
+
+By its own library. Not for the event loop: loading that library takes a while.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from gateway.observability.metrics.families import FAMILIES, Family, Labels, Sam
 
 
 def exposition(samples: Samples, accept: str) -> tuple[bytes, str]:
-    """The body and its content type: OpenMetrics where `accept` (the request's header) asks for it."""
+    """Return the body and its content type.
+
+    OpenMetrics where `accept` (the request's header) asks for it.
+    """
     encode, content_type = choose_encoder(accept)
     return encode(_Told(samples)), content_type
 

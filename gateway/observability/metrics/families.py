@@ -1,4 +1,4 @@
-"""Every metric that is exported: names, labels, meanings; and how samples of several workers become one."""
+"""Define every metric, and how samples of several workers join."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ OWN_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.
 
 
 class Family(NamedTuple):
-    """One metric. `join` is what workers' gauges, and counts of what each of them sees for itself, come to."""
+    """One metric.
+
+    `join` is what workers' gauges, and counts of what each of them sees for itself, come to.
+    """
 
     name: str
     kind: Kind
@@ -28,7 +31,7 @@ class Family(NamedTuple):
 
     @property
     def outlives(self) -> bool:
-        """Whether its numbers still count when the worker that counted them is dead."""
+        """Whether its samples still count after their worker's death."""
         return self.kind != "gauge"
 
 
@@ -170,7 +173,10 @@ _PICK: dict[str, Callable[[float, float], float]] = {"sum": lambda a, b: a + b, 
 
 
 def joined(parts: Iterable[Samples]) -> Samples:
-    """The samples of several workers as one. Families that this version does not know are left out."""
+    """Join the samples of several workers.
+
+    Families that this version does not know are left out.
+    """
     whole: dict[str, dict[Labels, Value]] = {name: {} for name in FAMILIES}
     for part in parts:
         for name, samples in part.items():
@@ -193,5 +199,8 @@ def _join(
 
 
 def lasting(samples: Samples) -> Samples:
-    """What of a worker's numbers still counts when it is dead: all that only ever grows."""
+    """Return a dead worker's samples that still count.
+
+    All that only ever grows.
+    """
     return {name: values for name, values in samples.items() if name in FAMILIES and FAMILIES[name].outlives}

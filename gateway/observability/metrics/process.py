@@ -1,4 +1,4 @@
-"""CPU, memory and descriptors of this process, under the names that every Prometheus client gives them.
+"""CPU, memory and descriptors of this process, as Prometheus clients name them.
 
 Read here and not by Prometheus' library: loading that takes longer than the other workers wait for an answer.
 """
@@ -18,7 +18,10 @@ _START_TIME = 19  # of the words of /proc/PID/stat behind the command's name
 
 
 def process_samples(proc: Path = _PROC) -> Samples:
-    """What the system tells of this process; less where there is no `proc`."""
+    """Return the system's figures of this process.
+
+    Less where there is no `proc`.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     found = {
         "process_cpu_seconds_total": used.ru_utime + used.ru_stime,

@@ -1,4 +1,4 @@
-"""The counting: one call for each request that has ended, made of dictionary look-ups and additions alone.
+"""Count requests as they end, by dictionary look-ups and additions.
 
 A request adds to a single `Tally`, that of everything which labels tell apart. Metrics that look at fewer labels are
 summed from the tallies when somebody asks for them.
@@ -30,7 +30,7 @@ NO_REQUEST = "(unparsable)"  # what came was no request that one could look at
 
 
 class Key(NamedTuple):
-    """What tells tallies apart, in the order in which `Tallies.finished` writes it."""
+    """A counter's labels, in the order that `finished` writes."""
 
     method: str
     route: str
@@ -42,7 +42,10 @@ class Key(NamedTuple):
 
 
 class Tally:
-    """The requests of one kind. A histogram is a list: the buckets, then the sum."""
+    """The counts of requests of one kind.
+
+    A histogram is a list: the buckets, then the sum.
+    """
 
     __slots__ = (
         "answered",
@@ -71,7 +74,10 @@ class Tally:
 
 
 class Tallies:
-    """What one worker has counted. For the event loop's thread, but for `samples`."""
+    """Count one worker's requests.
+
+    For the event loop's thread, but for `samples`.
+    """
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[object, ...], Tally] = {}
@@ -117,7 +123,7 @@ class Tallies:
             tally.reasoning += usage.reasoning_tokens
 
     def unparsable(self, status: int, code: str) -> None:
-        """Counts what came in the place of a request and could not be read as one."""
+        """Count bytes that could not be parsed as a request."""
         key = Key("", NO_REQUEST, status, "", "", None, code)
         (self._tallies.get(key) or self._begun(key)).count += 1
 
@@ -125,7 +131,10 @@ class Tallies:
         self._cooldowns[model, endpoint, cause] += 1
 
     def samples(self) -> Samples:
-        """Everything counted so far. From any thread: with many models it takes a while."""
+        """Return all counts so far.
+
+        From any thread: with many models it takes a while.
+        """
         sums: dict[str, dict[Labels, Value]] = defaultdict(dict)
         # Prometheus sees growth only where it has seen a number before: the error that must never be is there from the
         # first.
