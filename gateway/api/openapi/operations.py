@@ -56,7 +56,10 @@ def template(path: str) -> str:
 
 
 def operation(route: Route, schemas: Mapping[int, Json]) -> Json:
-    """`schemas`: those of bodies and answers, by the type's `id()` (a `list[X]` may not be hashable in itself)."""
+    """Describe one route.
+
+    `schemas`: those of bodies and answers, by the type's `id()` (a `list[X]` may not be hashable in itself).
+    """
     described: Json = {
         "operationId": _name(route),
         "tags": [next(tag for prefix, tag in _TAGS if route.path.startswith(prefix))],
@@ -82,7 +85,10 @@ def _plain_summary(route: Route) -> str:
 
 
 def _security(route: Route) -> list[Json]:
-    """3.1 lets schemes that are not OAuth name what a key must have; no entry at all for what is open to everybody."""
+    """Describe the key's scope, or no security.
+
+    3.1 lets schemes that are not OAuth name what a key must have; no entry at all for what is open to everybody.
+    """
     if route.path == "/metrics":
         return [{}, {"bearer": ["usage:read"]}, {"apiKey": ["usage:read"]}]  # which of them, the operators say
     if route.scope is None:
@@ -175,7 +181,10 @@ def _serving() -> Json:
 
 
 def _upstreams(media: str) -> Json:
-    """Events and sounds have no schema: what they are is the upstream's to say."""
+    """Describe events and sounds, which have no schema.
+
+    What they are is up to the upstream.
+    """
     if media == BINARY:
         return {"schema": {"type": "string", "format": "binary"}}
     return {"schema": {"type": "object"}} if media == "application/json" else {}

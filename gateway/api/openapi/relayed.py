@@ -1,4 +1,7 @@
-"""The OpenAI bodies: the fields that the gateway itself reads; all others pass, and it is the upstream that judges."""
+"""Schemas of relayed bodies: the fields that the gateway reads.
+
+All others pass, and it is the upstream that judges.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search through JSON of any size, in pieces, for the usage reported last and for how much text there is.
+"""Scan JSON of any size, in pieces, for usage and text.
 
 For what is too large to be decoded at once, or is passed on as it comes. Memory is bounded, and so is the time for a
 piece: it grows with the piece's size alone.
@@ -25,7 +25,9 @@ _read_value = json.JSONDecoder().raw_decode  # stops behind the value: what foll
 
 
 class JsonScan:
-    """`feed` the pieces in order, then `end`. The same at every split of the bytes, but for reports past all number.
+    """Scan JSON: `feed` the pieces in order, then `end`.
+
+    The same at every split of the bytes, but for reports past all number.
 
     `key`, with its quotes, stands before the object that `read` finds a report in.
     """
@@ -97,7 +99,10 @@ class JsonScan:
 
 
 def _unescaped_size(piece: bytes) -> int:
-    """About the bytes of UTF-8 that a piece of a JSON string stands for, cut between escapes."""
+    """Estimate the UTF-8 bytes of a piece of a JSON string.
+
+    Cut between escapes.
+    """
     if b"\\" not in piece:
         return len(piece)
     piece = piece.replace(b"\\\\", b".")

@@ -1,4 +1,4 @@
-"""What the books need to know of an answer: the usage that it reports, how much text it bears, whether it failed.
+"""Read an answer's usage, its text's size, and its failure.
 
 One decoding in C looks at an event or a whole answer; what it does not know is skipped without being made. Answers too
 large for one look, and those of another shape, are scanned instead (`answer_scan`).
@@ -77,7 +77,10 @@ _decode = msgspec.json.Decoder(_Payload).decode
 
 
 def contents_of(payload: bytes) -> Contents | None:
-    """What an event's data or a whole answer bears; None where it is no JSON object."""
+    """Read an event's data or a whole answer.
+
+    None where it is no JSON object.
+    """
     try:
         told = _decode(payload)
     except UNREADABLE:
@@ -145,7 +148,7 @@ def _size(text: str | None) -> int:
 
 
 def _contents_of_odd(payload: bytes) -> Contents | None:
-    """For what is JSON but not quite as the libraries have it: content in parts, counts as texts."""
+    """Read JSON of odd types: content in parts, counts as texts."""
     top = top_members(payload)
     if top is None:
         return None

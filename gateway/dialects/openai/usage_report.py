@@ -1,4 +1,4 @@
-"""What an upstream says it has used."""
+"""Read the usage that an upstream reports."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _decode = msgspec.json.Decoder(_Payload).decode
 
 
 def usage_of(payload: bytes | Mapping[str, Any]) -> Usage | None:
-    """The usage in a whole JSON answer or in an event's data; None where none is told.
+    """Return the usage in an answer or an event; None without.
 
     Found under `usage`, or under `response.usage` as the events of the responses route have it; in the words of chat
     completions (`prompt_tokens`) or of responses (`input_tokens`). Counts may be floats or texts of digits. What is no
@@ -79,12 +79,18 @@ def usage_of(payload: bytes | Mapping[str, Any]) -> Usage | None:
 
 
 def last_usage(earlier: Usage | None, later: Usage | None) -> Usage | None:
-    """Of two reports of one answer, the one that counts: the later, unless it is empty or all zero."""
+    """Choose between two usage reports of one answer.
+
+    The later, unless it is empty or all zero.
+    """
     return later if later is not None and (earlier is None or later.total_tokens) else earlier
 
 
 def may_bear_usage(data: bytes) -> bool:
-    """A cheap look at an event or a payload. Upstreams asked for usage put `"usage":null` into every other event."""
+    """Whether an event may bear usage, by a cheap search.
+
+    Upstreams asked for usage put `"usage":null` into every other event.
+    """
     mentions = data.count(b'"usage"')
     return mentions > 0 and mentions != data.count(b'"usage":null')
 
@@ -147,7 +153,7 @@ def _first_count(usage: dict[str, Any], *names: str) -> int | None:
 
 
 def _count(value: object) -> int | None:
-    """A number of tokens, in whichever of JSON's forms services of other languages write it."""
+    """Parse a number of tokens, in whichever JSON form."""
     if type(value) is str:  # of digits; a part of a token, which none has, is let go
         digits = value.strip()
         value = int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
