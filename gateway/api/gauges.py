@@ -1,4 +1,4 @@
-"""What can be read off a running gateway when somebody asks, beside what it has counted: gauges, and others' counts."""
+"""Gauges of a running gateway, read when scraped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pools = list[tuple[str, list[EndpointState]]]  # by the model's name
 
 
 async def own_samples(runtime: Runtime) -> Samples:
-    """Everything that this process has to tell."""
+    """Return this process's samples."""
     now = asyncio.get_running_loop().time()
     pools = [(upstream.model.name, upstream.pool.snapshot(now)) for upstream in runtime.relay.upstreams]
     readings = [*_load(runtime), *_ledger(runtime), *_configuration(runtime)]
@@ -38,7 +38,10 @@ async def all_samples(runtime: Runtime) -> Samples:
 
 
 def _samples(tallies: Tallies, readings: list[Reading], pools: Pools) -> Samples:
-    """What takes longer than the event loop should wait, where there are many models."""
+    """Return samples that take too long for the event loop.
+
+    Where there are many models.
+    """
     read: Samples = {}
     for name, value, *labels in (*readings, *_pools(pools)):
         read.setdefault(name, []).append((labels[0] if labels else (), float(value)))

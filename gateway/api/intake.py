@@ -1,4 +1,4 @@
-"""Bodies of JSON from the client to a `RequestBody`: bounded in size, time, values and memory.
+"""Read JSON bodies, bounded in size, time, values and memory.
 
 Large ones are read in a thread, one at a time: while it counts and parses, the loop has its turn each few milliseconds.
 """
@@ -37,8 +37,10 @@ class Intake:
         refused: tuple[str, ...] | None = None,
         before_large: Callable[[], Awaitable[None]] | None = None,
     ) -> openai.RequestBody:
-        """The request's body. `refused`: the fields of `routing.refuse_fields`, if it is to be relayed; then it has its
-        `mentions`. `before_large`: asked before a large one is taken in; what it raises refuses the request.
+        """Read the request's body.
+
+        `refused`: the fields of `routing.refuse_fields`, if it is to be relayed; then it has its `mentions`.
+        `before_large`: asked before a large one is taken in; what it raises refuses the request.
 
         Raises BodyTooLarge, ClientTooSlow, InvalidJson, FieldNotAllowed, InvalidRequest, or Overloaded where memory has
         no room for it.

@@ -1,4 +1,7 @@
-"""`GET /metrics`: with a key that may read usage, or for everybody where `server.metrics_public` says so."""
+"""`GET /metrics`, for keys that may read usage.
+
+Or for everybody where `server.metrics_public` is set.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ _SCOPE = "usage:read"
 
 
 async def metrics(hit: Hit) -> Reply:
-    """The numbers of all workers together. While draining too: the last ones are worth having."""
+    """Return the metrics of all workers together.
+
+    While draining too: the last ones are worth having.
+    """
     if not hit.runtime.settings.server.metrics_public:
         await _check_key(hit)
     async with hit.runtime.scraping:  # one after another: with many models, many at once would be felt by all

@@ -26,7 +26,9 @@ async def healthz(_: Hit) -> Reply:
 
 
 async def readyz(hit: Hit) -> Reply:
-    """200 while requests are served, be it with something missing; 503 while each would be refused ("unready").
+    """Return 200 while requests are served, 503 while each is refused.
+
+    200 be it with something missing; 503 is "unready".
 
     Endpoints that cool are no reason: others would fare no better by asking elsewhere. More to those who may read
     usage. In several workers, each speaks for itself.
@@ -77,7 +79,10 @@ def detail_of(runtime: Runtime) -> dict[str, Any]:
 
 
 def _problems(runtime: Runtime) -> list[str]:
-    """What is wrong with the file as it stands, while an older one is served."""
+    """Return the problems of a file that is not served.
+
+    An older one is served meanwhile.
+    """
     return list(runtime.reloader.problems) if runtime.reloader is not None else []
 
 

@@ -1,4 +1,7 @@
-"""What a panel's front end calls: chat, studio, discovery, and the relay with the model in the URL (contract §6)."""
+"""Routes of a panel's front end (contract §6).
+
+Chat, studio, discovery, and the relay with the model in the URL.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ _BY_THE_MONTH = Limits()  # a model without limits is counted by the month
 
 
 class Said(NamedTuple):
-    """What a panel can be told of an answer. `model` None: there was none to ask."""
+    """An answer for the panel.
+
+    `model` None: there was none to ask.
+    """
 
     transcript: Transcript
     usage: openai.Usage | None
@@ -62,7 +68,7 @@ class Said(NamedTuple):
 
 
 class Words(NamedTuple):
-    """How a route tells an answer: whole, and as the last event of a stream."""
+    """The shapes of a route's answer: whole, and streamed."""
 
     whole: Callable[[Said], msgspec.Struct]
     end: Callable[[Said], msgspec.Struct]
@@ -111,7 +117,7 @@ async def asked_of(
 
 
 async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
-    """Asks the model and tells its answer, or that there is no model to ask.
+    """Relay a conversation; answer without a model too.
 
     Raises AiUnavailable where no endpoint has an answer that could be shown, and whatever the relay refuses.
     """
@@ -159,7 +165,10 @@ async def answer_of(story: Story) -> Reply:
 
 
 def heard(answer: Reply) -> tuple[Transcript, Headers]:
-    """What a relayed answer says, and the headers that are true of its retelling. Raises AiUnavailable."""
+    """Return a relayed answer's transcript and headers. Raises AiUnavailable.
+
+    The headers that hold for the panel's answer as well.
+    """
     transcript: Transcript | None = None
     headers: Headers = ()
     if isinstance(answer, KeptStream):
@@ -175,7 +184,10 @@ def heard(answer: Reply) -> tuple[Transcript, Headers]:
 
 
 def unpacked(answer: Answer) -> bytes:
-    """The body, which may be compressed although none of it was asked for; empty where it cannot be read."""
+    """Return the decompressed body, empty where it cannot be read.
+
+    It may be compressed although none of it was asked for.
+    """
     encoding = dict(answer.fields).get("content-encoding")
     if encoding is None:
         return answer.content
@@ -206,7 +218,7 @@ STUDIO_WORDS = Words(whole=_studio_answer, end=_studio_answer)
 
 
 async def list_models(hit: Hit) -> Reply:
-    """Every model there is, whoever may use it."""
+    """List every model, granted or not."""
     models = (await hit.runtime.store.catalogue()).models
     return Answer(200, [JSON], msgspec.json.encode([view(model) for model in models]))
 
@@ -227,7 +239,7 @@ async def _counted(hit: Hit, access: Access) -> MyModel:
 
 
 def proxy_handler(operation: Operation) -> RouteHandler:
-    """The same relay; whatever the body says of its model, the URL's is asked."""
+    """Relay to the URL's model, whatever the body names."""
 
     async def handler(hit: Hit) -> Reply:
         body = await body_of(hit)

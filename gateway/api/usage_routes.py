@@ -1,4 +1,7 @@
-"""What was used: a user's, an organisation's, the caller's own; as JSON, and whole as CSV (contract §6)."""
+"""Routes of usage: a user's, an organisation's, the caller's (contract §6).
+
+As JSON, and whole as CSV.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ FindSubject = Callable[[Hit], Awaitable[Subject]]
 
 
 async def user_in_path(hit: Hit) -> Subject:
-    """One's own, with a key that may use models or read usage; another's with `usage:read` alone."""
+    """Return the path's user, if the key may read it.
+
+    One's own, with a key that may use models or read usage; another's with `usage:read` alone.
+    """
     caller, wanted = hit.caller, hit.params["id"]
     if id_text(caller.user.id) == wanted:
         return await the_caller(hit)
@@ -51,7 +57,10 @@ async def user_in_path(hit: Hit) -> Subject:
 
 
 async def organisation_in_path(hit: Hit) -> Subject:
-    """With `usage:read` alone: being a member is not enough to see what the others use."""
+    """Return the path's organisation, for `usage:read` alone.
+
+    Being a member is not enough to see what the others use.
+    """
     _check_reads_anyones(hit.caller)
     wanted = hit.params["id"]
     refuse_long_id(wanted)
@@ -92,7 +101,10 @@ def report(find: FindSubject) -> RouteHandler:
 
 
 def export(find: FindSubject) -> RouteHandler:
-    """Every request as a line of CSV, in order of time, sent as fast as it is read."""
+    """Stream every request as a line of CSV.
+
+    In order of time, sent as fast as it is read.
+    """
 
     async def handler(hit: Hit) -> Reply:
         usage = _asked(hit, await find(hit))
@@ -121,7 +133,7 @@ def export(find: FindSubject) -> RouteHandler:
 
 
 def head_alone(hit: Hit, fields: Headers) -> Reply:
-    """What HEAD is answered: the head. A body that nobody is sent is not worth a query."""
+    """Answer HEAD without a query."""
     stream = EventStream()
     stream.start(hit.request, 200, fields)
     stream.finish()
@@ -140,7 +152,10 @@ def _reading(hit: Hit) -> Iterator[None]:
 
 
 async def _until_reached(hit: Hit) -> None:
-    """After a start, until the table is there and what the last process left behind is in it. Raises QueryFailed."""
+    """Wait until the ledger's table is up to date. Raises QueryFailed.
+
+    After a start, until the table is there and what the last process left behind is in it.
+    """
     ledger = hit.runtime.ledger
     if ledger.status().database_reached:
         return

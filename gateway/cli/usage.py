@@ -77,7 +77,7 @@ def _names(settings: Settings) -> dict[str, str]:
 
 
 def _summary(settings: Settings, usage: UsageQuery) -> UsageSummary:
-    """Asks the database itself, so that it does not matter whether the gateway runs."""
+    """Query the database itself, whether or not the gateway runs."""
     from sqlalchemy import make_url  # a quarter of a second that the other commands need not wait
 
     address = make_url(settings.usage.url.reveal())

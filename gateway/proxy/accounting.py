@@ -208,7 +208,10 @@ class Account:
         return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
 
     def _reported(self, usage: Usage) -> Usage:
-        """A total alone is the prompt's where answers have no tokens of their own: nothing else says what it costs."""
+        """Return reported usage; a bare total is the prompt's.
+
+        Where answers have no tokens of their own: nothing else shows what it costs.
+        """
         if self._operation.answer is not None or usage.prompt_tokens or usage.completion_tokens:
             return usage
         return msgspec.structs.replace(usage, prompt_tokens=usage.total_tokens)

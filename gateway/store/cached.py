@@ -1,4 +1,4 @@
-"""Run-time records, parsed and remembered: what the hot path reads instead of the store."""
+"""Cache parsed run-time records for the hot path."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ MOST_LOOK_UPS = 1000
 
 
 class Known:
-    """A record that was found. `joined` is what `LayeredStore` makes of it with a catalogue, kept beside it."""
+    """A cached record.
+
+    `joined` is what `LayeredStore` makes of it with a catalogue, kept beside it.
+    """
 
     __slots__ = ("asked", "document", "joined", "joined_with", "record", "warmed")
 
@@ -52,7 +55,9 @@ class Known:
 
 
 class CachedRecords:
-    """The records of one store: at most `size` that are there and, of each kind, `misses` that are not.
+    """Cache one store's records, and those that are absent.
+
+    At most `size` that are there and, of each kind, `misses` that are not.
 
     A record is asked for again within `FRESH_SECONDS`, or once a change of it is heard of; while the store cannot
     answer, what was known last holds for `LAST_KNOWN_SECONDS`. Of keys only those that are there: that one was unknown
@@ -84,7 +89,10 @@ class CachedRecords:
         source.on_change(self._changed)
 
     async def find(self, kind: Kind, record_id: str) -> Known | None:
-        """The record, None where there is none or none that can be used. Raises StoreUnavailable."""
+        """Return the record, or None. Raises StoreUnavailable.
+
+        None where there is none or none that can be used.
+        """
         slot = kind, record_id
         known = self._known.get(slot)
         if known is None:
@@ -100,11 +108,14 @@ class CachedRecords:
         return known
 
     async def models(self) -> ModelLayer:
-        """All models of the store in order; the same object until one of them changes. Never raises."""
+        """Return all models in order. Never raises.
+
+        The same object until one of them changes.
+        """
         return await self._models.current()
 
     async def warm(self, slots: Iterable[Slot]) -> None:
-        """Asks at the same time for those that would have to be asked for one by one."""
+        """Look records up concurrently that would be asked singly."""
         wanted = [slot for slot in slots if not self._is_settled(slot)]
         if len(wanted) > 1:
             await asyncio.gather(*(self._ask(slot) for slot in wanted), return_exceptions=True)

@@ -1,4 +1,4 @@
-"""How long something that was read may be relied on, and how much may be asked for."""
+"""Bound how long a look-up stays fresh, and how many run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ AGEING_SHARE = 0.35
 
 
 class Asked(NamedTuple):
-    """When something was asked for (before the answer came), and how often everything had been in doubt by then."""
+    """When a look-up began, and the doubts by then.
+
+    Before the answer came; how often everything had been in doubt.
+    """
 
     at: float
     doubts: int
@@ -40,7 +43,7 @@ class Freshness:
         return Asked(self.clock(), self._doubts)
 
     def share_left(self, asked: Asked) -> float:
-        """How much is left of the time for which an answer to what was `asked` then can be used without asking again.
+        """Return the share of its time that a look-up has left.
 
         1 for an answer that has just come, 0 or less for one that must not be used, unless the store cannot be asked.
         """
@@ -58,7 +61,7 @@ class Freshness:
 
 
 class Allowance:
-    """So many a second in the long run, `burst` of them at once."""
+    """Allow `per_second` in the long run, `burst` at once."""
 
     def __init__(self, clock: Callable[[], float], *, per_second: float, burst: float) -> None:
         self._clock = clock
@@ -82,7 +85,7 @@ _SHOWN_ID_CHARACTERS = 16
 
 
 class Complaints:
-    """Tells the operators of documents that cannot be used, once for each new reason."""
+    """Log documents that cannot be used, once for each reason."""
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         self._log = log

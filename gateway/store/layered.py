@@ -20,7 +20,9 @@ _Owner = TypeVar("_Owner", User, Organisation, Plan)
 
 
 class LayeredStore:
-    """A `GrantStore` of both. Where both have an id the file's record holds, and the grants of the two are joined.
+    """Join gateway.yaml with a run-time store.
+
+    Where both have an id the file's record holds, and the grants of the two are joined.
 
     After a reload of gateway.yaml a new one is made over the same records, which stay remembered.
     While the run-time store cannot be asked, what the file says goes on working, with what is remembered beside it.
@@ -59,7 +61,10 @@ class LayeredStore:
         return user
 
     def user_id(self, text: str) -> Id:
-        """Of one whom the file does not mention, as records have it: a number where it is written as one."""
+        """Return a user's id: a number where written as one.
+
+        Of one whom the file does not mention, as records have it.
+        """
         known = self._yaml.known_user_id(text)
         return id_from_text(text) if known is None else known
 
@@ -74,7 +79,10 @@ class LayeredStore:
         return listed if known is None else await self._joined("plan", listed, known)
 
     async def feature(self, name: str) -> bool:
-        """What was set at run time, else what the file says: never raises, since the file has an answer for each."""
+        """Return the run-time switch, else the file's. Never raises.
+
+        The file has an answer for each.
+        """
         try:
             known = await self._records.find("feature", name)
         except StoreUnavailable:
@@ -82,7 +90,10 @@ class LayeredStore:
         return bool(known.record) if known is not None else await self._yaml.feature(name)
 
     async def _find_beside(self, listed: object, slot: Slot) -> Known | None:
-        """The run-time record; where it cannot be asked for, the file's is enough if there is one."""
+        """Return the run-time record, or None beside the file's.
+
+        Where it cannot be asked for, the file's is enough if there is one.
+        """
         try:
             return await self._records.find(*slot)
         except StoreUnavailable:
@@ -91,7 +102,10 @@ class LayeredStore:
             return None
 
     async def _joined(self, kind: str, listed: _Owner | None, known: Known) -> _Owner:
-        """Made once for each version of the record and of the catalogue, and kept beside the record."""
+        """Return the joined record, cached by record and catalogue.
+
+        Made once for each version of the two, and kept beside the record.
+        """
         catalogue = await self.catalogue()
         if known.joined_with is not catalogue:
             known.joined = self._join(kind, listed, known.record, catalogue)
@@ -107,7 +121,7 @@ class LayeredStore:
         return msgspec.structs.replace(owner, grants=grants) if grants != owner.grants else owner
 
     def _with_tier(self, owner: User | Organisation | Plan) -> User | Organisation | Plan:
-        """A tier that there is not, or not any longer, counts as the lowest."""
+        """Return the user with a known tier, by default the lowest."""
         if not isinstance(owner, User) or owner.tier in self._tiers:
             return owner
         return msgspec.structs.replace(owner, tier=self._tiers[0])
@@ -124,7 +138,10 @@ def _memberships(user: User) -> list[Slot]:
 def _joined_grants(
     kind: str, owner: User | Organisation | Plan, links: Sequence[Link], catalogue: Catalogue
 ) -> tuple[Grant, ...]:
-    """The owner's own grants, then those of the links whose model is known now and not granted before."""
+    """Return the owner's grants, then its links' new ones.
+
+    Of those links whose model is known now.
+    """
     grants = {grant.model: grant for grant in owner.grants}
     for link in links:
         model = catalogue.find(link.model)
@@ -136,7 +153,10 @@ def _joined_grants(
 
 
 def _joined_catalogue(listed: tuple[Model, ...], layer: ModelLayer, before: Catalogue) -> Catalogue:
-    """With the fallbacks of run-time models looked up. What has not changed stays the same object."""
+    """Join the catalogues, fallbacks of run-time models resolved.
+
+    What has not changed stays the same object.
+    """
     references = Catalogue(listed, layer.models)
     models = [_with_fallbacks(model, references, before) for model in layer.models]
     return Catalogue(listed, models, is_complete=layer.is_complete)

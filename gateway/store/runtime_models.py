@@ -1,4 +1,7 @@
-"""The models of a run-time store: all of them are held, since a request may name any and lists show every one."""
+"""Hold all models of a run-time store.
+
+A request may name any, and lists show every one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ _PARSED_IN_A_TURN = 20  # of the event loop: some 3 ms
 
 
 class ModelLayer(NamedTuple):
-    """Run-time models in order of their ids. Their `fallbacks` are as written: ids, names or aliases.
+    """Run-time models in order of their ids.
+
+    Their `fallbacks` are as written: ids, names or aliases.
 
     `is_complete` is False where the store could not be asked and nothing is remembered of it.
     """
@@ -36,7 +41,10 @@ NOT_KNOWN = ModelLayer((), is_complete=False)
 
 
 class RuntimeModels:
-    """Read when first needed, again when a change is heard of, and again after a while in case it was not."""
+    """Load models when needed, changed, or stale.
+
+    Stale after a while, in case a change was missed.
+    """
 
     def __init__(self, source: RecordStore, freshness: Freshness, complaints: Complaints) -> None:
         self._source = source
@@ -49,7 +57,10 @@ class RuntimeModels:
         self._is_outdated = False
 
     async def current(self) -> ModelLayer:
-        """The same object until a model changes. Never raises: while the store is away, what was known last holds."""
+        """Return the models: the same object until one changes.
+
+        Never raises: while the store is away, what was known last holds.
+        """
         left = self._share_left()
         if left <= 0:
             return await self._flights.join("models", self._look_up) if self._source.available else self._last_known()

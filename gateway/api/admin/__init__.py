@@ -1,4 +1,6 @@
-"""The admin routes (contract §6): each row says what goes in and what comes out; `gateway.admin_records` does the work.
+"""The admin routes (contract §6), one row each.
+
+Each row has the types that go in and come out; `gateway.admin_records` does the work.
 
 typed.py     bodies and answers by their types      models.py    the registry of models and links to them
 owners.py    users, organisations, plans            keys.py      API keys

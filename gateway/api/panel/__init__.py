@@ -1,4 +1,4 @@
-"""What a panel's front end speaks, in place of OpenAI's wire (contract §6).
+"""The panel's protocol, in place of OpenAI's (contract §6).
 
 bodies    from `{message, systemPrompt, history, …}` to the body of a chat completion
 replies   from a model's answer, whatever its shape, to text for a reader

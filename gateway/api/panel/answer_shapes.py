@@ -24,14 +24,20 @@ class ChatAnswer(msgspec.Struct, frozen=True):
 
 
 class ChatEnd(msgspec.Struct, frozen=True):
-    """The last event of a streamed chat. `usage` is null where the upstream reports none."""
+    """The last event of a streamed chat.
+
+    `usage` is null where the upstream reports none.
+    """
 
     reply: str
     usage: UsageView | None
 
 
 class StudioAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """`model` is the public name of the model that answered; null where there is none for this caller."""
+    """The answer of the studio.
+
+    `model` is the public name of the model that answered; null where there is none for this caller.
+    """
 
     reply: str
     model: str | None
@@ -49,7 +55,10 @@ class ModelView(msgspec.Struct, frozen=True):
 
 
 class LimitsView(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Those limits that are set; `period` is what `requests`, `tokens` and `cost` count in."""
+    """The limits that are set.
+
+    `period` is what `requests`, `tokens` and `cost` count in.
+    """
 
     period: Period
     rpm: int | None = None
@@ -69,7 +78,10 @@ class UsedView(msgspec.Struct, frozen=True):
 
 
 class MyModel(msgspec.Struct, frozen=True, rename="camel"):
-    """A model that the caller may use, by the source that grants it. `link_id` is the grant's; null for `global`."""
+    """A model of the caller, by the source that grants it.
+
+    `link_id` is the grant's; null for `global`.
+    """
 
     model: ModelView
     limits: LimitsView | None

@@ -23,7 +23,10 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class ChatBody(msgspec.Struct, frozen=True, rename="camel"):
-    """The body of `POST /api/ai/chat`. Members that it does not know are let be; null is as good as absent."""
+    """The body of `POST /api/ai/chat`.
+
+    Unknown members are ignored; null is as good as absent.
+    """
 
     message: Annotated[str, Meta(min_length=1, description="What the user says now.", examples=["Hello!"])]
     model_id: Annotated[Id | None, Meta(description="A model's id; else the user's assigned model.")] = None
@@ -47,7 +50,10 @@ _Body = TypeVar("_Body", bound=ChatBody)
 
 
 def read_as(shape: type[_Body], fields: dict[str, Any]) -> _Body:
-    """A body's fields in this shape. Raises InvalidRequest, whose message names what is wrong and where."""
+    """Decode a body's fields into this shape. Raises InvalidRequest.
+
+    Its message names what is wrong and where.
+    """
     try:
         return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
@@ -55,7 +61,9 @@ def read_as(shape: type[_Body], fields: dict[str, Any]) -> _Body:
 
 
 def completion_body(asked: ChatBody, **settings: float | None) -> openai.RequestBody:
-    """The system prompt, the history in order, then the message; `settings` (max_tokens, …) as far as they are set.
+    """Build the chat completion: system prompt, history, message.
+
+    In order; `settings` (max_tokens, …) as far as they are set.
 
     It still has `modelId`, by which the model is chosen; that goes as the model's name comes in.
     """
@@ -72,7 +80,10 @@ def completion_body(asked: ChatBody, **settings: float | None) -> openai.Request
 
 
 def _reason(told: str) -> str:
-    """``Expected `str`, got `int` - at `$.history[0].content` `` as ``history[0].content: expected `str` …``."""
+    """Rewrite msgspec's reason with the path first.
+
+    ``Expected `str`, got `int` - at `$.history[0].content` `` as ``history[0].content: expected `str` …``.
+    """
     what, _, where = told.rpartition(" - at `$.")
     if not what:
         return f"The body: {told[0].lower()}{told[1:_LONGEST_REASON]}."

@@ -1,4 +1,4 @@
-"""How a panel is told an error: flat, and with what its front end shows."""
+"""Errors as a panel reads them: flat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNAVAILABLE_REPLY = "AI service temporarily unavailable. Please try again shortl
 
 
 def flat_body(fault: GatewayError) -> bytes:
-    """`{"error": CODE, "message": …}`, and what the fault says besides."""
+    """Return `{"error": CODE, "message": …}` and the error's own fields."""
     match fault:
         case AiUnavailable():
             more = {"reply": UNAVAILABLE_REPLY}

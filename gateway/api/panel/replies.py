@@ -1,4 +1,7 @@
-"""From a model's answer, whatever its shape, to text for a reader: never null, never an object printed out."""
+"""Extract a reader's text from a model's answer, whatever its shape.
+
+Never null, never an object printed out.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _SILENCE = "The model had no answer to this. Please try to put it another way."
 
 
 class Transcript:
-    """What a model says, taken in as one whole chat completion or chunk by chunk.
+    """Collect a model's text from whole completions or chunks.
 
     `reply` is always the sum of what `hear`, `say` and `conclude` have returned. After `conclude` it is not blank.
     """
@@ -50,7 +53,7 @@ class Transcript:
         return self._size > MOST_CHARACTERS
 
     def hear(self, document: Mapping[str, Any]) -> str:
-        """Takes in a chat completion, or a chunk of one; returns the text that it adds."""
+        """Add a completion or a chunk; return its text."""
         choice = _first_choice(document)
         finish_reason = choice.get("finish_reason")
         if isinstance(finish_reason, str):
@@ -61,11 +64,17 @@ class Transcript:
         return self.say("".join(said))
 
     def say(self, text: str) -> str:
-        """Adds text; returns what of it is whole: half a character waits for its other half."""
+        """Add text; return what of it is whole.
+
+        Half a character waits for its other half.
+        """
         return self._add(self._halves.decode(text.encode("utf-16-le", "surrogatepass"))) if text else ""
 
     def conclude(self) -> str:
-        """To be called at the end; returns what is still to be said: some words where the model has found none."""
+        """End the transcript; return the text that is left.
+
+        Some words where the model has found none.
+        """
         rest = self._add(self._halves.decode(b"", final=True))
         if any(piece.strip() for piece in self._pieces):
             return rest
@@ -95,7 +104,7 @@ class Transcript:
 
 
 def transcript_of(body: bytes) -> Transcript | None:
-    """The concluded transcript of a whole answer; None where the body is no chat completion."""
+    """Return a whole answer's transcript; None for no chat completion."""
     document = parsed(body)
     if document is None or not isinstance(document.get("choices"), list):
         return None
@@ -106,7 +115,10 @@ def transcript_of(body: bytes) -> Transcript | None:
 
 
 def parsed(payload: bytes) -> dict[str, Any] | None:
-    """The JSON object in a payload; None for all else. What is not UTF-8 in it reads as U+FFFD."""
+    """Parse a payload's JSON object; None for all else.
+
+    What is not UTF-8 in it reads as U+FFFD.
+    """
     try:
         document = orjson.loads(payload)
     except orjson.JSONDecodeError:
@@ -115,7 +127,7 @@ def parsed(payload: bytes) -> dict[str, Any] | None:
 
 
 def _parsed_leniently(payload: bytes) -> object:
-    """orjson refuses half a surrogate pair, which is just what needs to be read here."""
+    """Parse JSON with half a surrogate pair, which orjson refuses."""
     try:
         return json.loads(payload.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
@@ -132,7 +144,10 @@ def _first_object(*values: object) -> Mapping[str, Any]:
 
 
 def _text_in(content: object) -> str:
-    """The text of a content: a string, or the text of its parts (`text`, or a part's `refusal`) joined."""
+    """Return the text of a content.
+
+    A string, or the text of its parts (`text`, or a part's `refusal`) joined.
+    """
     if isinstance(content, str):
         return content
     if not isinstance(content, list):

@@ -1,4 +1,4 @@
-"""Event streams retold: OpenAI's events in, the panel's out.
+"""Translate OpenAI's event streams into the panel's.
 
 Both streams here take the place of the plain `EventStream` that a relay writes to. One retells each event as it comes;
 the other keeps what an upstream streams unasked, to be answered whole.
@@ -30,12 +30,15 @@ _MOST_HELD_BYTES = 16 * 2**20  # of an unfinished event
 
 
 def own_headers(headers: Headers) -> list[tuple[str, str]]:
-    """Of a relayed answer's headers those that are true of its retelling too."""
+    """Return the relayed headers that hold for the panel's answer."""
     return [(name, value) for name, value in headers if name.startswith(_OWN)]
 
 
 class Listener:
-    """Bytes of an event stream in, a transcript out. `fault` is set as soon as the stream turns out to be no answer."""
+    """Read an event stream into a transcript.
+
+    `fault` is set as soon as the stream turns out to be no answer.
+    """
 
     def __init__(self) -> None:
         self.transcript = Transcript()
@@ -45,19 +48,28 @@ class Listener:
         self._heard = False
 
     def begin(self, status: int, headers: Headers) -> None:
-        """What follows is told by a head. A body that is no event stream, or is compressed, cannot be listened to."""
+        """Read the stream's head.
+
+        A body that is no event stream, or is compressed, cannot be read.
+        """
         fields = dict(headers)
         is_events = fields.get("content-type", "").lower().startswith("text/event-stream")
         self._is_stream = status < 300 and is_events and "content-encoding" not in fields
 
     def feed(self, data: bytes) -> list[str | None]:
-        """The texts that `data` completes; None stands for a comment, a sign of life."""
+        """Yield the texts that `data` completes, None for a comment.
+
+        A comment is a sign of life.
+        """
         if not self._is_stream or self.fault is not None:
             return []
         return [text for event in self._framer.feed(data) if (text := self._hear(event)) != ""]
 
     def end(self) -> list[str | None]:
-        """Texts that are left at the end. Of these the last may be one of ours, where the model had none."""
+        """Yield the texts left at the end.
+
+        The last may be one of ours, where the model had none.
+        """
         if not self._is_stream:
             self.fault = AiUnavailable("The model's answer could not be read.")
             return []
@@ -81,7 +93,10 @@ class Listener:
         return text
 
     def _fault_in(self, payload: bytes) -> GatewayError:
-        """The words of the event may be the upstream's: they are not passed on."""
+        """Return the error of an event, in our words.
+
+        The event's may be the upstream's: they are not passed on.
+        """
         error = (parsed(payload) or {}).get("error")
         code = error.get("code") if isinstance(error, dict) else None
         if self._heard or code == StreamIncomplete.code:
@@ -93,7 +108,9 @@ class Listener:
 
 
 class RetoldStream(EventStream):
-    """Tells a panel, event by event, `{"delta": …}` and at the end what `ending` makes of it all, then `[DONE]`.
+    """Stream a panel's events: deltas, the ending, `[DONE]`.
+
+    `{"delta": …}` for each, and at the end what `ending` makes of it all.
 
     A stream that breaks ends with `{"error": CODE, "message": …}` and has no `[DONE]`.
     """
@@ -119,7 +136,7 @@ class RetoldStream(EventStream):
         super().finish()
 
     def tell_whole(self, request: Request, headers: Headers, transcript: Transcript) -> None:
-        """The whole stream at once, for what has been said already."""
+        """Return the whole stream of a finished transcript."""
         self.start(request, 200, [*_HEADERS, *own_headers(headers)])
         self._listener.transcript = transcript
         self._tell([transcript.reply])
@@ -133,7 +150,10 @@ class RetoldStream(EventStream):
 
 
 class KeptStream(EventStream):
-    """Keeps what it is sent: nothing goes to the client, and so a relay can still answer with an error."""
+    """Keep a stream, so that errors can still be answers.
+
+    Nothing goes to the client.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,7 +176,7 @@ class KeptStream(EventStream):
 
     @property
     def transcript(self) -> Transcript | None:
-        """What was said; None where it did not come to its end."""
+        """Return the transcript, None where it did not end."""
         return self._listener.transcript if self.finished and self._listener.fault is None else None
 
 

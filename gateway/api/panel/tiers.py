@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 
 def reaches(tier: str, required: str, tiers: Sequence[str]) -> bool:
-    """Whether a user of `tier` may do what asks for `required`; `tiers` lists all, lowest first.
+    """Whether `tier` is at least `required`.
+
+    `tiers` lists all, lowest first.
 
     A tier that is not listed counts as the lowest: a mistyped record must not open anything.
     """
