@@ -74,7 +74,7 @@ class Attempt(msgspec.Struct, eq=False):
     _is_prepared: bool = False  # the first event is near: the head waits for it no longer than a second
     _is_leaving: bool = False  # the stream is whole; its upstream may still end it by itself
     _no_room: bool = False  # for its answer in memory, which says nothing against the endpoint
-    _waiter: asyncio.Future[None] | None = None
+    _changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     # -- the relay's side
 
@@ -284,7 +284,7 @@ class Attempt(msgspec.Struct, eq=False):
         self.shape = shape
         if self._is_streaming():
             self._deadline.set(self._last_read + self.timeouts.idle, self._timed_out)
-        self._wake()
+        self._changed.set()
 
     def _is_streaming(self) -> bool:
         """Whether `idle` holds and `total` no longer."""
@@ -328,11 +328,7 @@ class Attempt(msgspec.Struct, eq=False):
     def _finish(self) -> None:
         self._done = True
         self._deadline.stop()
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._changed.set()
 
     async def _look_through(self) -> None:
         """Read a compressed body to its end, yielding to the loop."""
@@ -340,11 +336,8 @@ class Attempt(msgspec.Struct, eq=False):
             await asyncio.sleep(0)
 
     async def _news(self) -> None:
-        self._waiter = self.loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        await self._changed.wait()
+        self._changed.clear()
 
     def __repr__(self) -> str:
         return f"<Attempt: {self.shape.value if self.shape else 'waiting'}, status {self.status}>"

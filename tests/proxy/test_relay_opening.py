@@ -135,6 +135,9 @@ def test_silence_without_end_is_too_much(silent: bytes, size: int) -> None:
     reads = [enough[at : at + size] for at in range(0, len(enough), size)]
     more = silent * (200_000 // len(silent))
     assert verdict_on([*reads, more]) is Verdict.TOO_MUCH
+    # Also where an event comes with it, in one read.
+    late = silent * (MAX_HELD_BYTES // len(silent) + 1) + b"\n\n" + delta("late")
+    assert verdict_on([late]) is verdict_on([late[:-9], late[-9:]]) is Verdict.TOO_MUCH
     assert verdict_on([*reads, b"\n\n" + delta("a")]) is Verdict.EVENTS
 
 
