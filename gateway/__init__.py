@@ -6,7 +6,7 @@ A map of the house, from the top floor down; imports point downward only.
     process/        one process from its socket to its end: serve, supervisor (workers), upgrade, systemd
     app             from settings to everything that a process holds
     api/            router, middleware, the OpenAI routes, panel/, admin/, usage, health and metrics, openapi/
-    proxy/          one relayed request: pipeline, attempt, responder, accounting, usage meter; refusals/, stream/
+    proxy/          one relayed request: pipeline, attempt, response, accounting, usage meter; refusals/, stream/
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
     access/         from headers to a caller, from a request to a model; what was looked up just now
     limits/         reserve and settle                  usage/      the ledger: journal/, writer, sql/, views/
@@ -25,7 +25,9 @@ Where to find what people look for first:
     include_usage taken out of a stream   proxy/stream/live.py
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) → proxy/pipeline.py
     what a reload swaps                   app.py (configured), api/runtime.py
+    a new relayed route                   dialects/openai/operations.py (one row)
     a new protocol                        dialects/
+    who tells a client a relayed answer   api/openai_responder.py, api/panel/responders.py
 """
 
 __version__ = "0.1.0"

@@ -7,11 +7,13 @@ from functools import partial
 
 from gateway.access.companions import Companion, companions, require_common_endpoint
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve
+from gateway.api.openai_responder import OpenAIResponder
 from gateway.api.router import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
 from gateway.http.reply import Answer, Reply
 from gateway.proxy.ask import Ask
+from gateway.proxy.responder import Responder
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller
 
@@ -46,11 +48,19 @@ def relay_handler(operation: Operation) -> RouteHandler:
 
 
 async def relayed_answer(hit: Hit, ask: Ask) -> Reply:
-    """Relay what is asked; the query may ask for a stream as well."""
+    """Relay what is asked, byte for byte; the query may ask for a stream as well."""
     if "?" in hit.request.head.target:
         asked = hit.request.query.get("stream", "")
         ask = ask._replace(streams_by_query=asked.lower() in ("true", "1"))
-    return await hit.runtime.relay.answer(hit.request, hit.call, ask)
+    responder = OpenAIResponder(hit.request, ask.operation.events)
+    await relay_to(responder, hit, ask)
+    return responder.reply
+
+
+async def relay_to(responder: Responder, hit: Hit, ask: Ask) -> None:
+    """Relay what is asked, and have this responder told."""
+    request = hit.request
+    await hit.runtime.relay.run(hit.call, ask, responder, client=request.connection, memory=request.held)
 
 
 async def body_of(hit: Hit) -> openai.RequestBody:

@@ -6,7 +6,6 @@ Chat, studio, discovery, and the relay with the model in the URL.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -14,12 +13,12 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from gateway.access.resolve import Named, accessible, resolve
-from gateway.api.openai_routes import ask_for, body_of, companions_of, relayed_answer, relayed_row
+from gateway.api.openai_routes import ask_for, body_of, companions_of, relay_to, relayed_answer, relayed_row
 from gateway.api.panel import (
     ChatAnswer,
     ChatBody,
     ChatEnd,
-    KeptStream,
+    KeptAnswer,
     ModelView,
     MyModel,
     RetoldStream,
@@ -28,10 +27,8 @@ from gateway.api.panel import (
     Transcript,
     completion_body,
     my_model,
-    own_headers,
     reaches,
     read_as,
-    transcript_of,
     usage_view,
     view,
 )
@@ -40,18 +37,14 @@ from gateway.dialects import openai
 from gateway.dialects.base import Operation
 from gateway.dialects.openai.operations import CHAT_COMPLETIONS
 from gateway.errors import AiUnavailable, InvalidJson, InvalidRequest, NoModelGranted, TierRequired, UpstreamFault
-from gateway.http.message import Headers
 from gateway.http.reply import Answer, Reply
 from gateway.limits import grant_scope
 from gateway.proxy.ask import Ask
-from gateway.proxy.pipeline import Story
 from gateway.types import Access, Limits
 
 JSON = ("content-type", "application/json")
 NO_MODEL_REPLY = "No AI model has been set up for your account yet. Please ask your administrator for one."
 
-_MOST_UNPACKED_BYTES = 16 * 2**20
-_GZIP_OR_ZLIB = 47  # zlib's window bits: either header is taken
 _Asked = TypeVar("_Asked", bound=ChatBody)
 _BY_THE_MONTH = Limits()  # a model without limits is counted by the month
 
@@ -130,18 +123,17 @@ async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
 
 
 async def told_whole(hit: Hit, ask: Ask, words: Words) -> Reply:
-    story = hit.runtime.relay.story(hit.request, hit.call, ask, KeptStream())
-    transcript, headers = heard(await answer_of(story))
-    return Answer(200, [JSON, *headers], msgspec.json.encode(words.whole(said(story, transcript))))
+    kept = KeptAnswer()
+    await hear(hit, ask, kept)
+    told = said(hit, kept.transcript, kept.usage)
+    return Answer(200, [JSON, *kept.fields], msgspec.json.encode(words.whole(told)))
 
 
 async def told_in_events(hit: Hit, ask: Ask, words: Words) -> Reply:
-    stream = RetoldStream(lambda transcript: msgspec.json.encode(words.end(said(story, transcript))))
-    story = hit.runtime.relay.story(hit.request, hit.call, ask, stream)
-    answer = await answer_of(story)
-    if answer is not stream:  # the upstream did not stream
-        transcript, headers = heard(answer)
-        stream.tell_whole(hit.request, headers, transcript)
+    stream = RetoldStream(
+        hit.request, lambda transcript, usage: msgspec.json.encode(words.end(said(hit, transcript, usage)))
+    )
+    await hear(hit, ask, stream)
     return stream
 
 
@@ -152,54 +144,27 @@ def without_model(hit: Hit, words: Words, *, streamed: bool) -> Reply:
     nothing = Said(transcript, None, None)
     if not streamed:
         return Answer(200, [JSON], msgspec.json.encode(words.whole(nothing)))
-    stream = RetoldStream(lambda _: msgspec.json.encode(words.end(nothing)))
-    stream.tell_whole(hit.request, [("x-request-id", hit.call.request_id)], transcript)
+    stream = RetoldStream(hit.request, lambda _, __: msgspec.json.encode(words.end(nothing)))
+    stream.tell_whole([("x-request-id", hit.call.request_id)], transcript)
     return stream
 
 
-async def answer_of(story: Story) -> Reply:
+async def hear(hit: Hit, ask: Ask, responder: KeptAnswer | RetoldStream) -> None:
+    """Relay what is asked. Raises AiUnavailable where there is no answer.
+
+    Once something has gone out, the responder tells that itself.
+    """
     try:
-        return await story.tell()
+        await relay_to(responder, hit, ask)
     except UpstreamFault as fault:
         raise AiUnavailable(fault.message, headers=fault.headers) from None
+    if responder.fault is not None and not responder.started:
+        raise AiUnavailable(responder.fault.message, headers=tuple(responder.fields))
 
 
-def heard(answer: Reply) -> tuple[Transcript, Headers]:
-    """Return a relayed answer's transcript and headers. Raises AiUnavailable.
-
-    The headers that hold for the panel's answer as well.
-    """
-    transcript: Transcript | None = None
-    headers: Headers = ()
-    if isinstance(answer, KeptStream):
-        transcript, headers = answer.transcript, own_headers(answer.headers_kept)
-    elif isinstance(answer, Answer):
-        headers = own_headers(answer.fields)
-        if answer.status >= 400:
-            raise AiUnavailable("The model's provider refused the request.", headers=tuple(headers))
-        transcript = transcript_of(unpacked(answer))
-    if transcript is None:
-        raise AiUnavailable("The model's answer could not be read.", headers=tuple(headers))
-    return transcript, headers
-
-
-def unpacked(answer: Answer) -> bytes:
-    """Return the decompressed body, empty where it cannot be read.
-
-    It may be compressed although none of it was asked for.
-    """
-    encoding = dict(answer.fields).get("content-encoding")
-    if encoding is None:
-        return answer.content
-    try:
-        return zlib.decompressobj(_GZIP_OR_ZLIB).decompress(answer.content, _MOST_UNPACKED_BYTES)
-    except zlib.error:
-        return b""
-
-
-def said(story: Story, transcript: Transcript) -> Said:
-    served = story.call.served
-    return Said(transcript, story.responder.seen.usage, served.name if served is not None else None)
+def said(hit: Hit, transcript: Transcript, usage: openai.Usage | None) -> Said:
+    served = hit.call.served
+    return Said(transcript, usage, served.name if served is not None else None)
 
 
 def _studio_answer(said: Said) -> StudioAnswer:

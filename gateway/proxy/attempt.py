@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,7 +21,7 @@ from gateway.proxy.answer_view import MOST_DECODED_BYTES, View
 from gateway.proxy.endpoint_client import NO_HEAD, AnswerHead, Content, RawHeaders, Shape, read_head
 from gateway.proxy.stream.deadline import Deadline
 from gateway.proxy.stream.holding import Holding
-from gateway.proxy.stream.live import Live, Sink
+from gateway.proxy.stream.live import Live
 from gateway.proxy.stream.opening import BOM, NO_STREAM, Opening, Verdict
 from gateway.proxy.usage_meter import Seen
 from gateway.types import Timeouts
@@ -37,7 +38,7 @@ _RETRYABLE = frozenset((401, 408, 425, 429))  # and all from 500
 
 
 class Attempt(msgspec.Struct, eq=False):
-    """Implements the transport's `Receiver`. Use: `await opened()`, then for streams `await pour(sink)`.
+    """Implements the transport's `Receiver`. Use: `await opened()`, then for streams `await pour(on_event)`.
 
     `expects_stream`: the client asked for one, so the endpoint's `first_byte` time-out holds.
     `give_up_at`: when the request's `total` time-out ends, in the loop's time.
@@ -64,7 +65,7 @@ class Attempt(msgspec.Struct, eq=False):
     _opening: Opening | None = None
     _holding: Holding = msgspec.UNSET  # type: ignore[assignment]
     _deadline: Deadline = msgspec.UNSET  # type: ignore[assignment]
-    _sink: Sink | None = None
+    _on_event: Callable[[bytes], None] | None = None
     _paused: bool = False
     _done: bool = False
     _last_read: float = 0.0
@@ -101,15 +102,15 @@ class Attempt(msgspec.Struct, eq=False):
             await self._look_through()
         return self.failure if self.shape is None else None
 
-    async def pour(self, sink: Sink, *, into_stream: bool = False) -> TransportError | None:
+    async def pour(self, on_event: Callable[[bytes], None], *, into_stream: bool = False) -> TransportError | None:
         """Relay what is held and all that comes; return the failure.
 
         `into_stream`: something went out before it, so that a byte order mark would spoil its first line.
         """
         held = self._holding.take()
         if held:
-            sink.send(held.removeprefix(BOM) if into_stream else held)
-        self._sink = sink
+            on_event(held.removeprefix(BOM) if into_stream else held)
+        self._on_event = on_event
         while not self._done:
             await self._news()
         await self._look_through()
@@ -271,11 +272,11 @@ class Attempt(msgspec.Struct, eq=False):
     def _pass_on(self, data: bytes) -> None:
         if not data:
             return
-        if self._sink is None:
+        if self._on_event is None:
             self._holding.append(data)
             return
         try:
-            self._sink.send(data)
+            self._on_event(data)
         except ConnectionResetError:
             # The client has gone; its connection cancels the request in this or the next turn of the loop.
             self.close()
@@ -286,8 +287,7 @@ class Attempt(msgspec.Struct, eq=False):
             self._deadline.set(self._last_read + self.timeouts.idle, self._timed_out)
         self._changed.set()
 
-    def _is_streaming(self) -> bool:
-        """Whether `idle` holds and `total` no longer."""
+    def _is_streaming(self) -> bool:  # then `idle` holds and `total` no longer
         return self.shape is Shape.EVENTS or self._may_stream()
 
     def _leave_soon(self) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-HEARTBEAT = b": waiting for the model\n\n"
-
 
 class Heartbeat:
     """Call `beat` each `seconds` until it returns False or is stopped.

@@ -17,8 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError, UpstreamFailed
 from gateway.http.client import Transport
-from gateway.http.message import Request
-from gateway.http.reply import EventStream, Reply
+from gateway.http.memory_budget import Held
 from gateway.http.via import Via
 from gateway.observability.calls import Call
 from gateway.pool import Blame, Cause, Cooldown, Lease
@@ -39,7 +38,8 @@ from gateway.proxy.refusals.judging import (
 )
 from gateway.proxy.refusals.refused import refused
 from gateway.proxy.refusals.upstream_text import overheard
-from gateway.proxy.responder import Responder
+from gateway.proxy.responder import Client, Responder
+from gateway.proxy.response import Response
 from gateway.proxy.upstreams import Upstream, Upstreams
 from gateway.proxy.usage_meter import Seen
 
@@ -59,27 +59,25 @@ class Relay:
     via: Via
     heartbeat_seconds: float
 
-    async def answer(self, request: Request, call: Call, ask: Ask, stream: EventStream | None = None) -> Reply:
-        """The answer, or the stream that has been sent. Raises GatewayError where nothing of an answer went out.
+    async def run(
+        self, call: Call, ask: Ask, responder: Responder, *, client: Client, memory: Held | None = None
+    ) -> None:
+        """Relay a request and tell the responder its answer; `memory`: what it may hold of that.
 
-        `stream` is where streamed events go: one that retells them in other words may take the place of the plain one.
+        Raises GatewayError where nothing of an answer went out, ConnectionResetError where the client has gone.
         """
-        return await self.story(request, call, ask, stream or EventStream()).tell()
-
-    def story(self, request: Request, call: Call, ask: Ask, stream: EventStream) -> Story:
-        return Story(
-            self, request, call, ask, Responder(self.log, request, call, ask, stream, Seen(ask.operation.usage))
-        )
+        response = Response(self.log, call, ask, responder, client, Seen(ask.operation.usage))
+        await Story(self, call, ask, response, memory).run()
 
 
 class Story(msgspec.Struct, eq=False):
     """One request. `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'."""
 
     relay: Relay
-    request: Request
     call: Call
     ask: Ask
-    responder: Responder
+    response: Response
+    memory: Held | None = None
     loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
     wants_stream: bool = False
     adds_usage: bool = False
@@ -98,12 +96,11 @@ class Story(msgspec.Struct, eq=False):
             client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
             self.adds_usage = self.ask.operation.events.asks_usage and not client_asks_usage
 
-    async def tell(self) -> Reply:
-        ask = self.ask
-        responder = self.responder
+    async def run(self) -> None:
+        ask, response = self.ask, self.response
         trace, via = self.call.trace, self.relay.via.line(self.call.via)
         self.own_fields = via if trace is None else trace.fields + via
-        responder.account = await self.relay.accounts.open(
+        response.account = await self.relay.accounts.open(
             self.call,
             ask.access,
             ask.caller,
@@ -112,43 +109,41 @@ class Story(msgspec.Struct, eq=False):
             operation=ask.operation,
             streamed=self.wants_stream,
         )
-        connection = self.request.connection
-        heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, responder.beat) if self.wants_stream else None
-        connection.watch(None)
+        heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, response.beat) if self.wants_stream else None
+        response.client.watch(None)
         try:
-            return await self._from_any_endpoint()
+            await self._from_any_endpoint()
         except asyncio.CancelledError:
             if not self.call.was_interrupted():
-                responder.left()
+                response.left()
                 raise
-            return responder.end_badly(ShuttingDown())
+            response.failed(ShuttingDown())
         except ConnectionResetError:
-            responder.left()
+            response.left()
             raise
         except GatewayError as fault:
-            return responder.end_badly(fault)
+            response.failed(fault)
         except Exception:
             self.relay.log.exception("a mistake of the gateway", request_id=self.call.request_id)
-            return responder.end_badly(InternalError(f"The gateway made a mistake (request {self.call.request_id})."))
+            response.failed(InternalError(f"The gateway made a mistake (request {self.call.request_id})."))
         finally:
             if heartbeat is not None:
                 heartbeat.stop()
-            connection.unwatch()
+            response.client.unwatch()
 
     # -- which endpoint
 
-    async def _from_any_endpoint(self) -> Reply:
+    async def _from_any_endpoint(self) -> None:
         for upstream in self._candidates():
-            answer = await self._from_pool(upstream)
-            if answer is not None:
-                return answer
+            if await self._from_pool(upstream):
+                return
             if self._is_out_of_time():
                 break
         refusal = self.failures.refusal
         if refusal is None:
             raise self.failures.error(self.loop.time())
         self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
-        return self.responder.refused(refusal.said)
+        self.response.refused(refusal.said)
 
     def _candidates(self) -> Iterator[Upstream]:
         """The model's own pool, then those of its fallbacks: a grant of the first covers them."""
@@ -160,7 +155,8 @@ class Story(msgspec.Struct, eq=False):
                 if fallback is not None:
                     yield self.relay.upstreams.of(fallback, self.ask.catalogue)
 
-    async def _from_pool(self, upstream: Upstream) -> Reply | None:
+    async def _from_pool(self, upstream: Upstream) -> bool:
+        """Try the pool's endpoints; whether one had an answer for us."""
         tried = self.ask.endpoints_left_out(upstream.model)
         pool = upstream.pool
         self.blame = None
@@ -169,25 +165,25 @@ class Story(msgspec.Struct, eq=False):
             if self.call.attempts == 0:
                 self.give_up_at = self.began + lease.endpoint.timeouts.total
             try:
-                answer = await self._from_endpoint(upstream, upstream.outlets[lease.endpoint_id], lease)
+                is_answered = await self._from_endpoint(upstream, upstream.outlets[lease.endpoint_id], lease)
             finally:
                 lease.release()
-            if answer is not None:
-                return answer
+            if is_answered:
+                return True
             if self._is_out_of_time():
                 break
         else:
             self.failures.obstacles += pool.blocked(self.loop.time(), tried)
         self._end_blame()
-        return None
+        return False
 
     def _is_out_of_time(self) -> bool:
         return self.loop.time() >= self.give_up_at - TIMER_SLACK_SECONDS
 
     # -- one endpoint
 
-    async def _from_endpoint(self, upstream: Upstream, outlet: Outlet, lease: Lease) -> Reply | None:
-        """The answer, or None where this endpoint had none for us and the next may be tried."""
+    async def _from_endpoint(self, upstream: Upstream, outlet: Outlet, lease: Lease) -> bool:
+        """Whether this endpoint had an answer for us; else the next may be tried."""
         call = self.call
         call.attempts += 1
         call.endpoint, call.served = outlet.endpoint, upstream.model
@@ -200,7 +196,7 @@ class Story(msgspec.Struct, eq=False):
                 outlet.refuses_stream_options = error is None and 200 <= attempt.status < 300
             if error is not None:
                 self._failed(lease, Fault(cause_of(error), str(error)), said=overheard(outlet, attempt))
-                return None
+                return False
             return await self._judge(outlet, lease, attempt)
         finally:
             attempt.close()
@@ -216,8 +212,8 @@ class Story(msgspec.Struct, eq=False):
             expects_stream=self.wants_stream,
             take_usage_out=asks_usage,
             give_up_at=self.give_up_at,
-            seen=self.responder.seen,
-            memory=self.request.held,
+            seen=self.response.seen,
+            memory=self.memory,
             events=self.ask.operation.events,
         )
         try:
@@ -228,7 +224,7 @@ class Story(msgspec.Struct, eq=False):
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
             )
-            self.responder.seen.asked = True
+            self.response.seen.asked = True
             return attempt, await attempt.opened(exchange)
         except TransportError as error:
             return attempt, error
@@ -244,40 +240,43 @@ class Story(msgspec.Struct, eq=False):
         is_answer = attempt.shape is None and 200 <= attempt.status < 300
         if is_answer and self.ask.operation.is_text and not self.wants_stream and attempt.view is not None:
             attempt.look()
-            self.responder.seen.whole(attempt.view, is_text=True)
+            self.response.seen.whole(attempt.view, is_text=True)
 
-    async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> Reply | None:
-        """What an answer of the upstream means: an answer to the client, or a failed attempt."""
+    async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> bool:
+        """Whether what the upstream says answers the client; else the attempt has failed."""
         status, now = attempt.status, self.loop.time()
         meaning = meaning_of(status)
         if meaning is Meaning.ANSWER:
             self._alive(lease, now)
             if attempt.shape is Shape.WHOLE:
                 if attempt.view is not None:
-                    self.responder.seen.whole(attempt.view, is_text=self.ask.operation.is_text)
-                return self.responder.whole(attempt)
-            return await self.responder.streamed(attempt)
+                    self.response.seen.whole(attempt.view, is_text=self.ask.operation.is_text)
+                self.response.whole(attempt)
+            else:
+                await self.response.streamed(attempt)
+            return True
         if meaning is Meaning.FAILED:
             if status == 401:
                 self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
             self._failed(lease, fault_in(attempt), said=overheard(outlet, attempt))
-            return None
+            return False
         if meaning is Meaning.REDIRECT:
             # Following it could lead anywhere; relaying it would lead the client past us.
             self.relay.log.error("upstream redirects; its url needs correcting", **self._about(lease), status=status)
             if self.failures.refusal is None:
                 raise UpstreamFailed("The model's endpoint is not set up correctly.")
-            return None
+            return False
         self._alive(lease, now)
         about = self._about(lease) | {"status": status, "upstream_said": overheard(outlet, attempt)}
         self.relay.log.info("upstream refuses the request", **about)
         said = refused(outlet, attempt)
         if meaning is Meaning.REFUSED:
-            return self.responder.refused(said)
+            self.response.refused(said)
+            return True
         self.call.attempt_failed("refused")
         if self.failures.refusal is None:
             self.failures.refusal = Refusal(said, self.call.endpoint, self.call.served)
-        return None
+        return False
 
     def _alive(self, lease: Lease, now: float) -> None:
         lease.succeeded(now)

@@ -25,7 +25,7 @@ REST = chunk(delta("two")) + chunk(DONE) + LAST_CHUNK
 
 
 class Taken:
-    """A sink that keeps everything."""
+    """Keeps everything."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -93,7 +93,7 @@ async def test_what_came_while_the_loop_stood_still_is_read_before_idle_is_judge
         assert await opening is None
         await hold_up(lambda: write_at_once(peer, REST))
         taken = Taken()
-        assert await attempt.pour(taken) is None
+        assert await attempt.pour(taken.send) is None
     assert taken.body == delta("one") + delta("two") + DONE
 
 
@@ -113,7 +113,7 @@ async def test_silence_is_found_out_all_the_same() -> None:
     async with asked(STREAM_HEAD + chunk(delta("one"))) as (attempt, _, opening):
         assert await opening is None
         await hold_up(lambda: None)
-        assert isinstance(await attempt.pour(Taken()), IdleTimedOut)
+        assert isinstance(await attempt.pour(Taken().send), IdleTimedOut)
 
 
 @on_both_loops
@@ -122,7 +122,7 @@ async def test_total_never_cuts_a_live_stream() -> None:
     async with asked(STREAM_HEAD + chunk(delta("one")), idle=9, total=1) as (attempt, peer, opening):
         assert await opening is None
         taken, sent = Taken(), 0
-        pouring = asyncio.ensure_future(attempt.pour(taken))
+        pouring = asyncio.ensure_future(attempt.pour(taken.send))
         while asyncio.get_running_loop().time() < attempt.give_up_at + 2 * TIME_OUT_SECONDS:
             await asyncio.sleep(TIME_OUT_SECONDS / 2)
             await peer.send(chunk(delta("more")))

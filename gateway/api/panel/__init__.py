@@ -20,15 +20,15 @@ from gateway.api.panel.answer_shapes import (
 )
 from gateway.api.panel.chat_bodies import ChatBody, StudioBody, completion_body, read_as
 from gateway.api.panel.error_bodies import flat_body
-from gateway.api.panel.replies import Transcript, transcript_of
-from gateway.api.panel.responders import KeptStream, RetoldStream, own_headers
+from gateway.api.panel.replies import Transcript
+from gateway.api.panel.responders import KeptAnswer, RetoldStream
 from gateway.api.panel.tiers import reaches
 
 __all__ = [
     "ChatAnswer",
     "ChatBody",
     "ChatEnd",
-    "KeptStream",
+    "KeptAnswer",
     "ModelView",
     "MyModel",
     "RetoldStream",
@@ -38,10 +38,8 @@ __all__ = [
     "completion_body",
     "flat_body",
     "my_model",
-    "own_headers",
     "reaches",
     "read_as",
-    "transcript_of",
     "usage_view",
     "view",
 ]

@@ -1,7 +1,6 @@
-"""Translate OpenAI's event streams into the panel's.
+"""Tell a panel what a relay tells: OpenAI's answers in, the panel's out.
 
-Both streams here take the place of the plain `EventStream` that a relay writes to. One retells each event as it comes;
-the other keeps what an upstream streams unasked, to be answered whole.
+`RetoldStream` retells each event as it comes; `KeptAnswer` waits for the whole, though the upstream may stream unasked.
 """
 
 from __future__ import annotations
@@ -11,33 +10,35 @@ from collections.abc import Callable
 import orjson
 
 from gateway.api.panel.error_bodies import flat_body
-from gateway.api.panel.replies import Transcript, parsed
+from gateway.api.panel.replies import Transcript, parsed, transcript_of
 from gateway.dialects import openai
+from gateway.dialects.base import Usage
 from gateway.errors import AiUnavailable, GatewayError, StreamIncomplete
+from gateway.http.content_coding import unpacked_whole
 from gateway.http.message import Headers, Request
 from gateway.http.reply import EventStream
 from gateway.http.sse import EventFramer, event_data, event_name
+from gateway.proxy.responder import Head
 
 _HEADERS = (
     ("content-type", "text/event-stream"),
     ("cache-control", "no-cache"),
     ("x-accel-buffering", "no"),
 )
-_OWN = ("x-gateway-", "x-ratelimit-", "x-request-id", "x-upstream-request-id", "server-timing")
 _SIGN_OF_LIFE = b": waiting for the model\n\n"
 _DONE = b"[DONE]"
 _MOST_HELD_BYTES = 16 * 2**20  # of an unfinished event
 
 
-def own_headers(headers: Headers) -> list[tuple[str, str]]:
+def fields_of(head: Head) -> tuple[tuple[str, str], ...]:
     """Return the relayed headers that hold for the panel's answer."""
-    return [(name, value) for name, value in headers if name.startswith(_OWN)]
+    return (*head.own, *(field for field in head.passed if field[0] == "x-upstream-request-id"))
 
 
 class Listener:
-    """Read an event stream into a transcript.
+    """Read an upstream's answer into a transcript.
 
-    `fault` is set as soon as the stream turns out to be no answer.
+    `fault` is set as soon as it turns out to be no answer.
     """
 
     def __init__(self) -> None:
@@ -79,6 +80,27 @@ class Listener:
             return []
         return [text for text in (last, self.transcript.conclude()) if text]
 
+    def whole(self, body: bytes, encoding: bytes) -> list[str | None]:
+        """Read a whole answer; return its text.
+
+        It may be compressed although nobody asked for that.
+        """
+        content = unpacked_whole(body, encoding, _MOST_HELD_BYTES) if encoding else body
+        transcript = transcript_of(content) if content is not None else None
+        if transcript is None:
+            self.fault = AiUnavailable("The model's answer could not be read.")
+            return []
+        self.transcript = transcript
+        return [transcript.reply]
+
+    def refused(self) -> None:
+        """Note that the upstream refused; its words are not passed on."""
+        self.fault = AiUnavailable("The model's provider refused the request.")
+
+    def broke_off(self, fault: GatewayError) -> None:
+        """Note that the relay could not bring it to its end."""
+        self.fault = self.fault or self._fault(is_broken=isinstance(fault, StreamIncomplete))
+
     def _hear(self, event: bytes) -> str | None:
         payload = event_data(event)
         if payload is None:
@@ -98,8 +120,10 @@ class Listener:
         The event's may be the upstream's: they are not passed on.
         """
         error = (parsed(payload) or {}).get("error")
-        code = error.get("code") if isinstance(error, dict) else None
-        if self._heard or code == StreamIncomplete.code:
+        return self._fault(is_broken=isinstance(error, dict) and error.get("code") == StreamIncomplete.code)
+
+    def _fault(self, *, is_broken: bool) -> GatewayError:
+        if self._heard or is_broken:
             return StreamIncomplete("The answer broke off before its end.")
         return AiUnavailable("The model could not answer.")
 
@@ -112,72 +136,121 @@ class RetoldStream(EventStream):
 
     `{"delta": …}` for each, and at the end what `ending` makes of it all.
 
-    A stream that breaks ends with `{"error": CODE, "message": …}` and has no `[DONE]`.
+    A stream that breaks ends with `{"error": CODE, "message": …}` and has no `[DONE]`. Where the upstream had no answer
+    and nothing has gone out, nothing goes out here: `fault` says why.
     """
 
-    def __init__(self, ending: Callable[[Transcript], bytes]) -> None:
-        super().__init__()
+    def __init__(self, request: Request, ending: Callable[[Transcript, Usage | None], bytes]) -> None:
+        self.fields: Headers = ()
+        self._request = request
         self._ending = ending
         self._listener = Listener()
 
-    def start(self, request: Request, status: int, headers: Headers) -> None:
-        self._listener.begin(status, headers)
-        super().start(request, 200, [*_HEADERS, *own_headers(headers)])
+    @property
+    def fault(self) -> GatewayError | None:
+        return self._listener.fault
 
-    def send(self, data: bytes) -> None:
+    def on_head(self, head: Head) -> None:
+        self._listener.begin(head.status, head.passed)
+        self._open(fields_of(head))
+
+    def on_heartbeat(self) -> None:
+        self.send(_SIGN_OF_LIFE)
+
+    def on_event(self, data: bytes) -> None:
         if self._listener.fault is None:
             self._tell(self._listener.feed(data))
 
-    def finish(self) -> None:
+    def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
+        texts, self.fields = self._listener.whole(body, encoding), fields_of(head)
+        if self._listener.fault is None and not self.started:
+            self._open(self.fields)
+        self._tell(texts)
+
+    def on_refusal(self, head: Head, body: bytes, text: bytes) -> None:
+        self.fields = fields_of(head)
+        self._listener.refused()
+        self._tell([])
+
+    def on_error(self, fault: GatewayError, number: int | None) -> None:
+        if self._listener.fault is None:
+            self._listener.broke_off(fault)
+            self._tell([])
+        self.finish()
+
+    def on_end(self, usage: Usage | None) -> None:
         if self._listener.fault is None:
             self._tell(self._listener.end())
         if self._listener.fault is None:
-            super().send(_event(self._ending(self._listener.transcript)) + _event(_DONE))
-        super().finish()
-
-    def tell_whole(self, request: Request, headers: Headers, transcript: Transcript) -> None:
-        """Return the whole stream of a finished transcript."""
-        self.start(request, 200, [*_HEADERS, *own_headers(headers)])
-        self._listener.transcript = transcript
-        self._tell([transcript.reply])
+            self.send(_event(self._ending(self._listener.transcript, usage)) + _event(_DONE))
         self.finish()
+
+    def tell_whole(self, fields: Headers, transcript: Transcript) -> None:
+        """Send the whole stream of a finished transcript."""
+        self._listener.transcript = transcript
+        self._open(fields)
+        self._tell([transcript.reply])
+        self.on_end(None)
+
+    def _open(self, fields: Headers) -> None:
+        self.start(self._request, 200, [*_HEADERS, *fields])
 
     def _tell(self, texts: list[str | None]) -> None:
         events = [_SIGN_OF_LIFE if text is None else _event(orjson.dumps({"delta": text})) for text in texts]
         if self._listener.fault is not None:
             events.append(_event(flat_body(self._listener.fault)))
-        super().send(b"".join(events))
+        self.send(b"".join(events))
 
 
-class KeptStream(EventStream):
-    """Keep a stream, so that errors can still be answers.
+class KeptAnswer:
+    """Keep an answer, so that errors can still be answers.
 
     Nothing goes to the client.
     """
 
+    started = False
+
     def __init__(self) -> None:
-        super().__init__()
-        self.headers_kept: Headers = ()
+        self.fields: Headers = ()
+        self.usage: Usage | None = None
         self._listener = Listener()
 
-    def start(self, request: Request, status: int, headers: Headers) -> None:
-        self.headers_kept = headers
-        self._listener.begin(status, headers)
-
-    def send(self, data: bytes) -> None:
-        self._listener.feed(data)
-
-    def finish(self) -> None:
-        self.finished = True
-        self._listener.end()
-
-    def cut(self) -> None:
-        """What was kept is not the whole: `finished` stays False."""
+    @property
+    def fault(self) -> GatewayError | None:
+        return self._listener.fault
 
     @property
-    def transcript(self) -> Transcript | None:
-        """Return the transcript, None where it did not end."""
-        return self._listener.transcript if self.finished and self._listener.fault is None else None
+    def transcript(self) -> Transcript:
+        return self._listener.transcript
+
+    def on_head(self, head: Head) -> None:
+        self.fields = fields_of(head)
+        self._listener.begin(head.status, head.passed)
+
+    def on_heartbeat(self) -> None:
+        """Do nothing: nobody waits for signs of life."""
+
+    def on_event(self, data: bytes) -> None:
+        self._listener.feed(data)
+
+    def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
+        self.fields = fields_of(head)
+        self._listener.whole(body, encoding)
+
+    def on_refusal(self, head: Head, body: bytes, text: bytes) -> None:
+        self.fields = fields_of(head)
+        self._listener.refused()
+
+    def on_error(self, fault: GatewayError, number: int | None) -> None:
+        self._listener.broke_off(fault)
+
+    def on_end(self, usage: Usage | None) -> None:
+        self.usage = usage
+        if self._listener.fault is None:
+            self._listener.end()
+
+    def __repr__(self) -> str:
+        return f"<KeptAnswer: {self._listener!r}>"
 
 
 def _event(data: bytes) -> bytes:

@@ -5,8 +5,6 @@ Bytes in, bytes out; no sockets.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from gateway.dialects import openai
 from gateway.http.sse import EventFramer, Fragment, blank_line_end, event_data, event_name, event_start, whole_events
 from gateway.proxy.usage_meter import Seen
@@ -16,15 +14,6 @@ _NOT_FINISHED, _NOT_FINISHED_SPACED = _FINISH + b":null", _FINISH + b": null"
 _NUMBER = b'"sequence_number"'
 _NUMBER_BYTES = 48  # the name, and a number behind it
 _LOOKED_AT_BYTES = 4096  # of an event too large to hold
-
-
-class Sink(Protocol):
-    """The client's side of a stream.
-
-    `send` raises ConnectionResetError where the client has gone.
-    """
-
-    def send(self, data: bytes) -> None: ...
 
 
 class Live:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import brotli
 import pytest
 from aiohttp_sse_client.client import EventSource  # type: ignore[import-untyped]  # it has no types
 from kit import CLOSE, DONE, KEYS, RESET, UPSTREAM_WORDS, Stage, Wire, answer, event, events, raw
@@ -242,6 +243,26 @@ async def test_a_stream_that_breaks_says_so(panel: Stage, path: str, ending: Any
     assert last["error"] == "stream_incomplete"
     assert last["message"]
     assert "reply" not in last
+
+
+async def test_a_stream_that_breaks_in_an_event_of_megabytes_says_so(panel: Stage) -> None:
+    """Bytes as they are would have to be cut there; the panel's client has had whole events alone."""
+    model = panel.model()
+    model.a.replies(events(delta("Half an"), b'data: {"choices":[{"delta":{"content":"' + b"x" * 3 * 2**20, RESET))
+    reply = await post(panel, CHAT, talk(model, stream=True))
+    first, last = told(reply.body)
+    assert (first, last["error"]) == ({"delta": "Half an"}, "stream_incomplete")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_whole_answer_is_read_however_it_is_compressed(panel: Stage, streamed: bool) -> None:
+    """Though none of it was asked for."""
+    model = panel.model()
+    body = json.dumps({"choices": [{"message": {"content": "Squeezed."}}]}).encode()
+    model.a.replies(answer(200, brotli.compress(body), [("content-encoding", "br")]))
+    reply = await post(panel, CHAT, talk(model, stream=streamed))
+    last = told(reply.body)[-2] if streamed else reply.json()
+    assert (reply.status, last["reply"]) == (200, "Squeezed.")
 
 
 async def test_an_error_in_mid_stream_ends_it(panel: Stage) -> None:

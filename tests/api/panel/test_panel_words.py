@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api.panel import ChatBody, StudioBody, Transcript, completion_body, reaches, read_as, transcript_of
-from gateway.api.panel.replies import parsed
+from gateway.api.panel import ChatBody, StudioBody, Transcript, completion_body, reaches, read_as
+from gateway.api.panel.replies import parsed, transcript_of
 from gateway.api.panel.responders import Listener
 from gateway.dialects.openai import read_body
 from gateway.errors import InvalidJson, InvalidRequest

@@ -1,0 +1,65 @@
+"""The OpenAI surface's side of a relayed answer: the upstream's bytes as they are, ours in the route's shape."""
+
+from __future__ import annotations
+
+from gateway.dialects import openai
+from gateway.dialects.base import EventRules, Usage
+from gateway.errors import GatewayError, UpstreamFailed
+from gateway.http.message import Request
+from gateway.http.reply import Answer, EventStream, Reply
+from gateway.proxy.refusals.masking import readable
+from gateway.proxy.responder import Head
+
+_STREAM_FIELDS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
+_HEARTBEAT = b": waiting for the model\n\n"
+
+
+class OpenAIResponder(EventStream):
+    """Answer byte for byte. `reply` is there once the relay is done."""
+
+    def __init__(self, request: Request, rules: EventRules) -> None:
+        self._request = request
+        self._rules = rules
+        self._answer: Answer | None = None
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer, or the stream that has been sent."""
+        return self._answer or self
+
+    def on_head(self, head: Head) -> None:
+        self.start(self._request, head.status, [*head.passed, *_STREAM_FIELDS, *head.own])
+
+    def on_heartbeat(self) -> None:
+        self.send(_HEARTBEAT)
+
+    on_event = EventStream.send  # nothing stands between an upstream's read and the client's transport
+
+    def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
+        """Take a whole answer: as it is, or as one event of the stream that a heartbeat has begun."""
+        if not self.started:
+            self._answer = Answer(head.status, [*head.passed, *head.own], body)
+            return
+        content = readable(body, encoding)
+        events = openai.whole_as_events(content) if content is not None else None
+        if events is None:
+            raise UpstreamFailed("The model could not answer this request.")
+        self.send(events)
+
+    def on_refusal(self, head: Head, body: bytes, text: bytes) -> None:
+        if self.started:
+            self.send(self._rules.refusal_event(text))
+        else:
+            self._answer = Answer(head.status, [*head.passed, *head.own], body)
+
+    def on_error(self, fault: GatewayError, number: int | None) -> None:
+        """End with an event; cut where the client would take that for a part of the answer."""
+        if number is None:
+            self.cut()
+        else:
+            self.send(self._rules.error_event(fault, number))
+            self.finish()
+
+    def on_end(self, usage: Usage | None) -> None:
+        if self.started:
+            self.finish()

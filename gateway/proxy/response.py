@@ -1,0 +1,150 @@
+"""The answer to one request and its books: whatever its responder is told, every ending settles its account."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from gateway.dialects import openai
+from gateway.errors import GatewayError, ShuttingDown, StreamIncomplete, UpstreamFailed
+from gateway.observability.calls import CLIENT_GONE, Call
+from gateway.proxy.accounting import Account
+from gateway.proxy.ask import Ask
+from gateway.proxy.attempt import Attempt
+from gateway.proxy.endpoint_client import Shape
+from gateway.proxy.refusals.refused import Refused
+from gateway.proxy.responder import Client, Fields, Head, Responder
+from gateway.proxy.usage_meter import Seen
+from gateway.store.base import Catalogue
+from gateway.types import Outcome
+
+_EVENTS = ("content-type", "text/event-stream")
+
+
+class Response(msgspec.Struct, eq=False):
+    """The answer to one request."""
+
+    log: FilteringBoundLogger
+    call: Call
+    ask: Ask
+    responder: Responder
+    client: Client
+    seen: Seen
+    account: Account | None = None
+    first_event_out: bool = False
+    attempt: Attempt | None = None  # whose stream goes to the client
+
+    def whole(self, attempt: Attempt) -> None:
+        """Tell a whole answer of the upstream's."""
+        head = self._answered(attempt.status, attempt.head.passed)
+        self.responder.on_answer(head, attempt.body, attempt.head.encoding)
+        self._end("upstream_error" if self.seen.failed else "ok")
+
+    def refused(self, said: Refused) -> None:
+        """Tell the upstream's refusal."""
+        head = self._answered(said.status, said.fields)
+        self.responder.on_refusal(head, said.body, said.text)
+        self._end("upstream_error")
+
+    async def streamed(self, attempt: Attempt) -> None:
+        """Tell a stream to its end. Raises StreamIncomplete where it breaks off."""
+        call, goes_on = self.call, self.responder.started
+        call.streamed = True
+        if goes_on and attempt.shape is Shape.FLOW:
+            raise UpstreamFailed("The model's answer came in a form that a stream cannot bear.")
+        self.attempt = attempt
+        head = self._answered(attempt.status, attempt.head.passed)
+        if not goes_on:
+            self.responder.on_head(head)
+        self.first_event_out = True
+        self.client.watch(attempt.pressure)
+        broken = await attempt.pour(self.responder.on_event, into_stream=goes_on)
+        if broken is None:
+            self._end("upstream_error" if self.seen.failed else "ok")
+            return
+        endpoint = call.endpoint.id if call.endpoint is not None else None
+        self.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
+        raise StreamIncomplete("The stream broke off before its end.")
+
+    def failed(self, fault: GatewayError) -> None:
+        """Tell a fault: raise it or, where the head is out, end the stream with it."""
+        responder = self.responder
+        if not responder.started:
+            self.call.status = fault.status
+        self.settle("interrupted" if isinstance(fault, ShuttingDown) else "upstream_error")
+        if not responder.started:
+            fault.headers = (*fault.headers, *self._own_fields(with_timing=False))
+            raise fault
+        if self.first_event_out or isinstance(fault, ShuttingDown):
+            fault = StreamIncomplete("The stream broke off before its end.")
+        self.call.code = fault.code
+        responder.on_error(fault, self._next_number())
+
+    def left(self) -> None:
+        """Settle for a client that has gone: it is billed for what was seen."""
+        self.call.status = CLIENT_GONE
+        self.settle("cancelled")
+
+    def settle(self, outcome: Outcome) -> None:
+        """Settle the account. Only the first call counts."""
+        self.call.outcome = outcome
+        self.seen.conclude()
+        if self.account is not None:
+            self.account.settle(self.seen, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
+
+    def beat(self) -> bool:
+        """Give a sign of life, in a stream opened for it; False where it is of no use any more."""
+        if self.first_event_out:
+            return False
+        try:
+            if not self.responder.started:
+                self.call.status, self.call.streamed = 200, True
+                self.responder.on_head(Head(200, [_EVENTS], self._own_fields()))
+            self.responder.on_heartbeat()
+        except ConnectionResetError:
+            return False
+        return True
+
+    def _answered(self, status: int, passed: Fields) -> Head:
+        self.seen.answered = True
+        self.call.first_byte = perf_counter()
+        if not self.responder.started:
+            self.call.status = status
+        return Head(status, passed, self._own_fields())
+
+    def _end(self, outcome: Outcome) -> None:
+        self.settle(outcome)
+        self.responder.on_end(self.seen.usage)
+
+    def _next_number(self) -> int | None:
+        """The number of an event that would follow; None where none could."""
+        if self.attempt is None:
+            return 0
+        live = self.attempt.live
+        return None if live is None or live.mid_event else live.next_number
+
+    def _own_fields(self, *, with_timing: bool = True) -> Fields:
+        own = own_fields(self.call, self.ask.catalogue, with_timing=with_timing)
+        return own if self.account is None else own + self.account.headers
+
+
+def own_fields(call: Call, catalogue: Catalogue, *, with_timing: bool) -> Fields:
+    """List the gateway's own headers for a call, as it stands (contract §4)."""
+    own = [("x-request-id", call.request_id), ("x-gateway-attempts", str(call.attempts))]
+    served, asked = call.served, call.requested_model
+    if served is not None:
+        own.append(("x-gateway-model", openai.printable(served.name)))
+    if asked is not None and (served is None or asked != served.name) and _serves_another(call, catalogue):
+        own.append(("x-gateway-requested-model", openai.printable(asked)))
+    if with_timing:
+        share = perf_counter() - call.began - call.upstream_seconds
+        own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))
+    return own
+
+
+def _serves_another(call: Call, catalogue: Catalogue) -> bool:
+    """Whether another model answers than the client named."""
+    named = catalogue.find(call.requested_model or "")
+    return named is None or named is not call.served
