@@ -17,12 +17,12 @@ import msgspec
 import trustme
 
 from bench import proxies, targets
-from bench.load import Load, Tally
+from bench.load import Load, RequestCounts
 from bench.peers import Installed
 from bench.processes import Census, MachineTime, Process, Question, StartError, free_port, running
 from bench.revisions import BEFORE, PAIRED_TABLES
 from bench.samples import Noise, Plan
-from bench.targets import Pace, Place, Target
+from bench.targets import LoopLag, Place, Target
 from bench.wire import BodyKind
 
 SETTLE_SECONDS = 0.3  # what a proxy puts off until the load is over is its work all the same
@@ -30,7 +30,7 @@ SPARE_SECONDS = 30  # for a load process to start and to count, beyond the time 
 CORES = len(os.sched_getaffinity(0))
 GATEWAY = "gateway"
 LONGEST_REASON = 300
-DEFAULT_PACE = Pace()
+DEFAULT_PACE = LoopLag()
 
 _Done = TypeVar("_Done")
 Builder = Callable[[Place], Target]
@@ -80,10 +80,10 @@ class Arena:
     _folders: int = 0
 
     @contextmanager
-    def upstream(self, pace: Pace = DEFAULT_PACE, *, tls: bool = False) -> Iterator[UpstreamAt]:
+    def upstream(self, loop_lag: LoopLag = DEFAULT_PACE, *, tls: bool = False) -> Iterator[UpstreamAt]:
         folder, port = self.new_folder(), free_port()
         certificate, authority = _certificate(folder) if tls else (None, None)
-        target = targets.upstream(port, pace, certificate)
+        target = targets.upstream(port, loop_lag, certificate)
         with running(self._process(target, folder)) as process:
             process.wait_until_it_listens(port, target.start_seconds)
             yield UpstreamAt(port, authority)
@@ -234,12 +234,12 @@ class _Moment(NamedTuple):
         return _Moment(*(now - then for now, then in zip(self, before, strict=True)))
 
 
-def run_loads(loads: Sequence[Load]) -> list[Tally]:
+def run_loads(loads: Sequence[Load]) -> list[RequestCounts]:
     """All at the same time, each in a process of its own. Raises `subprocess.SubprocessError` where one fails."""
     with ExitStack() as stack:
         running_loads = [(load, stack.enter_context(_module("bench.load", load))) for load in loads]
         return [
-            msgspec.json.decode(_finished(process, load.seconds + load.straggler_seconds), type=Tally)
+            msgspec.json.decode(_finished(process, load.seconds + load.straggler_seconds), type=RequestCounts)
             for load, process in running_loads
         ]
 

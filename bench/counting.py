@@ -13,7 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.dialects.openai import Usage
 from gateway.observability.calls import Call
-from gateway.observability.metrics import Tallies
+from gateway.observability.metrics import Counters
 from gateway.observability.tracing import trace_of
 from gateway.types import Endpoint, Model
 
@@ -25,8 +25,8 @@ PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 def main() -> None:
     usual = CIMultiDictProxy(CIMultiDict(USUAL))
     traced = CIMultiDictProxy(CIMultiDict(USUAL | {"traceparent": PARENT}))
-    tallies, call = Tallies(), answered_call()
-    tell("a request that was answered is counted", lambda: tallies.finished(call, call.began + 0.003))
+    counters, call = Counters(), answered_call()
+    tell("a request that was answered is counted", lambda: counters.finished(call, call.began + 0.003))
     tell("headers without a trace are looked at", lambda: trace_of(usual))
     tell("headers with a trace are read", lambda: trace_of(traced))
 

@@ -39,7 +39,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     keys_file: str | None = None  # a key a line, used in turn instead of `key`
 
 
-class Tally(msgspec.Struct, frozen=True):
+class RequestCounts(msgspec.Struct, frozen=True):
     """What one load did. `served` counts answers, of streams their events; `right` the answers that were as expected.
 
     p50 and p99 are of whole answers, `first_*` of the time to an answer's first bytes.
@@ -102,9 +102,9 @@ class Run:
         if self.open_connections == 0:
             self.finished.set()
 
-    def tally(self, seconds: float) -> Tally:
+    def tally(self, seconds: float) -> RequestCounts:
         times = *quantiles_ms(self.durations), *quantiles_ms(self.first_bytes)
-        return Tally(self.served, self.right, self.errors, seconds, *times)
+        return RequestCounts(self.served, self.right, self.errors, seconds, *times)
 
 
 class Client(asyncio.Protocol):
@@ -151,7 +151,7 @@ class Client(asyncio.Protocol):
         self._transport.write(self._run.next_request())
 
 
-async def run_load(load: Load) -> Tally:
+async def run_load(load: Load) -> RequestCounts:
     run = Run(load)
     started = time.perf_counter()
     clients: list[asyncio.Transport] = []

@@ -57,7 +57,7 @@ DIRECT = Target("direct", "", "no proxy: what the upstream and the load generato
 
 
 @dataclass(frozen=True)
-class Pace:
+class LoopLag:
     """Of the upstream's streams: see `bench.upstream`."""
 
     events: int = 100
@@ -66,9 +66,9 @@ class Pace:
     first_seconds: float = 0.0
 
 
-def upstream(port: int, pace: Pace, certificate: Path | None) -> Target:
-    numbers = ["--port", str(port), "--events", str(pace.events), "--tick", str(pace.tick_seconds)]
-    numbers += ["--slots", str(pace.slots), "--first", str(pace.first_seconds)]
+def upstream(port: int, loop_lag: LoopLag, certificate: Path | None) -> Target:
+    numbers = ["--port", str(port), "--events", str(loop_lag.events), "--tick", str(loop_lag.tick_seconds)]
+    numbers += ["--slots", str(loop_lag.slots), "--first", str(loop_lag.first_seconds)]
     tls = ["--certificate", str(certificate)] if certificate else []
     return Target("upstream", "", "canned bytes", [sys.executable, "-m", "bench.upstream", *numbers, *tls])
 

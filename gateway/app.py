@@ -33,8 +33,8 @@ from gateway.http.via import Via
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Used, key_of
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
-from gateway.observability.loop_lag import Pace
-from gateway.observability.metrics import Tallies
+from gateway.observability.loop_lag import LoopLag
+from gateway.observability.metrics import Counters
 from gateway.pool import Cooldown
 from gateway.proxy.accounting import Accounts
 from gateway.proxy.cooldowns import Cooldowns
@@ -79,14 +79,14 @@ async def running(
         held.push_async_callback(transport.close)
         upstreams = Upstreams()
         cooldowns = Cooldowns(records, upstreams)
-        tallies = Tallies()
-        intake, pace = Intake(), Pace()
+        counters = Counters()
+        intake, loop_lag = Intake(), LoopLag()
         held.callback(intake.close)
-        pace.start()
-        held.callback(pace.stop)
+        loop_lag.start()
+        held.callback(loop_lag.stop)
 
         def on_cooldown(cooldown: Cooldown) -> None:
-            tallies.cooled(cooldown.model_name, cooldown.endpoint_id, cooldown.cause.value)
+            counters.cooled(cooldown.model_name, cooldown.endpoint_id, cooldown.cause.value)
             cooldowns.began(cooldown)
 
         remembered = CachedRecords(records, log)
@@ -112,10 +112,10 @@ async def running(
                 ledger=ledger,
                 limiter=limiter,
                 calls=Calls(),
-                tallies=tallies,
+                counters=counters,
                 memory=Memory(lambda: current.runtime.settings.server.memory_mb * 2**20),
                 intake=intake,
-                pace=pace,
+                loop_lag=loop_lag,
                 transport=transport,
                 cooldowns=cooldowns,
                 log=log,
@@ -167,7 +167,7 @@ def make_server(current: Current) -> Server:
     refusal.force_close()
 
     def refused(fault: GatewayError) -> Answer:
-        runtime.tallies.unparsable(fault.status, fault.code)
+        runtime.counters.unparsable(fault.status, fault.code)
         return rendered(fault)
 
     router = Router(all_routes())

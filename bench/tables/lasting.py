@@ -11,7 +11,7 @@ from bench import targets
 from bench.arena import CORES, Arena, Contender, UpstreamAt, run_loads, with_cost
 from bench.processes import Process
 from bench.samples import Column, Sample, Table
-from bench.targets import Pace, Place, Target
+from bench.targets import LoopLag, Place, Target
 
 LOADS = 2  # processes, so that it is not the load that sets the pace
 CONNECTIONS = 32  # of each of them
@@ -36,15 +36,15 @@ def _with_workers(arena: Arena, upstream: UpstreamAt, redis_port: int, workers: 
     with arena.started(partial(_gateway, workers, redis_port), upstream) as gateway:
         arena.warm_up(gateway)
         loads = [arena.load(gateway, connections=CONNECTIONS, seconds=arena.plan.request_seconds)] * LOADS
-        tallies, cost = with_cost(gateway.process, lambda: run_loads(loads))
-    served = sum(each.served for each in tallies)
+        counters, cost = with_cost(gateway.process, lambda: run_loads(loads))
+    served = sum(each.served for each in counters)
     return Sample(
         table="workers",
         target=f"{workers} worker{'s' if workers > 1 else ''}",
         round=number,
-        errors=sum(each.errors for each in tallies),
+        errors=sum(each.errors for each in counters),
         values={
-            "per_second": served / max(each.seconds for each in tallies),
+            "per_second": served / max(each.seconds for each in counters),
             "cpu_us": cost.cpu_seconds / max(1, served) * 1e6,
             "cores_used": cost.cpu_seconds / cost.wall_seconds,
         },
@@ -61,8 +61,8 @@ store: {{kind: redis, url: redis://127.0.0.1:{redis_port}/0}}
 
 
 def measure_soak(arena: Arena) -> Iterator[Sample]:
-    pace = Pace(arena.plan.events)
-    with arena.upstream(pace) as upstream, arena.started(targets.gateway, upstream) as gateway:
+    loop_lag = LoopLag(arena.plan.events)
+    with arena.upstream(loop_lag) as upstream, arena.started(targets.gateway, upstream) as gateway:
         yield _soaked(arena, gateway)
 
 
@@ -74,18 +74,18 @@ def _soaked(arena: Arena, gateway: Contender) -> Sample:
         arena.load(gateway, connections=SOAK_STREAMS, body="stream", events=arena.plan.events, seconds=seconds),
     ]
     with _Watch(gateway.process) as watch:
-        tallies, cost = with_cost(gateway.process, lambda: run_loads(loads))
+        counters, cost = with_cost(gateway.process, lambda: run_loads(loads))
     first, last = watch.first_and_last_mb(seconds)
     return Sample(
         table="soak",
         target=gateway.name,
-        errors=sum(each.errors for each in tallies),
+        errors=sum(each.errors for each in counters),
         values={
             "first_mb": first,
             "last_mb": last,
             "growth": (last - first) / first * 100,
-            "requests": float(tallies[0].served),
-            "events": float(tallies[1].served),
+            "requests": float(counters[0].served),
+            "events": float(counters[1].served),
         },
         noise=cost.noise,
     )

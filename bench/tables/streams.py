@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bench.arena import Arena, Contender, UpstreamAt, run_loads, with_cost
-from bench.load import Load, Tally
+from bench.load import Load, RequestCounts
 from bench.processes import Process, most_connections
 from bench.samples import Column, Sample, Table
-from bench.targets import Pace
+from bench.targets import LoopLag
 
 TICK_SECONDS = 1.0
 SLOTS = 50
@@ -26,8 +26,8 @@ def measure_streams(arena: Arena) -> Iterator[Sample]:
             continue
         for number in range(1, arena.plan.stream_rounds + 1):
             for name in ("direct", *arena.builders("streams")):
-                pace = Pace(arena.plan.stream_events, TICK_SECONDS, SLOTS, FIRST_SECONDS)
-                with arena.upstream(pace) as upstream:
+                loop_lag = LoopLag(arena.plan.stream_events, TICK_SECONDS, SLOTS, FIRST_SECONDS)
+                with arena.upstream(loop_lag) as upstream:
                     yield from _measure(arena, upstream, name, count, number)
 
 
@@ -80,7 +80,7 @@ def _load(arena: Arena, contender: Contender, count: int) -> Load:
     )
 
 
-def _values(tally: Tally, count: int) -> dict[str, float]:
+def _values(tally: RequestCounts, count: int) -> dict[str, float]:
     values = {"ended_well": tally.right / count * 100}
     if tally.first_p50_ms is not None and tally.first_p99_ms is not None:
         values |= {"first_p50_ms": tally.first_p50_ms, "first_p99_ms": tally.first_p99_ms}

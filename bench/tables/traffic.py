@@ -9,9 +9,9 @@ import msgspec
 from bench import latency
 from bench.arena import Arena, Contender, Cost, output_of, run_loads, with_cost
 from bench.latency import Delay, Latency
-from bench.load import Load, Tally
+from bench.load import Load, RequestCounts
 from bench.samples import Column, Sample, Table
-from bench.targets import Pace
+from bench.targets import LoopLag
 from bench.wire import ANSWER_BYTES
 
 REQUEST_CONNECTIONS = 16
@@ -52,7 +52,7 @@ def _request_rounds(arena: Arena, table: str, contenders: list[Contender], round
 def measure_events(arena: Arena) -> Iterator[Sample]:
     events = arena.plan.events
     with (
-        arena.upstream(Pace(events, TICK_SECONDS)) as upstream,
+        arena.upstream(LoopLag(events, TICK_SECONDS)) as upstream,
         arena.contenders("events", upstream, kind="stream", events=events) as contenders,
     ):
         for contender in contenders:
@@ -90,7 +90,7 @@ def loaded(table: str, contender: Contender, number: int, load: Load, case: str 
     )
 
 
-def traffic_values(tally: Tally, cost: Cost, *, is_proxy: bool) -> dict[str, float]:
+def traffic_values(tally: RequestCounts, cost: Cost, *, is_proxy: bool) -> dict[str, float]:
     values = {"served": float(tally.served), "per_second": tally.served / tally.seconds}
     if is_proxy and tally.served:
         values["cpu_us"] = cost.cpu_seconds / tally.served * 1e6

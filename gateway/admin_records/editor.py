@@ -83,8 +83,8 @@ class Desk:
             before=_plain(before),
             after=_plain(after),
         )
-        told = msgspec.to_builtins(entry)
-        self.log.info("audit", **{("at" if name == "time" else name): value for name, value in told.items()})
+        fields = msgspec.to_builtins(entry)
+        self.log.info("audit", **{("at" if name == "time" else name): value for name, value in fields.items()})
         try:
             await self.records.append_audit(msgspec.json.encode(entry))
         except StoreUnavailable:

@@ -35,7 +35,7 @@ class EndpointWatched(msgspec.Struct):
     inFlight: int
 
 
-class CooldownTold(msgspec.Struct):
+class CooldownShown(msgspec.Struct):
     """A rate-limit cooldown.
 
     `endpoint` is its base URL, `timestamp` ISO 8601.
@@ -73,18 +73,18 @@ def watched(model: Model, state: EndpointState) -> EndpointWatched:
     )
 
 
-async def cooldowns(desk: Desk) -> list[CooldownTold]:
+async def cooldowns(desk: Desk) -> list[CooldownShown]:
     """List the newest 100 cooldowns, newest first.
 
     Entries that a panel wrote in another form are passed over.
     """
-    told = [_told(record) for record in await desk.records.cooldowns(MOST_COOLDOWNS)]
-    return [each for each in told if each is not None]
+    shown = [_shown(record) for record in await desk.records.cooldowns(MOST_COOLDOWNS)]
+    return [each for each in shown if each is not None]
 
 
-def _told(record: bytes) -> CooldownTold | None:
+def _shown(record: bytes) -> CooldownShown | None:
     try:
-        return msgspec.json.decode(record, type=CooldownTold)
+        return msgspec.json.decode(record, type=CooldownShown)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

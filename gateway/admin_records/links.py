@@ -172,10 +172,12 @@ class _Book:
         action: Action = "create" if before is None else "delete" if after is None else "update"
         touched = after or before
         assert touched is not None  # noqa: S101 - narrows the type; every change touches a link
-        await self.desk.written_down(action, "link", touched.id, before=self._told(before), after=self._told(after))
+        await self.desk.written_down(
+            action, "link", touched.id, before=self._audited(before), after=self._audited(after)
+        )
         return before, after
 
-    def _told(self, link: LinkShown | None) -> _Linked | None:
+    def _audited(self, link: LinkShown | None) -> _Linked | None:
         return None if link is None else _Linked(self.owner, self.of_kind.word, link)
 
 

@@ -47,8 +47,8 @@ class LimitsBody(Body):
         if limits is None:
             return None
         totals = limits.requests is not None or limits.tokens is not None or limits.cost is not None
-        told = limits.period if totals or limits.period != "month" else None
-        return cls(**{**msgspec.structs.asdict(limits), "period": told})
+        period = limits.period if totals or limits.period != "month" else None
+        return cls(**{**msgspec.structs.asdict(limits), "period": period})
 
 
 GivenLimits: TypeAlias = LimitsBody | UnsetType | None

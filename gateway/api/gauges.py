@@ -9,7 +9,7 @@ from typing import get_args
 
 from gateway import __version__
 from gateway.api.runtime import Runtime
-from gateway.observability.metrics import Samples, Tallies, joined
+from gateway.observability.metrics import Counters, Samples, joined
 from gateway.observability.metrics.families import Labels
 from gateway.observability.metrics.process import process_samples
 from gateway.pool import EndpointState
@@ -27,17 +27,17 @@ async def own_samples(runtime: Runtime) -> Samples:
     now = asyncio.get_running_loop().time()
     pools = [(upstream.model.name, upstream.pool.snapshot(now)) for upstream in runtime.relay.upstreams]
     readings = [*_load(runtime), *_ledger(runtime), *_configuration(runtime)]
-    return await asyncio.to_thread(_samples, runtime.tallies, readings, pools)
+    return await asyncio.to_thread(_samples, runtime.counters, readings, pools)
 
 
 async def all_samples(runtime: Runtime) -> Samples:
     """Those of all workers together."""
-    if runtime.crew is not None:
-        return await runtime.crew.samples()
+    if runtime.aggregation is not None:
+        return await runtime.aggregation.samples()
     return joined([await own_samples(runtime)])
 
 
-def _samples(tallies: Tallies, readings: list[Reading], pools: Pools) -> Samples:
+def _samples(counters: Counters, readings: list[Reading], pools: Pools) -> Samples:
     """Return samples that take too long for the event loop.
 
     Where there are many models.
@@ -45,7 +45,7 @@ def _samples(tallies: Tallies, readings: list[Reading], pools: Pools) -> Samples
     read: Samples = {}
     for name, value, *labels in (*readings, *_pools(pools)):
         read.setdefault(name, []).append((labels[0] if labels else (), float(value)))
-    return tallies.samples() | read | process_samples()
+    return counters.samples() | read | process_samples()
 
 
 def _load(runtime: Runtime) -> Iterator[Reading]:
@@ -55,7 +55,7 @@ def _load(runtime: Runtime) -> Iterator[Reading]:
     yield "gateway_in_flight_limit", runtime.settings.server.max_in_flight
     yield "gateway_memory_held_bytes", runtime.memory.held
     yield "gateway_memory_limit_bytes", runtime.memory.most
-    yield "gateway_event_loop_lag_seconds", runtime.pace.worst_seconds
+    yield "gateway_event_loop_lag_seconds", runtime.loop_lag.worst_seconds
     yield "gateway_draining", runtime.calls.draining
     if runtime.log_stream is not None:
         yield "gateway_log_lines_lost_total", runtime.log_stream.lost
@@ -78,7 +78,7 @@ def _ledger(runtime: Runtime) -> Iterator[Reading]:
 def _configuration(runtime: Runtime) -> Iterator[Reading]:
     store, reloader = runtime.records.status(), runtime.reloader
     yield "gateway_store_up", store.available, (store.kind,)
-    yield "gateway_store_hears_changes", store.hears_changes, (store.kind,)
+    yield "gateway_store_hears_changes", store.receives_changes, (store.kind,)
     yield "gateway_limits_alone", bool(runtime.limiter.is_degraded)
     if reloader is not None:
         yield "gateway_config_reloads_total", reloader.reloads, ("ok",)

@@ -113,7 +113,7 @@ class Dispatcher:
         finally:
             runtime.calls.leave(call)
             now = perf_counter()
-            runtime.tallies.finished(call, now)
+            runtime.counters.finished(call, now)
             runtime.log.info(access_line(call, now))  # type: ignore[arg-type]  # ours take it, as structlog any object
         if runtime.calls.draining:
             response.force_close()

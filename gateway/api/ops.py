@@ -45,7 +45,7 @@ def status_of(runtime: Runtime) -> Readiness:
     ledger, store = runtime.ledger.status(), runtime.records.status()
     if runtime.calls.draining or ledger.refusing:
         return "unready"
-    is_whole = store.available and store.hears_changes and not _limits_alone(runtime) and ledger.is_well
+    is_whole = store.available and store.receives_changes and not _limits_alone(runtime) and ledger.is_well
     return "ok" if is_whole and not _problems(runtime) else "degraded"
 
 
@@ -60,7 +60,7 @@ def detail_of(runtime: Runtime) -> dict[str, Any]:
         "store": {
             "kind": store.kind,
             "available": store.available,
-            "hearsChanges": store.hears_changes,
+            "hearsChanges": store.receives_changes,
             "detail": store.detail,
         },
         "limits": {"keptAlone": _limits_alone(runtime)},

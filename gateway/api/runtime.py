@@ -20,8 +20,8 @@ from gateway.http.memory_budget import Memory
 from gateway.limits import Limiter
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
-from gateway.observability.loop_lag import Pace
-from gateway.observability.metrics import Crew, Tallies
+from gateway.observability.loop_lag import LoopLag
+from gateway.observability.metrics import Counters, MetricsAggregation
 from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.pipeline import Relay
 from gateway.store.base import GrantStore, RecordStore
@@ -49,17 +49,17 @@ class Runtime:
     ledger: Ledger
     limiter: Limiter
     calls: Calls
-    tallies: Tallies
+    counters: Counters
     memory: Memory
     intake: Intake
-    pace: Pace
+    loop_lag: LoopLag
     transport: Transport
     cooldowns: Cooldowns
     log: FilteringBoundLogger
     clock: Callable[[], datetime]
     scraping: asyncio.Lock
     log_stream: LogStream | None = None  # what the log is written to, where lines of it may be lost
-    crew: Crew | None = None  # None where this process is the only worker
+    aggregation: MetricsAggregation | None = None  # None where this process is the only worker
     reloader: Reloader | None = None  # None where there is no file to reload, as in the demo
 
     def __repr__(self) -> str:

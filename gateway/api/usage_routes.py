@@ -210,13 +210,13 @@ def _group(hit: Hit) -> Group:
 
 
 ROUTES = [
-    Route("GET", path + ending, tell(find), scope="any", answer=answer, summary=f"What {whose} used{how}")
+    Route("GET", path + ending, handler(find), scope="any", answer=answer, summary=f"What {whose} used{how}")
     for path, find, whose in (
         ("/api/soc/usage/user/{id}", user_in_path, "a user"),
         ("/api/soc/usage/org/{id}", organisation_in_path, "an organisation"),
         ("/api/ai/usage", the_caller, "the caller"),
     )
-    for ending, tell, answer, how in (
+    for ending, handler, answer, how in (
         ("", report, UsageAnswer, ""),
         ("/export.csv", export, None, ", every request as a line"),
     )

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.access.diff import differences
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
-from gateway.cli.console import complain, say
+from gateway.cli.console import complain, print_line
 from gateway.cli.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
 from gateway.usage.sql.drivers import check_driver
@@ -37,9 +37,9 @@ def _run(arguments: argparse.Namespace) -> int:
         from gateway.redis.connections import RedisAddress  # only who uses it pays for loading redis-py
 
         RedisAddress(settings.store.url)  # refuses options that redis-py does not know
-    say(f"{settings.source} is valid: {_counts(settings)}.")
+    print_line(f"{settings.source} is valid: {_counts(settings)}.")
     if arguments.against is not None:
-        _tell_differences(load_settings(Path(arguments.against), os.environ), settings)
+        _print_differences(load_settings(Path(arguments.against), os.environ), settings)
     if not arguments.probe:
         return 0
     failed = asyncio.run(probe(settings))
@@ -61,14 +61,14 @@ def _counts(settings: Settings) -> str:
     return ", ".join(f"{len(records)} {name}" for name, records in counted.items())
 
 
-def _tell_differences(old: Settings, new: Settings) -> None:
+def _print_differences(old: Settings, new: Settings) -> None:
     changes = differences(old, new)
     if not changes:
-        say(f"Nothing changes compared to {old.source}.")
+        print_line(f"Nothing changes compared to {old.source}.")
         return
-    say(f"Compared to {old.source}:")
+    print_line(f"Compared to {old.source}:")
     for change in changes:
-        say(f"  {change}")
+        print_line(f"  {change}")
 
 
 def _run_schema(_: argparse.Namespace) -> int:

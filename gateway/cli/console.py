@@ -9,12 +9,12 @@ import sys
 import msgspec
 
 
-def say(text: str, *, end: str = "\n") -> None:
+def print_line(text: str, *, end: str = "\n") -> None:
     """On stdout."""
     sys.stdout.write(_printable(text) + end)
 
 
-def say_json(value: object) -> None:
+def print_json(value: object) -> None:
     """On stdout, indented."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
 

@@ -14,7 +14,7 @@ from gateway.admin_records.editor import stored
 from gateway.admin_records.explain import Explainer, Explanation, explanation_text
 from gateway.app import layered_store
 from gateway.cli.arguments import Commands, add_command, add_config, add_json, settings_of
-from gateway.cli.console import complain, say, say_json
+from gateway.cli.console import complain, print_json, print_line
 from gateway.cli.snapshot import Snapshot
 from gateway.cli.stored_records import quiet_log, reading
 from gateway.config import Settings
@@ -38,17 +38,18 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    told = asyncio.run(_told(arguments, settings_of(arguments)))
-    pools, told.pools = told.pools, []  # of this command's own making: they say nothing of how endpoints are doing
+    explained = asyncio.run(_explained(arguments, settings_of(arguments)))
+    # Pools of this command's own making say nothing of how endpoints are doing.
+    pools, explained.pools = explained.pools, []
     if arguments.json:
-        say_json(told)
+        print_json(explained)
         complain(_what_is_missing(arguments))
         return 0
-    say(explanation_text(told))
+    print_line(explanation_text(explained))
     for pool in pools:
         endpoints = ", ".join(f"{each.endpointId} {each.url}" for each in pool.endpoints)
-        say(f"pool of {'the fallback ' * pool.fallback}{pool.model}, by {pool.rotation}: {endpoints}")
-    say(_what_is_missing(arguments))
+        print_line(f"pool of {'the fallback ' * pool.fallback}{pool.model}, by {pool.rotation}: {endpoints}")
+    print_line(_what_is_missing(arguments))
     return 0
 
 
@@ -61,7 +62,7 @@ def _what_is_missing(arguments: argparse.Namespace) -> str:
     )
 
 
-async def _told(arguments: argparse.Namespace, settings: Settings) -> Explanation:
+async def _explained(arguments: argparse.Namespace, settings: Settings) -> Explanation:
     """Explain from the file and the store, or the file alone.
 
     Where the store cannot be read.

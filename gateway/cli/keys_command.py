@@ -21,7 +21,7 @@ from gateway.admin_records.record_bodies import KeyBody
 from gateway.admin_records.redaction import KeyMade, KeyShown
 from gateway.app import layered_store
 from gateway.cli.arguments import Commands, add_command, add_config, add_json, moment, settings_of, with_example
-from gateway.cli.console import complain, say, say_json
+from gateway.cli.console import complain, print_json, print_line
 from gateway.cli.snapshot import Snapshot
 from gateway.cli.stored_records import quiet_log, reading, writing
 from gateway.config import Settings, key_yaml_line
@@ -73,11 +73,11 @@ def _run_new(arguments: argparse.Namespace) -> int:
     key_id = arguments.id or f"key-{secrets.token_hex(4)}"
     scopes = arguments.scope or ["ai:use"]
     user = int(arguments.user) if arguments.user.isdecimal() else arguments.user
-    say(f"key:  {key}")
-    say("      It is not stored anywhere: give it to its user now. The line below holds only its hash.")
-    say("")
-    say("Under `keys:` in gateway.yaml:")
-    say(key_yaml_line(key_id, user, key_sha256(key), scopes, arguments.expires))
+    print_line(f"key:  {key}")
+    print_line("      It is not stored anywhere: give it to its user now. The line below holds only its hash.")
+    print_line("")
+    print_line("Under `keys:` in gateway.yaml:")
+    print_line(key_yaml_line(key_id, user, key_sha256(key), scopes, arguments.expires))
     return 0
 
 
@@ -94,9 +94,9 @@ def _run_new_in_store(arguments: argparse.Namespace) -> int:
         made = asyncio.run(_mint(settings, body))
     except StoreUnavailable as error:
         return _refer_to_gateway(settings, error, "make the key", ("-X", "POST", "--json", _json(body)), "")
-    say(f"key:  {made.key}")
-    say("      It is stored nowhere, only its hash is: give it to its user now.")
-    say(f"id:   {id_text(made.id)}, in the run-time store; it works from now on.")
+    print_line(f"key:  {made.key}")
+    print_line("      It is stored nowhere, only its hash is: give it to its user now.")
+    print_line(f"id:   {id_text(made.id)}, in the run-time store; it works from now on.")
     return 0
 
 
@@ -116,7 +116,7 @@ def _run_list(arguments: argparse.Namespace) -> int:
     except StoreUnavailable as error:
         found, fault = asyncio.run(_all_of(_desk(settings, Snapshot()))), error
     if arguments.json:
-        say_json(found)
+        print_json(found)
     else:
         _print_table(settings, found)
     if fault is not None:
@@ -139,7 +139,7 @@ async def _all_of(desk: Desk) -> list[KeyShown]:
 
 def _print_table(settings: Settings, found: Sequence[KeyShown]) -> None:
     if not found:
-        say("There are no keys; `gateway keys new --user ID` makes one.")
+        print_line("There are no keys; `gateway keys new --user ID` makes one.")
         return
     rows = [("ID", "USER", "SCOPES", "EXPIRES", "SOURCE")]
     rows += [
@@ -148,7 +148,7 @@ def _print_table(settings: Settings, found: Sequence[KeyShown]) -> None:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _expiry(key: KeyShown) -> str:
@@ -183,7 +183,7 @@ def _run_revoke(arguments: argparse.Namespace) -> int:
         return _refer_to_gateway(
             settings, error, "revoke the key", ("-X", "DELETE"), f"/{quote(arguments.id, safe='')}"
         )
-    say(f"The key `{arguments.id}` is revoked.")
+    print_line(f"The key `{arguments.id}` is revoked.")
     return 0
 
 

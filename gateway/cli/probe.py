@@ -13,12 +13,12 @@ from typing import NamedTuple
 import orjson
 
 from gateway.app import proxy_of
-from gateway.cli.console import complain, say
+from gateway.cli.console import complain, print_line
 from gateway.config import Settings
 from gateway.errors import ConnectFailed, ConnectTimedOut, TransportError
 from gateway.http.client import Transport
 from gateway.pool.state import without_credentials
-from gateway.proxy.endpoint_client import Outlet, read_head
+from gateway.proxy.endpoint_client import EndpointClient, read_head
 from gateway.types import Endpoint, Model
 
 AT_A_TIME = 8
@@ -36,7 +36,7 @@ _STATUS_WORDS = {
 }
 
 
-class Heard(NamedTuple):
+class ProbeResult(NamedTuple):
     """An endpoint's answer.
 
     `models` are ids; None where it did not give a list, and `fault` is why.
@@ -85,15 +85,15 @@ class _Asker:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._turns = asyncio.Semaphore(AT_A_TIME)
-        self._asked: dict[tuple[object, bytes], asyncio.Task[Heard]] = {}
+        self._asked: dict[tuple[object, bytes], asyncio.Task[ProbeResult]] = {}
 
-    def ask(self, endpoint: Endpoint) -> asyncio.Task[Heard]:
-        outlet = Outlet(endpoint)
+    def ask(self, endpoint: Endpoint) -> asyncio.Task[ProbeResult]:
+        endpoint_client = EndpointClient(endpoint)
         # The head that requests have, so that what they would run into is found, with another method.
-        head = outlet.head("/models", 0).replace(b"POST ", b"GET ", 1)
-        same = outlet.origin, head
+        head = endpoint_client.head("/models", 0).replace(b"POST ", b"GET ", 1)
+        same = endpoint_client.origin, head
         if same not in self._asked:
-            self._asked[same] = asyncio.create_task(self._heard(outlet, head))
+            self._asked[same] = asyncio.create_task(self._probe(endpoint_client, head))
         return self._asked[same]
 
     @property
@@ -106,21 +106,23 @@ class _Asker:
             task.cancel()
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
 
-    async def _heard(self, outlet: Outlet, head: bytes) -> Heard:
+    async def _probe(self, endpoint_client: EndpointClient, head: bytes) -> ProbeResult:
         try:
             async with self._turns, asyncio.timeout(SECONDS):
-                return _understood(await self._answer(outlet, head))
+                return _understood(await self._answer(endpoint_client, head))
         except (ConnectFailed, ConnectTimedOut) as error:
-            return Heard(None, f"cannot be reached: {error}")
+            return ProbeResult(None, f"cannot be reached: {error}")
         except TransportError as error:
-            return Heard(None, f"no usable answer: {error}")
+            return ProbeResult(None, f"no usable answer: {error}")
         except TimeoutError:
-            return Heard(None, f"no answer within {SECONDS:g} s")
+            return ProbeResult(None, f"no answer within {SECONDS:g} s")
 
-    async def _answer(self, outlet: Outlet, head: bytes) -> _Answer:
+    async def _answer(self, endpoint_client: EndpointClient, head: bytes) -> _Answer:
         answer = _Answer()
-        connect_timeout = min(outlet.endpoint.timeouts.connect, SECONDS)
-        exchange = await self._transport.exchange(outlet.origin, head, b"", answer, connect_timeout=connect_timeout)
+        connect_timeout = min(endpoint_client.endpoint.timeouts.connect, SECONDS)
+        exchange = await self._transport.exchange(
+            endpoint_client.origin, head, b"", answer, connect_timeout=connect_timeout
+        )
         try:
             await answer.done
         except BaseException:
@@ -129,16 +131,18 @@ class _Asker:
         return answer
 
 
-def _understood(answer: _Answer) -> Heard:
+def _understood(answer: _Answer) -> ProbeResult:
     if answer.status != 200:
-        return Heard(None, f"HTTP {answer.status}: {_STATUS_WORDS.get(answer.status, 'it does not list its models')}")
+        return ProbeResult(
+            None, f"HTTP {answer.status}: {_STATUS_WORDS.get(answer.status, 'it does not list its models')}"
+        )
     if answer.encoding:
-        return Heard(None, "HTTP 200, but compressed although nobody asked for that")
+        return ProbeResult(None, "HTTP 200, but compressed although nobody asked for that")
     try:
         listed = orjson.loads(answer.body)["data"]
-        return Heard(frozenset(each["id"] for each in listed))
+        return ProbeResult(frozenset(each["id"] for each in listed))
     except (ValueError, KeyError, TypeError):
-        return Heard(None, "HTTP 200, but the answer is no list of models; is `url` right?")
+        return ProbeResult(None, "HTTP 200, but the answer is no list of models; is `url` right?")
 
 
 async def probe(settings: Settings) -> int:
@@ -153,11 +157,11 @@ async def probe(settings: Settings) -> int:
     try:
         asked = [(model, endpoint, asker.ask(endpoint)) for model, endpoint in _endpoints(settings)]
         failed = 0
-        async with _telling(asker):
+        async with _reporting_progress(asker):
             for model, endpoint, task in asked:
-                heard = await task
-                failed += heard.models is None
-                say(_line(model, endpoint, heard))
+                result = await task
+                failed += result.models is None
+                print_line(_line(model, endpoint, result))
         return failed
     finally:
         await asker.stop()
@@ -170,30 +174,30 @@ def _endpoints(settings: Settings) -> Iterator[tuple[Model, Endpoint]]:
             yield model, endpoint
 
 
-def _line(model: Model, endpoint: Endpoint, heard: Heard) -> str:
+def _line(model: Model, endpoint: Endpoint, result: ProbeResult) -> str:
     about = f"{model.name}, endpoint {endpoint.id}, {without_credentials(endpoint.url)}"
-    if heard.models is None:
-        return f"FAIL  {about}: {heard.fault}"
+    if result.models is None:
+        return f"FAIL  {about}: {result.fault}"
     wanted = endpoint.provider_model or model.provider_model
     credential = "takes the credential" if endpoint.api_key is not None else "takes requests without a credential"
-    count = f"{len(heard.models)} model{'s' if len(heard.models) != 1 else ''}"
-    if wanted in heard.models:
+    count = f"{len(result.models)} model{'s' if len(result.models) != 1 else ''}"
+    if wanted in result.models:
         return f"ok    {about}: {credential}, lists {count}, `{wanted}` among them"
     return f"warn  {about}: {credential}, lists {count}, `{wanted}` not among them; is `provider_model` right?"
 
 
 @contextlib.asynccontextmanager
-async def _telling(asker: _Asker) -> AsyncIterator[None]:
+async def _reporting_progress(asker: _Asker) -> AsyncIterator[None]:
     """Report progress on stderr now and then."""
 
-    async def tell() -> None:
+    async def report() -> None:
         while True:
             await asyncio.sleep(PATIENCE_SECONDS)
             complain(f"… {asker.progress}")
 
-    telling = asyncio.create_task(tell())
+    reporting = asyncio.create_task(report())
     try:
         yield
     finally:
-        telling.cancel()
-        await asyncio.wait([telling])
+        reporting.cancel()
+        await asyncio.wait([reporting])

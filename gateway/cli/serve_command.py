@@ -28,7 +28,7 @@ from gateway.observability.log_stream import LogStream
 from gateway.observability.logging import LibraryLogs, LogFormat, make_logger
 from gateway.process.serve import LISTEN_BACKLOG, listening_socket, serve
 from gateway.process.supervisor import Supervisor
-from gateway.process.systemd import tell_service_manager
+from gateway.process.systemd import notify_service_manager
 from gateway.process.upgrade import Predecessor, Successor
 from gateway.usage.sql.drivers import check_driver
 
@@ -70,7 +70,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         return 1
     if predecessor is not None and settings.store.kind == "embedded":
         # One process at a time holds the records and the limits' counts. Who connects by then waits in the queue.
-        predecessor.say_ready()
+        predecessor.notify_ready()
         predecessor.wait_for_its_end()
     serving = _Serving(settings, log, log_stream, sock, watched, predecessor)
     if server.workers == 1:
@@ -79,11 +79,11 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
     sock.listen(LISTEN_BACKLOG)
     with contextlib.ExitStack() as held:
-        serving.crew = _crew_directory(held, log)
+        serving.aggregation = _metrics_directory(held, log)
         return Supervisor(server.workers, serving.run_worker, log, serving.successor).run()
 
 
-def _crew_directory(held: contextlib.ExitStack, log: FilteringBoundLogger) -> Path | None:
+def _metrics_directory(held: contextlib.ExitStack, log: FilteringBoundLogger) -> Path | None:
     """Return the directory of the workers' metrics, or None.
 
     A worker never comes back to here, so it is the supervisor alone that takes the directory away.
@@ -113,7 +113,7 @@ class _Serving:
         self._sock = sock
         self._watched = watched
         self._predecessor = predecessor
-        self.crew: Path | None = None
+        self.aggregation: Path | None = None
 
     def run(self, upgrade: Callable[[], Successor] | None = None) -> None:
         serving = serve(
@@ -121,7 +121,7 @@ class _Serving:
             self._log,
             self._sock,
             watched=self._watched,
-            crew=self.crew,
+            aggregation=self.aggregation,
             ready=self._ready,
             upgrade=upgrade,
             log_stream=self._log_stream,
@@ -151,9 +151,9 @@ class _Serving:
         return Successor.start(self._sock)
 
     def _ready(self, url: str) -> None:
-        tell_service_manager(os.environ, READY=1)
+        notify_service_manager(os.environ, READY=1)
         if self._predecessor is not None:
-            self._predecessor.say_ready()
+            self._predecessor.notify_ready()
 
 
 def _run_demo(arguments: argparse.Namespace) -> int:

@@ -64,7 +64,7 @@ class Snapshot:
         return ""
 
     @property
-    def hears_changes(self) -> bool:
+    def receives_changes(self) -> bool:
         return True
 
     async def start(self) -> None:

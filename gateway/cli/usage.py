@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.cli.arguments import Commands, add_command, add_config, add_json, settings_of
-from gateway.cli.console import complain, say, say_json
+from gateway.cli.console import complain, print_json, print_line
 from gateway.config import Settings
 from gateway.errors import QueryFailed
 from gateway.store.base import Catalogue
@@ -48,9 +48,11 @@ def _run(arguments: argparse.Namespace) -> int:
         complain(f"gateway: the usage of {settings.source} cannot be read: {error}")
         return 1
     if arguments.json:
-        say_json(summary)
+        print_json(summary)
         return 0
-    say(summary_text(summary, _names(settings), unicode=(sys.stdout.encoding or "").lower().startswith("utf")), end="")
+    print_line(
+        summary_text(summary, _names(settings), unicode=(sys.stdout.encoding or "").lower().startswith("utf")), end=""
+    )
     return 0
 
 

@@ -64,8 +64,8 @@ def _models_by_name(models: Iterable[ModelShape], problems: Problems) -> dict[st
     for model in models:
         for place, name in _claims(model):
             if name in first:
-                told = f"{problems.quoted(name)} is taken by {first[name]} (line {first[name].line}) already"
-                problems.add_at(place, told)
+                reason = f"{problems.quoted(name)} is taken by {first[name]} (line {first[name].line}) already"
+                problems.add_at(place, reason)
             else:
                 found[name], first[name] = model, place
     return found
@@ -99,8 +99,8 @@ def _check_unique(records: Iterable[Record | EndpointShape | GrantShape], proble
         holder = first.setdefault(id_text(record.id), record)
         if holder is not record:
             where = holder.place
-            told = f"{problems.quoted(id_text(record.id))} is already the id of {where} (line {where.line})"
-            problems.add_at(record.place.inside("id"), told)
+            reason = f"{problems.quoted(id_text(record.id))} is already the id of {where} (line {where.line})"
+            problems.add_at(record.place.inside("id"), reason)
 
 
 def _check_models(models: Iterable[ModelShape], by_name: Mapping[str, ModelShape], problems: Problems) -> None:
@@ -120,11 +120,11 @@ def _check_fallbacks(model: ModelShape, by_name: Mapping[str, ModelShape], probl
         if fallback is model:
             problems.add_at(place, "a model cannot be its own fallback")
         elif id(fallback) in seen:
-            _tell_repeated(id_text(name), place, problems)
+            _note_repeated(id_text(name), place, problems)
         seen.add(id(fallback))
 
 
-def _tell_repeated(text: str, place: Place, problems: Problems) -> None:
+def _note_repeated(text: str, place: Place, problems: Problems) -> None:
     problems.add_at(place, f"{problems.quoted(text)} is in this list already")
 
 
@@ -166,8 +166,8 @@ def _check_granted_models(owner: Owner, models: Mapping[str, ModelShape], proble
         holder = first.setdefault(id(model), grant)
         if holder is not grant:
             name = problems.quoted(id_text(grant.model))
-            told = f"{name} is already granted by {holder.place} (line {holder.place.line})"
-            problems.add_at(grant.place.inside("model"), told)
+            reason = f"{name} is already granted by {holder.place} (line {holder.place.line})"
+            problems.add_at(grant.place.inside("model"), reason)
 
 
 def _check_users(file: GatewayFile, problems: Problems) -> None:
@@ -175,14 +175,14 @@ def _check_users(file: GatewayFile, problems: Problems) -> None:
     tiers = frozenset(file.tiers)
     for user in file.users:
         if user.tier and user.tier not in tiers:
-            _tell_unknown_tier(user.tier, user.place.inside("tier"), file, problems)
+            _note_unknown_tier(user.tier, user.place.inside("tier"), file, problems)
         if user.organisations:
             _check_memberships(user.organisations, organisations, user.place.inside("organisations"), problems)
         if user.plans:
             _check_memberships(user.plans, plans, user.place.inside("plans"), problems)
 
 
-def _tell_unknown_tier(tier: str, place: Place, file: GatewayFile, problems: Problems) -> None:
+def _note_unknown_tier(tier: str, place: Place, file: GatewayFile, problems: Problems) -> None:
     problems.add_at(place, f"no such tier: {problems.quoted(tier)}{problems.suggestion(tier, file.tiers)}")
 
 
@@ -205,10 +205,10 @@ def _check_memberships(members: Iterable[Id], known: _Known, place: Place, probl
     for index, member in enumerate(members):
         text = id_text(member)
         if text and text not in known.ids:
-            told = f"no {known.kind} has the id {problems.quoted(text)}{known.hint(text, problems)}"
-            problems.add_at(place.inside(index), told)
+            reason = f"no {known.kind} has the id {problems.quoted(text)}{known.hint(text, problems)}"
+            problems.add_at(place.inside(index), reason)
         elif text in seen:
-            _tell_repeated(text, place.inside(index), problems)
+            _note_repeated(text, place.inside(index), problems)
         seen.add(text)
 
 
@@ -227,10 +227,10 @@ def _check_tiers(file: GatewayFile, problems: Problems) -> None:
     seen: set[str] = set()
     for index, tier in enumerate(file.tiers):
         if tier and tier in seen:
-            _tell_repeated(tier, file.place.inside("tiers", index), problems)
+            _note_repeated(tier, file.place.inside("tiers", index), problems)
         seen.add(tier)
     if file.studio.tier and file.studio.tier not in seen:
-        _tell_unknown_tier(file.studio.tier, file.place.inside("studio", "tier"), file, problems)
+        _note_unknown_tier(file.studio.tier, file.place.inside("studio", "tier"), file, problems)
 
 
 def _check_store(file: GatewayFile, problems: Problems) -> None:

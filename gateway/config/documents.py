@@ -206,10 +206,10 @@ class _Reasons(problems.Problems):
 
     def __init__(self) -> None:
         super().__init__("")
-        self.told: list[str] = []
+        self.reasons: list[str] = []
 
     def add(self, line: int, path: KeyPath, reason: str) -> None:
-        self.told.append(f"{path_text(path)}: {reason}")
+        self.reasons.append(f"{path_text(path)}: {reason}")
 
 
 class _Shape(NamedTuple):
@@ -236,8 +236,8 @@ def _read(kind: RecordKind, fields: dict[str, Any], ignored: list[str]) -> Recor
     root = _Tree(ignored).node(fields, shape.type, None)
     record = cast(Record, shape.reader.read(_LiteralWalk(reasons, Expander({}, Path())), root, None))
     check_alone(record, reasons)
-    if reasons.told:
-        raise InvalidDocument(*reasons.told)
+    if reasons.reasons:
+        raise InvalidDocument(*reasons.reasons)
     return record
 
 

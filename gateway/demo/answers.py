@@ -66,8 +66,8 @@ def prompt_words(fields: dict[str, Any]) -> int:
 
 def _texts(fields: dict[str, Any]) -> Iterable[str]:
     messages = fields.get("messages")
-    said = [each.get("content") for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
-    return [text for text in (*said, fields.get("prompt"), fields.get("input")) if isinstance(text, str)]
+    parts = [each.get("content") for each in messages if isinstance(each, dict)] if isinstance(messages, list) else []
+    return [text for text in (*parts, fields.get("prompt"), fields.get("input")) if isinstance(text, str)]
 
 
 def head(status: int, content_type: str, *headers: tuple[str, str]) -> bytes:
@@ -114,17 +114,17 @@ def events(asked: Asked, *usages: dict[str, int]) -> list[bytes]:
 
     A word each, then one for each usage (where it was asked for), then the end.
     """
-    told = usages if asked.wants_usage else ()
+    reports = usages if asked.wants_usage else ()
     if asked.route == "responses":
-        return _response_events(asked, told)
+        return _response_events(asked, reports)
     about = {"id": asked.id, "object": f"{asked.route}.chunk", "created": 0, "model": asked.fields.get("model")}
     is_chat = asked.route == "chat/completions"
     choices = [
         {"index": 0, **({"delta": {"content": f"{word} "}} if is_chat else {"text": f"{word} "}), "finish_reason": None}
         for word in asked.words
     ]
-    said = [event(about | {"choices": [choice]}) for choice in choices]
-    return [*said, *(event(about | {"choices": [], "usage": usage}) for usage in told), DONE]
+    parts = [event(about | {"choices": [choice]}) for choice in choices]
+    return [*parts, *(event(about | {"choices": [], "usage": usage}) for usage in reports), DONE]
 
 
 def event(data: dict[str, Any], name: str | None = None) -> bytes:
@@ -133,15 +133,15 @@ def event(data: dict[str, Any], name: str | None = None) -> bytes:
 
 def _response_events(asked: Asked, usages: Iterable[dict[str, int]]) -> list[bytes]:
     numbers = itertools.count()
-    said: list[dict[str, Any]] = [
+    parts: list[dict[str, Any]] = [
         {"type": "response.output_text.delta", "sequence_number": next(numbers), "item_id": asked.id, "delta": word}
         for word in asked.words
     ]
     output = [_message(" ".join(asked.words))]
     about: dict[str, Any] = {"id": asked.id, "object": "response", "status": "completed", "output": output}
     ends: list[dict[str, Any]] = [about | {"usage": usage} for usage in usages] or [about]
-    said += [{"type": "response.completed", "sequence_number": next(numbers), "response": end} for end in ends]
-    return [event(each, str(each["type"])) for each in said]
+    parts += [{"type": "response.completed", "sequence_number": next(numbers), "response": end} for end in ends]
+    return [event(each, str(each["type"])) for each in parts]
 
 
 def _message(text: str) -> dict[str, Any]:

@@ -266,15 +266,15 @@ def _stream(asked: Asked) -> bytes:
     return chunked(events(asked, asked.usage))
 
 
-def _with_events(asked: Asked, told: list[bytes]) -> Plan:
-    return [chunked(told)] if asked.stream else whole(asked)
+def _with_events(asked: Asked, parts: list[bytes]) -> Plan:
+    return [chunked(parts)] if asked.stream else whole(asked)
 
 
 def _body(asked: Asked, *, is_whole: bool = True) -> tuple[bytes, str]:
     """Return the good answer's body and type."""
     if asked.stream:
-        told = events(asked, asked.usage)
-        return b"".join(told if is_whole else told[:-1]), EVENTS
+        parts = events(asked, asked.usage)
+        return b"".join(parts if is_whole else parts[:-1]), EVENTS
     return document(asked, asked.usage), JSON
 
 

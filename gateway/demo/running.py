@@ -39,7 +39,7 @@ async def run_demo(sock: socket.socket, log: FilteringBoundLogger, *, faults_by_
         if faults_by_seed is None:
             models, notes = flaky_models(steady), ""
         else:
-            faulty = await running.enter_async_context(FaultyUpstream.running(faults_by_seed, _tell(log)))
+            faulty = await running.enter_async_context(FaultyUpstream.running(faults_by_seed, _log_faults(log)))
             models, notes = faulty_models(steady, faulty), faulty_notes(faults_by_seed)
         settings = demo_settings(models, key, host, port, Path(directory))
         await serve(settings, log, sock, ready=lambda url: print(snippets(url, key) + notes, flush=True))
@@ -131,7 +131,7 @@ Each fault is a model as well, with nothing else behind it:
 """
 
 
-def _tell(log: FilteringBoundLogger) -> Met:
+def _log_faults(log: FilteringBoundLogger) -> Met:
     def met(fault: Fault, asked: Asked) -> None:
         log.info("fault", fault=fault.name, number=asked.number, route=asked.route, streamed=asked.stream)
 

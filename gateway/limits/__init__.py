@@ -6,7 +6,7 @@
     base      the contract of a limiter                         prompt    how large a prompt is
     memory    a limiter within one process
     redis     one for many workers and machines; `link` is its connection, `patience` how long it waits,
-              `script.lua` its atomic steps, `spoken` what it is told and answers
+              `script.lua` its atomic steps, `script_codec` its arguments and replies
 
 `redis` is not imported here: only who uses it needs redis-py.
 """

@@ -22,7 +22,7 @@ _Gauge = tuple[int, float, int]
 class _Full(NamedTuple):
     """One limit without room. `wait_seconds` None: only the period's end helps."""
 
-    said: str
+    reason: str
     wait_seconds: float | None
 
 
@@ -76,10 +76,10 @@ def _refusal(
     headers = rate_limit_headers(demands, standings, now)
     for each in full:
         if each.wait_seconds is None:
-            return QuotaUsedUp(each.said, headers=(NO_RETRY, *headers))
+            return QuotaUsedUp(each.reason, headers=(NO_RETRY, *headers))
     longest = max(full, key=lambda each: each.wait_seconds or 0.0)
     seconds = max(1, min(_MOST_RETRY_SECONDS, math.ceil(longest.wait_seconds or 0.0)))
-    return RateLimited(f"{longest.said} Try again in {seconds} s.", headers=(("retry-after", str(seconds)), *headers))
+    return RateLimited(f"{longest.reason} Try again in {seconds} s.", headers=(("retry-after", str(seconds)), *headers))
 
 
 def duration_text(seconds: float) -> str:

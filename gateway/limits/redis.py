@@ -30,7 +30,7 @@ from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
-from gateway.limits.spoken import ADMITTED, MICROSECONDS, REFUSED, Heard, Wish, counted, most
+from gateway.limits.script_codec import ADMITTED, MICROSECONDS, REFUSED, ScriptReply, Wish, counted, most
 from gateway.redis.scripts import Link, LinkDown
 from gateway.redis.timeout import Patience
 from gateway.single_flight import SingleFlight
@@ -84,7 +84,7 @@ class RedisLimiter:
         self._connections = 0
         self._ends = 0
         self._life = ""
-        self._heard_at = 0.0
+        self._answered_at = 0.0
         self._live: dict[str, _Live] = {}
         self._loads: SingleFlight[None] = SingleFlight()
         self._alone = MemoryLimiter(rebuild)
@@ -146,7 +146,7 @@ class RedisLimiter:
             alone = self._alone
             reservation = await self._reserve_alone(wish, alone, withdraw=down.sent)
         except asyncio.CancelledError:  # the client has gone, and Redis may have admitted its request
-            self._tell_end("cancel", wish.reservation(), 0, 0.0, now)
+            self._send_end("cancel", wish.reservation(), 0, 0.0, now)
             raise
         if place is not None:  # given up here, and in Redis where it is not yet
             self.cancel(place, now=now)
@@ -159,7 +159,7 @@ class RedisLimiter:
             return
         if live.alone is not None:
             live.alone.settle(live.reservation, tokens=tokens, cost=cost, now=now)
-        self._tell_end("settle", live.reservation, tokens, cost, now)
+        self._send_end("settle", live.reservation, tokens, cost, now)
 
     def cancel(self, reservation: Reservation, *, now: float) -> None:
         live = self._live.pop(reservation.request_id, None)
@@ -167,7 +167,7 @@ class RedisLimiter:
             return
         if live.alone is not None:
             live.alone.cancel(live.reservation, now=now)
-        self._tell_end("cancel", live.reservation, 0, 0.0, now)
+        self._send_end("cancel", live.reservation, 0, 0.0, now)
 
     async def used(self, scope: str, limits: Limits, now: float) -> Used:
         if totals_period(limits) is None:  # not counted here
@@ -199,10 +199,10 @@ class RedisLimiter:
             )
         except BaseException:
             if withdraw:
-                self._tell_end("cancel", wish.reservation(), 0, 0.0, wish.now)
+                self._send_end("cancel", wish.reservation(), 0, 0.0, wish.now)
             raise
 
-    async def _ask_loaded(self, wish: Wish) -> Heard:
+    async def _ask_loaded(self, wish: Wish) -> ScriptReply:
         """Reserve once all the totals that it needs are loaded.
 
         Without a request id it only looks.
@@ -215,7 +215,7 @@ class RedisLimiter:
             # Patience for each answer, not for all of them: while another worker loads totals Redis answers every time.
             reply = await self._link.ask(message, Patience(self._timeout_seconds))
             if reply[0] in (ADMITTED, REFUSED):
-                return Heard.read(reply)
+                return ScriptReply.read(reply)
             if loop.time() > give_up_at:
                 raise StoreUnavailable("What was used of this limit cannot be told at the moment.")
             demand = demands[reply[2]]
@@ -289,8 +289,8 @@ class RedisLimiter:
         """
         loop = asyncio.get_running_loop()
         life, more = await self._link.ask(self._beat_message(), Patience(self._timeout_seconds))
-        was_silent = loop.time() - self._heard_at > self._lease_seconds
-        self._heard_at = loop.time()
+        was_silent = loop.time() - self._answered_at > self._lease_seconds
+        self._answered_at = loop.time()
         name = life.decode()
         if name != self._life or was_silent:
             self._life = name
@@ -303,7 +303,7 @@ class RedisLimiter:
 
     # -- messages
 
-    def _tell_end(self, kind: str, held: Reservation, tokens: int, cost: float, now: float) -> None:
+    def _send_end(self, kind: str, held: Reservation, tokens: int, cost: float, now: float) -> None:
         self._ends += 1
         figures = held.request_id, kind, tokens, nano(cost), counted(held)
         self._link.tell(self._message("end", now, self._worker, self._ends, self._life, *figures))

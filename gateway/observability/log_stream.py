@@ -61,7 +61,7 @@ class LogStream(io.TextIOBase):
         self._held_bytes = 0  # waiting, or being written
         self._is_torn = False  # what went out last has no line end
         self._is_well = True  # the last write went out whole
-        self._told = 0  # of `lost`
+        self._reported = 0  # of `lost`
         self.lost = 0
 
     def put(self, line: bytes) -> None:
@@ -127,17 +127,17 @@ class LogStream(io.TextIOBase):
             for piece in _pieces(lines):
                 self._write(piece)
             # What is lost from here on came after lines that wait: it is told behind them.
-            self._tell_losses(lost if self._waiting else self.lost)
+            self._log_losses(lost if self._waiting else self.lost)
             with self._changed:
                 self._held_bytes -= sum(map(len, lines))
                 self._changed.notify_all()
             self._hurry.wait(LINGER_SECONDS)
 
-    def _tell_losses(self, lost: int) -> None:
+    def _log_losses(self, lost: int) -> None:
         """In the log itself, once it takes lines again."""
-        count = lost - self._told
+        count = lost - self._reported
         if count and self._is_well and self.loss_line is not None and self._write(self.loss_line(count)):
-            self._told += count
+            self._reported += count
 
     def _write(self, piece: bytes) -> bool:
         """Write a piece; count the lines that are lost.

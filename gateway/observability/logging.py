@@ -108,8 +108,8 @@ class AccessLine(msgspec.Struct, gc=False):
 
         They add these themselves.
         """
-        told = {name: getattr(self, name) for name in self.__struct_fields__[2:]}
-        return {name: value for name, value in told.items() if value is not UNSET}
+        fields = {name: getattr(self, name) for name in self.__struct_fields__[2:]}
+        return {name: value for name, value in fields.items() if value is not UNSET}
 
 
 class LibraryLogs(logging.Handler):
@@ -193,8 +193,8 @@ def _as_json_line(logger: WrappedLogger, level: str, event: EventDict) -> bytes:
     try:
         encoded = orjson.dumps(line, default=str, option=orjson.OPT_UTC_Z)
     except orjson.JSONEncodeError:  # half a surrogate pair: bytes of a header that were no UTF-8
-        told = {key: _escaped(str(value)) for key, value in line.items() if value is not None}
-        encoded = orjson.dumps(told)
+        fields = {key: _escaped(str(value)) for key, value in line.items() if value is not None}
+        encoded = orjson.dumps(fields)
     return _harmless(encoded) + b"\n"
 
 

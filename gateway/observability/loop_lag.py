@@ -8,7 +8,7 @@ TICK_SECONDS = 0.02
 WINDOW_SECONDS = 15.0
 
 
-class Pace:
+class LoopLag:
     """Measure the event loop's lag by waking up regularly.
 
     `worst_seconds`: within the last 15 to 30 s.

@@ -24,8 +24,8 @@ from gateway.config.reload import Reloader, Watched
 from gateway.http.memory_budget import give_back_freed_memory
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
-from gateway.observability.metrics import Crew
-from gateway.process.systemd import tell_service_manager
+from gateway.observability.metrics import MetricsAggregation
+from gateway.process.systemd import notify_service_manager
 from gateway.process.upgrade import Successor
 
 # The kernel cuts it to its own limit (somaxconn); aiohttp's 128 would drop connections under a burst.
@@ -66,16 +66,16 @@ async def serve(
     sock: socket.socket,
     *,
     watched: Watched | None = None,
-    crew: Path | None = None,
+    aggregation: Path | None = None,
     ready: Ready | None = None,
     upgrade: Upgrade | None = None,
     log_stream: LogStream | None = None,
 ) -> None:
     """Serves on `sock` until SIGTERM or SIGINT, then drains.
 
-    `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `crew`: a directory that the
-    workers of one gateway share, where there are several. `ready` is called once with the base URL. On SIGUSR2 a
-    successor is started by `upgrade` and takes over when it is ready; without `upgrade` somebody else has seen to that.
+    `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `aggregation`: a directory
+    that the workers of one gateway share, where there are several. `ready` is called once with the base URL. On SIGUSR2
+    a successor is started by `upgrade` and takes over when it is ready; without `upgrade` the caller sees to that.
     `log_stream`: what `log` writes to, whose lost lines are counted in /metrics.
     Raises ConfigError where the store cannot be used as it is configured.
     """
@@ -90,7 +90,7 @@ async def serve(
         loop.add_signal_handler(number, on_stop)
     async with running(settings, log, log_stream=log_stream) as current:
         server = make_server(current)
-        async with beside_others(current, crew), reloading(current, watched), upgrading(upgrade, replaced, log):
+        async with beside_others(current, aggregation), reloading(current, watched), upgrading(upgrade, replaced, log):
             await server.start()
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
             url, port = base_url(sock)
@@ -217,7 +217,7 @@ async def hand_over(upgrade: Upgrade, replaced: asyncio.Event, log: FilteringBou
             code = successor.dismiss()
             log.error("successor failed, this process serves on", successor=successor.pid, exit_code=code)
     if is_ready:
-        tell_service_manager(os.environ, MAINPID=successor.pid)
+        notify_service_manager(os.environ, MAINPID=successor.pid)
         replaced.set()
 
 
@@ -234,8 +234,10 @@ async def beside_others(current: Current, directory: Path | None) -> AsyncIterat
     async with contextlib.AsyncExitStack() as held:
         if directory is not None:
             try:
-                crew = await held.enter_async_context(Crew.join(directory, lambda: own_samples(current.runtime)))
-                current.runtime = replace(current.runtime, crew=crew)
+                aggregation = await held.enter_async_context(
+                    MetricsAggregation.join(directory, lambda: own_samples(current.runtime))
+                )
+                current.runtime = replace(current.runtime, aggregation=aggregation)
             except OSError as error:
                 current.runtime.log.error("/metrics of this worker will not tell of the others", error=str(error))
         yield

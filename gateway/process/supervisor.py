@@ -17,7 +17,7 @@ from types import FrameType
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.process.systemd import tell_service_manager
+from gateway.process.systemd import notify_service_manager
 from gateway.process.upgrade import Successor
 
 # A worker that dies younger than this is replaced only after a pause: a broken start must not become a busy loop.
@@ -69,26 +69,26 @@ class Supervisor:
 
         Also returns, with 1, where workers die in a row as soon as they are started.
         """
-        heard, told = os.pipe()
-        os.set_blocking(told, False)
-        signal.set_wakeup_fd(told)
+        woken, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker)
         for number in (*FORWARDED, signal.SIGCHLD):
-            signal.signal(number, _heard_by_pipe)
+            signal.signal(number, _wake_by_pipe)
         self._due = [time.monotonic()] * self._count
         while self._born or self._due:
-            told_by = self._wait(heard)
+            readable = self._wait(woken)
             # What comes before a worker is born is heard first: none is started after the word to stop.
-            if heard in told_by:
-                for signal_number in os.read(heard, 4096):
-                    self._hear(signal_number)
-            elif self._successor is not None and (told_by or self._successor.deadline <= time.monotonic()):
-                self._hand_over(self._successor, is_ready=bool(told_by) and self._successor.is_ready())
+            if woken in readable:
+                for signal_number in os.read(woken, 4096):
+                    self._on_signal(signal_number)
+            elif self._successor is not None and (readable or self._successor.deadline <= time.monotonic()):
+                self._hand_over(self._successor, is_ready=bool(readable) and self._successor.is_ready())
             elif self._due and min(self._due) <= time.monotonic():
                 self._due.remove(min(self._due))
                 self._start()
         return min(self._worst, 1)
 
-    def _wait(self, heard: int) -> list[int]:
+    def _wait(self, woken: int) -> list[int]:
         """Wait for a readable descriptor or the next thing due.
 
         Returns the descriptors that can be read.
@@ -96,9 +96,9 @@ class Supervisor:
         waiting = [self._successor] if self._successor is not None else []
         moments = [*self._due, *(one.deadline for one in waiting)]
         patience = max(0.0, min(moments) - time.monotonic()) if moments else None
-        return select.select([heard, *(one.fileno() for one in waiting)], (), (), patience)[0]
+        return select.select([woken, *(one.fileno() for one in waiting)], (), (), patience)[0]
 
-    def _hear(self, number: int) -> None:
+    def _on_signal(self, number: int) -> None:
         if number == signal.SIGCHLD:
             self._bury()
         elif number == signal.SIGUSR2:
@@ -119,7 +119,7 @@ class Supervisor:
     def _hand_over(self, successor: Successor, *, is_ready: bool) -> None:
         self._successor = None
         if is_ready:
-            tell_service_manager(os.environ, MAINPID=successor.pid)
+            notify_service_manager(os.environ, MAINPID=successor.pid)
             self._forward(signal.SIGUSR2)
         else:
             code = successor.dismiss()
@@ -213,5 +213,5 @@ def _drain_at_end_of(supervisor: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _heard_by_pipe(number: int, frame: FrameType | None) -> None:
+def _wake_by_pipe(number: int, frame: FrameType | None) -> None:
     """Do nothing: a handler makes the interpreter write to the pipe."""

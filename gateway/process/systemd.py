@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 
 
-def tell_service_manager(environ: Mapping[str, str], **words: str | int) -> None:
+def notify_service_manager(environ: Mapping[str, str], **words: str | int) -> None:
     """Send e.g. `READY=1` to the service manager, if there is one."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):

@@ -44,7 +44,7 @@ class Successor:
 
         The program that is installed by now.
         """
-        heard, word = os.pipe()
+        receiver, word = os.pipe()
         given = (listener.fileno(), word)
         try:
             process = subprocess.Popen(  # noqa: S603 - the very command line that runs here already
@@ -53,11 +53,11 @@ class Successor:
                 pass_fds=given,
             )
         except BaseException:
-            os.close(heard)
+            os.close(receiver)
             raise
         finally:
             os.close(word)
-        return cls(process, heard)
+        return cls(process, receiver)
 
     @property
     def pid(self) -> int:
@@ -80,11 +80,11 @@ class Successor:
         False where it ended, or gave no sign.
         """
         loop = asyncio.get_running_loop()
-        told = asyncio.Event()
-        loop.add_reader(self._word, told.set)
+        readable = asyncio.Event()
+        loop.add_reader(self._word, readable.set)
         try:
             async with asyncio.timeout(self.deadline - time.monotonic()):
-                await told.wait()
+                await readable.wait()
             return self.is_ready()
         except TimeoutError:
             return False
@@ -124,7 +124,7 @@ class Predecessor:
         listener, word, pid = map(int, given.split(","))
         return cls(listener, word, pid)
 
-    def say_ready(self) -> None:
+    def notify_ready(self) -> None:
         """Report readiness to the predecessor, which then retires.
 
         May be called more than once: several workers do, and the first counts.

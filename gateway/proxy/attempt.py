@@ -57,7 +57,7 @@ class Attempt(msgspec.Struct, eq=False):
     head: AnswerHead = NO_HEAD
     shape: Shape | None = None
     memory: Held | None = None  # what the request may hold of its answer
-    said: bytes = b""  # an error that came in an event's place
+    error_text: bytes = b""  # an error that came in an event's place
     view: View | None = None  # of a body that is not cut into events
     live: Live | None = None  # where the answer is a stream of events that has begun
     failure: TransportError | None = None
@@ -218,7 +218,7 @@ class Attempt(msgspec.Struct, eq=False):
         self._opening = None
         self._holding.release()
         if verdict in NO_STREAM:
-            self.said = opening.said
+            self.error_text = opening.error_text
             self.on_failure(InvalidResponse(NO_STREAM[verdict]))
         elif verdict is Verdict.EVENTS:
             self._go_live(bytes(opening.held), opening.silence)
@@ -260,7 +260,7 @@ class Attempt(msgspec.Struct, eq=False):
                 self.on_failure(InvalidResponse("an empty answer to a stream"))
                 return
             if not self.head.encoding and openai.is_error_payload(self.body, None):
-                self.said = self.body
+                self.error_text = self.body
                 self.on_failure(InvalidResponse("an error in the place of a stream"))
                 return
         self.shape = Shape.WHOLE

@@ -22,7 +22,7 @@ class Cooldowns:
     def __init__(self, records: RecordStore, upstreams: Upstreams) -> None:
         self._records = records
         self._upstreams = upstreams
-        records.on_cooldown(self._heard)
+        records.on_cooldown(self._apply)
 
     def began(self, cooldown: Cooldown) -> None:
         """Publish a cooldown to other workers.
@@ -40,9 +40,9 @@ class Cooldowns:
         if cooldown.cause is Cause.RATE_LIMITED:
             self._records.push_cooldown(record(cooldown, datetime.now(UTC)))
 
-    def _heard(self, cooldown: SharedCooldown) -> None:
+    def _apply(self, cooldown: SharedCooldown) -> None:
         left_seconds = cooldown.until_epoch_ms / 1000 - time.time()
-        self._upstreams.heard(cooldown.model_id, cooldown.endpoint_id, cooldown.cause, left_seconds)
+        self._upstreams.apply_shared(cooldown.model_id, cooldown.endpoint_id, cooldown.cause, left_seconds)
 
 
 def record(cooldown: Cooldown, at: datetime) -> bytes:

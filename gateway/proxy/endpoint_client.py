@@ -25,7 +25,7 @@ _PASSED = {
 }
 
 
-class Outlet:
+class EndpointClient:
     """Build the requests to one endpoint.
 
     Request heads are made once for each route, all but the length.
@@ -82,7 +82,7 @@ class Outlet:
         return request_head("POST", target, list(fields.items()))[: -len(b"\r\n")]
 
     def __repr__(self) -> str:
-        return f"<Outlet to {self.origin.host}:{self.origin.port}>"
+        return f"<EndpointClient of {self.origin.host}:{self.origin.port}>"
 
 
 class Content(enum.Enum):
@@ -137,8 +137,8 @@ def read_head(headers: RawHeaders) -> AnswerHead:
         if name == b"content-type":
             content_type = value if content_type is None else content_type
         elif name == b"content-encoding":
-            told = value.strip().lower()
-            encoding = encoding or (told if told != b"identity" else b"")
+            declared = value.strip().lower()
+            encoding = encoding or (declared if declared != b"identity" else b"")
         elif name == b"x-request-id":
             if has_id:
                 continue
@@ -148,9 +148,9 @@ def read_head(headers: RawHeaders) -> AnswerHead:
 
 
 def _content_of(content_type: bytes | None) -> Content:
-    told = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
-    if told == b"text/event-stream":
+    declared = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
+    if declared == b"text/event-stream":
         return Content.EVENTS
-    if not told or told.startswith(b"text/") or b"json" in told:
+    if not declared or declared.startswith(b"text/") or b"json" in declared:
         return Content.TEXT
-    return Content.MEDIA if told.startswith((b"audio/", b"image/", b"video/")) else Content.OTHER
+    return Content.MEDIA if declared.startswith((b"audio/", b"image/", b"video/")) else Content.OTHER

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 
 from gateway.pool import Cause, Pool
-from gateway.proxy.endpoint_client import Outlet
+from gateway.proxy.endpoint_client import EndpointClient
 from gateway.store.base import Catalogue
 from gateway.types import Model, id_text
 
@@ -21,7 +21,7 @@ class Upstream:
         self.model = model
         self.guarded = guarded
         self.pool = Pool(model, chance)
-        self.outlets = {id_text(endpoint.id): Outlet(endpoint, guarded=guarded) for endpoint in model.endpoints}
+        self.outlets = {id_text(endpoint.id): EndpointClient(endpoint, guarded=guarded) for endpoint in model.endpoints}
 
     def __repr__(self) -> str:
         return f"<Upstream of {self.model.name}: {self.pool!r}>"
@@ -37,7 +37,7 @@ class Upstreams:
         self._chance = chance if chance is not None else random.Random()
         self._known: dict[str, Upstream] = {}
         # Heard of before the model was first asked for here; by (model, endpoint): cause and end on the loop's clock.
-        self._heard: dict[tuple[str, str], tuple[Cause, float]] = {}
+        self._shared: dict[tuple[str, str], tuple[Cause, float]] = {}
 
     def of(self, model: Model, catalogue: Catalogue) -> Upstream:
         """Return the pool of a model of this catalogue.
@@ -59,29 +59,29 @@ class Upstreams:
         fresh = Upstream(model, self._chance, guarded=guarded)
         if known is not None:
             fresh.pool.adopt(known.pool)
-        self._apply_heard(fresh)
+        self._apply_shared(fresh)
         return fresh
 
-    def heard(self, model_id: str, endpoint_id: str, cause: Cause | None, left_seconds: float) -> None:
+    def apply_shared(self, model_id: str, endpoint_id: str, cause: Cause | None, left_seconds: float) -> None:
         """Apply another worker's cooldown, or an admin's end of one.
 
         The endpoint cools for so long; with no cause, an admin has ended its cooldown.
         """
         now = asyncio.get_running_loop().time()
         if cause is None:
-            self._heard.pop((model_id, endpoint_id), None)
+            self._shared.pop((model_id, endpoint_id), None)
             if (known := self._known.get(model_id)) is not None:
                 known.pool.reset(endpoint_id)
             return
-        self._heard = {about: news for about, news in self._heard.items() if news[1] > now}
-        self._heard[model_id, endpoint_id] = cause, now + left_seconds
+        self._shared = {about: news for about, news in self._shared.items() if news[1] > now}
+        self._shared[model_id, endpoint_id] = cause, now + left_seconds
         if (known := self._known.get(model_id)) is not None:
-            self._apply_heard(known)
+            self._apply_shared(known)
 
-    def _apply_heard(self, upstream: Upstream) -> None:
+    def _apply_shared(self, upstream: Upstream) -> None:
         now = asyncio.get_running_loop().time()
         for endpoint_id in upstream.outlets:
-            news = self._heard.pop((id_text(upstream.model.id), endpoint_id), None)
+            news = self._shared.pop((id_text(upstream.model.id), endpoint_id), None)
             if news is not None:
                 upstream.pool.cool(endpoint_id, news[0], news[1], now)
 

@@ -45,9 +45,9 @@ class Seen(msgspec.Struct, eq=False):
         if start >= 0 and data.startswith(b"data:", start) and data.find(b"\n", start) == len(data) - 2:
             if start:
                 self._name(data)
-            told = self._payload(data[start + 5 : -2])
-            if told is not None or b"\r" not in data:
-                return told is True
+            has_usage = self._payload(data[start + 5 : -2])
+            if has_usage is not None or b"\r" not in data:
+                return has_usage is True
         if b'"' not in data:  # pings, comments, blank lines: nothing has a name here
             return False
         self._name(data)

@@ -136,7 +136,7 @@ class StoreStatus(NamedTuple):
 
     kind: Literal["embedded", "redis"]
     available: bool
-    hears_changes: bool
+    receives_changes: bool
     detail: str | None
 
 
@@ -162,7 +162,7 @@ class RecordStore(Protocol):
         """
 
     @property
-    def hears_changes(self) -> bool:
+    def receives_changes(self) -> bool:
         """Whether others' changes are received, so that caching is safe."""
 
     async def start(self) -> None:

@@ -113,7 +113,7 @@ class EmbeddedStore:
         return self._identity
 
     @property
-    def hears_changes(self) -> bool:
+    def receives_changes(self) -> bool:
         return True
 
     async def start(self) -> None:
@@ -173,7 +173,7 @@ class EmbeddedStore:
             _write(database, kind, record_id, after)
             return before, after
 
-        def tell(change: tuple[bytes | None, bytes | None]) -> None:
+        def notify(change: tuple[bytes | None, bytes | None]) -> None:
             ids = self._ids[kind]
             known = storable(record_id)
             ids.discard(known) if change[1] is None else ids.add(known)
@@ -181,7 +181,7 @@ class EmbeddedStore:
                 for listener in self._listeners:
                     listener(kind, record_id)
 
-        return await self._in_thread(partial(_in_transaction, apply), tell)
+        return await self._in_thread(partial(_in_transaction, apply), notify)
 
     async def append_audit(self, entry: bytes) -> None:
         await self._in_thread(partial(_in_transaction, partial(_append, entry=entry)))
@@ -281,8 +281,8 @@ def _locked(directory: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        told = "is in use by another gateway process; several need `store.kind: redis`, or a directory each"
-        raise ConfigError([f"store.path: {directory} {told}"]) from None
+        reason = "is in use by another gateway process; several need `store.kind: redis`, or a directory each"
+        raise ConfigError([f"store.path: {directory} {reason}"]) from None
     return lock
 
 

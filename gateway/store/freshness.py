@@ -49,7 +49,7 @@ class Freshness:
         """
         if asked[1] != self._doubts:
             return 0.0
-        seconds = FRESH_SECONDS if self._source.hears_changes else FRESH_WHILE_DEAF_SECONDS
+        seconds = FRESH_SECONDS if self._source.receives_changes else FRESH_WHILE_DEAF_SECONDS
         return 1.0 - (self.clock() - asked[0]) / seconds
 
     def may_stand_in(self, asked: Asked) -> bool:
@@ -89,26 +89,26 @@ class Complaints:
 
     def __init__(self, log: FilteringBoundLogger) -> None:
         self._log = log
-        self._told: dict[tuple[str, str], str] = {}
+        self._logged: dict[tuple[str, str], str] = {}
 
     def invalid(self, kind: str, record_id: str, reasons: tuple[str, ...]) -> None:
         """The document counts as absent."""
-        self._tell(kind, record_id, "record cannot be used", reasons)
+        self._log_once(kind, record_id, "record cannot be used", reasons)
 
     def ignored(self, kind: str, record_id: str, fields: tuple[str, ...]) -> None:
         """The rest of the document is used."""
-        self._tell(kind, record_id, "fields passed over", fields)
+        self._log_once(kind, record_id, "fields passed over", fields)
 
     def not_understood(self, kind: str, record_id: str) -> None:
         """The switch counts as off."""
-        self._tell(kind, record_id, "switch counts as off", ("neither 1 nor 0",))
+        self._log_once(kind, record_id, "switch counts as off", ("neither 1 nor 0",))
 
-    def _tell(self, kind: str, record_id: str, event: str, details: tuple[str, ...]) -> None:
+    def _log_once(self, kind: str, record_id: str, event: str, details: tuple[str, ...]) -> None:
         text = f"{event}: {'; '.join(details)}"
-        if self._told.get((kind, record_id)) == text:
+        if self._logged.get((kind, record_id)) == text:
             return
-        if len(self._told) >= _MOST_COMPLAINTS:
-            self._told.clear()
-        self._told[kind, record_id] = text
+        if len(self._logged) >= _MOST_COMPLAINTS:
+            self._logged.clear()
+        self._logged[kind, record_id] = text
         shown = record_id if len(record_id) <= _SHOWN_ID_CHARACTERS else f"{record_id[:_SHOWN_ID_CHARACTERS]}…"
         self._log.warning(event, record=f"{kind}:{shown}", because="; ".join(details)[:1000])

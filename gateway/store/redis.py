@@ -94,7 +94,7 @@ class RedisStore:
             "write": (b"SET", self._key("probe").encode(), b"1", b"XX"),
         }
         self._line = CommandLine(self._address, log, self._learn_later, probes)
-        channels = {self._key("changed"): self._hear_change, self._key("cooldown"): self._hear_cooldown}
+        channels = {self._key("changed"): self._take_change, self._key("cooldown"): self._take_cooldown}
         self._listening = Listening(self._address, log, channels, self._listen_anew)
         self._asking, self._hearing = self._line.upkeep, self._listening.upkeep
 
@@ -107,7 +107,7 @@ class RedisStore:
         return self._identity
 
     @property
-    def hears_changes(self) -> bool:
+    def receives_changes(self) -> bool:
         return self._hearing.is_up
 
     async def start(self) -> None:
@@ -255,7 +255,7 @@ class RedisStore:
             return  # each worker finds out by itself which endpoints are cooling
         for member, until in zip(found[::2], found[1::2], strict=True):
             model_id, endpoint_id, cause = orjson.loads(member)
-            self._tell_cooldown(SharedCooldown(model_id, endpoint_id, Cause(cause), int(float(until))))
+            self._notify_cooldown(SharedCooldown(model_id, endpoint_id, Cause(cause), int(float(until))))
 
     async def _learn_identity(self) -> None:
         """Learn the server's run id.
@@ -266,7 +266,7 @@ class RedisStore:
             run_id = await self._line.call("EVAL", _RUN_ID, 0)
             self._identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
 
-    def _hear_change(self, message: bytes) -> None:
+    def _take_change(self, message: bytes) -> None:
         """Pass a published change on to listeners.
 
         Everyone may publish here. An empty notice is passed over; one without an id stands for all.
@@ -281,7 +281,7 @@ class RedisStore:
             return
         self._tell(kind, _id_in(kind, notice))
 
-    def _hear_cooldown(self, message: bytes) -> None:
+    def _take_cooldown(self, message: bytes) -> None:
         try:
             told: dict[str, Any] = orjson.loads(message)
             cause = Cause(told["cause"]) if told["cause"] is not None else None
@@ -292,13 +292,13 @@ class RedisStore:
             self._log.warning("cooldown of another worker passed over", because="not of the expected form")
             return
         if told.get("from") != self._ourselves:
-            self._tell_cooldown(cooldown)
+            self._notify_cooldown(cooldown)
 
     def _tell(self, kind: Kind | None, record_id: str | None) -> None:
         for listener in self._change_listeners:
             listener(kind, record_id)
 
-    def _tell_cooldown(self, cooldown: SharedCooldown) -> None:
+    def _notify_cooldown(self, cooldown: SharedCooldown) -> None:
         for listener in self._cooldown_listeners:
             listener(cooldown)
 

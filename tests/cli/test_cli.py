@@ -171,12 +171,12 @@ def test_the_demos_own_snippets_stream_an_answer() -> None:
     """What a newcomer does first: paste what is printed."""
     with running_demo() as printed:
         program = printed[printed.index("from openai import OpenAI") :]
-        spoken = subprocess.run(
+        script_codec = subprocess.run(
             [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=DEADLINE_SECONDS
         )
         curl = printed[printed.index("curl -N") : printed.index("Or in Python")]
         streamed = subprocess.run(
             ["sh", "-c", curl], check=False, capture_output=True, text=True, timeout=DEADLINE_SECONDS
         )
-    assert "demo upstream of ecli-gateway" in spoken.stdout, spoken.stderr
+    assert "demo upstream of ecli-gateway" in script_codec.stdout, script_codec.stderr
     assert streamed.stdout.endswith("data: [DONE]\n\n"), streamed.stderr

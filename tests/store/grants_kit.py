@@ -102,7 +102,7 @@ class MoodyStore(EmbeddedStore):
         return super().available and not self.is_away
 
     @property
-    def hears_changes(self) -> bool:
+    def receives_changes(self) -> bool:
         return not self.is_deaf
 
     def surely_lacks(self, kind: Kind, record_id: str) -> bool:
@@ -187,7 +187,7 @@ async def opened(url: str, stores: AsyncExitStack, log: Log, *, prefix: str = "g
     store = RedisStore(Secret(url), log.logger, prefix=prefix, cooldown_list=f"{prefix}list")
     stores.push_async_callback(store.close)
     await store.start()
-    await until(lambda: store.available and store.hears_changes)
+    await until(lambda: store.available and store.receives_changes)
     return store
 
 

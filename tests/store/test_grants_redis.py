@@ -228,13 +228,13 @@ async def test_redis_away_at_the_start_is_no_error_and_is_found_later(
     await redis_store.start()
     store = serving_from(redis_store, log)
     status = redis_store.status()
-    assert (status.available, status.hears_changes) == (False, False)
+    assert (status.available, status.receives_changes) == (False, False)
     assert status.detail is not None
     assert f"127.0.0.1:{redis_server.port}" in status.detail
     with pytest.raises(StoreUnavailable):
         await store.key(KEY_SHA256)
     redis_server.start()
-    await until(lambda: redis_store.available and redis_store.hears_changes)
+    await until(lambda: redis_store.available and redis_store.receives_changes)
     assert await store.key(KEY_SHA256) is None
     assert redis_store.status().detail is None
 
@@ -281,9 +281,9 @@ async def test_an_idle_gateway_notices_by_itself_that_redis_has_gone_and_has_com
 ) -> None:
     """Or else the first request after a restart of Redis would pay for finding out."""
     redis_server.stop()
-    await until(lambda: not redis_store.available and not redis_store.hears_changes)
+    await until(lambda: not redis_store.available and not redis_store.receives_changes)
     redis_server.start()
-    await until(lambda: redis_store.available and redis_store.hears_changes)
+    await until(lambda: redis_store.available and redis_store.receives_changes)
     assert await redis_store.get("user", "42") is None
 
 
@@ -313,7 +313,7 @@ async def test_a_redis_that_falls_silent_costs_a_request_less_than_a_quarter_of_
             await store.user(42)
     assert time.perf_counter() - began < 0.25
     redis_server.tell(SIGCONT)
-    await until(lambda: redis_store.available and redis_store.hears_changes)
+    await until(lambda: redis_store.available and redis_store.receives_changes)
     assert (await store.user(42)).grants == ()
 
 
@@ -359,10 +359,10 @@ async def test_a_subscription_that_goes_silent_while_redis_lives_is_noticed_with
         store = await opened(f"redis://127.0.0.1:{valve.port}/0", stores, log)
         valve.swallow(b"SUBSCRIBE")
         began = time.perf_counter()
-        await until(lambda: not store.hears_changes)
+        await until(lambda: not store.receives_changes)
         assert time.perf_counter() - began < 1.5  # 1 s, and this machine's own hiccups
         assert store.available
-        await until(lambda: store.hears_changes)
+        await until(lambda: store.receives_changes)
 
 
 # Many keys, many strangers

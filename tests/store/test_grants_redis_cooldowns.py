@@ -78,4 +78,4 @@ async def test_a_cooldown_that_is_not_understood_does_no_harm(
 ) -> None:
     panel.do(["PUBLISH", "gw:cooldown", message])
     await until(lambda: bool(log.events("cooldown of another worker passed over")))
-    assert redis_store.hears_changes
+    assert redis_store.receives_changes

@@ -106,7 +106,7 @@ async def test_readiness_says_so_for_as_long_as_it_lasts(
                 assert await asked(redis_store, KEY_SHA256) == "cannot tell"
             await asyncio.sleep(0.04)
         refusal.end(client)
-        await until(lambda: redis_store.status().available and redis_store.status().hears_changes)
+        await until(lambda: redis_store.status().available and redis_store.status().receives_changes)
         assert redis_store.status().detail is None
         assert await asked(redis_store, KEY_SHA256) == "None"
 

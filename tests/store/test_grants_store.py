@@ -159,5 +159,5 @@ async def test_cooldown_records_are_kept_newest_first(store: RecordStore) -> Non
 
 async def test_a_healthy_store_says_so(store: RecordStore) -> None:
     assert store.available
-    assert store.hears_changes
+    assert store.receives_changes
     assert store.status()[1:] == (True, True, None)

@@ -40,7 +40,7 @@ _MINUTE = "sliding minute"
 class _Counted(NamedTuple):
     """The limits that hold, and the refusal they cause."""
 
-    told: list[LimitExplained] = []  # noqa: RUF012 - never changed
+    rows: list[LimitExplained] = []  # noqa: RUF012 - never changed
     refusal: GatewayError | None = None
 
 
@@ -66,16 +66,16 @@ class Explainer:
         access = outcome if isinstance(outcome, Access) else None
         wanted = None if asked is None else catalogue.find(asked)
         served = access.model if access is not None else wanted
-        key_told = None if key is None else self._key(key)
+        key_explained = None if key is None else self._key(key)
         counted = _Counted() if access is None else await self._counted(access, caller)
         candidates = [] if served is None else [served, *_fallbacks(served, catalogue)]
         return Explanation(
             asked=asked,
             user=UserExplained(user.id, user.tier, user.name),
-            key=key_told,
-            verdict=await self._verdict(user, key_told, outcome, asked, counted, candidates),
+            key=key_explained,
+            verdict=await self._verdict(user, key_explained, outcome, asked, counted, candidates),
             sources=sources(caller, catalogue, wanted, is_served=access is not None),
-            limits=counted.told,
+            limits=counted.rows,
             pools=[self._pool(model, is_fallback=model is not served) for model in candidates],
         )
 
@@ -142,8 +142,8 @@ class Explainer:
         try:
             found = await self.limiter.standing(wanted, now)
         except StoreUnavailable as unknown:
-            told = [each for demand in wanted for each in _limits_told(demand, None)]
-            return _Counted(told, None if self.refuses is None else unknown)
+            rows = [each for demand in wanted for each in _explained_limits(demand, None)]
+            return _Counted(rows, None if self.refuses is None else unknown)
         # How long until there is room is told to those who were refused; it is no longer than this.
         standings = [
             msgspec.structs.replace(
@@ -151,8 +151,8 @@ class Explainer:
             )
             for at in found
         ]
-        told = [each for demand, at in zip(wanted, standings, strict=True) for each in _limits_told(demand, at)]
-        return _Counted(told, expected_refusal(wanted, standings, now))
+        rows = [each for demand, at in zip(wanted, standings, strict=True) for each in _explained_limits(demand, at)]
+        return _Counted(rows, expected_refusal(wanted, standings, now))
 
     # -- pools
 
@@ -205,14 +205,14 @@ def _fallbacks(model: Model, catalogue: Catalogue) -> list[Model]:
     return [each for each in found if each is not None]
 
 
-def _limits_told(demand: Demand, at: Standing | None) -> Iterator[LimitExplained]:
+def _explained_limits(demand: Demand, at: Standing | None) -> Iterator[LimitExplained]:
     who = whose(demand.scope).removesuffix(" has").removesuffix(" have").lower()
     resets = _utc(datetime.fromtimestamp(at.period_end, UTC)) if at is not None and at.period_end else None
     for name, most, used, window in _standing(demand.limits, at or Standing()):
         if most is not None:
             is_total = window == demand.limits.period
-            told = None if at is None else used
-            yield LimitExplained(who, name, most, told, window, resets if is_total else None)
+            taken = None if at is None else used
+            yield LimitExplained(who, name, most, taken, window, resets if is_total else None)
 
 
 def _standing(limits: Limits, at: Standing) -> list[tuple[LimitName, float | None, float, str]]:

@@ -15,16 +15,16 @@ def sources(caller: Caller, catalogue: Catalogue, wanted: Model | None, *, is_se
     The first that grants wins, where the request is served at all.
     """
     user = caller.user
-    told = [_owner("user", user.id, user.name, user.grants, wanted, catalogue)]
+    explained = [_owner("user", user.id, user.name, user.grants, wanted, catalogue)]
     for organisation_id in user.organisations:
-        told.append(_member("organisation", organisation_id, caller.organisations, wanted, catalogue))
+        explained.append(_member("organisation", organisation_id, caller.organisations, wanted, catalogue))
     for plan_id in user.plans:
-        told.append(_member("plan", plan_id, caller.plans, wanted, catalogue))
-    told.append(_global(catalogue, wanted))
-    winner = next((each for each in told if each.granted), None)
+        explained.append(_member("plan", plan_id, caller.plans, wanted, catalogue))
+    explained.append(_global(catalogue, wanted))
+    winner = next((each for each in explained if each.granted), None)
     if winner is not None:
         winner.wins = is_served
-    return told
+    return explained
 
 
 def _member(

@@ -7,19 +7,21 @@ from gateway.admin_records.explain.explanation import Explanation, LimitExplaine
 from gateway.types import id_text
 
 
-def explanation_text(told: Explanation) -> str:
+def explanation_text(explained: Explanation) -> str:
     """All of it, in lines."""
-    user, verdict = told.user, told.verdict
-    who = f"user {id_text(user.id)} (tier {user.tier})" + (f", key {id_text(told.key.id)}" if told.key else "")
-    what = f"model {told.asked}" if told.asked is not None else "the assigned model"
+    user, verdict = explained.user, explained.verdict
+    who = f"user {id_text(user.id)} (tier {user.tier})" + (
+        f", key {id_text(explained.key.id)}" if explained.key else ""
+    )
+    what = f"model {explained.asked}" if explained.asked is not None else "the assigned model"
     end = f"served by {verdict.model}" if verdict.served else f"refused: {verdict.code}"
     lines = [f"{who}, {what}", f"  {end}: {verdict.why}", "sources, in order"]
-    for source in told.sources:
+    for source in explained.sources:
         mark = ">" if source.wins else "+" if source.granted else "-"
         name = source.source if source.id is None else f"{source.source} {id_text(source.id)}"
         lines.append(f"  {mark} {name}: {source.why}")
-    lines += ["limits", *map(_limit_line, told.limits)] if told.limits else ["limits: none"]
-    for pool in told.pools:
+    lines += ["limits", *map(_limit_line, explained.limits)] if explained.limits else ["limits: none"]
+    for pool in explained.pools:
         lines.append(f"pool of {'the fallback ' * pool.fallback}{pool.model}, by {pool.rotation}")
         lines += [_endpoint_line(pool, endpoint) for endpoint in pool.endpoints]
     return "\n".join(lines)

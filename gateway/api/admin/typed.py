@@ -83,12 +83,12 @@ def typed(raw: bytes, body: type[_Body]) -> _Body:
     try:
         return msgspec.json.decode(raw, type=body)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(_said(str(error))) from None
+        raise InvalidRequest(_reason(str(error))) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
 
 
-def _said(error: str) -> str:
+def _reason(error: str) -> str:
     """msgspec's words with the field before them: `limits.rpm: Expected `int`, got `str``."""
     reason, _, path = error.partition(" - at `$.")
     return f"{path.removesuffix('`')}: {reason}" if path else reason

@@ -7,7 +7,7 @@ import asyncio
 from gateway.admin_records import endpoint_states as watch
 from gateway.admin_records import keys
 from gateway.admin_records.editor import refuse_long_id
-from gateway.admin_records.endpoint_states import CooldownTold, EndpointWatched
+from gateway.admin_records.endpoint_states import CooldownShown, EndpointWatched
 from gateway.admin_records.explain import Explainer, Explanation
 from gateway.admin_records.redaction import AuditEntry
 from gateway.api.admin.typed import answer, desk, done, limit, manage
@@ -72,7 +72,7 @@ async def audit(hit: Hit) -> Reply:
 
 ROUTES = [
     manage("GET", "ai/endpoints", list_endpoints, "How each endpoint is doing", answer=list[EndpointWatched]),
-    manage("GET", "ai/cooldowns", list_cooldowns, "The newest 100 cooldowns", answer=list[CooldownTold]),
+    manage("GET", "ai/cooldowns", list_cooldowns, "The newest 100 cooldowns", answer=list[CooldownShown]),
     manage("DELETE", "ai/endpoints/{model}/{endpoint}/cooldown", reset_cooldown, "End a cooldown, on every worker"),
     manage("GET", "explain", explain, "Why a request would be served as it is", answer=Explanation),
     manage("GET", "audit", audit, "Who changed what, newest first", answer=list[AuditEntry]),

@@ -199,10 +199,10 @@ def _upstreams_own(responses: Json) -> Json:
     for status in _AS_UPSTREAM:
         ours = responses.get(status)
         schema = ours["content"]["application/json"]["schema"] if ours else None
-        told = f"{ours['description']} · or as the upstream says" if ours else "As the upstream says"
+        description = f"{ours['description']} · or as the upstream says" if ours else "As the upstream says"
         free = {"anyOf": [schema, _ANYTHING]} if schema else _ANYTHING
         relayed[status] = {
-            "description": told,
+            "description": description,
             "headers": REQUEST_ID,
             "content": {"application/json": {"schema": free}, "*/*": {}},
         }

@@ -107,6 +107,6 @@ def my_model(access: Access, used: Used) -> MyModel:
 
 def _limits_view(limits: Limits | None) -> LimitsView | None:
     """None where nothing is limited: a period alone is no limit."""
-    told: dict[str, Any] = msgspec.structs.asdict(limits or Limits())
-    is_limiting = any(value is not None for name, value in told.items() if name != "period")
-    return LimitsView(**told) if is_limiting else None
+    fields: dict[str, Any] = msgspec.structs.asdict(limits or Limits())
+    is_limiting = any(value is not None for name, value in fields.items() if name != "period")
+    return LimitsView(**fields) if is_limiting else None

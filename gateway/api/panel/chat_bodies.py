@@ -79,12 +79,12 @@ def completion_body(asked: ChatBody, **settings: float | None) -> openai.Request
     return openai.RequestBody(orjson.dumps(fields), fields)
 
 
-def _reason(told: str) -> str:
+def _reason(message: str) -> str:
     """Rewrite msgspec's reason with the path first.
 
     ``Expected `str`, got `int` - at `$.history[0].content` `` as ``history[0].content: expected `str` …``.
     """
-    what, _, where = told.rpartition(" - at `$.")
+    what, _, where = message.rpartition(" - at `$.")
     if not what:
-        return f"The body: {told[0].lower()}{told[1:_LONGEST_REASON]}."
+        return f"The body: {message[0].lower()}{message[1:_LONGEST_REASON]}."
     return f"`{where} {what[0].lower()}{what[1:_LONGEST_REASON]}."

@@ -52,7 +52,7 @@ class Transcript:
     def is_too_long(self) -> bool:
         return self._size > MOST_CHARACTERS
 
-    def hear(self, document: Mapping[str, Any]) -> str:
+    def add(self, document: Mapping[str, Any]) -> str:
         """Add a completion or a chunk; return its text."""
         choice = _first_choice(document)
         finish_reason = choice.get("finish_reason")
@@ -60,10 +60,10 @@ class Transcript:
             self.finish_reason = printable(finish_reason, _LONGEST_FINISH_REASON)
         message = _first_object(choice.get("message"), choice.get("delta"))
         self._note_tools(message)
-        said = (_text_in(message.get("content")), _text_in(message.get("refusal")), _text_in(choice.get("text")))
-        return self.say("".join(said))
+        texts = (_text_in(message.get("content")), _text_in(message.get("refusal")), _text_in(choice.get("text")))
+        return self.add_text("".join(texts))
 
-    def say(self, text: str) -> str:
+    def add_text(self, text: str) -> str:
         """Add text; return what of it is whole.
 
         Half a character waits for its other half.
@@ -109,7 +109,7 @@ def transcript_of(body: bytes) -> Transcript | None:
     if document is None or not isinstance(document.get("choices"), list):
         return None
     transcript = Transcript()
-    transcript.hear(document)
+    transcript.add(document)
     transcript.conclude()
     return transcript
 

@@ -82,26 +82,28 @@ def contents_of(payload: bytes) -> Contents | None:
     None where it is no JSON object.
     """
     try:
-        told = _decode(payload)
+        parsed = _decode(payload)
     except UNREADABLE:
         return _contents_of_odd(payload)
     contents = Contents()
-    if told.choices:
-        contents.text_bytes = _text_of_choices(told.choices)
-    elif told.delta and told.type is not None and told.type.endswith("delta") and "audio.delta" not in told.type:
-        contents.text_bytes = _size(told.delta)
-    if told.usage is not None:
-        contents.usage = told.usage.read()
-    if told.response is not None:
-        _add_response(contents, told.response)
-    if told.output:
-        contents.whole_text_bytes = _text_of_output(told.output)
-    if told.type in _ENDS:
+    if parsed.choices:
+        contents.text_bytes = _text_of_choices(parsed.choices)
+    elif (
+        parsed.delta and parsed.type is not None and parsed.type.endswith("delta") and "audio.delta" not in parsed.type
+    ):
+        contents.text_bytes = _size(parsed.delta)
+    if parsed.usage is not None:
+        contents.usage = parsed.usage.read()
+    if parsed.response is not None:
+        _add_response(contents, parsed.response)
+    if parsed.output:
+        contents.whole_text_bytes = _text_of_output(parsed.output)
+    if parsed.type in _ENDS:
         contents.ended = True
-    elif told.error is not _NOTHING or told.type == "error":
-        contents.failed = told.type == "error" or bytes(told.error).translate(None, b" \t\r\n") not in _NO_ERROR
-    if told.status is not _NOTHING:
-        contents.unfinished = bytes(told.status) in _UNFINISHED
+    elif parsed.error is not _NOTHING or parsed.type == "error":
+        contents.failed = parsed.type == "error" or bytes(parsed.error).translate(None, b" \t\r\n") not in _NO_ERROR
+    if parsed.status is not _NOTHING:
+        contents.unfinished = bytes(parsed.status) in _UNFINISHED
     return contents
 
 

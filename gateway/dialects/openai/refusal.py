@@ -41,10 +41,10 @@ def error_words(body: bytes) -> bytes | None:
     None where it is no object or array.
     """
     try:
-        told = orjson.loads(body)
-        if not isinstance(told, dict | list):
+        parsed = orjson.loads(body)
+        if not isinstance(parsed, dict | list):
             return None
-        text = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
+        text = orjson.dumps(parsed, option=orjson.OPT_SORT_KEYS)
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     return _LONG_WORD.sub(_without_number, _ID_MEMBER.sub(b"", text))
@@ -58,10 +58,10 @@ def _without_number(word: re.Match[bytes]) -> bytes:
 def _error_in(body: bytes) -> dict[str, Any]:
     """`{message, type, param, code}`; what has no such shape becomes the message."""
     try:
-        told = orjson.loads(body)
+        parsed = orjson.loads(body)
     except orjson.JSONDecodeError:
-        told = None
-    error = told.get("error", told) if isinstance(told, dict) else None
+        parsed = None
+    error = parsed.get("error", parsed) if isinstance(parsed, dict) else None
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):

@@ -93,7 +93,7 @@ def begins_last(start: bytes) -> bool:
     return _LAST_NAME_AT_THE_START.search(start) is not None
 
 
-def tells_finish(event: bytes) -> bool:
+def has_finish_reason(event: bytes) -> bool:
     """Whether the event has a `finish_reason`.
 
     In texts the quotes would be escaped.
@@ -148,14 +148,14 @@ _choices = msgspec.json.Decoder(list[_Choice]).decode
 
 def _are_empty(choices: msgspec.Raw) -> bool:
     try:
-        return not any(map(_says_something, _choices(choices)))
+        return not any(map(_has_content, _choices(choices)))
     except UNREADABLE:
         return False
 
 
-def _says_something(choice: _Choice) -> bool:
-    said = [value for name, value in (choice.delta or {}).items() if name != "role"]
-    return bool(choice.text or choice.finish_reason or any(value not in (None, "", [], {}) for value in said))
+def _has_content(choice: _Choice) -> bool:
+    values = [value for name, value in (choice.delta or {}).items() if name != "role"]
+    return bool(choice.text or choice.finish_reason or any(value not in (None, "", [], {}) for value in values))
 
 
 def _is_error(top: TopMembers) -> bool:

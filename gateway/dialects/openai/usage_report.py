@@ -104,12 +104,12 @@ def _usage(prompt: int | None, completion: int | None, total: int | None, cached
 
 def _usage_in_bytes(payload: bytes) -> Usage | None:
     try:
-        told = _decode(payload)
+        parsed = _decode(payload)
     except UNREADABLE:  # no JSON, or not as it should be: picked out by hand
         return _usage_in_odd_bytes(payload)
-    usage = told.usage.read() if told.usage is not None else None
-    if usage is None and told.response is not None and told.response.usage is not None:
-        return told.response.usage.read()
+    usage = parsed.usage.read() if parsed.usage is not None else None
+    if usage is None and parsed.response is not None and parsed.response.usage is not None:
+        return parsed.response.usage.read()
     return usage
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gateway.dialects import openai
 from gateway.proxy.attempt import Attempt
-from gateway.proxy.endpoint_client import Outlet, Shape
+from gateway.proxy.endpoint_client import EndpointClient, Shape
 from gateway.proxy.refusals.masking import readable
 
 Fields = list[tuple[str, str]]
@@ -26,12 +26,12 @@ class Refused(NamedTuple):
     text: bytes
 
 
-def refused(outlet: Outlet, attempt: Attempt) -> Refused:
+def refused(endpoint_client: EndpointClient, attempt: Attempt) -> Refused:
     """Return a refusal to relay, with its secrets masked.
 
     Our own words where it cannot be looked into.
     """
-    status, mask = attempt.status, outlet.mask
+    status, mask = attempt.status, endpoint_client.mask
     fields = [(name, mask.over_text(value)) for name, value in attempt.head.passed]
     content = readable(attempt.body, attempt.head.encoding) if attempt.shape is Shape.WHOLE else None
     if content is None:

@@ -119,8 +119,8 @@ class Live:
         if self._is_numbered:
             self._take_number(events)
         elif not self._is_finished and (count := events.count(_FINISH)):
-            is_told = count > events.count(_NOT_FINISHED) and count > events.count(_NOT_FINISHED_SPACED)
-            self._is_finished = is_told and openai.tells_finish(events)
+            is_reported = count > events.count(_NOT_FINISHED) and count > events.count(_NOT_FINISHED_SPACED)
+            self._is_finished = is_reported and openai.has_finish_reason(events)
 
     def _look_at_start(self, fragment: bytes) -> None:
         """Classify an event too large to hold by its start."""

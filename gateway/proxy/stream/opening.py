@@ -32,7 +32,7 @@ class Verdict(enum.Enum):
     EVENTS = "events"  # a stream whose first event is there, or too large to be waited for
     WHOLE = "whole"  # no stream: JSON or text as a whole
     FLOW = "flow"  # no stream, and neither JSON nor text
-    ERROR = "error"  # a stream whose first event is an error, in `said`
+    ERROR = "error"  # a stream whose first event is an error, in `error_text`
     TOO_MUCH = "too much"  # more than is held, and no event among it
 
 
@@ -57,15 +57,15 @@ class Opening:
         "_last_event",
         "_searched",
         "_seen",
+        "error_text",
         "held",
         "is_prepared",
-        "said",
         "silence",
     )
 
     def __init__(self, content: Content, *, holds_preparations: bool) -> None:
         self.held = bytearray()
-        self.said = b""
+        self.error_text = b""
         self.silence = 0  # so many bytes come before the first event that says anything
         self.is_prepared = False  # an event has said that the upstream has taken the request on
         self._content = content
@@ -158,7 +158,7 @@ class Opening:
         payload = event_data(event)
         weight = openai.weight_of(payload or b"", event_name(event))
         if weight is openai.Weight.ERROR:
-            self.said = payload or b""
+            self.error_text = payload or b""
             return Verdict.ERROR
         if weight is openai.Weight.PREPARATION and self._holds_preparations:
             self.is_prepared = True

@@ -99,7 +99,7 @@ def test_tiers_are_compared_by_their_order(tier: str, required: str, reached: bo
 def test_whatever_is_heard_there_is_a_reply(documents: list[dict[str, Any]]) -> None:
     """It is never blank, can be written as UTF-8, and is the sum of its pieces."""
     transcript = Transcript()
-    pieces = [transcript.hear(each) for each in documents] + [transcript.conclude()]
+    pieces = [transcript.add(each) for each in documents] + [transcript.conclude()]
     assert transcript.reply == "".join(pieces)
     assert transcript.reply.strip()
     assert transcript.reply.encode("utf-8")
@@ -113,7 +113,7 @@ def test_text_cut_anywhere_within_its_utf16_comes_back_whole(text: str, cuts: li
     edges = sorted({0, len(units), *(2 * cut for cut in cuts if 2 * cut < len(units))})
     transcript = Transcript()
     for start, end in pairwise(edges):
-        transcript.say(units[start:end].decode("utf-16-le", "surrogatepass"))
+        transcript.add_text(units[start:end].decode("utf-16-le", "surrogatepass"))
     transcript.conclude()
     assert transcript.reply == text
 
@@ -135,7 +135,7 @@ def test_a_tools_name_cannot_fill_the_page() -> None:
     """Names come from the upstream: few of them are shown, short and printable."""
     calls = [{"function": {"name": "evil\n\u202e" * 100}}] * 50
     transcript = Transcript()
-    transcript.hear({"choices": [{"message": {"tool_calls": calls}}]})
+    transcript.add({"choices": [{"message": {"tool_calls": calls}}]})
     transcript.conclude()
     assert len(transcript.reply) < 400
     assert "\n" not in transcript.reply

@@ -1,7 +1,7 @@
 """Count requests as they end, by dictionary look-ups and additions.
 
 A request adds to a single `Tally`, that of everything which labels tell apart. Metrics that look at fewer labels are
-summed from the tallies when somebody asks for them.
+summed when they are scraped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gateway.observability.metrics.families import (
 from gateway.types import Id, id_text
 
 # Models may be made at run time, and be renamed: beyond so many combinations new models are counted as one.
-MOST_TALLIES = 20_000
+MOST_SERIES = 20_000
 OTHER_MODEL = "(other)"
 NO_REQUEST = "(unparsable)"  # what came was no request that one could look at
 
@@ -41,7 +41,7 @@ class Key(NamedTuple):
     code: str | None
 
 
-class Tally:
+class RequestCounts:
     """The counts of requests of one kind.
 
     A histogram is a list: the buckets, then the sum.
@@ -73,14 +73,14 @@ class Tally:
         self.own = empty_histogram(OWN_SECONDS)
 
 
-class Tallies:
+class Counters:
     """Count one worker's requests.
 
     For the event loop's thread, but for `samples`.
     """
 
     def __init__(self) -> None:
-        self._tallies: dict[tuple[object, ...], Tally] = {}
+        self._counts: dict[tuple[object, ...], RequestCounts] = {}
         self._failures: dict[tuple[str, Id, str], int] = defaultdict(int)
         self._cooldowns: dict[tuple[str, Id, str], int] = defaultdict(int)
 
@@ -100,32 +100,32 @@ class Tallies:
             call.outcome,
             call.code,
         )
-        tally = self._tallies.get(key)
-        if tally is None:
-            tally = self._begun(Key(*key))
-        tally.count += 1
+        counts = self._counts.get(key)
+        if counts is None:
+            counts = self._begun(Key(*key))
+        counts.count += 1
         began, attempts, first_byte = call.began, call.attempts, call.first_byte
-        _observe(tally.duration, DURATION_SECONDS, now - began)
+        _observe(counts.duration, DURATION_SECONDS, now - began)
         if attempts:
-            tally.answered += attempts
-            tally.failovers += attempts - 1
+            counts.answered += attempts
+            counts.failovers += attempts - 1
             if call.failures is not None:
-                self._failed(tally, call.failures)
+                self._failed(counts, call.failures)
         if first_byte is not None:
             waited = first_byte - began
-            _observe(tally.first_byte, FIRST_BYTE_SECONDS, waited)
-            _observe(tally.own, OWN_SECONDS, waited - call.upstream_seconds)
+            _observe(counts.first_byte, FIRST_BYTE_SECONDS, waited)
+            _observe(counts.own, OWN_SECONDS, waited - call.upstream_seconds)
         usage = call.usage
         if usage is not None:
-            tally.prompt += usage.prompt_tokens
-            tally.completion += usage.completion_tokens
-            tally.cached += usage.cached_tokens
-            tally.reasoning += usage.reasoning_tokens
+            counts.prompt += usage.prompt_tokens
+            counts.completion += usage.completion_tokens
+            counts.cached += usage.cached_tokens
+            counts.reasoning += usage.reasoning_tokens
 
     def unparsable(self, status: int, code: str) -> None:
         """Count bytes that could not be parsed as a request."""
         key = Key("", NO_REQUEST, status, "", "", None, code)
-        (self._tallies.get(key) or self._begun(key)).count += 1
+        (self._counts.get(key) or self._begun(key)).count += 1
 
     def cooled(self, model: str, endpoint: Id, cause: str) -> None:
         self._cooldowns[model, endpoint, cause] += 1
@@ -139,27 +139,27 @@ class Tallies:
         # Prometheus sees growth only where it has seen a number before: the error that must never be is there from the
         # first.
         _add(sums["gateway_errors_total"], (InternalError.code, "", ""), 0)
-        for key, tally in list(self._tallies.items()):
-            _tell(sums, Key(*key), tally)  # type: ignore[arg-type]  # keys are written in its order
+        for key, counts in list(self._counts.items()):
+            _add_samples(sums, Key(*key), counts)  # type: ignore[arg-type]  # keys are written in its order
         for (model, endpoint, cause), count in list(self._failures.items()):
             _add(sums["gateway_upstream_attempts_total"], (model, id_text(endpoint), cause), count)
         for (model, endpoint, cause), count in list(self._cooldowns.items()):
             _add(sums["gateway_cooldowns_total"], (model, id_text(endpoint), cause), count)
         return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}
 
-    def _failed(self, tally: Tally, failures: list[tuple[str, Id, str]]) -> None:
-        tally.answered -= len(failures)
+    def _failed(self, counts: RequestCounts, failures: list[tuple[str, Id, str]]) -> None:
+        counts.answered -= len(failures)
         for failure in failures:
-            if failure in self._failures or len(self._failures) < MOST_TALLIES:
+            if failure in self._failures or len(self._failures) < MOST_SERIES:
                 self._failures[failure] += 1
 
-    def _begun(self, key: Key) -> Tally:
-        if len(self._tallies) >= MOST_TALLIES:
+    def _begun(self, key: Key) -> RequestCounts:
+        if len(self._counts) >= MOST_SERIES:
             key = key._replace(model=OTHER_MODEL, endpoint="")
-        return self._tallies.setdefault(tuple(key), Tally())
+        return self._counts.setdefault(tuple(key), RequestCounts())
 
     def __repr__(self) -> str:
-        return f"<Tallies of {sum(tally.count for tally in self._tallies.values())} requests>"
+        return f"<Counters of {sum(counts.count for counts in self._counts.values())} requests>"
 
 
 def empty_histogram(bounds: tuple[float, ...]) -> list[float]:
@@ -171,25 +171,25 @@ def _observe(histogram: list[float], bounds: tuple[float, ...], value: float) ->
     histogram[-1] += value
 
 
-def _tell(sums: dict[str, dict[Labels, Value]], key: Key, tally: Tally) -> None:
+def _add_samples(sums: dict[str, dict[Labels, Value]], key: Key, counts: RequestCounts) -> None:
     model = key.model
     labels = (key.method, key.route, str(key.status), model, key.outcome or "")
-    _add(sums["gateway_requests_total"], labels, tally.count)
+    _add(sums["gateway_requests_total"], labels, counts.count)
     if key.code is not None:
-        _add(sums["gateway_errors_total"], (key.code, key.route, model), tally.count)
+        _add(sums["gateway_errors_total"], (key.code, key.route, model), counts.count)
     if key.route != NO_REQUEST:
-        _add(sums["gateway_request_duration_seconds"], (key.route,), tally.duration)
+        _add(sums["gateway_request_duration_seconds"], (key.route,), counts.duration)
     if key.outcome is None:
         return
     attempt = (model, id_text(key.endpoint), key.outcome)
-    if tally.answered:
-        _add(sums["gateway_upstream_attempts_total"], attempt, tally.answered)
-    _add(sums["gateway_failovers_total"], (model,), tally.failovers)
-    if any(tally.first_byte):
-        _add(sums["gateway_first_byte_seconds"], (model,), tally.first_byte)
-        _add(sums["gateway_own_share_seconds"], (), tally.own)
+    if counts.answered:
+        _add(sums["gateway_upstream_attempts_total"], attempt, counts.answered)
+    _add(sums["gateway_failovers_total"], (model,), counts.failovers)
+    if any(counts.first_byte):
+        _add(sums["gateway_first_byte_seconds"], (model,), counts.first_byte)
+        _add(sums["gateway_own_share_seconds"], (), counts.own)
     for kind in ("prompt", "completion", "cached", "reasoning"):
-        _add(sums["gateway_tokens_total"], (model, kind), getattr(tally, kind))
+        _add(sums["gateway_tokens_total"], (model, kind), getattr(counts, kind))
 
 
 def _add(values: dict[Labels, Value], labels: Labels, value: Value) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.proxy.endpoint_client import Outlet
+from gateway.proxy.endpoint_client import EndpointClient
 from gateway.proxy.refusals.masking import Mask
 from gateway.proxy.refusals.upstream_text import SHOWN_CHARACTERS, redacted
 from gateway.types import Endpoint, Secret
 
-OUTLET = Outlet(
+OUTLET = EndpointClient(
     Endpoint(
         id="a",
         url="https://someone:pass-in-the-url@upstream.test/v1",

@@ -40,7 +40,7 @@ class Wish(NamedTuple):
         )
 
 
-class Heard(NamedTuple):
+class ScriptReply(NamedTuple):
     """The script's reply to a reserve.
 
     `now` is the time that it went by.
@@ -51,7 +51,7 @@ class Heard(NamedTuple):
     standings: list[Standing]
 
     @classmethod
-    def read(cls, reply: Sequence[int]) -> Heard:
+    def read(cls, reply: Sequence[int]) -> ScriptReply:
         standings = [_standing(reply[at : at + _FIGURES]) for at in range(2, len(reply), _FIGURES)]
         return cls(reply[0], reply[1] / MICROSECONDS, standings)
 

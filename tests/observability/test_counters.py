@@ -7,10 +7,10 @@ from metrics_kit import Scrape
 
 from gateway.dialects.openai import Usage
 from gateway.observability.calls import Call
-from gateway.observability.metrics import FAMILIES, Samples, Tallies, joined
+from gateway.observability.metrics import FAMILIES, Counters, Samples, joined
+from gateway.observability.metrics.counters import MOST_SERIES, OTHER_MODEL
 from gateway.observability.metrics.exposition import exposition
 from gateway.observability.metrics.families import lasting
-from gateway.observability.metrics.tallies import MOST_TALLIES, OTHER_MODEL
 from gateway.types import Endpoint, Model
 
 
@@ -26,10 +26,10 @@ def a_call(model: str = "m", endpoint: int | str = "a", seconds: float = 0.3) ->
 
 
 def told(*calls: Call) -> Scrape:
-    tallies = Tallies()
+    counters = Counters()
     for call in calls:
-        tallies.finished(call, 101.0)
-    return as_scrape(tallies.samples())
+        counters.finished(call, 101.0)
+    return as_scrape(counters.samples())
 
 
 def as_scrape(samples: Samples) -> Scrape:
@@ -94,11 +94,11 @@ def test_methods_that_nobody_knows_make_no_series() -> None:
 
 
 def test_the_number_of_series_is_bounded() -> None:
-    tallies = Tallies()
-    for number in range(MOST_TALLIES + 50):
-        tallies.finished(a_call(model=f"m{number}"), 101.0)
-    requests = dict(tallies.samples()["gateway_requests_total"])
-    assert len(requests) == MOST_TALLIES + 1
+    counters = Counters()
+    for number in range(MOST_SERIES + 50):
+        counters.finished(a_call(model=f"m{number}"), 101.0)
+    requests = dict(counters.samples()["gateway_requests_total"])
+    assert len(requests) == MOST_SERIES + 1
     assert [count for labels, count in requests.items() if OTHER_MODEL in labels] == [50]
 
 

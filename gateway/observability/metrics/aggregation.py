@@ -28,39 +28,39 @@ from gateway.observability.metrics.families import Samples, joined, lasting
 # A scrape has 10 s by default; a worker that says nothing for so long is stuck.
 ANSWER_SECONDS = 2.0
 
-Tell = Callable[[], Awaitable[Samples]]
+ReadSamples = Callable[[], Awaitable[Samples]]
 
 _decoder = msgspec.json.Decoder(Samples)
 
 
-class Crew:
+class MetricsAggregation:
     """One worker's place among the others.
 
     `tell` gives its own numbers as they are now.
     """
 
-    def __init__(self, directory: Path, tell: Tell) -> None:
+    def __init__(self, directory: Path, samples: ReadSamples) -> None:
         self._directory = directory
-        self._tell = tell
+        self._samples = samples
         self._lock, self.place = _free_place(directory)
-        self._telling = asyncio.Lock()
-        self._before = _last_told(self._file("told"))  # of those who had this place
+        self._answering = asyncio.Lock()
+        self._before = _last_written(self._file("told"))  # of those who had this place
 
     @classmethod
     @asynccontextmanager
-    async def join(cls, directory: Path, tell: Tell) -> AsyncIterator[Crew]:
+    async def join(cls, directory: Path, samples: ReadSamples) -> AsyncIterator[MetricsAggregation]:
         """Take a place and answer the others within the block.
 
         Raises OSError.
         """
-        crew = cls(directory, tell)
+        aggregation = cls(directory, samples)
         try:
-            socket_file = crew._file("socket")
+            socket_file = aggregation._file("socket")
             socket_file.unlink(missing_ok=True)
-            async with await asyncio.start_unix_server(crew._answer, socket_file):
-                yield crew
+            async with await asyncio.start_unix_server(aggregation._answer, socket_file):
+                yield aggregation
         finally:
-            os.close(crew._lock)
+            os.close(aggregation._lock)
 
     async def samples(self) -> Samples:
         """Those of all workers together."""
@@ -68,8 +68,8 @@ class Crew:
         return joined(await asyncio.gather(self._own(), *map(self._ask, others)))
 
     async def _own(self) -> Samples:
-        async with self._telling:  # what is on file must be the newest
-            own = joined([self._before, await self._tell()])
+        async with self._answering:  # what is on file must be the newest
+            own = joined([self._before, await self._samples()])
             await asyncio.to_thread(_write, self._file("told"), msgspec.json.encode(own))
             return own
 
@@ -86,7 +86,7 @@ class Crew:
                 finally:
                     writer.close()
         except (OSError, TimeoutError, msgspec.MsgspecError):
-            return await asyncio.to_thread(_last_told, self._file("told", place))
+            return await asyncio.to_thread(_last_written, self._file("told", place))
 
     async def _answer(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -100,7 +100,7 @@ class Crew:
         return self._directory / f"{self.place if place is None else place}.{kind}"
 
     def __repr__(self) -> str:
-        return f"<Crew: place {self.place} in {self._directory}>"
+        return f"<MetricsAggregation: place {self.place} in {self._directory}>"
 
 
 def _free_place(directory: Path) -> tuple[int, int]:
@@ -119,7 +119,7 @@ def _free_place(directory: Path) -> tuple[int, int]:
     raise AssertionError("counting has no end")
 
 
-def _last_told(file: Path) -> Samples:
+def _last_written(file: Path) -> Samples:
     """Return the lasting part of a worker's last samples."""
     try:
         return lasting(_decoder.decode(file.read_bytes()))
