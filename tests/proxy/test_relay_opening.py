@@ -105,7 +105,7 @@ def test_an_error_in_the_place_of_the_first_event(error: bytes) -> None:
     opening = Opening(Content.EVENTS, holds_preparations=False)
     opening.feed(error)
     opening.end()
-    assert json.loads(opening.said)
+    assert json.loads(opening.error_text)
 
 
 def test_preparations_count_for_nothing_where_they_are_known() -> None:
