@@ -21,7 +21,7 @@ from gateway.api.panel import (
     KeptAnswer,
     ModelView,
     MyModel,
-    RetoldStream,
+    PanelStream,
     StudioAnswer,
     StudioBody,
     Transcript,
@@ -130,7 +130,7 @@ async def told_whole(hit: Hit, ask: Ask, words: Words) -> Reply:
 
 
 async def told_in_events(hit: Hit, ask: Ask, words: Words) -> Reply:
-    stream = RetoldStream(
+    stream = PanelStream(
         hit.request, lambda transcript, usage: msgspec.json.encode(words.end(said(hit, transcript, usage)))
     )
     await hear(hit, ask, stream)
@@ -140,16 +140,16 @@ async def told_in_events(hit: Hit, ask: Ask, words: Words) -> Reply:
 def without_model(hit: Hit, words: Words, *, streamed: bool) -> Reply:
     """Not an error: a chat window shows it like any other answer."""
     transcript = Transcript()
-    transcript.say(NO_MODEL_REPLY)
+    transcript.add_text(NO_MODEL_REPLY)
     nothing = Said(transcript, None, None)
     if not streamed:
         return Answer(200, [JSON], msgspec.json.encode(words.whole(nothing)))
-    stream = RetoldStream(hit.request, lambda _, __: msgspec.json.encode(words.end(nothing)))
-    stream.tell_whole([("x-request-id", hit.call.request_id)], transcript)
+    stream = PanelStream(hit.request, lambda _, __: msgspec.json.encode(words.end(nothing)))
+    stream.send_whole([("x-request-id", hit.call.request_id)], transcript)
     return stream
 
 
-async def hear(hit: Hit, ask: Ask, responder: KeptAnswer | RetoldStream) -> None:
+async def hear(hit: Hit, ask: Ask, responder: KeptAnswer | PanelStream) -> None:
     """Relay what is asked. Raises AiUnavailable where there is no answer.
 
     Once something has gone out, the responder tells that itself.

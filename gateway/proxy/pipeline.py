@@ -1,4 +1,4 @@
-"""The story of one relayed request.
+"""Relay one request: admit, pick, attempt, respond, settle.
 
 resolve → (limits) → attempt … attempt → answer or stream → done. `Relay` holds what all requests share; `Story` is one
 request's way through it and reads from top to bottom.
@@ -24,7 +24,7 @@ from gateway.pool import Blame, Cause, Cooldown, Lease
 from gateway.proxy.accounting import Accounts
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
-from gateway.proxy.endpoint_client import Outlet, Shape
+from gateway.proxy.endpoint_client import EndpointClient, Shape
 from gateway.proxy.failures import Failures, Refusal
 from gateway.proxy.heartbeat import Heartbeat
 from gateway.proxy.refusals.judging import (
@@ -37,7 +37,7 @@ from gateway.proxy.refusals.judging import (
     refuses_stream_options,
 )
 from gateway.proxy.refusals.refused import refused
-from gateway.proxy.refusals.upstream_text import overheard
+from gateway.proxy.refusals.upstream_text import upstream_text
 from gateway.proxy.responder import Client, Responder
 from gateway.proxy.response import Response
 from gateway.proxy.upstreams import Upstream, Upstreams
@@ -49,7 +49,10 @@ TIMER_SLACK_SECONDS = 0.002
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """What all relayed requests of one configuration share. `heartbeat_seconds`: see the contract, §4; 0 is off."""
+    """The shared parts of all relayed requests of one configuration.
+
+    `heartbeat_seconds`: see the contract, §4; 0 is off.
+    """
 
     transport: Transport
     upstreams: Upstreams
@@ -71,7 +74,10 @@ class Relay:
 
 
 class Story(msgspec.Struct, eq=False):
-    """One request. `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'."""
+    """Relay one request, with fallbacks.
+
+    `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'.
+    """
 
     relay: Relay
     call: Call
@@ -146,7 +152,10 @@ class Story(msgspec.Struct, eq=False):
         self.response.refused(refusal.said)
 
     def _candidates(self) -> Iterator[Upstream]:
-        """The model's own pool, then those of its fallbacks: a grant of the first covers them."""
+        """Yield the model's own pool, then its fallbacks'.
+
+        A grant of the first covers them.
+        """
         model = self.ask.access.model
         yield self.relay.upstreams.of(model, self.ask.catalogue)
         if self.ask.operation.has_fallbacks:
@@ -182,28 +191,33 @@ class Story(msgspec.Struct, eq=False):
 
     # -- one endpoint
 
-    async def _from_endpoint(self, upstream: Upstream, outlet: Outlet, lease: Lease) -> bool:
-        """Whether this endpoint had an answer for us; else the next may be tried."""
+    async def _from_endpoint(self, upstream: Upstream, endpoint_client: EndpointClient, lease: Lease) -> bool:
+        """Answer from this endpoint; False to try the next."""
         call = self.call
         call.attempts += 1
-        call.endpoint, call.served = outlet.endpoint, upstream.model
-        asks_usage = self.adds_usage and not outlet.refuses_stream_options
-        attempt, error = await self._try(upstream, outlet, asks_usage)
+        call.endpoint, call.served = endpoint_client.endpoint, upstream.model
+        asks_usage = self.adds_usage and not endpoint_client.refuses_stream_options
+        attempt, error = await self._try(upstream, endpoint_client, asks_usage)
         try:
             if asks_usage and error is None and refuses_stream_options(attempt):
                 attempt.close()
-                attempt, error = await self._try(upstream, outlet, False)
-                outlet.refuses_stream_options = error is None and 200 <= attempt.status < 300
+                attempt, error = await self._try(upstream, endpoint_client, False)
+                endpoint_client.refuses_stream_options = error is None and 200 <= attempt.status < 300
             if error is not None:
-                self._failed(lease, Fault(cause_of(error), str(error)), said=overheard(outlet, attempt))
+                self._failed(lease, Fault(cause_of(error), str(error)), said=upstream_text(endpoint_client, attempt))
                 return False
-            return await self._judge(outlet, lease, attempt)
+            return await self._judge(endpoint_client, lease, attempt)
         finally:
             attempt.close()
 
-    async def _try(self, upstream: Upstream, outlet: Outlet, asks_usage: bool) -> tuple[Attempt, TransportError | None]:
-        """Asks the endpoint and waits for its answer to open. The caller closes the attempt."""
-        endpoint = outlet.endpoint
+    async def _try(
+        self, upstream: Upstream, endpoint_client: EndpointClient, asks_usage: bool
+    ) -> tuple[Attempt, TransportError | None]:
+        """Send the request and wait for its answer to open.
+
+        The caller closes the attempt.
+        """
+        endpoint = endpoint_client.endpoint
         began = perf_counter()
         body = self.ask.body_for(endpoint, upstream.model, include_usage=asks_usage)
         attempt = Attempt(
@@ -218,8 +232,8 @@ class Story(msgspec.Struct, eq=False):
         )
         try:
             exchange = await self.relay.transport.exchange(
-                outlet.origin,
-                outlet.head(self.ask.operation.path, len(body), self.own_fields),
+                endpoint_client.origin,
+                endpoint_client.head(self.ask.operation.path, len(body), self.own_fields),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
@@ -236,14 +250,17 @@ class Story(msgspec.Struct, eq=False):
             self.call.upstream_seconds += perf_counter() - began
 
     def _note_part(self, attempt: Attempt) -> None:
-        """What has come of a plain answer when its client leaves counts by its text."""
+        """Meter a plain answer's part when its client leaves.
+
+        It counts by its text.
+        """
         is_answer = attempt.shape is None and 200 <= attempt.status < 300
         if is_answer and self.ask.operation.is_text and not self.wants_stream and attempt.view is not None:
             attempt.look()
             self.response.seen.whole(attempt.view, is_text=True)
 
-    async def _judge(self, outlet: Outlet, lease: Lease, attempt: Attempt) -> bool:
-        """Whether what the upstream says answers the client; else the attempt has failed."""
+    async def _judge(self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt) -> bool:
+        """Answer the client by what the upstream sent; False for a failure."""
         status, now = attempt.status, self.loop.time()
         meaning = meaning_of(status)
         if meaning is Meaning.ANSWER:
@@ -258,7 +275,7 @@ class Story(msgspec.Struct, eq=False):
         if meaning is Meaning.FAILED:
             if status == 401:
                 self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
-            self._failed(lease, fault_in(attempt), said=overheard(outlet, attempt))
+            self._failed(lease, fault_in(attempt), said=upstream_text(endpoint_client, attempt))
             return False
         if meaning is Meaning.REDIRECT:
             # Following it could lead anywhere; relaying it would lead the client past us.
@@ -267,9 +284,9 @@ class Story(msgspec.Struct, eq=False):
                 raise UpstreamFailed("The model's endpoint is not set up correctly.")
             return False
         self._alive(lease, now)
-        about = self._about(lease) | {"status": status, "upstream_said": overheard(outlet, attempt)}
+        about = self._about(lease) | {"status": status, "upstream_said": upstream_text(endpoint_client, attempt)}
         self.relay.log.info("upstream refuses the request", **about)
-        said = refused(outlet, attempt)
+        said = refused(endpoint_client, attempt)
         if meaning is Meaning.REFUSED:
             self.response.refused(said)
             return True
@@ -305,7 +322,10 @@ class Story(msgspec.Struct, eq=False):
             self._cooled(lease, lease.failed(Cause.BROKEN, self.loop.time()))
 
     def _end_blame(self) -> None:
-        """Every endpoint that was tried has said the same: the request's own fault, unless others meet it too."""
+        """Settle a failure that every endpoint had alike.
+
+        The request's own fault, unless others meet it too.
+        """
         leases = self.blame.shared() if self.blame is not None else []
         if leases:
             body = body_digest(self.ask.body.raw)

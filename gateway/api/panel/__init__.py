@@ -21,7 +21,7 @@ from gateway.api.panel.answer_shapes import (
 from gateway.api.panel.chat_bodies import ChatBody, StudioBody, completion_body, read_as
 from gateway.api.panel.error_bodies import flat_body
 from gateway.api.panel.replies import Transcript
-from gateway.api.panel.responders import KeptAnswer, RetoldStream
+from gateway.api.panel.responders import KeptAnswer, PanelStream
 from gateway.api.panel.tiers import reaches
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
     "KeptAnswer",
     "ModelView",
     "MyModel",
-    "RetoldStream",
+    "PanelStream",
     "StudioAnswer",
     "StudioBody",
     "Transcript",

@@ -1,4 +1,4 @@
-"""Tell a panel what a relay tells: OpenAI's answers in, the panel's out.
+"""Translate OpenAI's event streams into the panel's.
 
 `RetoldStream` retells each event as it comes; `KeptAnswer` waits for the whole, though the upstream may stream unasked.
 """
@@ -36,7 +36,7 @@ def fields_of(head: Head) -> tuple[tuple[str, str], ...]:
 
 
 class Listener:
-    """Read an upstream's answer into a transcript.
+    """Read an event stream into a transcript.
 
     `fault` is set as soon as it turns out to be no answer.
     """
@@ -46,7 +46,7 @@ class Listener:
         self.fault: GatewayError | None = None
         self._framer = EventFramer(_MOST_HELD_BYTES)
         self._is_stream = True
-        self._heard = False
+        self._has_text = False
 
     def begin(self, status: int, headers: Headers) -> None:
         """Read the stream's head.
@@ -64,7 +64,7 @@ class Listener:
         """
         if not self._is_stream or self.fault is not None:
             return []
-        return [text for event in self._framer.feed(data) if (text := self._hear(event)) != ""]
+        return [text for event in self._framer.feed(data) if (text := self._text_of(event)) != ""]
 
     def end(self) -> list[str | None]:
         """Yield the texts left at the end.
@@ -75,7 +75,7 @@ class Listener:
             self.fault = AiUnavailable("The model's answer could not be read.")
             return []
         rest = self._framer.end()
-        last = self._hear(rest) if rest else None
+        last = self._text_of(rest) if rest else None
         if self.fault is not None:
             return []
         return [text for text in (last, self.transcript.conclude()) if text]
@@ -101,15 +101,15 @@ class Listener:
         """Note that the relay could not bring it to its end."""
         self.fault = self.fault or self._fault(is_broken=isinstance(fault, StreamIncomplete))
 
-    def _hear(self, event: bytes) -> str | None:
+    def _text_of(self, event: bytes) -> str | None:
         payload = event_data(event)
         if payload is None:
             return None if event.startswith(b":") else ""
         if openai.is_error_payload(payload, event_name(event)):
             self.fault = self.fault or self._fault_in(payload)
         document = parsed(payload) if self.fault is None and payload != _DONE else None
-        self._heard = True
-        text = self.transcript.hear(document) if document is not None else ""
+        self._has_text = True
+        text = self.transcript.add(document) if document is not None else ""
         if self.transcript.is_too_long:
             self.fault = StreamIncomplete("The answer is too long.")
         return text
@@ -123,7 +123,7 @@ class Listener:
         return self._fault(is_broken=isinstance(error, dict) and error.get("code") == StreamIncomplete.code)
 
     def _fault(self, *, is_broken: bool) -> GatewayError:
-        if self._heard or is_broken:
+        if self._has_text or is_broken:
             return StreamIncomplete("The answer broke off before its end.")
         return AiUnavailable("The model could not answer.")
 
@@ -131,7 +131,7 @@ class Listener:
         return f"<Listener: {self.transcript!r}, {self.fault.code if self.fault is not None else 'no fault'}>"
 
 
-class RetoldStream(EventStream):
+class PanelStream(EventStream):
     """Stream a panel's events: deltas, the ending, `[DONE]`.
 
     `{"delta": …}` for each, and at the end what `ending` makes of it all.
@@ -159,43 +159,43 @@ class RetoldStream(EventStream):
 
     def on_event(self, data: bytes) -> None:
         if self._listener.fault is None:
-            self._tell(self._listener.feed(data))
+            self._send_texts(self._listener.feed(data))
 
     def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
         texts, self.fields = self._listener.whole(body, encoding), fields_of(head)
         if self._listener.fault is None and not self.started:
             self._open(self.fields)
-        self._tell(texts)
+        self._send_texts(texts)
 
     def on_refusal(self, head: Head, body: bytes, text: bytes) -> None:
         self.fields = fields_of(head)
         self._listener.refused()
-        self._tell([])
+        self._send_texts([])
 
     def on_error(self, fault: GatewayError, number: int | None) -> None:
         if self._listener.fault is None:
             self._listener.broke_off(fault)
-            self._tell([])
+            self._send_texts([])
         self.finish()
 
     def on_end(self, usage: Usage | None) -> None:
         if self._listener.fault is None:
-            self._tell(self._listener.end())
+            self._send_texts(self._listener.end())
         if self._listener.fault is None:
             self.send(_event(self._ending(self._listener.transcript, usage)) + _event(_DONE))
         self.finish()
 
-    def tell_whole(self, fields: Headers, transcript: Transcript) -> None:
+    def send_whole(self, fields: Headers, transcript: Transcript) -> None:
         """Send the whole stream of a finished transcript."""
         self._listener.transcript = transcript
         self._open(fields)
-        self._tell([transcript.reply])
+        self._send_texts([transcript.reply])
         self.on_end(None)
 
     def _open(self, fields: Headers) -> None:
         self.start(self._request, 200, [*_HEADERS, *fields])
 
-    def _tell(self, texts: list[str | None]) -> None:
+    def _send_texts(self, texts: list[str | None]) -> None:
         events = [_SIGN_OF_LIFE if text is None else _event(orjson.dumps({"delta": text})) for text in texts]
         if self._listener.fault is not None:
             events.append(_event(flat_body(self._listener.fault)))
