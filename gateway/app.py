@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from structlog.typing import FilteringBoundLogger
 
@@ -69,7 +70,7 @@ async def running(
         held.push_async_callback(records.close)
         ledger = opened_ledger(settings, log)
         held.push_async_callback(ledger.close)
-        limiter = await started_limiter(settings, ledger, log)
+        limiter = await started_limiter(settings, records, ledger, log)
         held.push_async_callback(limiter.close)
 
         def allow_address(origin: Origin, address: str) -> bool:
@@ -204,9 +205,11 @@ def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
     store = settings.store
     if store.kind == "embedded":
         return EmbeddedStore(store.path, log)
-    from gateway.store.redis import RedisStore  # only who uses it pays for loading redis-py
+    from gateway.redis.address import address_of  # only who uses it pays for loading redis-py
+    from gateway.redis.link import RedisLink
+    from gateway.store.redis import RedisStore
 
-    return RedisStore(store.url, log, prefix=store.prefix)
+    return RedisStore(RedisLink(address_of(store.url), log), log, prefix=store.prefix)
 
 
 def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
@@ -223,7 +226,9 @@ def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
     )
 
 
-async def started_limiter(settings: Settings, ledger: Ledger, log: FilteringBoundLogger) -> Limiter:
+async def started_limiter(
+    settings: Settings, records: RecordStore, ledger: Ledger, log: FilteringBoundLogger
+) -> Limiter:
     """Return a started limiter, in memory or in Redis.
 
     In this process alone, or for all workers and machines together.
@@ -231,8 +236,10 @@ async def started_limiter(settings: Settings, ledger: Ledger, log: FilteringBoun
     if settings.store.kind == "embedded":
         return MemoryLimiter(totals_from(ledger))
     from gateway.limits.redis import RedisLimiter
+    from gateway.store.redis import RedisStore
 
-    limiter = RedisLimiter(settings.store.url, totals_from(ledger), prefix=settings.store.prefix, log=log.warning)
+    link = cast(RedisStore, records).link  # one for both: a silent Redis delays a request once
+    limiter = RedisLimiter(link, totals_from(ledger), prefix=settings.store.prefix, log=log.warning)
     await limiter.start()
     return limiter
 

@@ -34,9 +34,9 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     check_driver(settings.usage.url)
     if settings.store.kind == "redis":
-        from gateway.redis.connections import RedisAddress  # only who uses it pays for loading redis-py
+        from gateway.redis.address import address_of  # only who uses it pays for loading redis-py
 
-        RedisAddress(settings.store.url)  # refuses options that redis-py does not know
+        address_of(settings.store.url)  # refuses options that redis-py does not know
     print_line(f"{settings.source} is valid: {_counts(settings)}.")
     if arguments.against is not None:
         _print_differences(load_settings(Path(arguments.against), os.environ), settings)

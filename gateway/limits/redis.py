@@ -8,8 +8,8 @@ supported, since one step spans the keys of several scopes.
 
 - A worker's reservations live as long as it is heard of: one heartbeat a worker, and any worker ends those of one that
   has fallen silent, within a lease and a quarter of another.
-- Redis away (or slower than the time-out): each worker limits alone, by a MemoryLimiter, and tells Redis what was used
-  when it is back. What runs on then is entered there. See `Link` for the breaker.
+- Redis away, silent or unwell: each worker limits alone, by a MemoryLimiter, and tells Redis what was used when it is
+  back. What runs on then is entered there. A circuit breaker says which of the two holds.
 - Redis lost its data: totals are loaded from the ledger, by one worker for all, and running requests are entered again.
 - Everything told is idempotent by request id; ends are numbered besides, since one may be told twice.
 """
@@ -24,21 +24,26 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import RedisUnavailable, StoreUnavailable
 from gateway.limits.base import Rebuild, Reservation
 from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
 from gateway.limits.script_codec import ADMITTED, MICROSECONDS, REFUSED, ScriptReply, Wish, counted, most
-from gateway.redis.scripts import Link, LinkDown
-from gateway.redis.timeout import Patience
+from gateway.redis.circuit_breaker import CircuitBreaker
+from gateway.redis.link import RedisLink
+from gateway.redis.outbox import Outbox
+from gateway.redis.pipeline import Call
+from gateway.redis.refusals import Refusal, Reply, is_refusal, is_unwell, refusal_word
+from gateway.redis.script import Script
 from gateway.single_flight import SingleFlight
-from gateway.types import Limits, Period, Secret
+from gateway.types import Limits, Period
 
 _MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends
 _POLL_SECONDS = 0.02  # while another worker loads totals
 _LOAD_SECONDS = 10.0  # in which one worker or another must have loaded them
+_LAST_WORDS_SECONDS = 1.0  # in which the ends of requests are delivered at the end
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -59,26 +64,24 @@ class RedisLimiter:
     `start` before use, `close` at the end.
 
     `prefix` is that of `store.prefix`; keys begin with it and `limit:`. `lease_seconds`: how long a worker that is not
-    heard of keeps its reservations. `timeout_seconds`: how long Redis may delay a request (see `Patience`). `clock`:
-    "caller" goes by the `now` of each call instead of the time of Redis, for tests of the calendar.
+    heard of keeps its reservations. `clock`: "caller" goes by the `now` of each call instead of the time of Redis, for
+    tests of the calendar.
     """
 
     def __init__(
         self,
-        url: Secret,
+        link: RedisLink,
         rebuild: Rebuild,
         *,
         prefix: str = "gw:",
         log: Callable[[str], None],
         lease_seconds: float = 10.0,
-        timeout_seconds: float = 0.25,
         clock: Literal["redis", "caller"] = "redis",
     ) -> None:
         self._rebuild = rebuild
         self._prefix = prefix
         self._log = log
         self._lease_seconds = lease_seconds
-        self._timeout_seconds = timeout_seconds
         self._by_redis = clock == "redis"
         self._worker = os.urandom(8).hex()
         self._connections = 0
@@ -89,15 +92,10 @@ class RedisLimiter:
         self._loads: SingleFlight[None] = SingleFlight()
         self._alone = MemoryLimiter(rebuild)
         self._beating: asyncio.Task[None] | None = None
-        script = files("gateway.limits").joinpath("script.lua").read_text(encoding="utf-8")
-        self._link = Link(
-            url,
-            script,
-            timeout_seconds=timeout_seconds,
-            greeting=self._first_beat,
-            on_up=self._reconnected,
-            log=log,
-        )
+        self._script = Script(files("gateway.limits").joinpath("script.lua").read_text(encoding="utf-8"))
+        self._link = link
+        self._breaker = CircuitBreaker(link, self._first_beat, on_close=self._reconnected, on_open=self._disconnected)
+        self._ends_to_tell = Outbox(link, self._script, self._keep_refused)
 
     def __repr__(self) -> str:
         return f"<RedisLimiter {self._worker}: {len(self._live)} running, {self._link!r}>"
@@ -105,16 +103,17 @@ class RedisLimiter:
     @property
     def is_degraded(self) -> bool:
         """Whether this worker limits alone."""
-        return not self._link.is_up
+        return not self._breaker.is_closed
 
     @property
     def round_trips(self) -> int:
         """Batches sent to Redis so far."""
-        return self._link.batches
+        return self._link.round_trips
 
     async def start(self) -> None:
         """Connects. Redis being away is no error: see `is_degraded`."""
-        await self._link.open()
+        await self._link.start()
+        await self._breaker.start()
         self._beating = asyncio.create_task(self._beat_on())
 
     async def close(self) -> None:
@@ -123,7 +122,10 @@ class RedisLimiter:
             await asyncio.gather(self._beating, return_exceptions=True)
         await self._loads.close()
         await self._alone.close()
-        await self._link.close()
+        await self._ends_to_tell.emptied(_LAST_WORDS_SECONDS)
+        self._ends_to_tell.close()
+        await self._breaker.stop()
+        await self._link.stop()
 
     # -- the contract
 
@@ -142,7 +144,7 @@ class RedisLimiter:
             return wish.reservation()
         try:
             reservation, alone = await self._reserve(wish), None
-        except LinkDown as down:
+        except RedisUnavailable as down:
             alone = self._alone
             reservation = await self._reserve_alone(wish, alone, withdraw=down.sent)
         except asyncio.CancelledError:  # the client has gone, and Redis may have admitted its request
@@ -177,7 +179,7 @@ class RedisLimiter:
     async def standing(self, demands: Sequence[Demand], now: float) -> list[Standing]:
         try:
             return (await self._ask_loaded(Wish("", demands, 0, 0.0, now))).standings
-        except LinkDown:
+        except RedisUnavailable:
             return await self._alone.standing(demands, now)
 
     # -- reserving
@@ -212,8 +214,7 @@ class RedisLimiter:
         give_up_at = loop.time() + _LOAD_SECONDS
         while True:
             message = self._message("reserve", now, self._holder, *figures)
-            # Patience for each answer, not for all of them: while another worker loads totals Redis answers every time.
-            reply = await self._link.ask(message, Patience(self._timeout_seconds))
+            reply = await self._ask(message)
             if reply[0] in (ADMITTED, REFUSED):
                 return ScriptReply.read(reply)
             if loop.time() > give_up_at:
@@ -239,11 +240,11 @@ class RedisLimiter:
             await self._beat()  # the data may have been lost: then what runs here is entered before it is counted
             totals = await self._rebuild(scope, float(start))
         except BaseException:
-            self._link.tell(self._message("release", now, scope, period), kept=False)
+            self._tell(self._message("release", now, scope, period))
             raise
         figures = totals.requests, totals.tokens, nano(totals.cost)
         message = self._message("install", now, scope, period, start, end, *figures)
-        await self._link.ask(message, Patience(self._timeout_seconds))
+        await self._ask(message)
 
     # -- leases
 
@@ -255,29 +256,35 @@ class RedisLimiter:
         """
         return f"{self._worker}.{self._connections}"
 
-    def _first_beat(self) -> bytes:
+    async def _first_beat(self) -> None:
         """Write a first heartbeat, which proves that Redis takes writes.
 
         It may answer and be full, or a replica.
         """
         self._connections += 1
-        return self._beat_message()
+        await self._asked(self._beat_message())
 
     def _reconnected(self) -> None:
         self._alone = MemoryLimiter(self._rebuild)  # what the old one counted would be stale the next time
+        self._ends_to_tell.open()
         self._enter_running()
+        self._log("Redis answers: limits are kept for all workers together")
+
+    def _disconnected(self, reason: str) -> None:
+        self._ends_to_tell.close()
+        self._log(f"Redis does not answer ({reason}): limits are kept for each worker alone")
 
     def _enter_running(self) -> None:
         for live in self._live.values():
             held = live.reservation
             figures = held.request_id, held.tokens, nano(held.cost), counted(held), most(held)
-            self._link.tell(self._message("rehome", held.now, self._holder, *figures), kept=False)
+            self._tell(self._message("rehome", held.now, self._holder, *figures))
 
     async def _beat_on(self) -> None:
         while True:
             try:
                 has_more = await self._beat()
-            except LinkDown:
+            except RedisUnavailable:
                 has_more = False
             if not has_more:
                 await asyncio.sleep(self._lease_seconds / 4)
@@ -288,7 +295,7 @@ class RedisLimiter:
         True where dead workers have left more than one beat can clear up.
         """
         loop = asyncio.get_running_loop()
-        life, more = await self._link.ask(self._beat_message(), Patience(self._timeout_seconds))
+        life, more = await self._ask(self._beat_message())
         was_silent = loop.time() - self._answered_at > self._lease_seconds
         self._answered_at = loop.time()
         name = life.decode()
@@ -306,8 +313,35 @@ class RedisLimiter:
     def _send_end(self, kind: str, held: Reservation, tokens: int, cost: float, now: float) -> None:
         self._ends += 1
         figures = held.request_id, kind, tokens, nano(cost), counted(held)
-        self._link.tell(self._message("end", now, self._worker, self._ends, self._life, *figures))
+        self._ends_to_tell.put(self._message("end", now, self._worker, self._ends, self._life, *figures))
+
+    def _tell(self, packed: bytes) -> None:
+        """Without waiting; lost where Redis is away."""
+        if self._breaker.is_closed:
+            self._link.issue(Call(packed, None, script=self._script))
+
+    async def _ask(self, packed: bytes) -> list[Any]:
+        """The script's answer. Raises RedisUnavailable within 250 ms, at once while the breaker is open."""
+        if not self._breaker.is_closed:
+            raise RedisUnavailable(sent=False)
+        return await self._asked(packed)
+
+    async def _asked(self, packed: bytes) -> list[Any]:
+        reply: Reply = await self._link.ask(packed, self._script)
+        if is_refusal(reply):
+            self._keep_refused(reply)
+            raise RedisUnavailable(sent=True, reason=refusal_word(reply))
+        answer: list[Any] = reply
+        return answer
+
+    def _keep_refused(self, refusal: Refusal) -> bool:
+        """Whether it is Redis that is unwell, not the command: then all of this waits until it is well again."""
+        if is_unwell(refusal):
+            self._breaker.trip(refusal_word(refusal))
+            return True
+        self._log(f"Redis refuses a command of the limiter: {refusal}")
+        return False
 
     def _message(self, operation: str, now: float, *arguments: Any) -> bytes:
         time = 0 if self._by_redis else round(now * MICROSECONDS)
-        return _encode((self._prefix, operation, time, *arguments))
+        return self._script.packed((), (_encode((self._prefix, operation, time, *arguments)),))

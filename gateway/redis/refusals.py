@@ -1,88 +1,130 @@
-"""What a Redis that answers refuses to do."""
+"""What a Redis that answers refuses to do: `MASTERDOWN`, `NOPERM`, `READONLY`, `OOM`, `LOADING`, `BUSY` and the like.
+
+All of them mean "cannot tell": a refused read is not "there is none".
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
-from redis.exceptions import ResponseError
+from redis.exceptions import (
+    BusyLoadingError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from structlog.typing import FilteringBoundLogger
 
-Command: TypeAlias = tuple[bytes | int, ...]
-Reply: TypeAlias = Any  # bytes, int, None or a list of such; what the command says
+from gateway.redis.script import packed_command
+
+if TYPE_CHECKING:
+    from gateway.redis.address import Connection
+
+Reply: TypeAlias = Any  # bytes, int, None, a list of such, or a refusal
+Refusal: TypeAlias = ResponseError | BusyLoadingError  # redis-py takes the second for a failure of the connection
 
 PROBE_SECONDS = 0.5
 
 _SHOWN_CHARACTERS = 160
-_READ = "read"
-_READS = frozenset((b"MGET", b"SMEMBERS", b"SCAN", b"LRANGE", b"ZRANGEBYSCORE"))
+_ANSWER, _READ, _WRITE = "answer", "read", "write"
+_READS = frozenset(("MGET", "SMEMBERS", "SCAN", "LRANGE", "ZRANGEBYSCORE"))
+# Refusals that say something about the server, not about the command. Where a script met one, older servers give it in
+# the text only.
+_UNWELL = (BusyLoadingError, NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError)
+_UNWELL_TEXT = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING|BUSY|NOPERM|NOAUTH)\b")
 
 
-def told(error: BaseException) -> str:
+async def read_reply(connection: Connection) -> Reply:
+    """Read one reply, or the refusal that stands in place of one."""
+    try:
+        return await connection.read_response(disconnect_on_error=False)
+    except (ResponseError, BusyLoadingError) as refusal:
+        return refusal
+
+
+def is_refusal(reply: Reply) -> TypeGuard[Refusal]:
+    return isinstance(reply, ResponseError | BusyLoadingError)
+
+
+def is_unwell(refusal: Refusal) -> bool:
+    """Whether the server would refuse others too."""
+    return isinstance(refusal, _UNWELL) or _UNWELL_TEXT.search(str(refusal)) is not None
+
+
+def refusal_word(refusal: Refusal) -> str:
+    """Redis's own word for it, else the class of the error."""
+    word = _UNWELL_TEXT.search(str(refusal))
+    return type(refusal).__name__ if word is None else word[1]
+
+
+def shown_error(error: BaseException) -> str:
     """What operators may read of an error. A server's complaint may quote what it was sent: that part is cut."""
     text = str(error).partition(", with args")[0][:_SHOWN_CHARACTERS]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class Refusals:
-    """Whether a Redis that answers also does what it is asked, by probes: a refused read is not "there is none".
+    """Whether a Redis that answers also does what it is asked, by probes: PING, or what `probe` is given.
 
-    `MASTERDOWN`, `NOPERM`, `READONLY`, `OOM`, `LOADING`, `BUSY` and whatever else it refuses with all mean that it
-    cannot tell. `fault` stays until the probe (or the very read that was refused) goes through again.
+    `fault` stays until the probe (or the very read that was refused) goes through again.
     """
 
-    def __init__(self, log: FilteringBoundLogger, probes: Mapping[str, Command]) -> None:
-        self.probe_at = 0.0  # on the loop's clock
+    def __init__(self, log: FilteringBoundLogger) -> None:
         self._log = log
-        self._probes = probes
-        self._refused_read: Command | None = None
+        self._probes: dict[str, tuple[str, bytes]] = {_ANSWER: ("PING", packed_command(("PING",)))}
+        self._probe_at = 0.0  # on the loop's clock
+        self._refused_read: tuple[str, bytes] | None = None
         self._faults: dict[str, str] = {}
+
+    def probe(self, *, read: tuple[str, bytes], write: tuple[str, bytes]) -> None:
+        """Set the probes: each the name of a command, and the command as it is sent. They must change nothing."""
+        self._probes = {_READ: read, _WRITE: write}
 
     @property
     def fault(self) -> str | None:
         """What it refuses, and in which words; None where it refuses nothing."""
-        said = ((name, self._faults[name]) for name in self._probes if name in self._faults)
-        return next((f"refuses to {name}: {words}" for name, words in said), None)
+        return next((f"refuses to {kind}: {self._faults[kind]}" for kind in self._probes if kind in self._faults), None)
 
-    def heard(self, command: Command, error: ResponseError) -> None:
-        """A command of a request was refused: asked about at once, and told of once."""
-        if command[0] in _READS:
-            self._refused_read = command
-            self._note(_READ, command, error)
+    def note(self, name: str, packed: bytes, refusal: Refusal) -> None:
+        """A command was refused: it is probed at once, and logged once."""
+        if name in _READS:
+            self._refused_read = name, packed
+            self._add(_READ, name, refusal)
         else:
-            self._note("write", command, error)
-        self.probe_at = 0.0
+            self._add(_WRITE, name, refusal)
+        self._probe_at = 0.0
 
     def seconds_left(self) -> float:
-        return max(0.0, self.probe_at - asyncio.get_running_loop().time())
+        """Until the next probe is due."""
+        return max(0.0, self._probe_at - asyncio.get_running_loop().time())
 
-    def due(self) -> list[tuple[str, Command]]:
-        self.probe_at = asyncio.get_running_loop().time() + PROBE_SECONDS
-        return [
-            (name, self._refused_read if name == _READ and self._refused_read is not None else command)
-            for name, command in self._probes.items()
-        ]
+    def due(self) -> list[tuple[str, str, bytes]]:
+        """The probes, each as its kind, its command's name and the command; the next are due later."""
+        self._probe_at = asyncio.get_running_loop().time() + PROBE_SECONDS
+        chosen = dict(self._probes)
+        if _READ in chosen and self._refused_read is not None:
+            chosen[_READ] = self._refused_read
+        return [(kind, *command) for kind, command in chosen.items()]
 
-    def conclude(self, name: str, command: Command, answer: asyncio.Future[Reply]) -> None:
+    def conclude(self, kind: str, name: str, answer: asyncio.Future[Reply]) -> None:
         """A probe was answered."""
         if answer.cancelled() or answer.exception() is not None:
             return  # the connection is gone, which is told elsewhere
         reply = answer.result()
-        if isinstance(reply, ResponseError):
-            self._note(name, command, reply)
+        if is_refusal(reply):
+            self._add(kind, name, reply)
             return
-        if self._faults.pop(name, None) is not None:
-            self._log.info("redis takes commands again", which=name)
-        if name == _READ:
+        if self._faults.pop(kind, None) is not None:
+            self._log.info("redis takes commands again", which=kind)
+        if kind == _READ:
             self._refused_read = None
 
-    def _note(self, name: str, command: Command, error: ResponseError) -> None:
-        said = told(error)
-        if name not in self._faults:
-            self._log.error("redis refused a command", command=_word(command), because=said)
-        self._faults[name] = said
-
-
-def _word(command: Command) -> str:
-    return command[0].decode("ascii", "replace") if isinstance(command[0], bytes) else str(command[0])
+    def _add(self, kind: str, name: str, refusal: Refusal) -> None:
+        shown = shown_error(refusal)
+        if kind not in self._faults:
+            self._log.error("redis refused a command", command=name, because=shown)
+        self._faults[kind] = shown

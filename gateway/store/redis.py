@@ -15,8 +15,8 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import StoreUnavailable
 from gateway.pool import LONGEST_WAIT_SECONDS, Cause
-from gateway.redis.connections import CommandLine, RedisAddress
-from gateway.redis.listening import Listening
+from gateway.redis.link import RedisLink
+from gateway.redis.script import Script, packed_command
 from gateway.store.base import (
     COOLDOWN_RECORDS_KEPT_SECONDS,
     KINDS,
@@ -30,7 +30,6 @@ from gateway.store.base import (
     StoreStatus,
     natural_order,
 )
-from gateway.types import Secret
 
 COOLDOWN_LIST = "admin:ai:cooldowns"  # no prefix: the panel's own page reads it
 
@@ -41,7 +40,8 @@ _GLOB_SPECIAL = re.compile(r"([*?\[\]\\^-])")
 # One atomic step: compare (if asked to), write, keep the set of models, tell everyone. A document is sent with `=`
 # before it, so that an empty one is told from none. What has another type than text counts as no document. A time to
 # live that the panel gave a key is kept. Returns {done, what was there before}.
-_WRITE = """
+_WRITE = Script(
+    """
 local before = redis.pcall('GET', KEYS[1])
 if type(before) == 'table' then before = false end
 if ARGV[1] == 'if' and (before and '=' .. before or '') ~= ARGV[2] then return {0, before} end
@@ -51,80 +51,79 @@ if KEYS[2] then redis.call(ARGV[3] == '' and 'SREM' or 'SADD', KEYS[2], ARGV[4])
 redis.call('PUBLISH', ARGV[5], ARGV[6])
 return {1, before}
 """
+)
 
 # In a script, so that a user who may not ask gets nothing instead of an error.
-_RUN_ID = """
+_RUN_ID = Script(
+    """
 local told = redis.pcall('INFO', 'server')
 return type(told) == 'string' and string.match(told, 'run_id:(%w+)')
 """
+)
 
 
 class RedisStore:
-    """A `RecordStore` on Redis 6.2 or later.
+    """A `RecordStore` on Redis 6.2 or later. `epoch`: seconds since 1970.
 
-    Neither Cluster nor Sentinel. `epoch`: seconds since 1970.
-
-    Commands share one connection, and listening has one of its own. While Redis is away, awaiting methods raise at
-    once; it is looked for in the background, and after a pause of at most a second everything goes on by itself.
+    While Redis is away, awaiting methods raise at once; it is looked for in the background, and after a pause of at
+    most a second everything goes on by itself.
     """
 
     def __init__(
         self,
-        url: Secret,
+        link: RedisLink,
         log: FilteringBoundLogger,
         *,
         prefix: str = "gw:",
         cooldown_list: str = COOLDOWN_LIST,
         epoch: Callable[[], float] = time.time,
     ) -> None:
-        """Raises ConfigError for a URL that is not supported."""
-        self._address = RedisAddress(url)
+        self.link = link
         self._log = log
         self._prefix = prefix
         self._cooldown_list = cooldown_list
         self._epoch = epoch
         self._ourselves = os.urandom(8).hex()
-        self._identity = self._from_address = f"{self._address} {prefix}"
+        self._identity = self._from_address = f"{link.address} {prefix}"
         self._change_listeners: list[ChangeListener] = []
         self._cooldown_listeners: list[CooldownListener] = []
         self._learning: asyncio.Task[None] | None = None
         # Neither changes anything: the first is asked about each request's path, the second sets what is not there.
-        probes = {
-            "read": (b"GET", self._key("feature", "ai").encode()),
-            "write": (b"SET", self._key("probe").encode(), b"1", b"XX"),
-        }
-        self._line = CommandLine(self._address, log, self._learn_later, probes)
+        link.refusals.probe(
+            read=("GET", packed_command(("GET", self._key("feature", "ai")))),
+            write=("SET", packed_command(("SET", self._key("probe"), "1", "XX"))),
+        )
+        link.on_up(self._learn_later)
         channels = {self._key("changed"): self._take_change, self._key("cooldown"): self._take_cooldown}
-        self._listening = Listening(self._address, log, channels, self._listen_anew)
-        self._asking, self._hearing = self._line.upkeep, self._listening.upkeep
+        self._changes = link.subscription(channels, self._listen_anew)
 
     @property
     def available(self) -> bool:
-        return self._asking.is_up
+        return self.link.is_up
 
     @property
     def identity(self) -> str:
         return self._identity
 
     @property
-    def receives_changes(self) -> bool:
-        return self._hearing.is_up
+    def hears_changes(self) -> bool:
+        return self._changes.is_up
 
     async def start(self) -> None:
-        await asyncio.gather(self._line.start(), self._listening.start())
+        await asyncio.gather(self.link.start(), self._changes.start())
 
     async def close(self) -> None:
-        await self._listening.stop()
+        await self._changes.stop()
         if self._learning is not None:
             self._learning.cancel()
             await asyncio.wait([self._learning])
-        await self._line.stop()
+        await self.link.stop()
 
     def status(self) -> StoreStatus:
-        refusal = self._line.refusals.fault
-        fault = self._asking.fault or self._hearing.fault or refusal
-        detail = f"{self._address}: {fault}" if fault is not None else None
-        return StoreStatus("redis", self._asking.is_up and refusal is None, self._hearing.is_up, detail)
+        refusal = self.link.refusals.fault
+        fault = self.link.fault or self._changes.fault or refusal
+        detail = f"{self.link.address}: {fault}" if fault is not None else None
+        return StoreStatus("redis", self.link.is_up and refusal is None, self._changes.is_up, detail)
 
     def surely_lacks(self, kind: Kind, record_id: str) -> bool:
         """Anyone may have written it a moment ago."""
@@ -137,12 +136,12 @@ class RedisStore:
         if not record_ids:
             return []
         # Not GET: what has another type than text is then missing, instead of an error.
-        found: list[bytes | None] = await self._line.call("MGET", *(self._key(kind, each) for each in record_ids))
+        found: list[bytes | None] = await self.link.call("MGET", *(self._key(kind, each) for each in record_ids))
         return found
 
     async def ids(self, kind: Kind) -> list[str]:
         if kind == "model":
-            members: list[bytes] = await self._line.call("SMEMBERS", self._key("models"))
+            members: list[bytes] = await self.link.call("SMEMBERS", self._key("models"))
             return sorted(map(_text, members), key=natural_order)
         return sorted(await self._scanned(self._key(kind, "")), key=natural_order)
 
@@ -151,7 +150,7 @@ class RedisStore:
         pattern = _GLOB_SPECIAL.sub(r"\\\1", beginning) + "*"
         cursor: bytes = b"0"
         while True:
-            cursor, keys = await self._line.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_A_TIME)
+            cursor, keys = await self.link.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_A_TIME)
             found.update(_text(key).removeprefix(beginning) for key in keys)
             if cursor == b"0":
                 return found
@@ -182,7 +181,7 @@ class RedisStore:
         notice = orjson.dumps({"kind": kind, "id": record_id})
         condition = "if" if is_conditional else "always"
         arguments = (condition, expected, document, record_id, self._key("changed"), notice)
-        done, before = await self._line.call("EVAL", _WRITE, len(keys), *keys, *arguments)
+        done, before = await self.link.call_script(_WRITE, keys, *arguments)
         if done:
             self._tell(
                 kind, record_id
@@ -190,8 +189,8 @@ class RedisStore:
         return bool(done), before
 
     async def append_audit(self, entry: bytes) -> None:
-        pushed = self._line.call("LPUSH", self._key("audit"), entry)
-        await asyncio.gather(pushed, self._line.call("LTRIM", self._key("audit"), 0, MOST_AUDIT_ENTRIES - 1))
+        pushed = self.link.call("LPUSH", self._key("audit"), entry)
+        await asyncio.gather(pushed, self.link.call("LTRIM", self._key("audit"), 0, MOST_AUDIT_ENTRIES - 1))
 
     async def audit(self, most: int) -> list[bytes]:
         return await self._newest(self._key("audit"), most)
@@ -200,13 +199,13 @@ class RedisStore:
         return await self._newest(self._cooldown_list, most)
 
     async def _newest(self, key: str, most: int) -> list[bytes]:
-        entries: list[bytes] = await self._line.call("LRANGE", key, 0, most - 1) if most > 0 else []
+        entries: list[bytes] = await self.link.call("LRANGE", key, 0, most - 1) if most > 0 else []
         return entries
 
     def push_cooldown(self, record: bytes) -> None:
-        self._line.send("LPUSH", self._cooldown_list, record)
-        self._line.send("LTRIM", self._cooldown_list, 0, MOST_COOLDOWN_RECORDS - 1)
-        self._line.send("EXPIRE", self._cooldown_list, COOLDOWN_RECORDS_KEPT_SECONDS)
+        self.link.send("LPUSH", self._cooldown_list, record)
+        self.link.send("LTRIM", self._cooldown_list, 0, MOST_COOLDOWN_RECORDS - 1)
+        self.link.send("EXPIRE", self._cooldown_list, COOLDOWN_RECORDS_KEPT_SECONDS)
 
     def share_cooldown(self, cooldown: SharedCooldown) -> None:
         """Publish a cooldown, and keep it in a sorted set.
@@ -215,14 +214,14 @@ class RedisStore:
         """
         held = self._key("cooldowns")
         if cooldown.cause is None:
-            self._line.send("ZREM", held, *(_member(cooldown, cause) for cause in Cause))
+            self.link.send("ZREM", held, *(_member(cooldown, cause) for cause in Cause))
         else:
-            self._line.send("ZADD", held, "GT", cooldown.until_epoch_ms, _member(cooldown, cooldown.cause))
-            self._line.send("ZREMRANGEBYSCORE", held, "-inf", self._epoch_ms())
-            self._line.send("EXPIRE", held, int(LONGEST_WAIT_SECONDS) + 60)
+            self.link.send("ZADD", held, "GT", cooldown.until_epoch_ms, _member(cooldown, cooldown.cause))
+            self.link.send("ZREMRANGEBYSCORE", held, "-inf", self._epoch_ms())
+            self.link.send("EXPIRE", held, int(LONGEST_WAIT_SECONDS) + 60)
         cause = cooldown.cause.value if cooldown.cause is not None else None
         told = {**cooldown._asdict(), "cause": cause, "from": self._ourselves}
-        self._line.send("PUBLISH", self._key("cooldown"), orjson.dumps(told))
+        self.link.send("PUBLISH", self._key("cooldown"), orjson.dumps(told))
 
     def on_cooldown(self, listener: CooldownListener) -> None:
         self._cooldown_listeners.append(listener)
@@ -239,7 +238,7 @@ class RedisStore:
 
         Only with both is nothing missed, and either may be the later one.
         """
-        if self._asking.is_up and self._hearing.is_up:
+        if self.link.is_up and self._changes.is_up:
             self._learning = asyncio.create_task(self._learn())
 
     async def _learn(self) -> None:
@@ -248,7 +247,7 @@ class RedisStore:
 
     async def _learn_cooldowns(self) -> None:
         try:
-            found = await self._line.call(
+            found = await self.link.call(
                 "ZRANGEBYSCORE", self._key("cooldowns"), self._epoch_ms(), "+inf", "WITHSCORES"
             )
         except StoreUnavailable:
@@ -263,7 +262,7 @@ class RedisStore:
         Two servers may have one address, each in a network of its own.
         """
         with contextlib.suppress(StoreUnavailable):
-            run_id = await self._line.call("EVAL", _RUN_ID, 0)
+            run_id = await self.link.call_script(_RUN_ID, ())
             self._identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
 
     def _take_change(self, message: bytes) -> None:
@@ -309,7 +308,7 @@ class RedisStore:
         return self._prefix + ":".join(parts)
 
     def __repr__(self) -> str:
-        return f"<RedisStore at {self._address}, {'available' if self.available else 'away'}>"
+        return f"<RedisStore at {self.link.address}, {'available' if self.available else 'away'}>"
 
 
 def _marked(document: bytes | None) -> bytes:

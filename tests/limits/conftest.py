@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Literal
 
 import pytest
-from limits_kit import Counter, Ledger, Log, RedisServer, Start
+from limits_kit import Counter, Ledger, Log, RedisServer, Start, link
 
 from gateway.limits import Limiter, MemoryLimiter, Rebuild
 from gateway.limits.redis import RedisLimiter
@@ -50,7 +50,7 @@ async def limiter(
         yield memory
         await memory.close()
         return
-    redis = RedisLimiter(shared_redis.url, ledger.rebuild, prefix=prefix, log=print, clock="caller")
+    redis = RedisLimiter(link(shared_redis.url), ledger.rebuild, prefix=prefix, log=print, clock="caller")
     await redis.start()
     assert not redis.is_degraded
     yield redis
@@ -79,7 +79,7 @@ async def start(redis_server: RedisServer, ledger: Ledger, log: Log) -> AsyncIte
         rebuild: Rebuild = ledger.rebuild,
         clock: Literal["redis", "caller"] = "redis",
     ) -> RedisLimiter:
-        limiter = RedisLimiter(url, rebuild, log=log, lease_seconds=lease_seconds, clock=clock)
+        limiter = RedisLimiter(link(url), rebuild, log=log, lease_seconds=lease_seconds, clock=clock)
         started.append(limiter)
         await limiter.start()
         return limiter

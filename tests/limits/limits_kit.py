@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -23,6 +24,9 @@ from bench.processes import redis_program
 from gateway.errors import QuotaUsedUp, RateLimited
 from gateway.limits import Demand, Limiter, Reservation, Used
 from gateway.limits.redis import RedisLimiter
+from gateway.observability.logging import make_logger
+from gateway.redis.address import address_of
+from gateway.redis.link import RedisLink
 from gateway.types import Limits, Secret
 
 NOON = 1_792_238_400.0  # 2026-10-17 12:00:00 UTC, a Saturday
@@ -122,6 +126,10 @@ class Ledger:
 
 def demand(scope: str = "user:1:model:1", **limits: Any) -> tuple[Demand, ...]:
     return (Demand(scope, Limits(**limits)),)
+
+
+def link(url: Secret) -> RedisLink:
+    return RedisLink(address_of(url), make_logger("console", level=logging.CRITICAL))
 
 
 class Counter:

@@ -17,6 +17,9 @@ from typing import Any
 from gateway.errors import QuotaUsedUp, RateLimited
 from gateway.limits import Demand, Reservation, Used
 from gateway.limits.redis import RedisLimiter
+from gateway.observability.logging import make_logger
+from gateway.redis.address import address_of
+from gateway.redis.link import RedisLink
 from gateway.types import Limits, Secret
 
 SCOPE = "user:1:model:1"
@@ -66,7 +69,8 @@ async def main(url: str, prefix: str, lease_seconds: str) -> None:
     def log(line: str) -> None:
         sys.stderr.write(f"{line}\n")
 
-    limiter = RedisLimiter(Secret(url), rebuild, prefix=prefix, log=log, lease_seconds=float(lease_seconds))
+    link = RedisLink(address_of(Secret(url)), make_logger("console"))
+    limiter = RedisLimiter(link, rebuild, prefix=prefix, log=log, lease_seconds=float(lease_seconds))
     await limiter.start()
     session = Session(limiter, f"{os.getpid()}-{time.time_ns()}")
     actions = {"take": session.take, "settle": session.settle}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from limits_kit import NOON, RedisServer
+from limits_kit import NOON, RedisServer, link
 
 from gateway.errors import QuotaUsedUp, RateLimited
 from gateway.limits import Demand, Limiter, MemoryLimiter, Reservation, Standing, Used, bounds
@@ -127,7 +127,7 @@ class Both:
         async def rebuild(scope: str, since: float) -> Used:
             return model.settled_since(scope, since)
 
-        redis = RedisLimiter(redis_server.url, rebuild, prefix=f"{uuid.uuid4().hex}:", log=print, clock="caller")
+        redis = RedisLimiter(link(redis_server.url), rebuild, prefix=f"{uuid.uuid4().hex}:", log=print, clock="caller")
         self._redis = redis
         self._limiters: tuple[Limiter, Limiter] = (MemoryLimiter(rebuild), redis)
         self._run(redis.start())

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from limits_kit import RedisServer, Worker, demand, until
+from limits_kit import RedisServer, Worker, demand, link, until
 from limits_worker import SCOPE, rebuild
 
 from gateway.limits import Standing, Used
@@ -36,7 +36,7 @@ async def hire(shared_redis: RedisServer, prefix: str) -> AsyncIterator[Hire]:
 @pytest.fixture
 async def observer(shared_redis: RedisServer, prefix: str) -> AsyncIterator[RedisLimiter]:
     """A limiter of this process: another worker, which also clears up after dead ones."""
-    limiter = RedisLimiter(shared_redis.url, rebuild, prefix=prefix, log=print, lease_seconds=LEASE_SECONDS)
+    limiter = RedisLimiter(link(shared_redis.url), rebuild, prefix=prefix, log=print, lease_seconds=LEASE_SECONDS)
     await limiter.start()
     yield limiter
     await limiter.close()

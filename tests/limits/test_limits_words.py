@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from limits_kit import NOON, Counter, Ledger, RedisServer, demand
+from limits_kit import NOON, Counter, Ledger, RedisServer, demand, link
 
 from gateway.limits import MemoryLimiter, Used, bounds, demands, grant_scope, key_of, key_scope
 from gateway.limits.headers import duration_text
@@ -104,7 +104,7 @@ def test_a_period_holds_its_moment_and_ends_where_the_next_begins(moment: dateti
 
 async def test_redis_counts_by_the_same_calendar(shared_redis: RedisServer, prefix: str, ledger: Ledger) -> None:
     """Each month's edges from 1999 to 2101, computed in Lua, are those of Python; leap years and centuries included."""
-    limiter = RedisLimiter(shared_redis.url, ledger.rebuild, prefix=prefix, log=print, clock="caller")
+    limiter = RedisLimiter(link(shared_redis.url), ledger.rebuild, prefix=prefix, log=print, clock="caller")
     await limiter.start()
     moment = datetime(1999, 1, 31, 23, 59, 59, tzinfo=UTC)
     while moment.year < 2102:

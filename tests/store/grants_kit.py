@@ -22,6 +22,8 @@ from structlog.typing import FilteringBoundLogger
 from bench.processes import redis_program
 from gateway.access.authenticate import key_sha256
 from gateway.observability.logging import make_logger
+from gateway.redis.address import address_of
+from gateway.redis.link import RedisLink
 from gateway.store.base import Kind
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.redis import RedisStore
@@ -165,6 +167,15 @@ class RedisServer:
         self.stop()
         raise AssertionError("redis-server did not start")
 
+    def take_time_to_load(self) -> None:
+        """From the next start on: two seconds, in which it answers LOADING. Saves now."""
+        with self.client() as client:
+            client.config_set("rdbcompression", "no")
+            for number in range(24):  # of a size after each of which it looks at its clients
+                client.set(f"filler:{number}", b"x" * 2_200_000)
+            client.save()
+        self._arguments += ("--key-load-delay", "80000")
+
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, password=self.password or None)
 
@@ -182,9 +193,14 @@ class RedisServer:
             self._process = None
 
 
+def link(url: str, log: Log) -> RedisLink:
+    """A link that is not started yet. Raises ConfigError."""
+    return RedisLink(address_of(Secret(url)), log.logger)
+
+
 async def opened(url: str, stores: AsyncExitStack, log: Log, *, prefix: str = "gw:") -> RedisStore:
     """A started store that has found its Redis."""
-    store = RedisStore(Secret(url), log.logger, prefix=prefix, cooldown_list=f"{prefix}list")
+    store = RedisStore(link(url, log), log.logger, prefix=prefix, cooldown_list=f"{prefix}list")
     stores.push_async_callback(store.close)
     await store.start()
     await until(lambda: store.available and store.receives_changes)

@@ -24,6 +24,7 @@ from grants_kit import (
     RedisServer,
     document,
     eventually,
+    link,
     model,
     opened,
     swallowing,
@@ -35,7 +36,7 @@ from gateway.store.cached import CachedRecords
 from gateway.store.file import YamlStore
 from gateway.store.layered import LayeredStore
 from gateway.store.redis import RedisStore
-from gateway.types import ApiKey, Secret
+from gateway.types import ApiKey
 
 TIERS = ("free", "paid")
 KEY = f"gw:key:{KEY_SHA256}"
@@ -223,7 +224,7 @@ async def test_redis_away_at_the_start_is_no_error_and_is_found_later(
     redis_server: RedisServer, stores: AsyncExitStack, log: Log
 ) -> None:
     redis_server.stop()
-    redis_store = RedisStore(Secret(redis_server.url), log.logger)
+    redis_store = RedisStore(link(redis_server.url, log), log.logger)
     stores.push_async_callback(redis_store.close)
     await redis_store.start()
     store = serving_from(redis_store, log)
@@ -445,7 +446,7 @@ async def test_all_who_share_a_prefix_have_one_identity(
 ) -> None:
     """Until Redis has said which server it is, the address stands for it."""
     prefix = f"{uuid4().hex}:"
-    first = RedisStore(Secret(shared_redis.url), log.logger, prefix=prefix)
+    first = RedisStore(link(shared_redis.url, log), log.logger, prefix=prefix)
     stores.push_async_callback(first.close)
     assert first.identity.endswith(prefix)
     assert "://" not in first.identity or "@" not in first.identity, "no credential is in it"

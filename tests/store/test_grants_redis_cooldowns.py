@@ -6,12 +6,11 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
-from grants_kit import Log, Panel, RedisServer, document, opened, until
+from grants_kit import Log, Panel, RedisServer, document, link, opened, until
 
 from gateway.pool import Cause
 from gateway.store.base import SharedCooldown
 from gateway.store.redis import RedisStore
-from gateway.types import Secret
 
 
 async def test_a_cooldown_of_one_worker_is_known_to_another_within_100_ms(
@@ -50,7 +49,7 @@ async def test_a_worker_that_starts_later_learns_the_cooldowns_in_force(
         first.share_cooldown(cooldown)
     await first.get("user", "42")  # all of it has been written when this is answered
     learned: list[SharedCooldown] = []
-    second = RedisStore(Secret(redis_server.url), log.logger)
+    second = RedisStore(link(redis_server.url, log), log.logger)
     stores.push_async_callback(second.close)
     second.on_cooldown(learned.append)
     await second.start()
@@ -61,7 +60,7 @@ async def test_a_worker_that_starts_later_learns_the_cooldowns_in_force(
 async def test_the_panel_reads_the_list_of_cooldowns_where_it_always_did(
     redis_server: RedisServer, stores: AsyncExitStack, log: Log, panel: Panel
 ) -> None:
-    store = RedisStore(Secret(redis_server.url), log.logger, prefix="other:")
+    store = RedisStore(link(redis_server.url, log), log.logger, prefix="other:")
     stores.push_async_callback(store.close)
     await store.start()
     record = document(timestamp="2026-01-01T00:00:00Z", modelId=1, modelName="gpt", endpoint="http://a", waitMs=5000)

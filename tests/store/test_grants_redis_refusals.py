@@ -155,6 +155,28 @@ async def test_a_flood_of_refused_look_ups_is_told_once(
     assert len(log.events("redis refused a command")) == 1
 
 
+async def test_while_it_loads_its_data_nobody_can_tell(
+    redis_server: RedisServer, redis_store: RedisStore, panel: Panel
+) -> None:
+    """Started again with much to load, it answers LOADING: a key that is there is not taken for unknown meanwhile."""
+    panel.do(["SET", KEY, document(id="laptop", user=42).decode()])
+    redis_server.take_time_to_load()
+    redis_server.stop()
+    await until(lambda: not redis_store.available)
+    loading = asyncio.create_task(asyncio.to_thread(redis_server.start))
+    await until(lambda: "loading" in str(redis_store.status().detail).lower())
+    answers: set[str] = set()
+    while "None" not in answers and not redis_store.status().available:
+        assert "loading" in str(redis_store.status().detail).lower() or not redis_store.available
+        answers.add(await asked(redis_store, KEY_SHA256))
+        await asyncio.sleep(0.02)
+    assert "cannot tell" in answers
+    assert "None" not in answers
+    await loading
+    await until(lambda: redis_store.status().available and redis_store.status().hears_changes)
+    assert "laptop" in await asked(redis_store, KEY_SHA256)
+
+
 async def test_a_redis_that_refuses_from_the_start(redis_server: RedisServer, stores: AsyncExitStack, log: Log) -> None:
     """It is there, and not well, from the first moment on."""
     with redis_server.client() as client:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from grants_kit import SECRET, Log, RedisServer, document, opened, swallowing, until
+from grants_kit import SECRET, Log, RedisServer, document, link, opened, swallowing, until
 
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.store.redis import RedisStore
-from gateway.types import Secret
 
 
 async def test_a_password_in_the_url_is_used_and_shown_nowhere(
@@ -22,7 +21,7 @@ async def test_a_password_in_the_url_is_used_and_shown_nowhere(
     stores.callback(server.stop)
     store = await opened(f"redis://:p%2540ss-word@127.0.0.1:{server.port}/0", stores, log)
     await store.put("user", "42", b"{}")
-    refused = RedisStore(Secret(f"redis://:wrong-{SECRET}@127.0.0.1:{server.port}/0"), log.logger)
+    refused = RedisStore(link(f"redis://:wrong-{SECRET}@127.0.0.1:{server.port}/0", log), log.logger)
     stores.push_async_callback(refused.close)
     await refused.start()
     assert not refused.available
@@ -44,7 +43,7 @@ async def test_tls_works_and_a_certificate_that_nobody_trusts_is_refused(
         store = await opened(f"rediss://127.0.0.1:{valve.port}/0?ssl_ca_certs={tmp_path / 'ca.pem'}", stores, log)
         await store.put("user", "42", b"{}")
         assert await store.get("user", "42") == b"{}"
-        stranger = RedisStore(Secret(f"rediss://127.0.0.1:{valve.port}/0"), log.logger)
+        stranger = RedisStore(link(f"rediss://127.0.0.1:{valve.port}/0", log), log.logger)
         await stranger.start()
         await until(lambda: "certificate" in str(stranger.status().detail))
         assert not stranger.available
@@ -75,7 +74,7 @@ async def test_a_socket_on_disk_and_another_database_work(
 )
 def test_what_is_not_supported_is_refused_at_once_in_words(url: str, reason: str, log: Log) -> None:
     with pytest.raises(ConfigError, match=reason) as refused:
-        RedisStore(Secret(url), log.logger)
+        RedisStore(link(url, log), log.logger)
     assert SECRET not in str(refused.value)
 
 
@@ -84,7 +83,7 @@ async def test_a_node_of_a_cluster_is_refused_rather_than_half_supported(
 ) -> None:
     server = RedisServer(tmp_path, "--cluster-enabled", "yes")
     stores.callback(server.stop)
-    store = RedisStore(Secret(server.url), log.logger)
+    store = RedisStore(link(server.url, log), log.logger)
     stores.push_async_callback(store.close)
     await store.start()
     assert not store.available
@@ -95,11 +94,11 @@ async def test_a_user_that_may_not_do_what_is_needed_is_an_unavailable_store_and
     redis_server: RedisServer, redis_store: RedisStore, stores: AsyncExitStack, log: Log
 ) -> None:
     with redis_server.client() as client:
-        client.execute_command("ACL", "SETUSER", "reader", "on", ">reader-pw", "~*", "&*", "+@all", "-eval")
+        client.execute_command("ACL", "SETUSER", "reader", "on", ">reader-pw", "~*", "&*", "+@all", "-eval", "-evalsha")
     reader = await opened(f"redis://reader:reader-pw@127.0.0.1:{redis_server.port}/0", stores, log)
     assert await reader.get("user", "42") is None
     with pytest.raises(StoreUnavailable):
         await reader.put("user", "42", document(secret=SECRET))
     assert reader.available
-    assert log.events("redis refused a command")[0]["command"] == "EVAL"
+    assert log.events("redis refused a command")[0]["command"] == "EVALSHA"
     assert SECRET not in log.text

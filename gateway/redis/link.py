@@ -1,0 +1,164 @@
+"""The link to Redis: one connection for commands and scripts, shared by all who ask, and subscriptions beside it.
+
+While Redis is away, calls fail at once: whether it is back is found out in the background, at no request's cost. One
+link for all also means that a silent Redis delays a request once, whatever it asks first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+from structlog.typing import FilteringBoundLogger
+
+from gateway.errors import RedisUnavailable
+from gateway.redis.address import CONNECT_SECONDS, Address, Connection
+from gateway.redis.connection import PersistentConnection
+from gateway.redis.pipeline import Call, Pipeline, exchanged
+from gateway.redis.refusals import Refusals, Reply, is_refusal
+from gateway.redis.script import Part, Script, packed_command
+from gateway.redis.subscription import Subscription
+
+
+class RedisLink:
+    """Started by each of its users, and closed when the last of them stops it."""
+
+    def __init__(self, address: Address, log: FilteringBoundLogger) -> None:
+        self.address = address
+        self.refusals = Refusals(log)
+        self._log = log
+        self._pipeline = Pipeline()
+        self._connection = PersistentConnection(address, log, "commands", self._serve, self._went_down)
+        self._up = asyncio.Event()
+        self._users = 0
+        self._on_up: list[Callable[[], None]] = []
+        self._on_down: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<RedisLink to {self.address}: {'up' if self.is_up else 'down'}, {len(self._pipeline)} waiting>"
+
+    @property
+    def is_up(self) -> bool:
+        return self._connection.is_up
+
+    @property
+    def fault(self) -> str | None:
+        """Why it is down; None while it is up."""
+        return self._connection.fault
+
+    @property
+    def round_trips(self) -> int:
+        """Batches exchanged so far, but for those that only find out how Redis is."""
+        return self._pipeline.round_trips
+
+    def on_up(self, listener: Callable[[], None]) -> None:
+        """`listener` is called whenever the connection has come up, before anything is asked over it."""
+        self._on_up.append(listener)
+
+    def on_down(self, listener: Callable[[], None]) -> None:
+        self._on_down.append(listener)
+
+    async def start(self) -> None:
+        """Connect; where that fails, go on trying in the background."""
+        self._users += 1
+        await self._connection.start()
+
+    async def stop(self) -> None:
+        self._users -= 1
+        if self._users > 0:
+            return
+        with suppress(RedisUnavailable):
+            await self.call("PING")  # what was sent before has gone out once this is answered
+        await self._connection.stop()
+        self._pipeline.fail_waiting()
+
+    async def wait_up(self) -> None:
+        await self._up.wait()
+
+    def subscription(
+        self, channels: Mapping[str, Callable[[bytes], None]], on_begin: Callable[[], None]
+    ) -> Subscription:
+        """A subscription to be started, on a connection of its own to the same address."""
+        return Subscription(self.address, self._log, channels, on_begin)
+
+    # -- asking
+
+    async def call(self, *command: Part) -> Reply:
+        """Send a command. Raises RedisUnavailable within 250 ms, also for what Redis refuses."""
+        packed = packed_command(command)
+        return await self._called(str(command[0]), packed, None)
+
+    async def call_script(self, script: Script, keys: Sequence[Part], *arguments: Part) -> Reply:
+        """Run a script. Raises as `call` does."""
+        return await self._called("EVALSHA", script.packed(keys, arguments), script)
+
+    def send(self, *command: Part) -> None:
+        """Send a command whose reply nobody needs. Lost where Redis is away."""
+        if self.is_up and not self._pipeline.is_full:
+            self._pipeline.issue(Call(packed_command(command), None))
+
+    def issue(self, call: Call) -> None:
+        """Send a call of which refusals are its owner's to judge: they come as its reply."""
+        if self.is_up:
+            self._pipeline.issue(call)
+        else:
+            call.fail(sent=False)
+
+    def ask(self, packed: bytes, script: Script | None) -> asyncio.Future[Reply]:
+        """`issue` for what somebody waits for."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Reply] = loop.create_future()
+        call = Call(packed, answer, loop.time(), script)
+        if self._pipeline.is_full:
+            call.fail(sent=False)
+        else:
+            self.issue(call)
+        return answer
+
+    async def _called(self, name: str, packed: bytes, script: Script | None) -> Reply:
+        reply = await self.ask(packed, script)
+        if is_refusal(reply):
+            self.refusals.note(name, packed, reply)
+            raise RedisUnavailable(sent=True)
+        return reply
+
+    # -- the connection's life
+
+    async def _serve(self, connection: Connection) -> None:
+        await self._prove(connection)
+        self._connection.mark_up()
+        self._up.set()
+        try:
+            for listener in self._on_up:
+                listener()
+            while True:
+                await self._pipeline.wait(self.refusals.seconds_left())
+                if self.refusals.seconds_left() <= 0:
+                    for call in self._probes():
+                        self._pipeline.issue(call)
+                await self._pipeline.exchange(connection)
+        finally:
+            self._up.clear()
+            self._connection.is_up = False
+            self._pipeline.fail_waiting()
+
+    async def _prove(self, connection: Connection) -> None:
+        """Probe before anybody relies on the connection, lest it seem well for as long as it takes to find out."""
+        await exchanged(connection, self._probes(), CONNECT_SECONDS)
+        await asyncio.sleep(0)  # what was found out is noted by callbacks
+
+    def _probes(self) -> list[Call]:
+        """Commands that find out whether the connection is good, and Redis willing, before a request does."""
+        loop = asyncio.get_running_loop()
+        calls: list[Call] = []
+        for kind, name, packed in self.refusals.due():
+            answer: asyncio.Future[Reply] = loop.create_future()
+            answer.add_done_callback(partial(self.refusals.conclude, kind, name))
+            calls.append(Call(packed, answer, loop.time(), is_probe=True))
+        return calls
+
+    def _went_down(self) -> None:
+        for listener in self._on_down:
+            listener()
