@@ -30,7 +30,6 @@ GatewayError                     an answer to the client: status, type, code
     ├── ShuttingDown             503 shutting_down
     ├── FeatureDisabled          503, with a body of its own
     ├── StoreUnavailable         503 store_unavailable
-    │   └── RedisUnavailable     the same, with what is known of the command
     ├── LedgerUnavailable        503 ledger_unavailable
     └── InternalError            500 internal_error
 
@@ -262,15 +261,6 @@ class StoreUnavailable(GatewayFault):
 
     status, code = 503, "store_unavailable"
     headers = (("retry-after", "1"),)
-
-
-class RedisUnavailable(StoreUnavailable):
-    """Redis cannot tell. `sent`: it may have carried the command out; `reason`: its word for a refusal."""
-
-    def __init__(self, *, sent: bool, reason: str = "") -> None:
-        super().__init__("The store of run-time records cannot be asked at the moment; ask again.")
-        self.sent = sent
-        self.reason = reason
 
 
 class LedgerUnavailable(GatewayFault):

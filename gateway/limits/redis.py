@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from gateway.errors import RedisUnavailable, StoreUnavailable
+from gateway.errors import StoreUnavailable
 from gateway.limits.base import Rebuild, Reservation
 from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
 from gateway.limits.headers import refusal
@@ -34,8 +34,8 @@ from gateway.limits.script_codec import ADMITTED, MICROSECONDS, REFUSED, ScriptR
 from gateway.redis.circuit_breaker import CircuitBreaker
 from gateway.redis.link import RedisLink
 from gateway.redis.outbox import Outbox
-from gateway.redis.pipeline import Call
-from gateway.redis.refusals import Refusal, Reply, is_refusal, is_unwell, refusal_word
+from gateway.redis.pipelining import Call
+from gateway.redis.refusals import RedisUnavailable, Refusal, Reply, is_refusal, is_unwell, refusal_word
 from gateway.redis.script import Script
 from gateway.single_flight import SingleFlight
 from gateway.types import Limits, Period

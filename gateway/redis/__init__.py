@@ -3,7 +3,7 @@
 link.py             start here: commands, scripts, subscriptions; up or down
 address.py          where the server is: one strategy object (a single server today)
 connection.py       one connection that is opened again, with back-off, whenever it fails
-pipeline.py         what is asked in one turn of the loop goes out in one write; time-outs
+pipelining.py       what is asked in one turn of the loop goes out in one write; time-outs
 script.py           scripts by their hash, with their source where Redis does not know them
 subscription.py     channels, on a connection of their own
 refusals.py         a Redis that answers, and refuses: MASTERDOWN, NOPERM, READONLY, OOM, LOADING, BUSY

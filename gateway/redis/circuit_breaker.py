@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.errors import RedisUnavailable
 from gateway.redis.connection import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
 from gateway.redis.link import RedisLink
+from gateway.redis.refusals import RedisUnavailable
 
 
 class CircuitBreaker:

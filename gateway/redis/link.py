@@ -13,11 +13,10 @@ from functools import partial
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.errors import RedisUnavailable
 from gateway.redis.address import CONNECT_SECONDS, Address, Connection
 from gateway.redis.connection import PersistentConnection
-from gateway.redis.pipeline import Call, Pipeline, exchanged
-from gateway.redis.refusals import Refusals, Reply, is_refusal
+from gateway.redis.pipelining import Call, Pipeline, exchanged
+from gateway.redis.refusals import RedisUnavailable, Refusals, Reply, is_refusal
 from gateway.redis.script import Part, Script, packed_command
 from gateway.redis.subscription import Subscription
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 
 from gateway.redis.link import RedisLink
-from gateway.redis.pipeline import Call
+from gateway.redis.pipelining import Call
 from gateway.redis.refusals import Refusal, Reply, is_refusal
 from gateway.redis.script import Script
 

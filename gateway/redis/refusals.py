@@ -19,6 +19,7 @@ from redis.exceptions import (
 )
 from structlog.typing import FilteringBoundLogger
 
+from gateway.errors import StoreUnavailable
 from gateway.redis.script import packed_command
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ _READS = frozenset(("MGET", "SMEMBERS", "SCAN", "LRANGE", "ZRANGEBYSCORE"))
 # the text only.
 _UNWELL = (BusyLoadingError, NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError)
 _UNWELL_TEXT = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING|BUSY|NOPERM|NOAUTH)\b")
+
+
+class RedisUnavailable(StoreUnavailable):
+    """Redis cannot tell. `sent`: it may have carried the command out; `reason`: its word for a refusal."""
+
+    def __init__(self, *, sent: bool, reason: str = "") -> None:
+        super().__init__("The store of run-time records cannot be asked at the moment; ask again.")
+        self.sent = sent
+        self.reason = reason
 
 
 async def read_reply(connection: Connection) -> Reply:

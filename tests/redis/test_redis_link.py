@@ -10,14 +10,13 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 from store.grants_kit import Log, RedisServer, until
 
-from gateway.errors import RedisUnavailable
-from gateway.limits import Demand, Totals
+from gateway.limits import Demand, Used
 from gateway.limits.redis import RedisLimiter
 from gateway.redis.circuit_breaker import CircuitBreaker
 from gateway.redis.link import RedisLink
 from gateway.redis.outbox import MOST_UNDER_WAY, Outbox
-from gateway.redis.pipeline import MOST_WAITING
-from gateway.redis.refusals import is_refusal, is_unwell
+from gateway.redis.pipelining import MOST_WAITING
+from gateway.redis.refusals import RedisUnavailable, is_refusal, is_unwell
 from gateway.redis.script import Script
 from gateway.store.redis import RedisStore
 from gateway.types import Limits
@@ -26,8 +25,8 @@ ADD = Script("return redis.call('RPUSH', KEYS[1], ARGV[1])")
 ECHO = Script("return ARGV[1]")
 
 
-async def nothing_known(scope: str, since: float) -> Totals:
-    return Totals()
+async def nothing_known(scope: str, since: float) -> Used:
+    return Used()
 
 
 async def listed(link: RedisLink, key: str = "list") -> list[bytes]:

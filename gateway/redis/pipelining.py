@@ -12,9 +12,8 @@ from contextlib import suppress
 
 from redis.exceptions import NoScriptError
 
-from gateway.errors import RedisUnavailable
 from gateway.redis.address import Connection
-from gateway.redis.refusals import Reply, read_reply
+from gateway.redis.refusals import RedisUnavailable, Reply, read_reply
 from gateway.redis.script import Script
 from gateway.redis.timeout import Patience
 
