@@ -95,7 +95,7 @@ class RedisLimiter:
         self._script = Script(files("gateway.limits").joinpath("script.lua").read_text(encoding="utf-8"))
         self._link = link
         self._breaker = CircuitBreaker(link, self._first_beat, on_close=self._reconnected, on_open=self._disconnected)
-        self._ends_to_tell = Outbox(link, self._script, self._keep_refused)
+        self._ends_outbox = Outbox(link, self._script, self._keep_refused)
 
     def __repr__(self) -> str:
         return f"<RedisLimiter {self._worker}: {len(self._live)} running, {self._link!r}>"
@@ -122,8 +122,8 @@ class RedisLimiter:
             await asyncio.gather(self._beating, return_exceptions=True)
         await self._loads.close()
         await self._alone.close()
-        await self._ends_to_tell.emptied(_LAST_WORDS_SECONDS)
-        self._ends_to_tell.close()
+        await self._ends_outbox.emptied(_LAST_WORDS_SECONDS)
+        self._ends_outbox.close()
         await self._breaker.stop()
         await self._link.stop()
 
@@ -240,7 +240,7 @@ class RedisLimiter:
             await self._beat()  # the data may have been lost: then what runs here is entered before it is counted
             totals = await self._rebuild(scope, float(start))
         except BaseException:
-            self._tell(self._message("release", now, scope, period))
+            self._send(self._message("release", now, scope, period))
             raise
         figures = totals.requests, totals.tokens, nano(totals.cost)
         message = self._message("install", now, scope, period, start, end, *figures)
@@ -266,19 +266,19 @@ class RedisLimiter:
 
     def _reconnected(self) -> None:
         self._alone = MemoryLimiter(self._rebuild)  # what the old one counted would be stale the next time
-        self._ends_to_tell.open()
+        self._ends_outbox.open()
         self._enter_running()
         self._log("Redis answers: limits are kept for all workers together")
 
     def _disconnected(self, reason: str) -> None:
-        self._ends_to_tell.close()
+        self._ends_outbox.close()
         self._log(f"Redis does not answer ({reason}): limits are kept for each worker alone")
 
     def _enter_running(self) -> None:
         for live in self._live.values():
             held = live.reservation
             figures = held.request_id, held.tokens, nano(held.cost), counted(held), most(held)
-            self._tell(self._message("rehome", held.now, self._holder, *figures))
+            self._send(self._message("rehome", held.now, self._holder, *figures))
 
     async def _beat_on(self) -> None:
         while True:
@@ -313,9 +313,9 @@ class RedisLimiter:
     def _send_end(self, kind: str, held: Reservation, tokens: int, cost: float, now: float) -> None:
         self._ends += 1
         figures = held.request_id, kind, tokens, nano(cost), counted(held)
-        self._ends_to_tell.put(self._message("end", now, self._worker, self._ends, self._life, *figures))
+        self._ends_outbox.put(self._message("end", now, self._worker, self._ends, self._life, *figures))
 
-    def _tell(self, packed: bytes) -> None:
+    def _send(self, packed: bytes) -> None:
         """Without waiting; lost where Redis is away."""
         if self._breaker.is_closed:
             self._link.issue(Call(packed, None, script=self._script))

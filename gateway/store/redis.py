@@ -106,7 +106,7 @@ class RedisStore:
         return self._identity
 
     @property
-    def hears_changes(self) -> bool:
+    def receives_changes(self) -> bool:
         return self._changes.is_up
 
     async def start(self) -> None:

@@ -173,7 +173,7 @@ async def test_while_it_loads_its_data_nobody_can_tell(
     assert "cannot tell" in answers
     assert "None" not in answers
     await loading
-    await until(lambda: redis_store.status().available and redis_store.status().hears_changes)
+    await until(lambda: redis_store.status().available and redis_store.status().receives_changes)
     assert "laptop" in await asked(redis_store, KEY_SHA256)
 
 
