@@ -10,13 +10,15 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import cast
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.access.authenticate import Authenticator
-from gateway.access.lookup_cache import Moment
+from gateway.access.lookup_cache import LookUps
 from gateway.api import Router, all_routes
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
@@ -52,8 +54,8 @@ from gateway.usage import Ledger
 REBUILD_SECONDS = 3.0
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
+# Of C alone, since every request asks for it: a frame of Python takes longer than the answer.
+now = partial(datetime.now, UTC)
 
 
 @asynccontextmanager
@@ -64,6 +66,7 @@ async def running(
 
     Raises ConfigError where the store cannot be used as it is configured.
     """
+    current = Current()
     async with AsyncExitStack() as held:
         records = record_store(settings, log)
         await records.start()
@@ -91,41 +94,38 @@ async def running(
             cooldowns.began(cooldown)
 
         remembered = CachedRecords(records, log)
-        store, moment = layered_store(settings, remembered), Moment()
-        current = Current(
-            Runtime(
-                settings=settings,
-                store=store,
-                moment=moment,
-                authenticator=Authenticator(store, now, moment),
-                relay=Relay(
-                    transport,
-                    upstreams,
-                    Accounts(ledger, limiter),
-                    on_cooldown,
-                    log,
-                    Via(lambda: records.identity),
-                    settings.server.stream_heartbeat_seconds,
-                ),
-                bounds=bounds_of(settings, log),
-                records=records,
-                remembered=remembered,
-                ledger=ledger,
-                limiter=limiter,
-                calls=Calls(),
-                counters=counters,
-                memory=Memory(lambda: current.runtime.settings.server.memory_mb * 2**20),
-                intake=intake,
-                loop_lag=loop_lag,
-                transport=transport,
-                cooldowns=cooldowns,
-                log=log,
-                clock=now,
-                scraping=asyncio.Lock(),
-                log_stream=log_stream,
-            )
+        store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness.generation)
+        current.runtime = Runtime(
+            settings=settings,
+            store=store,
+            lookups=lookups,
+            authenticator=Authenticator(store, now, lookups),
+            relay=Relay(
+                transport,
+                upstreams,
+                Accounts(ledger, limiter),
+                on_cooldown,
+                log,
+                Via(partial(attrgetter("identity"), records)),
+                settings.server.stream_heartbeat_seconds,
+            ),
+            bounds=bounds_of(settings, log),
+            records=records,
+            remembered=remembered,
+            ledger=ledger,
+            limiter=limiter,
+            calls=Calls(),
+            counters=counters,
+            memory=Memory(partial(attrgetter("runtime.bounds.memory_bytes"), current)),
+            intake=intake,
+            loop_lag=loop_lag,
+            transport=transport,
+            cooldowns=cooldowns,
+            log=log,
+            clock=now,
+            scraping=asyncio.Lock(),
+            log_stream=log_stream,
         )
-        records.on_change(lambda _kind, _id: current.runtime.moment.forget())
         yield current
 
 
@@ -134,13 +134,13 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
 
     What is read only at the start is left as it is.
     """
-    store, moment = layered_store(settings, before.remembered), Moment()
+    store, lookups = layered_store(settings, before.remembered), LookUps(before.remembered.freshness.generation)
     return replace(
         before,
         settings=settings,
         store=store,
-        moment=moment,
-        authenticator=Authenticator(store, before.clock, moment),
+        lookups=lookups,
+        authenticator=Authenticator(store, before.clock, lookups),
         relay=replace(before.relay, heartbeat_seconds=settings.server.stream_heartbeat_seconds),
         bounds=bounds_of(settings, before.log),
     )
@@ -159,7 +159,8 @@ def bounds_of(settings: Settings, log: FilteringBoundLogger) -> ClientBounds:
             max_connections=server.max_connections,
             room_for=most,
         )
-    return ClientBounds(most, server.timeouts.head, server.timeouts.write, server.timeouts.keepalive)
+    times = server.timeouts
+    return ClientBounds(most, times.head, times.write, times.keepalive, server.memory_mb * 2**20)
 
 
 def make_server(current: Current) -> Server:
@@ -178,7 +179,7 @@ def make_server(current: Current) -> Server:
         limit=ConnectionLimit(refusal.serialised(http11=True), runtime.log),
         relayed=router.relayed,
         fast_lane=runtime.settings.server.fast_lane,
-        bounds=lambda: current.runtime.bounds,
+        bounds=partial(attrgetter("runtime.bounds"), current),
         log=runtime.log,
         memory=runtime.memory,
     )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from multidict import MultiMapping, istr
 
-from gateway.access.lookup_cache import Moment
+from gateway.access.lookup_cache import LookUps
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey, StoreUnavailable
 from gateway.store.base import GrantStore
 from gateway.types import ApiKey, Caller, Id, Scope, id_text
@@ -73,24 +73,24 @@ def key_sha256(key: str) -> str:
 
 class Authenticator:
     """Finds the caller behind a request. `clock` returns the present time with a time zone; callers that were just
-    found are taken from `moment`, whoever begins it."""
+    found are taken from `lookups`, whoever begins it."""
 
-    def __init__(self, store: GrantStore, clock: Callable[[], datetime], moment: Moment | None = None) -> None:
+    def __init__(self, store: GrantStore, clock: Callable[[], datetime], lookups: LookUps | None = None) -> None:
         self._store = store
         self._clock = clock
-        self._moment = moment
+        self._lookups = lookups
 
     def remembered(self, shown: Shown, scope: Scope | None) -> Caller | None:
         """The caller, where it was found a moment ago. Raises as `caller` does."""
-        caller = self._moment.callers.get(shown) if self._moment is not None else None
+        caller = self._lookups.callers.get(shown) if self._lookups is not None else None
         if caller is not None:
             self._check(caller.key, scope, acts=shown.acted_for is not None)
         return caller
 
     async def caller(self, shown: Shown, scope: Scope | None) -> Caller:
         """The caller, who has `scope`. Raises MissingKey, InvalidKey, InvalidRequest or InsufficientScope."""
-        # This moment's: what is looked up now must not be taken for news by the next.
-        remembered = self._moment.callers if self._moment is not None else {}
+        # Those of the generation that the look-up began with: a later one must not take it for news.
+        remembered = self._lookups.callers if self._lookups is not None else {}
         remembered[shown] = caller = await self._found(shown, scope)
         return caller
 

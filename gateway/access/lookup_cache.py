@@ -1,55 +1,75 @@
-"""What was looked up a moment ago, so that a busy caller's requests share one look-up.
+"""Remember what follows from records, so that a busy caller's requests share one look-up.
 
-Everything in it is dropped together: when a record changes, when gateway.yaml is read anew, and after
-`REMEMBERED_SECONDS` in any case, for changes that nobody tells of.
+Records themselves are remembered by the store (`store.cached`), and all that decides how long is in `store.freshness`:
+what is here belongs to one generation of the records, and is dropped as a whole when the next one begins. A reload
+makes a new `LookUps`.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable
+from typing import NamedTuple
 
-from gateway.store.base import Catalogue
+from gateway.limits import Terms
+from gateway.store.base import Catalogue, GrantStore
 from gateway.types import Access, Caller
 
-# Short beside the 1 s within which a revocation that is published must hold.
-REMEMBERED_SECONDS = 0.25
 _MOST_CALLERS = 2_000
 
 
-class Moment:
-    """`begin` comes before each use; what is not there is looked up by whoever wants it, and put there."""
+class Use(NamedTuple):
+    """What a caller's name for a model led to, and what such requests are counted on."""
 
-    __slots__ = ("_accesses", "_clock", "_until", "callers", "catalogue", "features")
+    caller: Caller
+    access: Access
+    terms: Terms
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._until = 0.0
-        self.forget()
+
+class LookUps:
+    """Filled by whoever looks something up. `begin` comes before each request's use.
+
+    `generation` gives the number of the records' present generation.
+    """
+
+    __slots__ = ("_generation", "_seen", "_uses", "callers", "catalogue", "features")
+
+    def __init__(self, generation: Callable[[], int]) -> None:
+        self._generation = generation
+        self._seen = -1
+        self._forget()
 
     def begin(self) -> None:
-        """Forgets everything where the moment is over, or holds too much."""
-        now = self._clock()
-        if now >= self._until or len(self.callers) >= _MOST_CALLERS:
-            self.forget()
-            self._until = now + REMEMBERED_SECONDS
+        """Drop everything where the records have a new generation, or where it is too much."""
+        generation = self._generation()
+        if generation != self._seen or len(self.callers) >= _MOST_CALLERS:
+            self._seen = generation
+            self._forget()
 
-    def forget(self) -> None:
-        self._until = 0.0
+    def _forget(self) -> None:
+        # New ones, not emptied ones: what is being looked up now may be of the old generation when it is put in.
         self.features: dict[str, bool] = {}
         self.callers: dict[Hashable, Caller] = {}  # by what they have shown
         self.catalogue: Catalogue | None = None
-        self._accesses: dict[tuple[int, str], tuple[Caller, Access]] = {}
+        self._uses: dict[tuple[int, str], Use] = {}
 
-    def access(self, caller: Caller, name: str) -> Access | None:
-        """What this caller's `name` for a model led to."""
-        known = self._accesses.get((id(caller), name))
+    async def find_catalogue(self, store: GrantStore) -> Catalogue:
+        """Ask the store for the models. Kept, unless a new generation began meanwhile."""
+        generation = self._seen
+        catalogue = await store.catalogue()
+        if generation == self._seen:
+            self.catalogue = catalogue
+        return catalogue
+
+    def use(self, caller: Caller, name: str) -> Use | None:
+        """Find what this caller's `name` for a model led to."""
+        known = self._uses.get((id(caller), name))
         # The caller is held besides: the number alone may be another object's by now.
-        return known[1] if known is not None and known[0] is caller else None
+        return known if known is not None and known.caller is caller else None
 
-    def remember_access(self, caller: Caller, name: str, access: Access) -> None:
-        if len(self._accesses) < _MOST_CALLERS:
-            self._accesses[id(caller), name] = caller, access
+    def remember(self, name: str, use: Use) -> None:
+        """Keep what `use.caller`'s `name` for a model leads to."""
+        if len(self._uses) < _MOST_CALLERS:
+            self._uses[id(use.caller), name] = use
 
     def __repr__(self) -> str:
-        return f"<Moment with {len(self.callers)} callers>"
+        return f"<LookUps of {len(self.callers)} callers>"

@@ -124,9 +124,9 @@ class Dispatcher:
             refuse_ambiguous(request.headers, http11=request.http11)
         if call.method == "OPTIONS" and is_preflight(runtime.settings.server.cors_origins, request.headers):
             return preflight_answer(request.headers, call)
-        moment = runtime.moment
-        moment.begin()
-        if reading.is_ai and not moment.features.get("ai"):
+        lookups = runtime.lookups
+        lookups.begin()
+        if reading.is_ai and not lookups.features.get("ai"):
             await _require_ai(runtime)
         route = reading.route
         if route is None:
@@ -190,7 +190,7 @@ def access_line(call: Call, now: float) -> AccessLine:
 
 async def _require_ai(runtime: Runtime) -> None:
     """Ask the store whether the feature is on, unless it is known. Raises FeatureDisabled."""
-    features = runtime.moment.features
+    features = runtime.lookups.features
     if "ai" not in features:
         features["ai"] = await runtime.store.feature("ai")
     if not features["ai"]:

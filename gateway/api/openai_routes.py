@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.access.companions import Companion, companions, require_common_endpoint
+from gateway.access.lookup_cache import Use
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.api.openai_responder import OpenAIResponder
 from gateway.api.router import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
 from gateway.http.reply import Answer, Reply
+from gateway.limits import terms_of
 from gateway.proxy.ask import Ask
 from gateway.proxy.responder import Responder
 from gateway.store.base import Catalogue
@@ -82,20 +84,20 @@ async def body_of(hit: Hit) -> openai.RequestBody:
 
 async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody) -> Ask:
     """Resolves the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
-    runtime, call, caller, moment = hit.runtime, hit.call, hit.caller, hit.runtime.moment
-    catalogue = moment.catalogue
-    if catalogue is None:
-        catalogue = moment.catalogue = await runtime.store.catalogue()
+    runtime, call, caller, lookups = hit.runtime, hit.call, hit.caller, hit.runtime.lookups
+    catalogue = lookups.catalogue or await lookups.find_catalogue(runtime.store)
     name = body.fields.get("model")
     plain_name = name if isinstance(name, str) and "modelId" not in body.fields else None
-    access = moment.access(caller, plain_name) if plain_name is not None else None
+    use = lookups.use(caller, plain_name) if plain_name is not None else None
     call.requested_model = plain_name
-    if access is None:
+    if use is None:
         access = _resolved(hit, operation, body, catalogue)
+        use = Use(caller, access, terms_of(access, caller))
         if plain_name is not None and catalogue.find(plain_name) is access.model:
-            moment.remember_access(caller, plain_name, access)
-    call.access = access
-    return Ask(operation, body, caller, access, catalogue, companions_of(operation, body, caller, access, catalogue))
+            lookups.remember(plain_name, use)
+    access = call.access = use.access
+    others = companions_of(operation, body, caller, access, catalogue)
+    return Ask(operation, body, caller, access, catalogue, use.terms, others)
 
 
 def companions_of(

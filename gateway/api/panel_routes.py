@@ -38,7 +38,7 @@ from gateway.dialects.base import Operation
 from gateway.dialects.openai.operations import CHAT_COMPLETIONS
 from gateway.errors import AiUnavailable, InvalidJson, InvalidRequest, NoModelGranted, TierRequired, UpstreamFault
 from gateway.http.reply import Answer, Reply
-from gateway.limits import grant_scope
+from gateway.limits import grant_scope, terms_of
 from gateway.proxy.ask import Ask
 from gateway.types import Access, Limits
 
@@ -212,7 +212,7 @@ def proxy_handler(operation: Operation) -> RouteHandler:
         named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
         hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
         others = companions_of(operation, body, hit.caller, access, catalogue)
-        ask = Ask(operation, body, hit.caller, access, catalogue, others)
+        ask = Ask(operation, body, hit.caller, access, catalogue, terms_of(access, hit.caller), others)
         return await relayed_answer(hit, ask)
 
     return handler

@@ -10,7 +10,7 @@ from datetime import datetime
 from structlog.typing import FilteringBoundLogger
 
 from gateway.access.authenticate import Authenticator
-from gateway.access.lookup_cache import Moment
+from gateway.access.lookup_cache import LookUps
 from gateway.api.intake import Intake
 from gateway.config import Settings
 from gateway.config.reload import Reloader
@@ -39,7 +39,7 @@ class Runtime:
     # made anew for each configuration
     settings: Settings
     store: GrantStore
-    moment: Moment
+    lookups: LookUps
     authenticator: Authenticator
     relay: Relay
     bounds: ClientBounds
@@ -70,9 +70,7 @@ class Current:
     """The runtime that new requests are served from. Assigning another one is all that a reload does."""
 
     __slots__ = ("runtime",)
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    runtime: Runtime  # from the first assignment on
 
     def __repr__(self) -> str:
         return f"<Current {self.runtime!r}>"

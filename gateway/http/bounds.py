@@ -1,4 +1,4 @@
-"""What clients are bounded by, as one configuration has it."""
+"""What clients are bounded by under one configuration."""
 
 from __future__ import annotations
 
@@ -12,3 +12,4 @@ class ClientBounds(NamedTuple):
     head_seconds: float
     write_seconds: float
     keepalive_seconds: float
+    memory_bytes: int  # what all requests may hold together

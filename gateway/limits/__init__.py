@@ -18,7 +18,7 @@ from gateway.limits.headers import expected_refusal, rate_limit_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
 from gateway.limits.prompt import prompt_tokens
-from gateway.limits.scopes import demands, grant_scope, key_of, key_scope, place_demands
+from gateway.limits.scopes import Terms, demands, grant_scope, key_of, key_scope, place_demands, terms_of
 
 __all__ = [
     "Demand",
@@ -28,6 +28,7 @@ __all__ = [
     "Rebuild",
     "Reservation",
     "Standing",
+    "Terms",
     "Used",
     "bounds",
     "demands",
@@ -42,4 +43,5 @@ __all__ = [
     "rate_limit_headers",
     "reserved_tokens",
     "reserved_usage",
+    "terms_of",
 ]

@@ -6,12 +6,30 @@ two counters share a name.
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from gateway.limits.demand import Demand, is_limiting
 from gateway.types import Access, Caller, Id, Limits, id_text
 
 _KEY = "key:"
+
+
+class Terms(NamedTuple):
+    """What a caller's requests for a model are counted on. `organisation`: whose grant it is, else the user's first."""
+
+    demands: tuple[Demand, ...]
+    scope: str
+    organisation: Id | None
+
+
+def terms_of(access: Access, caller: Caller) -> Terms:
+    """The same for each request of a caller for a model."""
+    if access.source == "organisation":
+        organisation = access.owner
+    else:
+        organisation = caller.organisations[0].id if caller.organisations else None
+    return Terms(demands(access, caller), grant_scope(access, caller), organisation)
 
 
 def demands(access: Access, caller: Caller) -> tuple[Demand, ...]:

@@ -9,42 +9,29 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from gateway.dialects.base import Operation, Usage
 from gateway.errors import JournalUnavailable, LedgerUnavailable
 from gateway.limits import (
-    Demand,
     Limiter,
     Reservation,
-    demands,
     estimated_usage,
-    grant_scope,
     place_demands,
     prompt_tokens,
     reserved_usage,
 )
 from gateway.observability.calls import Call
+from gateway.proxy.ask import Ask
 from gateway.proxy.usage_meter import Seen
-from gateway.types import Access, Caller, Id, Model, Price
+from gateway.types import Caller, Model, Price
 from gateway.usage import NANO, Admission, Ledger, Settlement, UsageSource, cost_nano
 
 NOTHING_USED = Usage()
-_MOST_TERMS = 2_000
 _HEAD = ".head"  # what the name of a request is continued with for the place that it has before it is admitted
 UNWRITABLE = "The gateway cannot write down usage at the moment, so it serves nothing."
-
-
-class Terms(NamedTuple):
-    """What a caller's requests for a model are counted on."""
-
-    access: Access
-    caller: Caller
-    demands: tuple[Demand, ...]
-    scope: str
-    organisation: Id | None
 
 
 class Accounts:
@@ -53,7 +40,6 @@ class Accounts:
     def __init__(self, ledger: Ledger, limiter: Limiter) -> None:
         self._ledger = ledger
         self._limiter = limiter
-        self._known_terms: dict[int, Terms] = {}
         self._on_head: dict[str, Reservation] = {}  # by request id: not admitted yet
 
     async def take_place(self, call: Call, caller: Caller) -> None:
@@ -76,23 +62,13 @@ class Accounts:
         if place is not None:
             self._limiter.settle(place, tokens=0, cost=0, now=time.time())
 
-    async def open(
-        self,
-        call: Call,
-        access: Access,
-        caller: Caller,
-        fields: Mapping[str, Any],
-        *,
-        body_size: int,
-        operation: Operation,
-        streamed: bool,
-    ) -> Account:
+    async def open(self, call: Call, ask: Ask, *, streamed: bool) -> Account:
         """Admits the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
         now = time.time()
-        terms = self._terms_of(access, caller)
+        operation, access, caller, terms, body = ask.operation, ask.access, ask.caller, ask.terms, ask.body
         reservation = None
         if terms.demands:
-            wanted = reserved_usage(fields, body_size, operation)
+            wanted = reserved_usage(body.fields, len(body.raw), operation)
             nano = _cost_nano(access.model.price, wanted.prompt_tokens, wanted.completion_tokens)
             place = self._on_head.get(call.request_id) if self._on_head else None
             reservation = await self._limiter.reserve(
@@ -120,19 +96,6 @@ class Accounts:
             account.give_back()
             raise LedgerUnavailable(UNWRITABLE) from None
         return account
-
-    def _terms_of(self, access: Access, caller: Caller) -> Terms:
-        """Return the caller's terms, cached until the caller is looked up anew."""
-        known = self._known_terms.get(id(access))
-        if known is not None and known.access is access and known.caller is caller:
-            return known
-        if len(self._known_terms) >= _MOST_TERMS:
-            self._known_terms.clear()
-        terms = Terms(
-            access, caller, demands(access, caller), grant_scope(access, caller), _organisation(access, caller)
-        )
-        self._known_terms[id(access)] = terms
-        return terms
 
 
 class Account:
@@ -236,13 +199,6 @@ class Account:
         if self._call.outcome == "cancelled":
             return seen.asked
         return self._call.streamed and seen.counts and not seen.failed and self._call.status < 300
-
-
-def _organisation(access: Access, caller: Caller) -> Id | None:
-    """Whose grant is used, else the user's first."""
-    if access.source == "organisation":
-        return access.owner
-    return caller.organisations[0].id if caller.organisations else None
 
 
 def _cost_nano(price: Price | None, prompt: int, completion: int) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
+from gateway.limits import Terms
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, Endpoint, Model, id_text
 
@@ -19,6 +20,7 @@ class Ask(NamedTuple):
     caller: Caller
     access: Access
     catalogue: Catalogue
+    terms: Terms
     companions: tuple[Companion, ...] = ()  # one for each of the body's mentions
     streams_by_query: bool = False  # the URL asks for a stream
 

@@ -106,15 +106,7 @@ class Story(msgspec.Struct, eq=False):
         ask, response = self.ask, self.response
         trace, via = self.call.trace, self.relay.via.line(self.call.via)
         self.own_fields = via if trace is None else trace.fields + via
-        response.account = await self.relay.accounts.open(
-            self.call,
-            ask.access,
-            ask.caller,
-            ask.body.fields,
-            body_size=len(ask.body.raw),
-            operation=ask.operation,
-            streamed=self.wants_stream,
-        )
+        response.account = await self.relay.accounts.open(self.call, ask, streamed=self.wants_stream)
         heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, response.beat) if self.wants_stream else None
         response.client.watch(None)
         try:

@@ -83,9 +83,9 @@ class CachedRecords:
         self._misses: dict[Kind, OrderedDict[str, Asked]] = {kind: OrderedDict() for kind in KINDS}
         self._flights: SingleFlight[Known | None] = SingleFlight()
         self._complaints = Complaints(log)
-        self._freshness = Freshness(source, clock)
+        self.freshness = Freshness(source, clock)
         self._unknown_keys = Allowance(clock, per_second=UNKNOWN_KEYS_PER_SECOND, burst=UNKNOWN_KEYS_AT_ONCE)
-        self._models = RuntimeModels(source, self._freshness, self._complaints)
+        self._models = RuntimeModels(source, self.freshness, self._complaints)
         source.on_change(self._changed)
 
     async def find(self, kind: Kind, record_id: str) -> Known | None:
@@ -99,13 +99,23 @@ class CachedRecords:
             if self._source.surely_lacks(kind, record_id) or self._is_known_miss(kind, record_id):
                 return None
             return await self._ask(slot)
-        left = self._freshness.share_left(known.asked)
+        left = self.freshness.share_left(known.asked)
         if left <= 0:
             return await self._ask(slot)
         self._known.move_to_end(slot)
         if left < AGEING_SHARE:
             self._ask_ahead(slot)
         return known
+
+    def age(self, kind: Kind, record_id: str) -> float | None:
+        """Seconds since the store was asked for what is remembered; None where nothing is."""
+        if kind == "model":
+            asked = self._models.asked
+        elif (known := self._known.get((kind, record_id))) is not None:
+            asked = known.asked
+        else:
+            asked = self._misses[kind].get(record_id)
+        return None if asked is None else self.freshness.age(asked)
 
     async def models(self) -> ModelLayer:
         """Return all models in order. Never raises.
@@ -122,11 +132,11 @@ class CachedRecords:
 
     def _is_settled(self, slot: Slot) -> bool:
         known = self._known.get(slot)
-        return self._freshness.share_left(known.asked) > 0 if known is not None else self._is_known_miss(*slot)
+        return self.freshness.share_left(known.asked) > 0 if known is not None else self._is_known_miss(*slot)
 
     def _is_known_miss(self, kind: Kind, record_id: str) -> bool:
         asked = self._misses[kind].get(record_id)
-        if asked is None or self._freshness.share_left(asked) <= 0:
+        if asked is None or self.freshness.share_left(asked) <= 0:
             return False
         return kind != "key" or self._source.available
 
@@ -143,7 +153,7 @@ class CachedRecords:
             self._flights.begin(slot, partial(self._look_up, slot))
 
     async def _look_up(self, slot: Slot) -> Known | None:
-        asked = self._freshness.now()
+        asked = self.freshness.now()
         try:
             document = await self._source.get(*slot)
         except StoreUnavailable:
@@ -156,10 +166,10 @@ class CachedRecords:
     def _last_known(self, slot: Slot) -> Known | None:
         kind, record_id = slot
         known = self._known.get(slot)
-        if known is not None and self._freshness.may_stand_in(known.asked):
+        if known is not None and self.freshness.may_stand_in(known.asked):
             return known
         missed = self._misses[kind].get(record_id)
-        if kind != "key" and missed is not None and self._freshness.may_stand_in(missed):
+        if kind != "key" and missed is not None and self.freshness.may_stand_in(missed):
             return None
         raise StoreUnavailable("What this request needs to know cannot be looked up at the moment; ask again.")
 
@@ -190,6 +200,9 @@ class CachedRecords:
 
     def _remember(self, slot: Slot, known: Known | None, asked: Asked) -> None:
         kind, record_id = slot
+        before = self._known.get(slot)
+        if before is not known and (before is not None or record_id in self._misses[kind]):
+            self.freshness.changed()  # nobody told of it
         if known is not None:
             self._misses[kind].pop(record_id, None)
             _keep(self._known, slot, known, self._size)
@@ -201,12 +214,14 @@ class CachedRecords:
 
     def _changed(self, kind: Kind | None, record_id: str | None) -> None:
         if kind is None or record_id is None:
-            self._freshness.doubt_everything()
+            self.freshness.doubt_everything()
             self._flights.disown_all()
             self._models.changed()
         elif kind == "model":
+            self.freshness.changed()
             self._models.changed()
         else:
+            self.freshness.changed()
             self._forget((kind, record_id))
 
     def _forget(self, slot: Slot) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from gateway.store.base import Catalogue
+from gateway.store.base import Catalogue, Kind
 from gateway.types import ApiKey, Id, Model, Organisation, Plan, User, id_text
 
 
@@ -65,6 +65,10 @@ class YamlStore:
 
     async def plan(self, plan_id: str) -> Plan | None:
         return self._plans.get(plan_id)
+
+    def age(self, kind: Kind, record_id: str) -> float | None:
+        """Nothing of a file grows old: a change of it makes another store."""
+        return None
 
     async def feature(self, name: str) -> bool:
         return self._features.get(name, True)

@@ -1,4 +1,10 @@
-"""Bound how long a look-up stays fresh, and how many run."""
+"""Bound how long a look-up stays fresh, by one rule, and how many run.
+
+"Why does my change not hold yet?" is answered here, and by the ages that `explain` gives. A record is asked for again
+once a change of it is heard of, or when it has been held for too long. What follows from records (callers, what they
+may use, on which terms: `access.lookup_cache`) belongs to a generation: one number, raised by each change that is heard
+of or found, and every FOLLOWS_SECONDS.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +15,14 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.store.base import RecordStore
 
-# A change that nobody published stops working within 5 s of the contract, the time to ask again included.
+# What follows from records is looked up anew after so long, though nothing was heard.
+FOLLOWS_SECONDS = 0.25
+# A change that nobody published holds within 5 s: this, the time to ask again, and FOLLOWS_SECONDS.
 FRESH_SECONDS = 4.5
 # While changes cannot be heard of, a published one must be found within 1 s all the same.
 FRESH_WHILE_DEAF_SECONDS = 0.5
-# Where the store cannot answer, what was known last holds, but not for ever.
-LAST_KNOWN_SECONDS = 600.0
+# Where the store cannot answer, what was known last holds for 10 min.
+LAST_KNOWN_SECONDS = 600.0 - FOLLOWS_SECONDS
 # In the last part of its time, what is in use goes on being used while it is asked for again, and nobody waits.
 AGEING_SHARE = 0.35
 
@@ -32,12 +40,26 @@ class Asked(NamedTuple):
 class Freshness:
     """Decides by the clock. `doubt_everything` after changes may have been missed."""
 
-    __slots__ = ("_doubts", "_source", "clock")
+    __slots__ = ("_doubts", "_generation", "_renew_at", "_source", "clock")
 
     def __init__(self, source: RecordStore, clock: Callable[[], float]) -> None:
         self._source = source
         self._doubts = 0
+        self._generation = 0
+        self._renew_at = 0.0
         self.clock = clock
+
+    def generation(self) -> int:
+        """Number what may follow from records: what belongs to another number is to be looked up anew."""
+        now = self.clock()
+        if now >= self._renew_at:
+            self._renew_at = now + FOLLOWS_SECONDS
+            self._generation += 1
+        return self._generation
+
+    def changed(self) -> None:
+        """Begin a new generation: something is not what it was."""
+        self._generation += 1
 
     def now(self) -> Asked:
         return Asked(self.clock(), self._doubts)
@@ -56,8 +78,13 @@ class Freshness:
         """Whether it may be used where asking is not possible."""
         return self.clock() - asked.at < LAST_KNOWN_SECONDS
 
+    def age(self, asked: Asked) -> float:
+        """Seconds since it was asked for."""
+        return self.clock() - asked.at
+
     def doubt_everything(self) -> None:
         self._doubts += 1
+        self._generation += 1
 
 
 class Allowance:

@@ -10,7 +10,7 @@ import msgspec
 from gateway.config import grant_id
 from gateway.config.documents import Link, Linked
 from gateway.errors import StoreUnavailable
-from gateway.store.base import Catalogue
+from gateway.store.base import Catalogue, Kind
 from gateway.store.cached import CachedRecords, Known, Slot
 from gateway.store.file import YamlStore
 from gateway.store.runtime_models import NOT_KNOWN, ModelLayer
@@ -77,6 +77,13 @@ class LayeredStore:
         listed = await self._yaml.plan(plan_id)
         known = await self._find_beside(listed, ("plan", plan_id))
         return listed if known is None else await self._joined("plan", listed, known)
+
+    def age(self, kind: Kind, record_id: str) -> float | None:
+        if kind == "model":
+            model = self._catalogue.by_id(record_id)
+            if model is not None and self._catalogue.is_in_file(model):
+                return None
+        return self._records.age(kind, record_id)
 
     async def feature(self, name: str) -> bool:
         """Return the run-time switch, else the file's. Never raises.

@@ -53,7 +53,7 @@ class RuntimeModels:
         self._flights: SingleFlight[ModelLayer] = SingleFlight()
         self._entries: dict[str, _Entry] = {}
         self._layer = NOT_KNOWN
-        self._asked: Asked | None = None
+        self.asked: Asked | None = None
         self._is_outdated = False
 
     async def current(self) -> ModelLayer:
@@ -69,14 +69,14 @@ class RuntimeModels:
         return self._layer
 
     def _share_left(self) -> float:
-        return 0.0 if self._asked is None or self._is_outdated else self._freshness.share_left(self._asked)
+        return 0.0 if self.asked is None or self._is_outdated else self._freshness.share_left(self.asked)
 
     def changed(self) -> None:
         self._is_outdated = True
         self._flights.disown_all()
 
     def _last_known(self) -> ModelLayer:
-        if self._asked is None or not self._freshness.may_stand_in(self._asked):
+        if self.asked is None or not self._freshness.may_stand_in(self.asked):
             return NOT_KNOWN
         return self._layer
 
@@ -89,7 +89,9 @@ class RuntimeModels:
         entries = await self._parsed(documents)
         layer = self._layer_of(entries)
         if self._flights.is_current("models"):
-            self._entries, self._layer, self._asked, self._is_outdated = entries, layer, asked, False
+            if layer is not self._layer:
+                self._freshness.changed()
+            self._entries, self._layer, self.asked, self._is_outdated = entries, layer, asked, False
         return layer
 
     async def _documents(self) -> dict[str, bytes]:

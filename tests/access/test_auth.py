@@ -9,7 +9,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.access.authenticate import Authenticator, Shown, key_sha256
-from gateway.access.lookup_cache import Moment
+from gateway.access.lookup_cache import LookUps
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey
 from gateway.store.file import YamlStore
 from gateway.types import ApiKey, Organisation, Plan, User
@@ -19,7 +19,7 @@ KEY = "sk-test-key-of-forty-two-0001"
 
 
 def authenticator(
-    moment: Moment | None = None, clock: Callable[[], datetime] = lambda: NOW, **changes: object
+    lookups: LookUps | None = None, clock: Callable[[], datetime] = lambda: NOW, **changes: object
 ) -> Authenticator:
     record = ApiKey(id="laptop", user=42, sha256=key_sha256(KEY), **changes)  # type: ignore[arg-type]
     store = YamlStore(
@@ -29,7 +29,7 @@ def authenticator(
         keys=[record],
         lowest_tier="free",
     )
-    return Authenticator(store, clock, moment)
+    return Authenticator(store, clock, lookups)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ async def test_a_user_to_act_for_has_one_name_of_256_bytes_at_most(users: list[s
 
 async def test_a_caller_of_a_moment_ago_is_asked_for_the_scope_again() -> None:
     """What is remembered is who they are, not what they may do with this request."""
-    moment = Moment()
-    moment.begin()
-    known = authenticator(moment, scopes=frozenset(("ai:use",)))
+    lookups = LookUps(lambda: 1)
+    lookups.begin()
+    known = authenticator(lookups, scopes=frozenset(("ai:use",)))
     shown = Shown.of(CIMultiDict({"x-api-key": KEY}))
     assert known.remembered(shown, "ai:use") is None
     caller = await known.caller(shown, "ai:use")
@@ -92,9 +92,9 @@ async def test_a_caller_of_a_moment_ago_is_asked_for_the_scope_again() -> None:
 
 
 async def test_a_caller_of_a_moment_ago_is_refused_once_its_key_expires() -> None:
-    moment, now = Moment(), [NOW]
-    moment.begin()
-    known = authenticator(moment, clock=lambda: now[0], expires=NOW + timedelta(seconds=1))
+    lookups, now = LookUps(lambda: 1), [NOW]
+    lookups.begin()
+    known = authenticator(lookups, clock=lambda: now[0], expires=NOW + timedelta(seconds=1))
     shown = Shown.of(CIMultiDict({"x-api-key": KEY}))
     await known.caller(shown, "ai:use")
     now[0] += timedelta(seconds=1)

@@ -128,6 +128,6 @@ def small_server(*, closes: bool) -> Server:
         memory=Memory(lambda: 2**30),
         relayed=frozenset({"/"}),
         fast_lane=True,
-        bounds=lambda: ClientBounds(10, 5, 0.2, 0.2),
+        bounds=lambda: ClientBounds(10, 5, 0.2, 0.2, 2**30),
         log=log,
     )
