@@ -26,8 +26,8 @@ LOOK_SECONDS = 0.05
 class Server:
     """Makes a protocol for each connection; implements the fast lane's `LaneServer`.
 
-    `relayed`: the paths that the lane serves. `bounds` gives those that hold now; a reload changes them.
-    `render_error` turns a fault found while parsing into an answer.
+    `relayed`: the paths that the lane serves; `upgrades`: those that may be answered by an `Upgrade`. `bounds` gives
+    those that hold now; a reload changes them. `render_error` turns a fault found in parsing into an answer.
     """
 
     def __init__(
@@ -41,18 +41,20 @@ class Server:
         fast_lane: bool,
         bounds: Callable[[], ClientBounds],
         log: FilteringBoundLogger,
+        upgrades: frozenset[str] = frozenset(),
     ) -> None:
         self.handler = handler
         self.render_error = render_error
         self.limit = limit
         self.memory = memory
         self.relayed = relayed
+        self.upgrades = upgrades
         self.retiring = False
         self.connections: set[LaneConnection] = set()
         self.fast_lane = fast_lane
         self._bounds = bounds
         self._log = log
-        self._application = ApplicationServer(handler, self.made_a_mistake)
+        self._application = ApplicationServer(handler, render_error, self.made_a_mistake)
 
     async def start(self) -> None:
         """Make ready for connections."""
@@ -108,6 +110,10 @@ class Server:
     def serves(self, head: Head) -> bool:
         """Whether the lane serves this request; else the application server does."""
         return self.fast_lane and head.method == "POST" and head.path in self.relayed
+
+    def may_upgrade(self, head: Head) -> bool:
+        """Whether what this request asks for may upgrade its connection."""
+        return head.http11 and head.method == "GET" and head.path in self.upgrades
 
     def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol:
         return self._application.protocol(connection)

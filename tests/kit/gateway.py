@@ -31,9 +31,10 @@ def config(models: Sequence[dict[str, Any]], **sections: Any) -> dict[str, Any]:
     """A gateway.yaml as a dict: these models, `KEYS`, user 42; `sections` replace or add top-level sections.
 
     A section that is a mapping is merged into the one that is there: `server={"drain_seconds": 1}` keeps the port.
+    With GATEWAY_TEST_FAST_LANE=false in the environment, aiohttp's application serves the relayed routes as well.
     """
     base: dict[str, Any] = {
-        "server": {"host": "127.0.0.1", "port": 0, "drain_seconds": 2},
+        "server": {"host": "127.0.0.1", "port": 0, "drain_seconds": 2, "fast_lane": fast_lane()},
         "tiers": ["free", "paid", "enterprise"],
         "models": list(models),
         "users": [{"id": 42, "tier": "paid"}],
@@ -48,6 +49,11 @@ def config(models: Sequence[dict[str, Any]], **sections: Any) -> dict[str, Any]:
     for name, value in sections.items():
         base[name] = {**base.get(name, {}), **value} if isinstance(value, dict) else value
     return base
+
+
+def fast_lane() -> bool:
+    """Whether gateways under test serve relayed routes by the fast lane."""
+    return os.environ.get("GATEWAY_TEST_FAST_LANE", "true") != "false"
 
 
 def _hash(key: str) -> str:

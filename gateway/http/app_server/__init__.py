@@ -1,9 +1,11 @@
 """Every route by aiohttp's server, through its public API alone.
 
 application.py  the aiohttp application: one way in for all routes
-exchange.py     one request: aiohttp's in, ours out, and the answer the other way round
+exchange.py     one request: our answer as aiohttp's response
+upgrade.py      the answer that leaves HTTP, for WebSockets
 """
 
 from gateway.http.app_server.application import ApplicationServer
+from gateway.http.app_server.upgrade import Upgrade
 
-__all__ = ["ApplicationServer"]
+__all__ = ["ApplicationServer", "Upgrade"]

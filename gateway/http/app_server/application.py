@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
 
+from gateway.errors import GatewayError, InvalidHttp
 from gateway.http.app_server.exchange import Exchange
+from gateway.http.app_server.upgrade import Upgrade
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.message import Request
-from gateway.http.reply import Reply
+from gateway.http.reply import Answer, Reply
 
 Handler = Callable[[Request], Awaitable[Reply]]
-LINGERING_SECONDS = 10.0
 # Idle connections are closed by those who hold them: LaneConnection.
 _KEEPALIVE_SECONDS = 10.0**8
 
@@ -21,26 +22,26 @@ _KEEPALIVE_SECONDS = 10.0**8
 class ApplicationServer:
     """Makes aiohttp's side of a connection, where one of its requests is for the application."""
 
-    def __init__(self, handler: Handler, made_a_mistake: Callable[[], None]) -> None:
+    def __init__(
+        self, handler: Handler, render_error: Callable[[GatewayError], Answer], made_a_mistake: Callable[[], None]
+    ) -> None:
         self.retiring = False
         self._handler = handler
+        self._render_error = render_error
         self._made_a_mistake = made_a_mistake
         self._running: set[asyncio.Task[object]] = set()
         self._connections: dict[asyncio.BaseTransport, LaneConnection] = {}
         application = web.Application()
         application.on_response_prepare.append(_without_server_header)
-        application.router.add_route("*", "/{path:[\\s\\S]*}", self._serve, expect_handler=_ask_later)
+        application.router.add_route("*", "/", self._serve)  # `fast_lane/passage.py` asks for nothing else
         # Without handler_cancellation a client that leaves would go unnoticed until the answer's end.
-        # Request bodies are relayed as they came, so nothing is decompressed.
         self._runner = web.AppRunner(
             application,
             handle_signals=False,
             handler_cancellation=True,
             keepalive_timeout=_KEEPALIVE_SECONDS,
-            lingering_time=LINGERING_SECONDS,
             shutdown_timeout=1.0,
             access_log=None,
-            auto_decompress=False,
         )
 
     async def start(self) -> None:
@@ -68,39 +69,40 @@ class ApplicationServer:
         connection = self._connections.get(asked.transport) if asked.transport is not None else None
         if connection is None:
             raise ConnectionResetError("the client has gone")
-        exchange = Exchange(asked, connection)
-        connection.take_bounds()
         task = asyncio.current_task()
         if task is not None:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+        exchange = Exchange(asked, connection)
+        try:
+            return await self._answer(exchange)
+        except ConnectionError:
+            exchange.abort()
+        except Exception:
+            self._made_a_mistake()
+            exchange.abort()
+        finally:
+            exchange.close()
+        return web.Response()
+
+    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         request = exchange.request
         if self.retiring:
             request.keep_alive = False
         try:
             reply = await self._handler(request)
+            if isinstance(reply, Upgrade):
+                if exchange.can_upgrade:
+                    return await exchange.upgraded(reply)
+                reply = self._render_error(InvalidHttp("This is not the opening handshake of a WebSocket."))
             reply.send_to(request)
             response = await exchange.finished(close=not reply.keep_alive)
-        except ConnectionError:
-            exchange.abort()
-            return web.Response()
-        except asyncio.CancelledError:
-            raise
-        except Exception:
-            self._made_a_mistake()
-            exchange.abort()
-            return web.Response()
         finally:
             if request.held is not None:
                 request.held.release()
-        connection.application_answered(ends=not reply.keep_alive)
+        await exchange.over(keep_alive=reply.keep_alive)
         return response
 
 
 async def _without_server_header(_request: web.BaseRequest, response: web.StreamResponse) -> None:
     response.headers.popall(hdrs.SERVER, None)
-
-
-async def _ask_later(_request: web.Request) -> web.StreamResponse | None:
-    """`100 Continue` goes out when the body is read: a caller without a key is refused before sending it."""
-    return None

@@ -8,35 +8,13 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from gateway.errors import InvalidHttp
+from gateway.http.app_server.upgrade import Upgrade
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.message import Headers, Request
 
 # What an answer may pile up here, beside what aiohttp and the kernel hold, before its source is asked to wait.
 PRESSURE_ABOVE_BYTES = 64 * 1024
 WRITE_AT_A_TIME_BYTES = 64 * 1024
-
-
-class StreamedBody:
-    """Implements `http.message.Body` on aiohttp's reader."""
-
-    __slots__ = ("_content", "_is_cut")
-
-    def __init__(self, asked: web.BaseRequest, is_cut: Callable[[], bool]) -> None:
-        self._content = asked.content
-        self._is_cut = is_cut
-
-    @property
-    def at_end(self) -> bool:
-        """Whether all of it has been read."""
-        return self._content.at_eof()
-
-    async def read(self) -> bytes:
-        """Wait for the next bytes; empty at the end."""
-        try:
-            return await self._content.readany()
-        except web.RequestPayloadError:
-            raise _broken() from None
 
 
 class Exchange:
@@ -60,16 +38,15 @@ class Exchange:
         self._room.set()
         self._ended = False
         self._on_pressure: Callable[[bool], None] | None = None
-        self._ends_here = False
-        head = connection.passed_head
-        self.request = Request(self, head, StreamedBody(asked, lambda: connection.half_closed), head.declared_length)
+        self.request = connection.passed
+        self.request.connection = self
 
     # -- http.message.Connection
 
     @property
     def ends_here(self) -> bool:
         """Whether no further request will be taken from this connection."""
-        return self._ends_here or self._connection.ends_here
+        return self._connection.ends_here
 
     def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
         """Cancel the request when its client leaves; call `on_pressure(paused)` as its answer piles up or drains."""
@@ -89,7 +66,7 @@ class Exchange:
 
     def give_up_on_body(self) -> None:
         """End the connection with the answer, without waiting for the rest of the body."""
-        self._ends_here = True
+        self._connection.give_up_on_body()
 
     def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
         """Send a whole answer; of a HEAD the head alone."""
@@ -105,6 +82,7 @@ class Exchange:
         if request.http11:
             response.enable_chunked_encoding()
         self._pump = asyncio.get_running_loop().create_task(self._send_pieces(response))
+        self._pump.add_done_callback(_retrieved)
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body."""
@@ -136,19 +114,35 @@ class Exchange:
     async def finished(self, *, close: bool) -> web.StreamResponse:
         """Wait until the answer is out, all of it; the response, for aiohttp to go on from."""
         if self._pump is not None:
-            try:
-                await self._pump
-            except BaseException:
-                self._pump.cancel()
-                raise
+            await self._pump
         response = self._response
         if response is None:
             raise RuntimeError("a request was not answered")
-        if close or self._ends_here:
+        if close:
             response.force_close()
         await response.prepare(self._asked)
         await response.write_eof()
         return response
+
+    async def over(self, *, keep_alive: bool) -> None:
+        """Go on to the connection's next request, or end it. The answer is out."""
+        await self._connection.application_answered(keep_alive=keep_alive)
+
+    @property
+    def can_upgrade(self) -> bool:
+        """Whether the request is a WebSocket's opening handshake."""
+        return bool(web.WebSocketResponse().can_prepare(self._asked))
+
+    async def upgraded(self, reply: Upgrade) -> web.StreamResponse:
+        """Let another protocol have the connection, to its end."""
+        self._still_there()
+        self._connection.application_upgraded()
+        return await reply.converse(self._asked)
+
+    def close(self) -> None:
+        """Send no more: the request is over, however it ended."""
+        if self._pump is not None:
+            self._pump.cancel()
 
     async def _send_pieces(self, response: web.StreamResponse) -> None:
         await response.prepare(self._asked)
@@ -182,7 +176,7 @@ class Exchange:
         for name, value in (*fields, *self.answer_fields):
             if "\r" in value or "\n" in value or "\0" in value:
                 raise ValueError("a control character in a response header")
-            response.headers.add(name, value)
+            response.headers.add(name, value if value.isascii() else _as_utf8(value))
         return response
 
     def _still_there(self) -> None:
@@ -191,5 +185,12 @@ class Exchange:
             raise ConnectionResetError("the client has gone")
 
 
-def _broken() -> InvalidHttp:
-    return InvalidHttp("The request's body is not valid HTTP/1.1.", headers=(("connection", "close"),))
+def _as_utf8(value: str) -> str:
+    """The text that aiohttp sends as the same bytes as `value` in Latin-1, where these are UTF-8."""
+    return value.encode("latin-1").decode("utf-8", "replace")
+
+
+def _retrieved(pump: asyncio.Task[None]) -> None:
+    """Whether or not anybody waited for its end: a client that leaves cancels its request besides."""
+    if not pump.cancelled():
+        pump.exception()

@@ -1,7 +1,7 @@
 """The short way in for relayed requests: a connection's bytes, framed and answered without a server library between.
 
-It serves the relayed routes; a request for anything else is passed, framed and judged, to the application server
-(`http.app_server`), whose answer goes out on the same connection.
+It serves the relayed routes; a request for anything else is passed, read and judged, to the application server
+(`http.app_server`), whose answer goes out on the same connection. Both may take turns on it.
 
 connection.py     one client's connection: requests in turn, and its end
 reading.py        one half of it: bytes become requests, each for the lane or for the application

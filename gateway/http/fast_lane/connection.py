@@ -12,7 +12,7 @@ from gateway.errors import GatewayError, InvalidHttp
 from gateway.http.fast_lane.incoming_body import ArrivingBody
 from gateway.http.fast_lane.lane_server import LaneServer
 from gateway.http.fast_lane.patience import IdlePatience
-from gateway.http.fast_lane.reading import LINGERING_BYTES, LINGERING_SECONDS, Reading
+from gateway.http.fast_lane.reading import LINGERING_BYTES, MAX_AHEAD_BYTES, Reading
 from gateway.http.message import Body, Head, Request
 from gateway.http.write_watch import WriteWatch
 
@@ -42,10 +42,8 @@ class LaneConnection(Reading):
         """Cancel the request when its client leaves; call `on_pressure(paused)` as its answer piles up or drains."""
         self._on_pressure = on_pressure
         self._on_gone = True
-        if self.half_closed and self._passage.busy:
-            self.abort()
-        elif self.half_closed:
-            self._cancel()
+        if self.half_closed:
+            self._client_left()
         elif on_pressure is not None and self._paused:
             on_pressure(True)
 
@@ -78,7 +76,7 @@ class LaneConnection(Reading):
     @property
     def is_idle(self) -> bool:
         """Whether nothing has come of a next request."""
-        return self._idle is not None and not self._ahead and not self._passage.busy
+        return not self._is_at_work and not self._ahead
 
     def has_unread_bytes(self) -> bool:
         """Whether the kernel holds bytes that the loop has not been told of yet."""
@@ -91,7 +89,7 @@ class LaneConnection(Reading):
     def close(self) -> None:
         """End the connection: at once where it is idle, else with the answer that is on its way."""
         self._closing = True
-        if self._idle is not None and not self._passage.busy:
+        if not self._is_at_work:
             self._close_transport()
 
     def force_close(self) -> None:
@@ -120,8 +118,6 @@ class LaneConnection(Reading):
         """Answers a request. Returns whether another may follow."""
         if self._server.retiring:
             request.keep_alive = False
-        self._linger = LINGERING_SECONDS
-        self.take_bounds()
         try:
             reply = await self._server.handler(request)
             reply.send_to(request)
@@ -140,11 +136,15 @@ class LaneConnection(Reading):
             if request.held is not None:
                 request.held.release()
             self._on_gone, self._on_pressure = False, None
+        return await self._may_follow(keep_alive=reply.keep_alive)
+
+    async def _may_follow(self, *, keep_alive: bool) -> bool:
+        """Lets the rest of the body arrive. Returns whether another request may follow."""
         body = self._arriving
         if body is not None and not body.at_end and not await self._rest_of_body(body):
             return False
         self._arriving = None
-        return reply.keep_alive and not self._closing
+        return keep_alive and not self.ends_here
 
     async def _rest_of_body(self, body: ArrivingBody) -> bool:
         """Lets the rest of a body arrive for a while: closing at once could destroy the answer on its way."""
@@ -154,6 +154,33 @@ class LaneConnection(Reading):
                 while self._linger_bytes > 0 and await body.read():
                     pass
         return body.at_end
+
+    # -- what the application server asks of it
+
+    @property
+    def passed(self) -> Request:
+        """The request that the application has."""
+        if self._passage.request is None:
+            raise RuntimeError("the application has no request of this connection")
+        return self._passage.request
+
+    async def application_answered(self, *, keep_alive: bool) -> None:
+        """Go on to the next request once the present one's body is over, or end the connection."""
+        self.unwatch()
+        if await self._may_follow(keep_alive=keep_alive):
+            self._passage.request = None
+            self._go_on()
+        else:
+            self._close_transport()
+
+    def application_upgraded(self) -> None:
+        """Pass what came and comes from now on to the application as it is: it is not HTTP."""
+        self._passage.upgraded = True
+        ahead, self._ahead = self._ahead, b""
+        if len(ahead) > MAX_AHEAD_BYTES:
+            self._pause(False)
+        if ahead:
+            self._passage.give(ahead)
 
     # -- asyncio's callbacks
 
@@ -174,12 +201,12 @@ class LaneConnection(Reading):
         """A FIN: a running relay is cancelled; any other request may still be answered, then the connection ends."""
         self.half_closed = True
         if self._passage.upgraded or self._on_gone:
-            self._cancel()
+            self._client_left()
             return False
         if self._arriving is not None and not self._arriving.whole:
             self.give_up_on_body()
             self._arriving.fail(unfinished())
-        return self._is_at_work and not self._passage.is_cut_short
+        return self._is_at_work
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_is_over()
@@ -200,6 +227,13 @@ class LaneConnection(Reading):
         self._passage.pressed(False)
 
     # -- time and pace
+
+    def _client_left(self) -> None:
+        """Cancels the present request. aiohttp cancels its own as the connection is lost, so that is lost at once."""
+        if self._passage.busy:
+            self.abort()
+        else:
+            self._cancel()
 
     def _cancel(self) -> None:
         if self._task is not None:

@@ -37,12 +37,13 @@ class Framed(NamedTuple):
     chunks: ChunkedBody | None  # None: by its declared length
 
 
-def head_end(data: bytes) -> int:
-    """Where the body begins; 0 where the head is not whole. Raises HeadTooLarge."""
-    end = data.find(_HEAD_END)
+def head_end(data: bytes, looked_at: int = 0) -> int:
+    """Where the body begins; 0 where the head is not whole, as in its first `looked_at` bytes. Raises HeadTooLarge."""
+    start = max(0, looked_at - len(_HEAD_END))
+    end = data.find(_HEAD_END, start)
     if end >= 0:
         end += len(_HEAD_END)
-    elif odd := _ODD_END.search(data):
+    elif odd := _ODD_END.search(data, start):
         end = odd.end()
     if end > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
         raise _too_large()
@@ -73,13 +74,16 @@ def read_head(data: bytes, body_at: int) -> Framed:
     if not seen.complete:
         raise _invalid()
     headers = CIMultiDictProxy(CIMultiDict(seen.fields))
-    head = Head(
-        parser.get_method().decode("ascii"),
-        _text(seen.target),
-        headers,
-        http11=parser.get_http_version() == "1.1",
-        keep_alive=parser.should_keep_alive(),
-    )
+    try:
+        head = Head(
+            parser.get_method().decode("ascii"),
+            _text(seen.target),
+            headers,
+            http11=parser.get_http_version() == "1.1",
+            keep_alive=parser.should_keep_alive(),
+        )
+    except ValueError:  # a target in absolute form that is no URL
+        raise _invalid() from None
     return Framed(head, body_at, ChunkedBody(data[:body_at]) if "transfer-encoding" in headers else None)
 
 

@@ -30,6 +30,9 @@ class LaneServer(Protocol):
     def serves(self, head: Head) -> bool:
         """Whether the lane serves this request; else the application server does."""
 
+    def may_upgrade(self, head: Head) -> bool:
+        """Whether what this request asks for may upgrade its connection."""
+
     def render_error(self, fault: GatewayError) -> Answer: ...
 
     def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol: ...

@@ -1,7 +1,7 @@
 """The reading half of a client's connection: bytes become requests, one at a time.
 
-What comes ahead of its turn waits as bytes. So the application server gets whole, judged heads and exactly one
-request's bytes, and refusals are the same whoever serves.
+What comes ahead of its turn waits as bytes. Heads and bodies are read here for both servers, so that framing, bounds
+and refusals are the same whoever serves.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.errors import ClientTooSlow, GatewayError, InvalidHttp, Overloaded
-from gateway.http.fast_lane.heads import Framed, Repetition, head_end, read_head, without_blank_lines
+from gateway.http.fast_lane.heads import Repetition, head_end, read_head, without_blank_lines
 from gateway.http.fast_lane.incoming_body import ArrivingBody, ChunkedBody, CountedBody
 from gateway.http.fast_lane.lane_server import LaneServer
 from gateway.http.fast_lane.passage import Passage
@@ -54,7 +54,7 @@ class Reading(Writing):
         self.half_closed = False
         self._repetition = Repetition()
         self._ahead = b""  # read, but not yet looked at
-        self._arriving: ArrivingBody | None = None  # the body of the present request, where the lane serves it
+        self._arriving: ArrivingBody | None = None  # the body of the present request
         self._body: CountedBody | ChunkedBody | None = None  # takes what arrives, until the body is whole
         self._next: Request | None = None  # read, and not yet taken up
         self._idle: asyncio.Future[None] | None = None  # the lane waits by it for a request
@@ -70,10 +70,6 @@ class Reading(Writing):
     def write_seconds(self) -> float:
         """How long a client may take nothing."""
         return self._bounds.write_seconds
-
-    def take_bounds(self) -> None:
-        """A request begins: the bounds that hold now are its own to its end."""
-        self._bounds = self._server.bounds
 
     def give_up_on_body(self) -> None:
         """End the connection with the answer, without waiting for the rest of the body."""
@@ -107,17 +103,19 @@ class Reading(Writing):
     # -- bytes
 
     def data_received(self, data: bytes) -> None:
-        if self._passage.busy:
-            data = self._passage.take(data)
-            self._look_whether_passed()
-        elif self._body is not None and self._arriving is not None:
+        if self._passage.upgraded:
+            self._passage.give(data)
+            return
+        if self._body is not None and self._arriving is not None:
             data = self._take_body(self._body, self._arriving, data)
         if not data:
             return
         if self._is_at_work:
             self._wait_its_turn(data)
+        elif self._ahead:
+            self._receive(self._ahead + data, len(self._ahead))
         else:
-            self._receive(self._ahead + data if self._ahead else data)
+            self._receive(data)
 
     @property
     def _is_at_work(self) -> bool:
@@ -144,19 +142,17 @@ class Reading(Writing):
         self._ahead += data
         if was_little and len(self._ahead) > MAX_AHEAD_BYTES:
             self._pause(True)
-        elif not was_little and self.transport is not None:
-            self.transport.pause_reading()  # the application went on reading, for its own request
 
-    def _receive(self, data: bytes) -> None:
-        """Bytes at the beginning of a request, while none is being served."""
+    def _receive(self, data: bytes, looked_at: int = 0) -> None:
+        """Bytes at the beginning of a request, while none is being served; in the first of them no head ended yet."""
         known = self._repetition.known(data)
         if known is not None:
             head, body_at, length = known
-            self._begin(head, data, body_at, CountedBody(length) if length else None)
+            self._begin_own(self._read(head, data, body_at, CountedBody(length) if length else None))
             return
-        data = without_blank_lines(data)
+        size, data = len(data), without_blank_lines(data)
         try:
-            body_at = head_end(data)
+            body_at = head_end(data, looked_at - (size - len(data)))
             if not body_at:
                 self._keep_head(data)
                 return
@@ -164,12 +160,15 @@ class Reading(Writing):
         except GatewayError as fault:
             self._refuse(fault)
             return
-        if not self._server.serves(framed.head):
-            self._pass_on(framed, data)
-            return
-        self._repetition.keep(data, framed)
+        if framed.head.method == "CONNECT":
+            self._closing = True  # servers differ on what follows a tunnel that was refused
         length = framed.head.declared_length or 0
-        self._begin(framed.head, data, body_at, framed.chunks or (CountedBody(length) if length else None))
+        body = framed.chunks or (CountedBody(length) if length else None)
+        if self._server.serves(framed.head):
+            self._repetition.keep(data, framed)
+            self._begin_own(self._read(framed.head, data, body_at, body))
+        else:
+            self._pass_on(self._read(framed.head, data, body_at, body))
 
     def _keep_head(self, data: bytes) -> None:
         """A head that is not whole waits for the rest: within its time, and within what all may hold together."""
@@ -180,23 +179,29 @@ class Reading(Writing):
             if not self._head_held.has_grown(max(0, 2 * len(data) - self._head_held.size)):
                 self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."))
 
-    def _begin(self, head: Head, data: bytes, body_at: int, body: CountedBody | ChunkedBody | None) -> None:
+    def _read(self, head: Head, data: bytes, body_at: int, body: CountedBody | ChunkedBody | None) -> Request:
         """A request whose head is whole: its body may be here as well, and more behind it."""
         self._head_is_over()
-        self._ahead = b""
+        self._bounds = self._server.bounds  # those that hold now are the request's own to its end
+        self._linger = LINGERING_SECONDS
         rest = data[body_at:]
         if body is None:
-            self._next, ahead = self.request(head, NOTHING_MORE, 0, b""), rest
+            request, self._ahead = self.request(head, NOTHING_MORE, 0, b""), b""
         elif isinstance(body, CountedBody) and len(rest) == body.owed:  # as most reads bring
-            self._next, ahead = self.request(head, NOTHING_MORE, len(rest), rest), b""
+            request, self._ahead, rest = self.request(head, NOTHING_MORE, len(rest), rest), b"", b""
         else:
             arriving = self._arriving = ArrivingBody(self._pause)
             length = body.owed if isinstance(body, CountedBody) else None
-            self._body = body
-            ahead = self._take_body(body, arriving, rest) if rest else b""
-            self._next = self.request(head, arriving, length)
-        if ahead:
-            self._wait_its_turn(ahead)
+            self._body, self._ahead = body, b""
+            rest = self._take_body(body, arriving, rest) if rest else b""
+            request = self.request(head, arriving, length)
+        if rest:
+            self._wait_its_turn(rest)
+        return request
+
+    def _begin_own(self, request: Request) -> None:
+        """Give a request to the lane."""
+        self._next = request
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
@@ -209,43 +214,16 @@ class Reading(Writing):
             self.transport.write(answer.serialised(http11=True))
             self._close_transport()
 
-    # -- the application's requests
-
-    @property
-    def passed_head(self) -> Head:
-        """The head of the request that the application has."""
-        return self._passage.head
-
-    def _pass_on(self, framed: Framed, data: bytes) -> None:
-        """Gives a request to the application server: its head, and its body as it comes."""
-        self._head_is_over()
-        self._ahead = b""
-        if framed.chunks is not None:
-            self._closing = True  # servers differ on trailers, and aiohttp's leaks them into the next head
-        if not self._passage.is_joined and self.transport is not None:
-            self._passage.join(self.application_protocol(), self.transport)
-        rest = self._passage.begin(framed, data)
-        if rest:
-            self._wait_its_turn(rest)
-
-    def application_upgraded(self) -> None:
-        """What comes from now on is not HTTP, and goes to the application as it is."""
-        self._passage.upgraded = True
-
-    def application_answered(self, *, ends: bool) -> None:
-        """The application's answer is out; where it does not end the connection, the next request may come."""
-        self.unwatch()
-        if not ends and not self._closing:  # it closes what it ends
-            self._passage.answered()
-            self._look_whether_passed()
-
-    def _look_whether_passed(self) -> None:
-        if not self._passage.is_over():
+    def _pass_on(self, request: Request) -> None:
+        """Give a request to the application server."""
+        if self.transport is None or self.transport.is_closing():
             return
-        if self.half_closed:
-            self._close_transport()
-        elif self.transport is not None and not self.transport.is_closing():
-            self._go_on()
+        if not self._passage.is_joined:
+            self._passage.join(self.application_protocol(), self.transport)
+        may_upgrade = "upgrade" in request.headers and self._server.may_upgrade(request.head)
+        if may_upgrade:  # where it is refused, older releases of aiohttp go on as if it had been granted
+            request.keep_alive = False
+        self._passage.begin(request, may_upgrade=may_upgrade)
 
     # -- time and pace
 

@@ -1,0 +1,27 @@
+"""The answer that leaves HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from gateway.http.message import Request
+from gateway.http.reply import Reply
+
+
+class Upgrade(Reply):
+    """Hand the connection over to `converse`, until it returns; then the connection ends.
+
+    `converse` gets aiohttp's request, for `WebSocketResponse.prepare`, and returns that response. It is cancelled where
+    the client leaves. The request's path must be among the server's `upgrades`.
+    """
+
+    status = 101
+    keep_alive = False
+
+    def __init__(self, converse: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        self.converse = converse
+
+    def send_to(self, request: Request) -> None:
+        raise RuntimeError("only the application server can upgrade a connection")
