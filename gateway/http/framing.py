@@ -21,5 +21,8 @@ def refuse_ambiguous(headers: CIMultiDictProxy[str], *, http11: bool) -> None:
     coding = headers.get(_TRANSFER_ENCODING)
     if coding is not None and (coding.lower() != "chunked" or not http11):
         raise InvalidHttp("Only HTTP/1.1's `transfer-encoding: chunked` is understood here.", headers=_CLOSE)
-    if not _HOST_VALUE.fullmatch(headers.get(_HOST, "")):
+    hosts = headers.getall(_HOST, ())
+    if len(hosts) != 1 and (hosts or http11):
+        raise InvalidHttp("One field `host` is needed, and no more.", headers=_CLOSE)
+    if hosts and not _HOST_VALUE.fullmatch(hosts[0]):
         raise InvalidHttp("The field `host` is not a host.", headers=_CLOSE)

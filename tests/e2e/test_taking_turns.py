@@ -77,15 +77,12 @@ async def test_chunked_bodies_keep_the_connection_whoever_reads_them(stage: Stag
 @pytest.mark.parametrize("target", ["http://[", "http://[::1", "example.com:443", "//", "*", "http://a:99999999/"])
 @pytest.mark.parametrize("method", ["GET", "CONNECT", "OPTIONS", "PURGE"])
 async def test_odd_targets_and_methods_are_refused_in_our_own_words(stage: Stage, method: str, target: str) -> None:
-    """No server library's page is seen by anybody, and a tunnel that was refused ends its connection."""
+    """No server library's page is seen by anybody."""
     async with Wire.open(stage.port) as wire:
         await wire.send(request_bytes(method, target, key=KEYS["user"]))
         reply = await wire.reply()
         assert reply.status in (400, 404, 405), reply
         assert reply.error()
-        if method == "CONNECT":
-            assert reply.header("connection") == "close"
-            await wire.ended()
 
 
 async def test_a_head_that_comes_a_byte_at_a_time_is_searched_once(stage: Stage) -> None:

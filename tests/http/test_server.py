@@ -181,6 +181,20 @@ async def test_a_path_that_does_not_upgrade_is_answered_and_the_next_as_well() -
             assert (await wire.reply()).body == target.encode()
 
 
+@pytest.mark.parametrize("fast_lane", [True, False])
+@pytest.mark.parametrize("value", ["close", "Keep-Alive, Close", "x, close ,y"])
+@pytest.mark.parametrize(("method", "target"), [("GET", PAGE), ("POST", PAGE), ("POST", LANE), ("GET", LANE)])
+async def test_a_client_that_says_close_gets_its_answer_and_the_end(
+    fast_lane: bool, value: str, method: str, target: str
+) -> None:
+    """With a body and without one, whoever serves."""
+    body = b"{}" if method == "POST" else None
+    async with served(answer, fast_lane=fast_lane) as (_, port), Wire.open(port) as wire:
+        await wire.send(request_bytes(method, target, body, headers=[("connection", value)]))
+        assert (await wire.reply()).header("connection") == "close"
+        assert await wire.ended() == b""
+
+
 # --- who leaves
 
 

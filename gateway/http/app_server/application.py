@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 
 from gateway.errors import GatewayError, InvalidHttp
-from gateway.http.app_server.exchange import Exchange
+from gateway.http.app_server.exchange import UNTYPED, Exchange
 from gateway.http.app_server.upgrade import Upgrade
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.message import Request
@@ -32,7 +32,7 @@ class ApplicationServer:
         self._running: set[asyncio.Task[object]] = set()
         self._connections: dict[asyncio.BaseTransport, LaneConnection] = {}
         application = web.Application()
-        application.on_response_prepare.append(_without_server_header)
+        application.on_response_prepare.append(_without_additions)
         application.router.add_route("*", "/", self._serve)  # `fast_lane/passage.py` asks for nothing else
         # Without handler_cancellation a client that leaves would go unnoticed until the answer's end.
         self._runner = web.AppRunner(
@@ -104,5 +104,8 @@ class ApplicationServer:
         return response
 
 
-async def _without_server_header(_request: web.BaseRequest, response: web.StreamResponse) -> None:
+async def _without_additions(_request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Take out what aiohttp adds of its own accord."""
     response.headers.popall(hdrs.SERVER, None)
+    if response.headers.get(hdrs.CONTENT_TYPE) == UNTYPED:
+        response.headers.popall(hdrs.CONTENT_TYPE, None)

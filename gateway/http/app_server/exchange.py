@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gateway.http.app_server.upgrade import Upgrade
 from gateway.http.fast_lane import LaneConnection
@@ -15,6 +15,7 @@ from gateway.http.message import Headers, Request
 # What an answer may pile up here, beside what aiohttp and the kernel hold, before its source is asked to wait.
 PRESSURE_ABOVE_BYTES = 64 * 1024
 WRITE_AT_A_TIME_BYTES = 64 * 1024
+UNTYPED = "-"  # stands for no `content-type`, where aiohttp would set one of its own
 
 
 class Exchange:
@@ -177,6 +178,8 @@ class Exchange:
             if "\r" in value or "\n" in value or "\0" in value:
                 raise ValueError("a control character in a response header")
             response.headers.add(name, value if value.isascii() else _as_utf8(value))
+        if hdrs.CONTENT_TYPE not in response.headers:
+            response.headers[hdrs.CONTENT_TYPE] = UNTYPED
         return response
 
     def _still_there(self) -> None:

@@ -25,6 +25,7 @@ MAX_HEAD_BYTES = 128 * 1024
 _HEAD_END = b"\r\n\r\n"
 _ODD_END = re.compile(rb"\n\r?\n")  # no head ends so, but whoever sends it waits for an answer
 _BLANK = b"\r\n"
+_SCHEMES = ("http://", "https://")
 _MOST_DIGITS = 15
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % _MOST_DIGITS, re.IGNORECASE)
 
@@ -63,28 +64,48 @@ def read_head(data: bytes, body_at: int) -> Framed:
     """The head that ends at `body_at`. Raises HeadTooLarge or InvalidHttp."""
     seen = _Seen()
     parser = httptools.HttpRequestParser(seen)
+    _feed(parser, data[:body_at])
+    if not seen.complete:
+        raise _invalid()
+    headers = CIMultiDictProxy(CIMultiDict(seen.fields))
+    method, target = parser.get_method().decode("ascii"), _text(seen.target)
+    if target[0] not in "/*" and method != "CONNECT" and not target.lower().startswith(_SCHEMES):
+        raise _invalid()
     try:
-        parser.feed_data(data[:body_at])
+        head = Head(
+            method,
+            target,
+            headers,
+            http11=parser.get_http_version() == "1.1",
+            keep_alive="connection" not in headers or not _says_close(headers),
+        )
+    except ValueError:  # a target in absolute form that is no URL
+        raise _invalid() from None
+    return Framed(head, body_at, ChunkedBody(data[:body_at]) if "transfer-encoding" in headers else None)
+
+
+class Beginning:
+    """Judges a head as it arrives, so that what is no HTTP is refused at once and not when its time is over."""
+
+    __slots__ = ("_parser",)
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(_Seen())
+
+    def feed(self, data: bytes) -> None:
+        """Judge the next bytes. Raises HeadTooLarge or InvalidHttp."""
+        _feed(self._parser, data)
+
+
+def _feed(parser: httptools.HttpRequestParser, data: bytes) -> None:
+    try:
+        parser.feed_data(data)
     except httptools.HttpParserUpgrade:
         pass  # another protocol was asked for; the answer is in ours, as RFC 9110 §7.8 allows
     except httptools.HttpParserCallbackError as error:
         raise (error.__context__ if isinstance(error.__context__, GatewayError) else _invalid()) from None
     except httptools.HttpParserError:
         raise _invalid() from None
-    if not seen.complete:
-        raise _invalid()
-    headers = CIMultiDictProxy(CIMultiDict(seen.fields))
-    try:
-        head = Head(
-            parser.get_method().decode("ascii"),
-            _text(seen.target),
-            headers,
-            http11=parser.get_http_version() == "1.1",
-            keep_alive=parser.should_keep_alive(),
-        )
-    except ValueError:  # a target in absolute form that is no URL
-        raise _invalid() from None
-    return Framed(head, body_at, ChunkedBody(data[:body_at]) if "transfer-encoding" in headers else None)
 
 
 class _Seen:
@@ -139,6 +160,11 @@ class Repetition:
         if not digits.isdigit() or not data.startswith(self._after, digits_end):
             return None
         return self._head, digits_end + len(self._after), int(digits)
+
+
+def _says_close(headers: CIMultiDictProxy[str]) -> bool:
+    """Whether the connection is to end. llhttp knows it no longer once a request without a body is whole."""
+    return any("close" in map(str.strip, value.lower().split(",")) for value in headers.getall("connection"))
 
 
 def _text(raw: bytes) -> str:

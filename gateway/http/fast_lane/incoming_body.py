@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import httptools
 
-from gateway.errors import InvalidHttp
+from gateway.errors import HeadTooLarge, InvalidHttp
 
 # What chunks' sizes, extensions and trailers may take besides the body's own bytes.
-MAX_FRAMING_BYTES = 64 * 1024
+MAX_FRAMING_BYTES = 2 << 20
+MAX_TRAILERS, MAX_TRAILER_BYTES = 128, 8190  # as fields of a head
+_CLOSE = (("connection", "close"),)
 _FRAMING_SHARE = 16  # and as many times the body: chunks of one byte are slow, but no attack by themselves
 PAUSE_ABOVE_BYTES = 256 * 1024
 
@@ -103,21 +105,23 @@ class ChunkedBody:
     `overran` says that the connection must end with this request. So it does after trailers: servers differ on them.
     """
 
-    __slots__ = ("_content_bytes", "_ended", "_fed", "_in_body", "_parser", "_parts", "overran")
+    __slots__ = ("_content_bytes", "_ended", "_fed", "_in_body", "_parser", "_parts", "_trailers", "overran")
 
     def __init__(self, head: bytes) -> None:
         self._parts: list[bytes] = []
         self._ended = False
-        self._content_bytes = self._fed = 0
+        self._content_bytes = self._fed = self._trailers = 0
         self.overran = self._in_body = False
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(head)
 
     def take(self, data: bytes, into: ArrivingBody) -> bytes:
-        """Feeds what belongs to the body. Raises InvalidHttp, and then nothing more is to be fed."""
+        """Feeds what belongs to the body. Raises InvalidHttp or HeadTooLarge, and then nothing more is to be fed."""
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            raise (error.__context__ if isinstance(error.__context__, HeadTooLarge) else _broken()) from None
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._ended:
                 raise _broken() from None
@@ -141,6 +145,10 @@ class ChunkedBody:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.overran = self.overran or self._in_body
+        if self._in_body:
+            self._trailers += 1
+            if self._trailers > MAX_TRAILERS or len(name) + len(value) > MAX_TRAILER_BYTES:
+                raise HeadTooLarge("The trailers are larger than this gateway takes.", headers=_CLOSE)
 
     def on_body(self, data: bytes) -> None:
         if not self._ended:
@@ -151,4 +159,4 @@ class ChunkedBody:
 
 
 def _broken() -> InvalidHttp:
-    return InvalidHttp("The request's body is not valid HTTP/1.1.", headers=(("connection", "close"),))
+    return InvalidHttp("The request's body is not valid HTTP/1.1.", headers=_CLOSE)

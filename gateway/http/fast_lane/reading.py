@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.errors import ClientTooSlow, GatewayError, InvalidHttp, Overloaded
-from gateway.http.fast_lane.heads import Repetition, head_end, read_head, without_blank_lines
+from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, Overloaded
+from gateway.http.fast_lane.heads import (
+    MAX_HEAD_BYTES,
+    Beginning,
+    Framed,
+    Repetition,
+    head_end,
+    read_head,
+    without_blank_lines,
+)
 from gateway.http.fast_lane.incoming_body import ArrivingBody, ChunkedBody, CountedBody
 from gateway.http.fast_lane.lane_server import LaneServer
 from gateway.http.fast_lane.passage import Passage
@@ -31,6 +39,7 @@ class Reading(Writing):
     __slots__ = (
         "_ahead",
         "_arriving",
+        "_beginning",
         "_body",
         "_bounds",
         "_closing",
@@ -59,6 +68,7 @@ class Reading(Writing):
         self._next: Request | None = None  # read, and not yet taken up
         self._idle: asyncio.Future[None] | None = None  # the lane waits by it for a request
         self._passage = Passage()
+        self._beginning: Beginning | None = None  # judges a head that is not whole
         self._head_held = server.memory.hold()  # by a head that is not whole
         self._head_patience = HeadPatience(loop, self._head_timed_out)
         self._closing = False  # after the present answer
@@ -127,7 +137,7 @@ class Reading(Writing):
         self._linger_bytes -= len(data)
         try:
             rest = body.take(data, arriving)
-        except InvalidHttp as fault:
+        except GatewayError as fault:
             self._closing, self._body = True, None
             self.give_up_on_body()
             arriving.fail(fault)
@@ -152,16 +162,15 @@ class Reading(Writing):
             return
         size, data = len(data), without_blank_lines(data)
         try:
-            body_at = head_end(data, looked_at - (size - len(data)))
+            body_at = self._head_end(data, max(0, looked_at - (size - len(data))))
             if not body_at:
                 self._keep_head(data)
                 return
             framed = read_head(data, body_at)
+            self._look_ahead(framed, data)
         except GatewayError as fault:
             self._refuse(fault)
             return
-        if framed.head.method == "CONNECT":
-            self._closing = True  # servers differ on what follows a tunnel that was refused
         length = framed.head.declared_length or 0
         body = framed.chunks or (CountedBody(length) if length else None)
         if self._server.serves(framed.head):
@@ -169,6 +178,29 @@ class Reading(Writing):
             self._begin_own(self._read(framed.head, data, body_at, body))
         else:
             self._pass_on(self._read(framed.head, data, body_at, body))
+
+    def _head_end(self, data: bytes, looked_at: int) -> int:
+        """Where the head ends; 0 where it is not whole. What has come of it is judged at once. Raises HeadTooLarge."""
+        try:
+            end = head_end(data, looked_at)
+        except HeadTooLarge:
+            Beginning().feed(data[:MAX_HEAD_BYTES])  # that it is no HTTP goes before its size
+            raise
+        if not end and data:
+            if self._beginning is None or not looked_at:
+                self._beginning, looked_at = Beginning(), 0
+            self._beginning.feed(data[looked_at:])
+        return end
+
+    def _look_ahead(self, framed: Framed, data: bytes) -> None:
+        """Judge what is behind a request in the same read. Raises InvalidHttp.
+
+        Where that is no HTTP, the client may have framed the request otherwise than we did, so it is not served.
+        """
+        ahead_at = framed.body_at + (framed.head.declared_length or 0)
+        if framed.chunks is None and len(data) > ahead_at:
+            ahead = without_blank_lines(data[ahead_at : ahead_at + MAX_HEAD_BYTES])
+            Beginning().feed(ahead[: head_end(ahead) or None])
 
     def _keep_head(self, data: bytes) -> None:
         """A head that is not whole waits for the rest: within its time, and within what all may hold together."""
@@ -238,6 +270,7 @@ class Reading(Writing):
             self.transport.resume_reading()
 
     def _head_is_over(self) -> None:
+        self._beginning = None
         self._head_held.release()
         self._head_patience.end()
 
