@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 
 from gateway.errors import GatewayError, InvalidHttp
 from gateway.http.app_server.exchange import UNTYPED, Exchange
-from gateway.http.app_server.upgrade import Upgrade
+from gateway.http.app_server.leaving_http import Upgrade
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.message import Request
 from gateway.http.reply import Answer, Reply

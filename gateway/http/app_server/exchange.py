@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from aiohttp import hdrs, web
 
-from gateway.http.app_server.upgrade import Upgrade
+from gateway.http.app_server.leaving_http import Upgrade
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.message import Headers, Request
 

@@ -198,7 +198,7 @@ class Reading(Writing):
         Where that is no HTTP, the client may have framed the request otherwise than we did, so it is not served.
         """
         ahead_at = framed.body_at + (framed.head.declared_length or 0)
-        if framed.chunks is None and len(data) > ahead_at:
+        if framed.chunks is None and len(data) > ahead_at and not self._may_upgrade(framed.head):
             ahead = without_blank_lines(data[ahead_at : ahead_at + MAX_HEAD_BYTES])
             Beginning().feed(ahead[: head_end(ahead) or None])
 
@@ -246,13 +246,16 @@ class Reading(Writing):
             self.transport.write(answer.serialised(http11=True))
             self._close_transport()
 
+    def _may_upgrade(self, head: Head) -> bool:
+        return "upgrade" in head.headers and self._server.may_upgrade(head)
+
     def _pass_on(self, request: Request) -> None:
         """Give a request to the application server."""
         if self.transport is None or self.transport.is_closing():
             return
         if not self._passage.is_joined:
             self._passage.join(self.application_protocol(), self.transport)
-        may_upgrade = "upgrade" in request.headers and self._server.may_upgrade(request.head)
+        may_upgrade = self._may_upgrade(request.head)
         if may_upgrade:  # where it is refused, older releases of aiohttp go on as if it had been granted
             request.keep_alive = False
         self._passage.begin(request, may_upgrade=may_upgrade)
