@@ -23,7 +23,7 @@ from gateway.proxy.stream.deadline import Deadline
 from gateway.proxy.stream.holding import Holding
 from gateway.proxy.stream.live import Live
 from gateway.proxy.stream.opening import BOM, NO_STREAM, Opening, Verdict
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Timeouts
 
 # A whole answer is held up to here, so that an upstream dying within it is a failed attempt and not a broken answer.
@@ -50,7 +50,7 @@ class Attempt(msgspec.Struct, eq=False):
     expects_stream: bool
     take_usage_out: bool
     give_up_at: float
-    seen: Seen
+    meter: UsageMeter
     events: EventRules = openai.PLAIN_EVENTS
     status: int = 0
     headers: RawHeaders = []
@@ -157,7 +157,7 @@ class Attempt(msgspec.Struct, eq=False):
         elif head.encoding or head.content is Content.MEDIA or not self._may_stream():
             self._flows = head.content is not Content.TEXT
             is_stream = self._may_stream() and head.content in (Content.EVENTS, Content.OTHER)
-            self.view = self.seen.events_view(head.encoding) if is_stream else self.seen.body_view(head.encoding)
+            self.view = self.meter.events_view(head.encoding) if is_stream else self.meter.body_view(head.encoding)
         else:
             self._opening = Opening(head.content, holds_preparations=self.events.has_preparations)
 
@@ -224,13 +224,13 @@ class Attempt(msgspec.Struct, eq=False):
             self._go_live(bytes(opening.held), opening.silence)
         else:
             self._flows = verdict is Verdict.FLOW
-            self.view = self.seen.body_view(self.head.encoding)
+            self.view = self.meter.body_view(self.head.encoding)
             self._take(bytes(opening.held))
 
     def _go_live(self, held: bytes, silence: int) -> None:
         self.head = self.head.as_events()
         signs, is_numbered = self.events.end_signs, self.events.is_numbered
-        self.live = live = Live(self.seen, signs, is_numbered=is_numbered, take_usage_out=self.take_usage_out)
+        self.live = live = Live(self.meter, signs, is_numbered=is_numbered, take_usage_out=self.take_usage_out)
         self._holding.append(held[:silence] + live.feed(held[silence:]))
         self._become(Shape.EVENTS)
         if live.is_whole:
@@ -251,7 +251,7 @@ class Attempt(msgspec.Struct, eq=False):
             if self._flows or self.head.encoding or self._holding.size > MOST_DECODED_BYTES:
                 self.look()
             if self._flows or self._holding.size > MAX_HELD_BYTES:
-                self.seen.follow(self.view)
+                self.meter.follow(self.view)
                 self._become(Shape.FLOW)
 
     def _end_whole(self) -> None:

@@ -19,7 +19,7 @@ class Refusal(NamedTuple):
     Relayed where no endpoint of any pool answers.
     """
 
-    said: Refused
+    answer: Refused
     endpoint: Endpoint | None
     model: Model | None
 

@@ -1,7 +1,7 @@
 """Relay one request: admit, pick, attempt, respond, settle.
 
-resolve → (limits) → attempt … attempt → answer or stream → done. `Relay` holds what all requests share; `Story` is one
-request's way through it and reads from top to bottom.
+Resolve → reserve → attempt … attempt → answer or stream → settle. `Relay` holds what all requests share;
+`RelayedRequest` is one request, and reads from top to bottom.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gateway.proxy.refusals.upstream_text import upstream_text
 from gateway.proxy.responder import Client, Responder
 from gateway.proxy.response import Response
 from gateway.proxy.upstreams import Upstream, Upstreams
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
 TIMER_SLACK_SECONDS = 0.002
@@ -69,11 +69,11 @@ class Relay:
 
         Raises GatewayError where nothing of an answer went out, ConnectionResetError where the client has gone.
         """
-        response = Response(self.log, call, ask, responder, client, Seen(ask.operation.usage))
-        await Story(self, call, ask, response, memory).run()
+        response = Response(self.log, call, ask, responder, client, UsageMeter(ask.operation.usage))
+        await RelayedRequest(self, call, ask, response, memory).run()
 
 
-class Story(msgspec.Struct, eq=False):
+class RelayedRequest(msgspec.Struct, eq=False):
     """Relay one request, with fallbacks.
 
     `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'.
@@ -141,7 +141,7 @@ class Story(msgspec.Struct, eq=False):
         if refusal is None:
             raise self.failures.error(self.loop.time())
         self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
-        self.response.refused(refusal.said)
+        self.response.refused(refusal.answer)
 
     def _candidates(self) -> Iterator[Upstream]:
         """Yield the model's own pool, then its fallbacks'.
@@ -196,7 +196,9 @@ class Story(msgspec.Struct, eq=False):
                 attempt, error = await self._try(upstream, endpoint_client, False)
                 endpoint_client.refuses_stream_options = error is None and 200 <= attempt.status < 300
             if error is not None:
-                self._failed(lease, Fault(cause_of(error), str(error)), said=upstream_text(endpoint_client, attempt))
+                self._failed(
+                    lease, Fault(cause_of(error), str(error)), answer_text=upstream_text(endpoint_client, attempt)
+                )
                 return False
             return await self._judge(endpoint_client, lease, attempt)
         finally:
@@ -218,7 +220,7 @@ class Story(msgspec.Struct, eq=False):
             expects_stream=self.wants_stream,
             take_usage_out=asks_usage,
             give_up_at=self.give_up_at,
-            seen=self.response.seen,
+            meter=self.response.meter,
             memory=self.memory,
             events=self.ask.operation.events,
         )
@@ -230,7 +232,7 @@ class Story(msgspec.Struct, eq=False):
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
             )
-            self.response.seen.asked = True
+            self.response.meter.asked = True
             return attempt, await attempt.opened(exchange)
         except TransportError as error:
             return attempt, error
@@ -249,7 +251,7 @@ class Story(msgspec.Struct, eq=False):
         is_answer = attempt.shape is None and 200 <= attempt.status < 300
         if is_answer and self.ask.operation.is_text and not self.wants_stream and attempt.view is not None:
             attempt.look()
-            self.response.seen.whole(attempt.view, is_text=True)
+            self.response.meter.whole(attempt.view, is_text=True)
 
     async def _judge(self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt) -> bool:
         """Answer the client by what the upstream sent; False for a failure."""
@@ -259,7 +261,7 @@ class Story(msgspec.Struct, eq=False):
             self._alive(lease, now)
             if attempt.shape is Shape.WHOLE:
                 if attempt.view is not None:
-                    self.response.seen.whole(attempt.view, is_text=self.ask.operation.is_text)
+                    self.response.meter.whole(attempt.view, is_text=self.ask.operation.is_text)
                 self.response.whole(attempt)
             else:
                 await self.response.streamed(attempt)
@@ -267,7 +269,7 @@ class Story(msgspec.Struct, eq=False):
         if meaning is Meaning.FAILED:
             if status == 401:
                 self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
-            self._failed(lease, fault_in(attempt), said=upstream_text(endpoint_client, attempt))
+            self._failed(lease, fault_in(attempt), answer_text=upstream_text(endpoint_client, attempt))
             return False
         if meaning is Meaning.REDIRECT:
             # Following it could lead anywhere; relaying it would lead the client past us.
@@ -278,13 +280,13 @@ class Story(msgspec.Struct, eq=False):
         self._alive(lease, now)
         about = self._about(lease) | {"status": status, "upstream_said": upstream_text(endpoint_client, attempt)}
         self.relay.log.info("upstream refuses the request", **about)
-        said = refused(endpoint_client, attempt)
+        answer = refused(endpoint_client, attempt)
         if meaning is Meaning.REFUSED:
-            self.response.refused(said)
+            self.response.refused(answer)
             return True
         self.call.attempt_failed("refused")
         if self.failures.refusal is None:
-            self.failures.refusal = Refusal(said, self.call.endpoint, self.call.served)
+            self.failures.refusal = Refusal(answer, self.call.endpoint, self.call.served)
         return False
 
     def _alive(self, lease: Lease, now: float) -> None:
@@ -292,13 +294,13 @@ class Story(msgspec.Struct, eq=False):
         if self.blame is not None:
             self._count(self.blame.add(lease, None))
 
-    def _failed(self, lease: Lease, fault: Fault, *, said: str | None = None) -> None:
+    def _failed(self, lease: Lease, fault: Fault, *, answer_text: str | None = None) -> None:
         self.call.attempt_failed(fault.cause.value)
         cooldown = None
         if fault.words is None:
             cooldown = lease.failed(fault.cause, self.loop.time(), retry_after_seconds=fault.wait_seconds)
         self.failures.add(lease.obstacle(fault.cause), fault)
-        about = self._about(lease) | {"why": fault.why} | ({"upstream_said": said} if said else {})
+        about = self._about(lease) | {"why": fault.why} | ({"upstream_said": answer_text} if answer_text else {})
         if cooldown is None:
             self.relay.log.warning("attempt failed", **about)
         else:

@@ -16,7 +16,7 @@ from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import Shape
 from gateway.proxy.refusals.refused import Refused
 from gateway.proxy.responder import Client, Fields, Head, Responder
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 from gateway.store.base import Catalogue
 from gateway.types import Outcome
 
@@ -31,7 +31,7 @@ class Response(msgspec.Struct, eq=False):
     ask: Ask
     responder: Responder
     client: Client
-    seen: Seen
+    meter: UsageMeter
     account: Account | None = None
     first_event_out: bool = False
     attempt: Attempt | None = None  # whose stream goes to the client
@@ -40,7 +40,7 @@ class Response(msgspec.Struct, eq=False):
         """Tell a whole answer of the upstream's."""
         head = self._answered(attempt.status, attempt.head.passed)
         self.responder.on_answer(head, attempt.body, attempt.head.encoding)
-        self._end("upstream_error" if self.seen.failed else "ok")
+        self._end("upstream_error" if self.meter.failed else "ok")
 
     def refused(self, said: Refused) -> None:
         """Tell the upstream's refusal."""
@@ -62,7 +62,7 @@ class Response(msgspec.Struct, eq=False):
         self.client.watch(attempt.pressure)
         broken = await attempt.pour(self.responder.on_event, into_stream=goes_on)
         if broken is None:
-            self._end("upstream_error" if self.seen.failed else "ok")
+            self._end("upstream_error" if self.meter.failed else "ok")
             return
         endpoint = call.endpoint.id if call.endpoint is not None else None
         self.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
@@ -90,9 +90,9 @@ class Response(msgspec.Struct, eq=False):
     def settle(self, outcome: Outcome) -> None:
         """Settle the account. Only the first call counts."""
         self.call.outcome = outcome
-        self.seen.conclude()
+        self.meter.conclude()
         if self.account is not None:
-            self.account.settle(self.seen, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
+            self.account.settle(self.meter, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
 
     def beat(self) -> bool:
         """Give a sign of life, in a stream opened for it; False where it is of no use any more."""
@@ -108,7 +108,7 @@ class Response(msgspec.Struct, eq=False):
         return True
 
     def _answered(self, status: int, passed: Fields) -> Head:
-        self.seen.answered = True
+        self.meter.answered = True
         self.call.first_byte = perf_counter()
         if not self.responder.started:
             self.call.status = status
@@ -116,7 +116,7 @@ class Response(msgspec.Struct, eq=False):
 
     def _end(self, outcome: Outcome) -> None:
         self.settle(outcome)
-        self.responder.on_end(self.seen.usage)
+        self.responder.on_end(self.meter.usage)
 
     def _next_number(self) -> int | None:
         """The number of an event that would follow; None where none could."""

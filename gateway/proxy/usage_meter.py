@@ -16,7 +16,7 @@ _TYPE_WITHIN_BYTES = 200
 _NAMED_ERROR = (b"event: error", b"event:error")
 
 
-class Seen(msgspec.Struct, eq=False):
+class UsageMeter(msgspec.Struct, eq=False):
     """Meter an answer: its reported usage, or its text's size."""
 
     reader: UsageReader = USAGE_READER
@@ -163,21 +163,21 @@ class Seen(msgspec.Struct, eq=False):
 class _EventsReader:
     """Reads a stream that is passed on as it comes."""
 
-    def __init__(self, seen: Seen) -> None:
-        self._seen = seen
+    def __init__(self, meter: UsageMeter) -> None:
+        self._meter = meter
         self._framer = EventFramer()
 
     def feed(self, data: bytes) -> None:
         for piece in self._framer.take(data):
             if isinstance(piece, Fragment):
-                self._seen.fragment(piece)
+                self._meter.fragment(piece)
             else:
-                self._seen.events(piece)
+                self._meter.events(piece)
 
     def unreadable(self, size: int) -> None:
-        self._seen.unread(size)
+        self._meter.unread(size)
 
     def end(self) -> None:
         rest = self._framer.end()
         if rest:
-            self._seen.events(rest)
+            self._meter.events(rest)

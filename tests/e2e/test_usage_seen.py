@@ -1,4 +1,4 @@
-"""Usage in the ledger whatever form an upstream's answer has, over real sockets; `test_relay_seen` has every form."""
+"""Usage in the ledger whatever form an upstream's answer has, over real sockets; `test_usage_meter` has every form."""
 
 from __future__ import annotations
 

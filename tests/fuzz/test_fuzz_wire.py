@@ -17,7 +17,7 @@ from gateway.dialects.openai.usage_report import usage_of
 from gateway.errors import ConnectionCut, GatewayError, InvalidRequest, InvalidResponse, MissingKey, TransportError
 from gateway.http.client.answer import AnswerParser
 from gateway.http.sse import EventFramer, event_data, event_name
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 
 MAX_HEAD = 1_024
 TOKENS = [
@@ -132,14 +132,14 @@ def test_an_upstreams_json_is_read_or_let_be(payload: bytes) -> None:
     transcript = transcript_of(payload)
     assert transcript is None or (transcript.reply + (transcript.finish_reason or "")).encode()
     for encoding in (b"", b"gzip", b"deflate", b"br", b"zstd", b"compress"):
-        seen = Seen()
-        for view, body in ((seen.body_view(encoding), payload), (seen.events_view(encoding), b"data: " + payload)):
+        meter = UsageMeter()
+        for view, body in ((meter.body_view(encoding), payload), (meter.events_view(encoding), b"data: " + payload)):
             view.feed(body)
             view.end()
             while view.step():
                 pass
-            seen.whole(view, is_text=True)
-        assert seen.text_bytes >= 0
+            meter.whole(view, is_text=True)
+        assert meter.text_bytes >= 0
 
 
 header_text = st.text(st.characters(max_codepoint=0x2FF, exclude_categories=["Cs"]), max_size=30) | st.just(

@@ -17,7 +17,7 @@ from gateway.errors import FirstByteTimedOut, IdleTimedOut
 from gateway.http.client import Transport, request_head
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import Shape
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Timeouts
 
 TIME_OUT_SECONDS = 0.2
@@ -69,7 +69,7 @@ async def asked(
     loop = asyncio.get_running_loop()
     time_outs = Timeouts(connect=1, first_byte=TIME_OUT_SECONDS, idle=idle)
     attempt = Attempt(
-        loop, time_outs, expects_stream=True, take_usage_out=False, give_up_at=loop.time() + total, seen=Seen()
+        loop, time_outs, expects_stream=True, take_usage_out=False, give_up_at=loop.time() + total, meter=UsageMeter()
     )
     async with serving(script) as server, closing(Transport()) as transport:
         head = request_head("POST", "/", [("content-length", "0")])

@@ -15,7 +15,7 @@ from gateway.errors import IdleTimedOut
 from gateway.proxy.attempt import PREPARATION_SECONDS, Attempt
 from gateway.proxy.endpoint_client import Shape
 from gateway.proxy.stream.deadline import LOOK_AGAIN_SECONDS
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Timeouts
 
 EVENT_STREAM = [(b"content-type", b"text/event-stream")]
@@ -67,7 +67,7 @@ def streaming(clock: Clock, *, idle: float = 1.0, give_up_at: float = math.inf) 
         expects_stream=True,
         take_usage_out=False,
         give_up_at=give_up_at,
-        seen=Seen(),
+        meter=UsageMeter(),
         events=RESPONSES.events,
     )
     attempt.on_head(200, EVENT_STREAM)

@@ -11,7 +11,7 @@ from kit.answers import DONE, delta, event, usage_only
 
 from gateway.dialects.openai import CHAT_END_SIGNS, END_SIGNS
 from gateway.proxy.stream.live import Live
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
 FINISH = event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
@@ -33,7 +33,7 @@ LAST_OF_OTHERS = (
 
 def live(*, chat: bool = True, take_usage_out: bool = True) -> Live:
     signs = CHAT_END_SIGNS if chat else END_SIGNS
-    return Live(Seen(), signs, is_numbered=not chat, take_usage_out=take_usage_out)
+    return Live(UsageMeter(), signs, is_numbered=not chat, take_usage_out=take_usage_out)
 
 
 def passed_at_every_cut(said: bytes, *, take_usage_out: bool = True) -> set[bytes]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from gateway.dialects import openai
 from gateway.http.sse import EventFramer, Fragment, blank_line_end, event_data, event_name, event_start, whole_events
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 
 _FINISH = b'"finish_reason"'
 _NOT_FINISHED, _NOT_FINISHED_SPACED = _FINISH + b":null", _FINISH + b": null"
@@ -30,15 +30,17 @@ class Live:
         "_is_last_begun",
         "_is_numbered",
         "_left_in_crlf",
+        "_meter",
         "_number",
-        "_seen",
         "_take_usage_out",
         "is_whole",
     )
 
-    def __init__(self, seen: Seen, end_signs: tuple[bytes, ...], *, is_numbered: bool, take_usage_out: bool) -> None:
+    def __init__(
+        self, meter: UsageMeter, end_signs: tuple[bytes, ...], *, is_numbered: bool, take_usage_out: bool
+    ) -> None:
         self.is_whole = False  # the stream has said so itself: whatever becomes of its connection, nothing is missing
-        self._seen = seen
+        self._meter = meter
         self._framer = EventFramer()
         self._end_signs = end_signs
         self._is_numbered = is_numbered
@@ -96,9 +98,9 @@ class Live:
     def _passed(self, piece: bytes) -> bytes:
         """Meter whole events; return them without what only we requested."""
         if isinstance(piece, Fragment):
-            self._seen.fragment(piece)
+            self._meter.fragment(piece)
             self._look_at_start(piece)
-        elif self._seen.events(piece) and self._take_usage_out:
+        elif self._meter.events(piece) and self._take_usage_out:
             return b"".join([event for event in whole_events(piece) if not self._is_ours(event)])
         else:
             self._look(piece)

@@ -18,7 +18,7 @@ from gateway.dialects.openai import JsonScan, Usage
 from gateway.http.content_coding import STEP_BYTES, Unpacker, zstd
 from gateway.http.sse import EventFramer, Fragment
 from gateway.proxy.answer_view import MOST_DECODED_BYTES, View
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 
 REPORT = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 REPORTED = Usage(11, 7, 18)
@@ -30,20 +30,20 @@ def delta(**words: Any) -> str:
     return json.dumps({"choices": [{"index": 0, "delta": words, "finish_reason": None}]})
 
 
-def seen_of(stream: bytes, sizes: Iterable[int] = ()) -> Seen:
+def seen_of(stream: bytes, sizes: Iterable[int] = ()) -> UsageMeter:
     """A stream's bytes, cut after so many each, as an attempt would look at them."""
-    seen, framer = Seen(), EventFramer()
+    meter, framer = UsageMeter(), EventFramer()
     for size in [*sizes, len(stream)]:
         for piece in framer.take(stream[:size]):
             if isinstance(piece, Fragment):
-                seen.fragment(piece)
+                meter.fragment(piece)
             else:
-                seen.events(piece)
+                meter.events(piece)
         stream = stream[size:]
     if rest := framer.end():
-        seen.events(rest)
-    seen.conclude()
-    return seen
+        meter.events(rest)
+    meter.conclude()
+    return meter
 
 
 def look(view: View, *pieces: bytes) -> None:
@@ -54,12 +54,12 @@ def look(view: View, *pieces: bytes) -> None:
         pass
 
 
-def whole(body: bytes, encoding: bytes = b"", cut: int = 1 << 30) -> Seen:
-    seen = Seen()
-    view = seen.body_view(encoding)
+def whole(body: bytes, encoding: bytes = b"", cut: int = 1 << 30) -> UsageMeter:
+    meter = UsageMeter()
+    view = meter.body_view(encoding)
     look(view, *[body[at : at + cut] for at in range(0, len(body), cut)])
-    seen.whole(view, is_text=True)
-    return seen
+    meter.whole(view, is_text=True)
+    return meter
 
 
 # --- whether it counts
@@ -68,17 +68,17 @@ def whole(body: bytes, encoding: bytes = b"", cut: int = 1 << 30) -> Seen:
 @pytest.mark.parametrize("event", [USAGE, TEXT])
 def test_what_an_upstream_answered_counts_though_its_client_had_left(event: bytes) -> None:
     """The client may go between an upstream's first event and our head: what the ledger bills, limits must count."""
-    seen = Seen()
-    assert not seen.counts
-    seen.events(event)
-    assert seen.counts
+    meter = UsageMeter()
+    assert not meter.counts
+    meter.events(event)
+    assert meter.counts
 
 
 def test_an_answer_that_tells_of_nothing_counts() -> None:
     """An upstream's refusal, say."""
-    seen = Seen()
-    seen.answered = True
-    assert seen.counts
+    meter = UsageMeter()
+    meter.answered = True
+    assert meter.counts
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_usage_is_read_in_every_spelling_and_at_every_split(
         SPELLINGS[name](json.dumps(each, separators=marks)) for name, each in zip(spellings, events, strict=False)
     ]
     stream = b"".join(spelled)
-    seen = seen_of(stream if ends else stream.rstrip(b"\r\n"), sizes)
-    assert seen.usage == REPORTED
-    assert seen.text_bytes == sum(len(word.encode()) for word in words)
+    meter = seen_of(stream if ends else stream.rstrip(b"\r\n"), sizes)
+    assert meter.usage == REPORTED
+    assert meter.text_bytes == sum(len(word.encode()) for word in words)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +174,8 @@ def test_usage_is_read_in_an_event_of_any_size(size: int, behind: bytes) -> None
     for inner in (picture + b"," + behind + report, report + b"," + behind + picture):
         event = b'event: response.completed\ndata: {"type":"response.completed","response":{%b}}\n\n' % inner
         for step in (65_536, 1 << 22):
-            seen = seen_of(TEXT + event + TEXT, [step] * (len(event) // step))
-            assert (seen.usage, seen.text_bytes) == (REPORTED, 4)
+            meter = seen_of(TEXT + event + TEXT, [step] * (len(event) // step))
+            assert (meter.usage, meter.text_bytes) == (REPORTED, 4)
 
 
 @pytest.mark.parametrize(
@@ -252,9 +252,9 @@ def test_usage_is_read_in_a_packed_stream(name: str) -> None:
     encoding, pack = PACKERS[name]
     stream = pack(TEXT * 500 + USAGE + b"data: [DONE]\n\n")
     for cut in (1, 100, len(stream)):
-        seen = Seen()
-        look(seen.events_view(encoding), *[stream[at : at + cut] for at in range(0, len(stream), cut)])
-        assert (seen.usage, seen.text_bytes) == (Usage(1, 2, 3), 1000)
+        meter = UsageMeter()
+        look(meter.events_view(encoding), *[stream[at : at + cut] for at in range(0, len(stream), cut)])
+        assert (meter.usage, meter.text_bytes) == (Usage(1, 2, 3), 1000)
 
 
 @pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"br", b"zstd", b"compress", b"gzip, br"])
@@ -262,9 +262,9 @@ def test_what_nobody_can_unpack_counts_by_its_bytes(encoding: bytes) -> None:
     """Else an answer would be free for being unreadable."""
     body = b"\xff\xfe\xfd\xfc" * 1000
     assert whole(body, encoding).text_bytes == len(body)
-    seen = Seen()
-    look(seen.events_view(encoding), body)
-    assert seen.text_bytes == len(body)
+    meter = UsageMeter()
+    look(meter.events_view(encoding), body)
+    assert meter.text_bytes == len(body)
 
 
 def test_little_is_unpacked_of_a_few_bytes_that_unfold_without_end() -> None:
@@ -358,9 +358,9 @@ def test_an_answer_that_was_cut_off_counts_by_the_text_that_came() -> None:
 )
 def test_an_error_object_and_a_page_are_no_answer(body: bytes, failed: bool) -> None:
     for encoding, packed in ((b"", body), (b"gzip", gzip.compress(body))):
-        seen = whole(packed, encoding)
-        assert seen.failed is failed
-        assert not (failed and seen.text_bytes)
+        meter = whole(packed, encoding)
+        assert meter.failed is failed
+        assert not (failed and meter.text_bytes)
 
 
 @pytest.mark.parametrize(
@@ -382,10 +382,10 @@ def test_an_error_object_and_a_page_are_no_answer(body: bytes, failed: bool) -> 
 )
 def test_an_error_in_the_midst_of_a_stream_is_seen(event: bytes, failed: bool) -> None:
     for stream in (TEXT, event, TEXT), (TEXT + event + TEXT,):
-        seen = Seen()
+        meter = UsageMeter()
         for piece in stream:
-            seen.events(piece)
-        assert seen.failed is failed
+            meter.events(piece)
+        assert meter.failed is failed
 
 
 @settings(deadline=None, max_examples=200)
