@@ -25,7 +25,7 @@ from gateway.limits import (
 )
 from gateway.observability.calls import Call
 from gateway.proxy.ask import Ask
-from gateway.proxy.usage_meter import Seen
+from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Caller, Model, Price
 from gateway.usage import NANO, Admission, Ledger, Settlement, UsageSource, cost_nano
 
@@ -44,6 +44,8 @@ class Accounts:
 
     async def take_place(self, call: Call, caller: Caller) -> None:
         """Count the request in its key's own `rpm` and `concurrency`.
+
+        Before its large body is read.
 
         Before its large body is read.
 
@@ -112,8 +114,10 @@ class Account:
         self._operation = operation
         self._settled = False
 
-    def settle(self, seen: Seen, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
+    def settle(self, meter: UsageMeter, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
         """Settle the request's limits and its row; the first call counts.
+
+        `call` has status and outcome.
 
         `call` has status and outcome.
 
@@ -122,8 +126,8 @@ class Account:
         if self._settled:
             return
         self._settled = True
-        counts = seen.counts or self._was_left(seen)
-        usage, source = self._usage(seen, fields, body_size)
+        counts = meter.counts or self._was_left(meter)
+        usage, source = self._usage(meter, fields, body_size)
         nano = _cost_nano(served.price if served is not None else None, usage.prompt_tokens, usage.completion_tokens)
         call, now = self._call, perf_counter()
         call.usage = usage
@@ -157,15 +161,15 @@ class Account:
         if self._reservation is not None:
             self._limiter.cancel(self._reservation, now=time.time())
 
-    def _usage(self, seen: Seen, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
-        was_left, goes_on = self._was_left(seen), self._goes_on(seen, fields)
+    def _usage(self, meter: UsageMeter, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
+        was_left, goes_on = self._was_left(meter), self._goes_on(meter, fields)
         # A report of nothing, made before the end, says nothing of what was used then.
-        if seen.usage is not None and not (seen.usage.total_tokens == 0 and (was_left or goes_on)):
-            return self._reported(seen.usage), "reported"
+        if meter.usage is not None and not (meter.usage.total_tokens == 0 and (was_left or goes_on)):
+            return self._reported(meter.usage), "reported"
         if goes_on:
             estimate = reserved_usage(fields, body_size, self._operation)
-        elif was_left or (seen.text_bytes and not seen.failed):
-            estimate = estimated_usage(prompt_tokens(fields, body_size, self._operation.prompt), seen.text_bytes)
+        elif was_left or (meter.text_bytes and not meter.failed):
+            estimate = estimated_usage(prompt_tokens(fields, body_size, self._operation.prompt), meter.text_bytes)
         else:
             return NOTHING_USED, "none"
         return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
@@ -174,31 +178,37 @@ class Account:
         """Return reported usage; a bare total is the prompt's.
 
         Where answers have no tokens of their own: nothing else shows what it costs.
+
+        Where answers have no tokens of their own: nothing else shows what it costs.
         """
         if self._operation.answer is not None or usage.prompt_tokens or usage.completion_tokens:
             return usage
         return msgspec.structs.replace(usage, prompt_tokens=usage.total_tokens)
 
-    def _was_left(self, seen: Seen) -> bool:
+    def _was_left(self, meter: UsageMeter) -> bool:
         """Whether the client left after an upstream had the request.
 
         At least the prompt was used then.
-        """
-        return seen.asked and self._call.outcome == "cancelled"
 
-    def _goes_on(self, seen: Seen, fields: Mapping[str, Any]) -> bool:
+        At least the prompt was used then.
+        """
+        return meter.asked and self._call.outcome == "cancelled"
+
+    def _goes_on(self, meter: UsageMeter, fields: Mapping[str, Any]) -> bool:
         """Whether the upstream works on without a listener.
 
         Then all that was reserved may yet be used.
+
+        Then all that was reserved may yet be used.
         """
-        if seen.unfinished:
+        if meter.unfinished:
             return True
         works_on = self._operation.works_on
-        if works_on is None or fields.get(works_on) in (None, False) or seen.ended:
+        if works_on is None or fields.get(works_on) in (None, False) or meter.ended:
             return False
         if self._call.outcome == "cancelled":
-            return seen.asked
-        return self._call.streamed and seen.counts and not seen.failed and self._call.status < 300
+            return meter.asked
+        return self._call.streamed and meter.counts and not meter.failed and self._call.status < 300
 
 
 def _cost_nano(price: Price | None, prompt: int, completion: int) -> int:
