@@ -1,20 +1,26 @@
 """The ledger: the durable record of usage, one row a request (the contract, §8).
 
-records   the two records of a request: admitted, settled
-lines     records as bytes, with a checksum; damage never hides an intact record
-segments  the journal's files; a lock tells a living owner from a dead one
-journal   appending on the request's way, and the account of the segments
-keeper    the thread that looks after the files: sync, rotation, warnings
-pairing   records become rows
-replay    the journals of dead processes
-flush     the thread that brings rows to the database
-drivers   which driver a URL asks for
-reports   what can be asked, and the shapes of the answers
-database  the way to it; deadline: no server keeps us waiting
-table     and store: what is written; longids: ids that no column holds
-queries   and reader: what is asked; lanes: threads that do not wait for each other
+ledger     what the rest of the gateway sees
+handover   finished rows on their way to the database, in memory
+writer     the thread that brings them there; `following`: what memory could not hold is read back
+reports    what can be asked, and the shapes of the answers
+views      the answers of the usage routes
 
-The modules from `database` on load SQLAlchemy; nothing here does so before it is needed.
+journal/   records    the two records of a request: admitted, settled
+           lines      records as bytes, with a checksum; damage never hides an intact record
+           segments   the journal's files; a lock tells a living owner from a dead one
+           journal    appending on the request's way, and the account of the segments
+           keeper     the thread that looks after the files: sync, rotation, warnings
+           pairing    records become rows
+           replay     the journals of dead processes
+
+sql/       drivers    which driver a URL asks for
+           database   the way to it; `deadline`: no server keeps us waiting
+           rows       from records to columns; `long_ids`: ids that no column holds
+           table      what is written, by `rows_store`
+           queries    and `reader`: what is asked; `lanes`: threads that do not wait for each other
+
+Those from `database` on load SQLAlchemy; nothing here does so before it is needed.
 """
 
 from gateway.usage.journal.records import NANO, Admission, Settlement, UsageSource, cost_nano

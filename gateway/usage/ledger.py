@@ -12,10 +12,9 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from gateway.types import Secret
+from gateway.usage.handover import MOST_FINISHED, Handover
 from gateway.usage.journal.journal import SEGMENT_BYTES, Journal
 from gateway.usage.journal.keeper import Keeper
-from gateway.usage.journal.lines import to_line
-from gateway.usage.journal.records import Admission, Settlement
 from gateway.usage.sql.drivers import check_driver
 from gateway.usage.writer import Flusher
 
@@ -37,7 +36,7 @@ class LedgerStatus(msgspec.Struct, frozen=True):
     journal_max_bytes: int
     journal_error: str | None  # why the last write failed; None where it did not
     waiting: int  # settled, not yet in the database
-    open: int  # admitted, not yet settled, as far as the flusher has read
+    open: int  # admitted, not yet settled
     in_memory: int  # settled while the disk refused: lost if the process dies now
     database_reached: bool  # whether the database has answered at all
     database_error: str | None  # why the last try failed; None where it did not
@@ -55,15 +54,23 @@ class Ledger:
     """The durable record of usage. `admit` and `settle` are for the event loop's thread and cost a write each."""
 
     def __init__(
-        self, url: Secret, journal: Journal, keeper: Keeper, flusher: Flusher, when_unwritable: WhenUnwritable
+        self,
+        url: Secret,
+        journal: Journal,
+        handover: Handover,
+        keeper: Keeper,
+        flusher: Flusher,
+        *,
+        refuses: bool,
     ) -> None:
+        self.admit = handover.admit  # before the upstream is asked; raises JournalUnavailable: then it must not be
+        self.settle = handover.settle  # before the answer's last byte goes out; while the disk refuses, memory keeps it
         self._url = url
         self._journal = journal
+        self._handover = handover
         self._keeper = keeper
         self._flusher = flusher
-        self._refuses = when_unwritable == "refuse"
-        self._admit = journal.admit if self._refuses else journal.admit_or_retain
-        self._settled = 0
+        self._refuses = refuses
         self._reader: Reader | None = None
 
     @classmethod
@@ -78,31 +85,25 @@ class Ledger:
         segment_bytes: int = SEGMENT_BYTES,
         sync_seconds: float | None = SYNC_SECONDS,
         when_unwritable: WhenUnwritable = "refuse",
+        most_in_memory: int = MOST_FINISHED,
     ) -> Ledger:
         """Opens the journal and starts the threads; the database is reached when it can be.
 
         `sync_seconds`: how often the disk is told to keep the journal, the most that a loss of power may cost; 0 tells
         it for each record, None leaves it to the system. `when_unwritable`: whether requests are refused or served
-        while the journal cannot be written. Raises LedgerUnusable and JournalUnavailable.
+        while the journal cannot be written. `most_in_memory`: how many finished rows wait for the database in memory;
+        more are read back from the journal. Raises LedgerUnusable and JournalUnavailable.
         """
         check_driver(url)
         journal = Journal(
             journal_directory, max_bytes=max_journal_bytes, segment_bytes=segment_bytes, sync_each=sync_seconds == 0
         )
-        flusher = Flusher(journal, _store_of(url), log, retention_days=retention_days)
+        handover = Handover(journal, most=most_in_memory, serves_on=when_unwritable == "serve")
+        flusher = Flusher(journal, handover, _store_of(url), log, retention_days=retention_days)
         keeper = Keeper(journal, log, sync_seconds=sync_seconds)
         flusher.start()
         keeper.start()
-        return cls(url, journal, keeper, flusher, when_unwritable)
-
-    def admit(self, admission: Admission) -> None:
-        """To be called before the upstream is asked. Raises JournalUnavailable: then it must not be asked."""
-        self._admit(to_line(admission))
-
-    def settle(self, settlement: Settlement) -> None:
-        """To be called before the answer's last byte goes out. While the disk refuses, memory keeps the record."""
-        self._settled += 1
-        self._journal.settle(to_line(settlement))
+        return cls(url, journal, handover, keeper, flusher, refuses=when_unwritable == "refuse")
 
     async def flushed(self, seconds: float | None = None) -> None:
         """Waits until everything that was settled before, here or by processes now dead, is in the database.
@@ -137,8 +138,8 @@ class Ledger:
             journal_bytes=self._journal.used_bytes,
             journal_max_bytes=self._journal.max_bytes,
             journal_error=self._journal.error,
-            waiting=max(0, self._settled - self._flusher.moved_rows - self._journal.lost_lines),
-            open=self._flusher.open_requests,
+            waiting=max(0, self._handover.settled_rows - self._flusher.moved_rows - self._journal.lost_lines),
+            open=self._handover.open_requests,
             in_memory=self._journal.retained(),
             database_reached=self._flusher.reached,
             database_error=self._flusher.last_error,

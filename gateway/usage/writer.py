@@ -1,7 +1,7 @@
-"""The flusher: a thread that follows the journal and brings what is settled to the database, for as long as it takes.
+"""The flusher: a thread that takes finished rows from memory and brings them to the database, for as long as it takes.
 
-The event loop never waits for it. It works in small helpings and rests between them, because the interpreter runs one
-thread at a time, and the loop's requests go first.
+The event loop never waits for it, and never wakes it: it looks twice a second. It works in small helpings and rests
+between them, because the interpreter runs one thread at a time, and the loop's requests go first.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import JournalUnavailable, LedgerUnusable
+from gateway.usage.following import Following
+from gateway.usage.handover import Handover
 from gateway.usage.journal.journal import Journal
-from gateway.usage.journal.lines import scan, to_line
-from gateway.usage.journal.pairing import Pairing, Tail, carried
-from gateway.usage.journal.records import Admission, CarriedAdmission, Record
-from gateway.usage.journal.replay import BATCH_ROWS, Replayed, replay_abandoned
+from gateway.usage.journal.lines import to_line
+from gateway.usage.journal.pairing import carried
+from gateway.usage.journal.records import Admission
+from gateway.usage.journal.replay import Replayed, replay_abandoned
 from gateway.usage.journal.segments import Segment
 from gateway.usage.sql.rows import Row
 
@@ -33,6 +35,8 @@ EXPIRE_SECONDS = 600
 PING_SECONDS = 5.0  # between looks at a database for which there is nothing to store
 _CUT_SECONDS = 1.0  # for a query that was cut to end
 _REST_SECONDS = 0.0005
+_HELPING_ROWS = 100  # a third of a millisecond of the interpreter's time
+_BATCH_ROWS = 2_000  # a transaction; each costs a page of every index for every user in it
 _CARRIED_AT_ONCE = 100
 _DAY_MS = 86_400_000
 
@@ -43,6 +47,7 @@ class Flusher:
     def __init__(
         self,
         journal: Journal,
+        handover: Handover,
         open_store: Callable[[], Store],
         log: FilteringBoundLogger,
         *,
@@ -54,12 +59,12 @@ class Flusher:
         self.last_error: str | None = None  # None while the database answers
         self.reached = False  # whether the database has answered at all
         self._journal = journal
+        self._handover = handover
+        self._following = Following(journal, handover)
         self._open_store = open_store
         self._store: Store | None = None
         self._log = log
         self._retention_days = retention_days
-        self._pairing = Pairing()
-        self._tails: dict[int, Tail] = {}
         self._rows: list[Row] = []  # completed, not yet stored
         self._replay_at = self._expire_at = self._ping_at = 0.0
         self._away_since = 0.0
@@ -94,11 +99,7 @@ class Flusher:
             self._thread.join(_CUT_SECONDS)
         if self._thread.is_alive() or self.last_error is not None:
             return False
-        return not self._pairing and not any(tail.damaged for tail in self._tails.values())
-
-    @property
-    def open_requests(self) -> int:
-        return len(self._pairing)
+        return self._handover.is_empty and not self._following.found_damage
 
     # -- the thread
 
@@ -120,7 +121,7 @@ class Flusher:
             waiters, self._waiters = self._waiters, []
         try:
             store = self._ready_store()
-            self._follow(store)
+            self._move(store)
             self._replay(store)
             self._expire(store)
             self._ping(store)
@@ -156,27 +157,28 @@ class Flusher:
             self._log.info("the ledger's database is back", away_seconds=away_seconds)
         self.last_error = None
 
-    # -- following our own journal
+    # -- our own rows
 
-    def _follow(self, store: Store) -> None:
-        self._store_rows(store)  # those of a round that failed, before more are read: memory stays bounded
+    def _move(self, store: Store) -> None:
+        self._store_rows(store)  # those of a round that failed, before more are taken: memory stays bounded
         segments = self._journal.segments()
-        for segment in segments:
-            tail = self._tails.setdefault(segment.number, Tail(segment))
-            for records in tail.read():
-                self._take(records, segment.number, store)
-        self._journal.retry_retained()
-        self._take(scan(self._journal.take_retained()).records, segments[-1].number, store)
+        gap = self._handover.gap  # before memory is emptied: nothing is added to it while there is one
+        for _ in range(0, len(self._handover), _HELPING_ROWS):
+            self._take(self._handover.take(_HELPING_ROWS), store)
         self._store_rows(store)
+        if gap is not None:
+            for rows in self._following.rows(gap):
+                self._take(rows, store)
+            self._store_rows(store)
+        self._handover.drop_retained()
         for segment in segments[:-1]:
             self._retire(segment, current=segments[-1].number)
 
-    def _take(self, records: list[Record], segment: int, store: Store) -> None:
-        ours = [record for record in records if not isinstance(record, CarriedAdmission)]  # known, or settled already
-        self._rows += self._pairing.rows(ours, segment)
-        if len(self._rows) >= BATCH_ROWS:
+    def _take(self, rows: list[Row], store: Store) -> None:
+        self._rows += rows
+        if len(self._rows) >= _BATCH_ROWS:
             self._store_rows(store)
-        elif len(records) > 1:
+        elif rows:
             time.sleep(_REST_SECONDS)
 
     def _store_rows(self, store: Store) -> None:
@@ -198,12 +200,16 @@ class Flusher:
 
     def _retire(self, segment: Segment, *, current: int) -> None:
         """Lets a complete segment go: its ends are stored, and what is still open is repeated in the current one."""
+        source = self._following if self._following.is_behind else self._handover
+        held_back = source.held_back_by(segment.number)
+        if held_back is None:
+            return  # a row of it has come after the last were stored: the next round is early enough
         try:
-            self._carry(self._pairing.held_back_by(segment.number), to=current)
+            self._carry(held_back)
         except JournalUnavailable:
             return  # the disk is full: the segment stays for now
-        tail = self._tails.pop(segment.number)
-        damaged = tail.damaged + tail.is_torn()
+        source.moved_to(current, held_back)
+        damaged = self._following.damage_in(segment)
         self.damaged_records += damaged
         self._journal.forget(segment)
         if damaged:
@@ -211,14 +217,13 @@ class Flusher:
         else:
             segment.delete()
 
-    def _carry(self, admissions: list[Admission], *, to: int) -> None:
+    def _carry(self, admissions: list[Admission]) -> None:
         """Repeats the admissions in the newest segment, and has the disk keep them before the older ones go."""
         for start in range(0, len(admissions), _CARRIED_AT_ONCE):
             some = admissions[start : start + _CARRIED_AT_ONCE]
             self._journal.carry(b"".join(to_line(carried(admission)) for admission in some))
         if admissions:
             self._journal.sync()
-            self._pairing.moved_to(to, admissions)
 
     def _tell_damage(self, damaged: int, kept: str) -> None:
         self._log.error("the disk did not give a journal back as it was written", damaged=damaged, kept_as=kept)

@@ -119,30 +119,6 @@ async def test_a_clean_close_stores_everything_and_leaves_no_journal(url: Secret
     assert ledger.status().waiting == 0
 
 
-async def test_a_journal_that_was_damaged_under_us_is_kept(
-    open_ledger: OpenLedger, log_entries: list[Any], tmp_path: Path
-) -> None:
-    """Bytes that changed before they were read: the others arrive, and the file stays for people to look at."""
-    url = sqlite_url(tmp_path / "usage.db")
-    with program("hold_lock.py", tmp_path / "usage.db") as holder:
-        assert holder.stdout is not None
-        assert holder.stdin is not None
-        assert await asyncio.to_thread(holder.stdout.readline) == b"locked\n"
-        ledger = await open_ledger(url, reached=False)
-        ids = serve(ledger, 3)
-        (path,) = segment_files(tmp_path / "journal")
-        with path.open("r+b") as file:
-            file.seek(100)
-            file.write(b"?")
-        holder.stdin.close()
-    await ledger.flushed(20)
-    await ledger.close()
-    await open_ledger(url)
-    assert outcomes(url) == dict.fromkeys(ids[1:], "ok")
-    assert path.with_suffix(".damaged").exists()
-    assert [entry["damaged"] for entry in log_entries[1] if entry["log_level"] == "error"] == [1]
-
-
 async def test_what_is_open_at_a_stop_is_interrupted_at_the_next_start(
     url: Secret, open_ledger: OpenLedger, tmp_path: Path
 ) -> None:

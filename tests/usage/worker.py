@@ -21,7 +21,14 @@ LONGEST_OPEN = 30  # requests under way at a time
 
 
 async def main(url: Secret, directory: Path) -> None:
-    ledger = Ledger.open(url, directory, log=capturing_log()[0], segment_bytes=20_000, sync_seconds=0.01)
+    ledger = Ledger.open(
+        url,
+        directory,
+        log=capturing_log()[0],
+        segment_bytes=20_000,
+        sync_seconds=0.01,
+        most_in_memory=random.choice((20, 10_000)),  # rows that are read back, and rows that never are
+    )
     under_way: collections.deque[str] = collections.deque()
     while True:
         admitted = admission()

@@ -47,14 +47,14 @@ class Journal:
         self._retained_lines = retained_lines
         self._sync_each = sync_each
         self._turned_away_bytes = 0  # how long the record was that was last refused for the bound
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # whoever keeps an account of the segments changes it together with them
         self._retained: deque[bytes] = deque()
         try:
             make_private_directory(directory)
-            self._current = Segment.create(directory, self.owner, 1)
+            self.current = Segment.create(directory, self.owner, 1)
         except OSError as error:
             raise JournalUnavailable(f"no journal can be kept in {directory}: {_reason(error)}") from error
-        self._segments = [self._current]
+        self._segments = [self.current]
 
     @property
     def admits(self) -> bool:
@@ -65,30 +65,34 @@ class Journal:
 
     def admit(self, line: bytes) -> None:
         """Appends within `max_bytes`. Raises JournalUnavailable."""
-        with self._lock:
+        with self.lock:
             if self.used_bytes + len(line) > self.max_bytes:
                 self._turned_away_bytes = len(line)
                 raise JournalUnavailable(f"the journal has reached its bound of {self.max_bytes} bytes")
             self._append(line)
 
-    def settle(self, line: bytes) -> None:
-        """Appends, or keeps the line in memory until the disk takes it again. Never raises."""
-        with self._lock:
+    def settle(self, line: bytes, *, is_elsewhere: bool = False) -> None:
+        """Appends, or keeps the line in memory until the disk takes it again. Never raises.
+
+        `is_elsewhere`: the row goes to the database from memory, and is not lost where there is no room for the line.
+        """
+        with self.lock:
             try:
                 self._append(line)
             except JournalUnavailable:
-                self._retain(line)
+                if not self.retain(line) and not is_elsewhere:
+                    self.lost_lines += 1
 
     def admit_or_retain(self, line: bytes) -> None:
         """For serving on without a journal: what cannot be appended lives in memory, and dies with the process."""
         try:
             self.admit(line)
         except JournalUnavailable:
-            with self._lock:
-                self._retain(line)
+            if not self.retain(line):
+                self.lost_lines += 1
 
     def _append(self, line: bytes) -> None:
-        segment = self._current
+        segment = self.current
         try:
             segment.write(line)
             if self._sync_each:
@@ -99,18 +103,20 @@ class Journal:
         self.error = None
         self.used_bytes += len(line)
 
-    def _retain(self, line: bytes) -> None:
-        if len(self._retained) < self._retained_lines:
-            self._retained.append(line)
-        else:
-            self.lost_lines += 1
-
     # -- behind it
 
     def carry(self, lines: bytes) -> None:
         """Appends beyond the bound, because it lets older segments go. Raises JournalUnavailable."""
-        with self._lock:
+        with self.lock:
             self._append(lines)
+
+    def retain(self, line: bytes) -> bool:
+        """Keeps the line in memory until the disk takes it. False: there are too many already."""
+        with self.lock:
+            has_room = len(self._retained) < self._retained_lines
+            if has_room:
+                self._retained.append(line)
+            return has_room
 
     def retained(self) -> int:
         return len(self._retained)
@@ -118,7 +124,7 @@ class Journal:
     def retry_retained(self) -> int:
         """Appends what was kept in memory, as far as the disk takes it. Returns how many lines it took."""
         taken = 0
-        with self._lock, contextlib.suppress(JournalUnavailable):
+        with self.lock, contextlib.suppress(JournalUnavailable):
             while self._retained:
                 self._append(self._retained[0])
                 self._retained.popleft()
@@ -130,22 +136,22 @@ class Journal:
 
         Without it, a gateway that is sent no requests because it is not well would never be found well again.
         """
-        with self._lock:
-            size_bytes = self._current.size_bytes
+        with self.lock:
+            size_bytes = self.current.size_bytes
             self._append(_NEVER_FINISHED)
-            self._current.cut(size_bytes)
+            self.current.cut(size_bytes)
             self.used_bytes -= len(_NEVER_FINISHED)
 
     def take_retained(self) -> bytes:
         """Hands over what is kept in memory, to someone who can bring it to the database without the journal."""
-        with self._lock:
+        with self.lock:
             lines = b"".join(self._retained)
             self._retained.clear()
         return lines
 
     def segments(self) -> list[Segment]:
         """Oldest first. All but the last are complete."""
-        with self._lock:
+        with self.lock:
             return list(self._segments)
 
     def rotate_if_due(self) -> bool:
@@ -153,7 +159,7 @@ class Journal:
 
         Raises JournalUnavailable; then the current one goes on being used.
         """
-        current = self._current
+        current = self.current
         if current.size_bytes < self._segment_bytes and not current.is_lost():
             return False
         try:
@@ -161,9 +167,9 @@ class Journal:
             following = Segment.create(self.directory, self.owner, current.number + 1)
         except OSError as error:
             raise JournalUnavailable(f"no new segment can be made: {_reason(error)}") from error
-        with self._lock:
+        with self.lock:
             self._segments.append(following)
-            self._current = following
+            self.current = following
         with contextlib.suppress(OSError):  # moved to the database and deleted already
             current.sync()
         return True
@@ -171,19 +177,19 @@ class Journal:
     def sync(self) -> None:
         """Has the disk keep everything that was appended so far. Raises JournalUnavailable."""
         try:
-            self._current.sync()
+            self.current.sync()
         except OSError as error:
             raise JournalUnavailable(f"the disk does not confirm the journal: {_reason(error)}") from error
 
     def forget(self, segment: Segment) -> None:
         """Takes a complete segment, which its reader has deleted or set aside, out of the account."""
-        with self._lock:
+        with self.lock:
             self._segments.remove(segment)
             self.used_bytes -= segment.size_bytes
 
     def close(self, *, keep: bool) -> None:
         """Lets go of all segments. Kept ones will be replayed by the next process."""
-        with self._lock:
+        with self.lock:
             for segment in self._segments:
                 if keep:
                     segment.close()

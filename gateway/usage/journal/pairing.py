@@ -18,9 +18,9 @@ class Tail:
 
     __slots__ = ("damaged", "offset", "segment")
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, offset: int = 0) -> None:
         self.segment = segment
-        self.offset = 0
+        self.offset = offset
         self.damaged = 0
 
     def read(self) -> Iterator[list[Record]]:
@@ -46,8 +46,8 @@ class Tail:
 class Pairing:
     """The requests under way, by id, each with the newest segment that holds its admission."""
 
-    def __init__(self) -> None:
-        self._open: dict[str, tuple[Admission, int]] = {}
+    def __init__(self, under_way: dict[str, tuple[Admission, int]] | None = None) -> None:
+        self._open = dict(under_way or {})
         self._early: dict[str, Settlement] = {}
 
     def __len__(self) -> int:
@@ -86,9 +86,14 @@ class Pairing:
         for admission in admissions:
             self._open[admission.request_id] = admission, segment
 
-    def interrupted(self) -> list[Row]:
-        """Rows for those that will never be settled, because their process is dead."""
-        return [row_of(admission, interrupted(admission)) for admission, _ in self._open.values()]
+    def request_ids(self) -> list[str]:
+        return list(self._open)
+
+    def interrupted(self, request_ids: Iterable[str] | None = None) -> list[Row]:
+        """Rows for those whose end will never be known: their process is dead, or the record of it is destroyed."""
+        ids = self._open if request_ids is None else request_ids
+        admissions = [self._open[request_id][0] for request_id in ids]
+        return [row_of(admission, interrupted(admission)) for admission in admissions]
 
 
 def carried(admission: Admission) -> CarriedAdmission:
