@@ -46,6 +46,19 @@ async def test_one_round_trip_a_request_and_fewer_under_load(start: Start) -> No
     assert limiter.round_trips - before == 1
 
 
+async def test_settling_waits_for_nothing_and_travels_with_what_comes_next(start: Start) -> None:
+    """A request that begins when another ends pays one round trip for both."""
+    limiter = await start()
+    (counter,) = counters(limiter)
+    limits = demand(rpm=10_000, tokens=10_000_000, concurrency=1)
+    held = await counter.take(limits)
+    before = limiter.round_trips
+    for _ in range(50):
+        settle(limiter, held)
+        held = await counter.take(limits)
+    assert limiter.round_trips - before == 50
+
+
 async def test_no_limits_no_round_trip(start: Start) -> None:
     """Callers without limits cost Redis nothing."""
     limiter = await start()
