@@ -1,1 +1,1 @@
-"""Who asks, and for which model: callers from headers, models from grants, what was looked up just now."""
+"""Authenticate callers and resolve models by their grants."""

@@ -24,7 +24,10 @@ _LONGEST_USER_BYTES = 256
 
 
 class Shown(NamedTuple):
-    """What a request's headers show of its caller. `faults`: what is wrong with the credentials, and with the user."""
+    """A request's credentials.
+
+    `faults`: what is wrong with the credentials, and with the user.
+    """
 
     presented: str | None
     acted_for: str | None  # a user's id: `x-gateway-user`
@@ -45,7 +48,9 @@ class Shown(NamedTuple):
         return cls(presented, acted_for[0] if acted_for else None, faults)
 
     def key(self) -> str:
-        """The key in `Authorization: Bearer KEY` or `ApiKey KEY`, else in `x-api-key: KEY`, else in `api-key: KEY`.
+        """Return the key of the first credential header.
+
+        Of `Authorization: Bearer KEY` or `ApiKey KEY`, else `x-api-key: KEY`, else `api-key: KEY`.
 
         Raises MissingKey, or InvalidRequest where a credential's header is empty, too long or there twice.
         """
@@ -56,7 +61,10 @@ class Shown(NamedTuple):
         return self.presented
 
     def check_user(self) -> None:
-        """Raises InvalidRequest for an `x-gateway-user` that can be nobody's id: empty, too long, twice or no text."""
+        """Raise InvalidRequest for an unusable `x-gateway-user`.
+
+        Empty, too long, twice or no text.
+        """
         if self.faults[1] is not None:
             raise InvalidRequest(self.faults[1])
         if self.acted_for is not None and not self.acted_for.isprintable():
@@ -67,13 +75,18 @@ class Shown(NamedTuple):
 
 
 def key_sha256(key: str) -> str:
-    """The form in which keys are stored and looked up: lower-case hex of the whole key's SHA-256."""
+    """Return a key's SHA-256, in lower-case hex.
+
+    The form in which keys are stored and looked up.
+    """
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class Authenticator:
-    """Finds the caller behind a request. `clock` returns the present time with a time zone; callers that were just
-    found are taken from `lookups`, whoever begins it."""
+    """Authenticate requests.
+
+    `clock` returns the present time with a time zone; callers that were just found are taken from `moment`.
+    """
 
     def __init__(self, store: GrantStore, clock: Callable[[], datetime], lookups: LookUps | None = None) -> None:
         self._store = store
@@ -81,7 +94,7 @@ class Authenticator:
         self._lookups = lookups
 
     def remembered(self, shown: Shown, scope: Scope | None) -> Caller | None:
-        """The caller, where it was found a moment ago. Raises as `caller` does."""
+        """Return the caller from the look-up cache. Raises as `caller`."""
         caller = self._lookups.callers.get(shown) if self._lookups is not None else None
         if caller is not None:
             self._check(caller.key, scope, acts=shown.acted_for is not None)
@@ -113,7 +126,9 @@ class Authenticator:
             raise InsufficientScope("This key may not act for another user: it does not have the scope `act:as`.")
 
     async def key_alone(self, shown: Shown) -> ApiKey:
-        """The key that was shown, without its caller: one of gateway.yaml must do while the store is away.
+        """Return the key without its caller.
+
+        One of gateway.yaml must do while the store is away.
 
         Raises MissingKey, InvalidKey or StoreUnavailable.
         """
@@ -123,7 +138,10 @@ class Authenticator:
         return key
 
     async def _is_enabled(self, user_id: Id) -> bool:
-        """Whether a key's own user is not switched off; True where that cannot be told and nothing more hangs on it."""
+        """Whether a key's own user is enabled, if that matters.
+
+        True where that cannot be known and nothing more hangs on it.
+        """
         try:
             return (await self._store.user(user_id)).enabled
         except StoreUnavailable:
@@ -145,7 +163,10 @@ class Authenticator:
 
 
 def is_valid(key: ApiKey, now: datetime) -> bool:
-    """Whether a key's own record lets it open anything; its user may still be switched off."""
+    """Whether the key is enabled and not expired.
+
+    Its user may still be switched off.
+    """
     return key.enabled and (key.expires is None or key.expires > now)
 
 
@@ -158,7 +179,10 @@ def _with_scheme(authorization: Sequence[str]) -> str | None:
 
 
 def _fault(name: str, values: Sequence[str], longest: int) -> str | None:
-    """What is wrong with a header: two that differ would be read differently by whoever else stands in the way."""
+    """Return what is wrong with a credential header, if anything.
+
+    Two that differ would be read differently by others on the way.
+    """
     if not values:
         return None
     if len(values) > 1:
@@ -171,5 +195,8 @@ def _fault(name: str, values: Sequence[str], longest: int) -> str | None:
 
 
 def _invalid() -> InvalidKey:
-    """One answer for unknown, expired and revoked: it tells a stranger nothing about which keys ever lived."""
+    """Return one error for unknown, expired and revoked keys.
+
+    It gives away nothing about which keys ever lived.
+    """
     return InvalidKey("The API key is not valid.")

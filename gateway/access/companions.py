@@ -1,4 +1,6 @@
-"""Models that a request names besides its own: its tools', its moderation's, a transcription's (contract §3).
+"""Resolve models that a request names besides its own (contract §3).
+
+Its tools', its moderation's, a transcription's.
 
 An upstream serves them itself, within the one request. So they must be there too: at an endpoint of that model which
 has the same account as the endpoint that is asked.
@@ -26,7 +28,7 @@ class Companion(NamedTuple):
     model: Model
 
     def provider_model_at(self, endpoint: Endpoint) -> str | None:
-        """What the provider behind `endpoint` calls it there; None where it is not served there."""
+        """Return the model's name at `endpoint`'s provider, or None."""
         account = _account(endpoint)
         for own in self.model.endpoints:
             if own is endpoint or _account(own) == account:
@@ -35,7 +37,10 @@ class Companion(NamedTuple):
 
 
 def companions(caller: Caller, catalogue: Catalogue, mentions: Iterable[Mention]) -> tuple[Companion, ...]:
-    """Look up each model that is named. Raises ModelNotAccessible, with its place, or StoreUnavailable."""
+    """Resolve each named model. Raises ModelNotAccessible, StoreUnavailable.
+
+    ModelNotAccessible with its place.
+    """
     return tuple([_companion(caller, catalogue, mention) for mention in mentions])
 
 
@@ -44,7 +49,10 @@ def are_served_at(found: Iterable[Companion], endpoint: Endpoint) -> bool:
 
 
 def require_common_endpoint(found: Iterable[Companion], endpoints: list[Endpoint]) -> None:
-    """Raise ModelNotAccessible for the first of them that leaves no endpoint for the whole request."""
+    """Raise ModelNotAccessible where no endpoint serves them all.
+
+    For the first of them that leaves none.
+    """
     for each in found:
         endpoints = [one for one in endpoints if each.provider_model_at(one) is not None]
         if not endpoints:
@@ -66,14 +74,14 @@ def _companion(caller: Caller, catalogue: Catalogue, mention: Mention) -> Compan
 
 
 def _refusal(param: str) -> ModelNotAccessible:
-    """One for a model that is unknown, not granted or not there: which of them it is need not be told."""
+    """Return one error for unknown and ungranted models."""
     return ModelNotAccessible(
         f"The model named in `{param}` is none that your key may use together with the request's own.", param=param
     )
 
 
 def _account(endpoint: Endpoint) -> _Account:
-    """Where requests to the endpoint go, and as whom: its URL's origin, credential and headers."""
+    """Return the endpoint's account: origin, credential and headers."""
     url = urlsplit(endpoint.url)
     port = url.port or (443 if url.scheme == "https" else 80)
     headers = frozenset((name.lower(), value) for name, value in endpoint.headers.items())

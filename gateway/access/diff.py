@@ -1,4 +1,6 @@
-"""What changes between two configurations, in people's words: who gains or loses what, which endpoints change.
+"""Describe the difference of two configurations in people's words.
+
+Who gains or loses what, which endpoints change.
 
 Read by operators in the log of a reload and by `gateway check --against`. Never a credential in it.
 """
@@ -73,7 +75,10 @@ def _endpoints(old: Model, new: Model) -> Iterator[str]:
 
 
 def _owners(old: Settings, new: Settings) -> Iterator[str]:
-    """Organisations and plans: their members may all be in the run-time store, where nothing here sees them."""
+    """Yield changes of organisations and plans.
+
+    Their members may all be in the run-time store, which is not read here.
+    """
     yield from _grants("organisation", old.organisations, new.organisations, old, new)
     yield from _grants("plan", old.plans, new.plans, old, new)
 
@@ -95,7 +100,10 @@ def _grants(
 
 
 def _granted(owner: Organisation | Plan | None, settings: Settings) -> dict[str, Access]:
-    """By name of the model. The source is left out of what is told, so any but "global" does."""
+    """Map granted models' names to grants.
+
+    The source is not shown, so any but "global" does.
+    """
     models = _by_id(settings.models)
     grants = owner.grants if owner is not None else ()
     return {
@@ -116,7 +124,10 @@ def _access(old: Settings, new: Settings) -> Iterator[str]:
 
 
 def _possibly_changed(before: _Reach, after: _Reach) -> Iterator[str]:
-    """Ids of users: of all where models, organisations or plans changed, else of those whose records did."""
+    """Return ids of users whose grants may have changed.
+
+    Of all where models, organisations or plans changed, else of those whose records did.
+    """
     if before.shared != after.shared:
         yield from after.users
     else:
@@ -125,7 +136,10 @@ def _possibly_changed(before: _Reach, after: _Reach) -> Iterator[str]:
 
 
 def _in_turns(items: Iterable[str]) -> Iterator[str]:
-    """The same, with a pause now and then: a thread that counts for long must let the event loop in."""
+    """Iterate with pauses, for the event loop's sake.
+
+    A thread that counts for long must let it in.
+    """
     for number, item in enumerate(items, 1):
         if number % _AT_A_TIME == 0:
             time.sleep(_PAUSE_SECONDS)
@@ -239,7 +253,7 @@ def _shown(value: Any) -> str:
 
 
 def _shown_fields(value: msgspec.Struct) -> str:
-    """Show the fields that are set; a limit's period only where it is not the usual one."""
+    """Show set fields; a limit's period only if unusual."""
     is_usual = isinstance(value, Limits) and value.period == "month"
     fields = {name: getattr(value, name) for name in value.__struct_fields__ if name != "period" or not is_usual}
     shown = [f"{name} {_shown(field)}" for name, field in fields.items() if field is not None]

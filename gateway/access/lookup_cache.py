@@ -1,4 +1,4 @@
-"""Remember what follows from records, so that a busy caller's requests share one look-up.
+"""Cache look-ups for a moment, shared by a caller's requests.
 
 Records themselves are remembered by the store (`store.cached`), and all that decides how long is in `store.freshness`:
 what is here belongs to one generation of the records, and is dropped as a whole when the next one begins. A reload

@@ -1,4 +1,7 @@
-"""Which model a request means, and which source grants it (contract §3). Pure: everything needed is handed in."""
+"""Resolve a request's model and the source that grants it.
+
+Contract §3. Pure: everything needed is handed in.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from gateway.types import Access, Caller, Grant, Id, Model, Source, id_text
 
 
 class Named(NamedTuple):
-    """What a body says of its model: `model_id` from `modelId`, `name` from `model`; None where it says nothing."""
+    """The model fields of a body.
+
+    `model_id` from `modelId`, `name` from `model`; None where it is absent.
+    """
 
     model_id: Id | None
     name: Id | None
@@ -19,7 +25,10 @@ class Named(NamedTuple):
 
 
 def named_model(fields: Mapping[str, Any]) -> Named:
-    """Reads `modelId` and `model`. Raises ModelNotFound for a `modelId` that can be no id."""
+    """Read `modelId` and `model`; raise ModelNotFound for a bad id.
+
+    For a `modelId` that can be no id.
+    """
     model_id, name = fields.get("modelId"), fields.get("model")
     if model_id is not None and not _is_id(model_id):
         raise ModelNotFound("`modelId` must be a number or a string.", param="model")
@@ -47,7 +56,7 @@ def resolve(caller: Caller, catalogue: Catalogue, named: Named, *, unknown_is_as
 
 
 def not_found(catalogue: Catalogue, message: str) -> GatewayError:
-    """That there is no such model; or, while the run-time models cannot be read, that this cannot be told."""
+    """Return the 404; or, while models cannot be read, 503."""
     if catalogue.is_complete:
         return ModelNotFound(message, param="model")
     return StoreUnavailable("The models cannot be read at the moment; ask again.")
@@ -74,7 +83,10 @@ def assigned(caller: Caller, catalogue: Catalogue) -> Access:
 
 
 def accessible(caller: Caller, catalogue: Catalogue) -> Iterator[Access]:
-    """Every model that the caller may use, once each, that of the winning source, in order of assignment."""
+    """List the caller's models once each, in order of assignment.
+
+    Each of the winning source.
+    """
     seen: set[str] = set()
     for source, owner, grant in grants_in_order(caller):
         model = catalogue.by_id(grant.model)

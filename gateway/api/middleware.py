@@ -1,4 +1,4 @@
-"""What surrounds every route: request id, feature flag, admission, caller, errors made answers, one access line."""
+"""Wrap every route: request id, admission, caller, errors, access line."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _EXPOSED = ", ".join(
 
 
 class Reading:
-    """What follows from a head alone, and so for every request that repeats it."""
+    """The facts of a head, shared by requests that repeat it."""
 
     __slots__ = ("client_request_id", "is_ai", "params", "route", "shown", "trace", "via")
 
@@ -158,7 +158,7 @@ class Dispatcher:
 
 
 def access_line(call: Call, now: float) -> AccessLine:
-    """The access line: who asked for what, who served it, how it ended."""
+    """Return the access line of a call that has ended."""
     began, caller, trace = call.began, call.caller, call.trace
     line = AccessLine(
         datetime.now(UTC),
@@ -189,7 +189,10 @@ def access_line(call: Call, now: float) -> AccessLine:
 
 
 async def _require_ai(runtime: Runtime) -> None:
-    """Ask the store whether the feature is on, unless it is known. Raises FeatureDisabled."""
+    """Raise FeatureDisabled unless the feature `ai` is on.
+
+    The store is asked only where it is not known.
+    """
     features = runtime.lookups.features
     if "ai" not in features:
         features["ai"] = await runtime.store.feature("ai")
@@ -202,7 +205,7 @@ def _required_scope(route: Route) -> Scope | None:
 
 
 def not_found(base_path: str | None, headers: Mapping[str, str]) -> RouteNotFound:
-    """Says what a client's `base_url` should be, where that is all that is wrong."""
+    """Return the 404, which corrects a wrong `base_url`."""
     host = headers.get("host")
     if base_path is None or not host:
         return RouteNotFound("There is nothing at this path.")
@@ -211,14 +214,17 @@ def not_found(base_path: str | None, headers: Mapping[str, str]) -> RouteNotFoun
 
 
 def client_request_id(text: str | None) -> str | None:
-    """A client's own request id, if it is of 1 to 128 printable ASCII characters; anything else is as good as none."""
+    """Return a client's request id, None where it is unusable.
+
+    Usable: 1 to 128 printable ASCII characters.
+    """
     if text is None or not 0 < len(text) <= _LONGEST_CLIENT_ID or not (text.isascii() and text.isprintable()):
         return None
     return text
 
 
 def cross_origin_fields(allowed: tuple[str, ...], headers: Mapping[str, str]) -> Headers:
-    """What every answer bears where `server.cors_origins` lists anyone: who may read it, and which of its headers.
+    """Return the CORS headers of every answer.
 
     Credentials in the browser's sense (cookies) are never allowed: a key is sent by the page that has it.
     """
@@ -235,15 +241,18 @@ def cross_origin_fields(allowed: tuple[str, ...], headers: Mapping[str, str]) ->
 
 
 def is_preflight(allowed: tuple[str, ...], headers: Mapping[str, str]) -> bool:
-    """Whether a browser asks for a page of an allowed origin, before the request itself."""
+    """Whether the request is a preflight from an allowed origin."""
     origin = headers.get("origin")
     is_allowed = origin is not None and ("*" in allowed or origin in allowed)
     return is_allowed and "access-control-request-method" in headers
 
 
 def preflight_answer(headers: Mapping[str, str], call: Call) -> Answer:
-    """204 for any path: the request itself will tell whether there is anything. Clients may send headers as they like
-    (the `openai` libraries have a dozen of their own), so what is asked for is allowed."""
+    """Return 204 for a preflight of any path.
+
+    The request itself finds out whether there is anything. Clients may send headers as they like (the `openai`
+    libraries have a dozen of their own), so what is asked for is allowed.
+    """
     asked = headers.get("access-control-request-headers", "")
     extra = (name.strip().lower() for name in asked.split(",")) if _HEADER_NAMES.fullmatch(asked.strip()) else ()
     call.status = 204
@@ -257,7 +266,7 @@ def preflight_answer(headers: Mapping[str, str], call: Call) -> Answer:
 
 
 def rendered(fault: GatewayError, call: Call | None = None) -> Answer:
-    """The answer that tells of a fault, in the shape that belongs to the path."""
+    """Render an error in the shape of its path."""
     flat = call is not None and error_shape(call.path) == "flat" and not isinstance(fault, FeatureDisabled)
     body = flat_body(fault) if flat else openai.error_body(fault)
     headers = [("content-type", "application/json"), *(field for field in fault.headers if field != _CLOSE)]

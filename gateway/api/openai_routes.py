@@ -1,4 +1,4 @@
-"""The OpenAI surface (contract §4): the relayed paths are rows of one table, served by one handler."""
+"""The OpenAI surface (contract §4): relayed rows, one handler."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def relay_handler(operation: Operation) -> RouteHandler:
 
 
 async def relayed_answer(hit: Hit, ask: Ask) -> Reply:
-    """Relay what is asked, byte for byte; the query may ask for a stream as well."""
+    """Relay a request; its query may ask for a stream."""
     if "?" in hit.request.head.target:
         asked = hit.request.query.get("stream", "")
         ask = ask._replace(streams_by_query=asked.lower() in ("true", "1"))
@@ -103,7 +103,10 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody) -> A
 def companions_of(
     operation: Operation, body: openai.RequestBody, caller: Caller, access: Access, catalogue: Catalogue
 ) -> tuple[Companion, ...]:
-    """The models that the body names elsewhere. Raises ModelNotAccessible where no endpoint serves all of them."""
+    """Resolve the models that the body names besides `model`.
+
+    Raises ModelNotAccessible where no endpoint serves all of them.
+    """
     if not body.mentions:
         return ()
     found = companions(caller, catalogue, body.mentions)

@@ -23,7 +23,7 @@ _VERSIONS = re.compile(r"^(?:/v1(?=/))++")
 
 
 class Hit(NamedTuple):
-    """One request on its way through a route: everything that a handler may want to look at."""
+    """One request and all that its handler needs."""
 
     runtime: Runtime
     request: Request
@@ -42,7 +42,9 @@ RouteHandler = Callable[[Hit], Awaitable[Reply]]
 
 
 class Route(NamedTuple):
-    """A row of the table. In `path`, `{name}` is one segment and `{name...}` everything that is left, slashes included.
+    """A row of the table of routes.
+
+    In `path`, `{name}` is one segment and `{name...}` everything that is left, slashes included.
 
     `scope` None: open to everybody, and then neither counted among the calls in flight nor refused while draining.
     "any": needs a key, and the handler looks at its scopes.
@@ -63,7 +65,7 @@ class Route(NamedTuple):
 
 
 class Router:
-    """Finds routes: whole paths in a dictionary, those with parameters by their patterns."""
+    """Match routes: whole paths by dictionary, parameters by pattern."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[str, dict[str, Route]] = {}
@@ -75,7 +77,10 @@ class Router:
             rows[route.method] = route
 
     def match(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
-        """The route and the parameters in its path. Raises RouteNotFound or MethodNotAllowed (with `allow`)."""
+        """Return the route and its parameters.
+
+        Raises RouteNotFound or MethodNotAllowed (with `allow`).
+        """
         params: Mapping[str, str] = {}
         rows = self._exact.get(path)
         if rows is None:
@@ -105,7 +110,10 @@ class Router:
         raise RouteNotFound("There is nothing at this path.")
 
     def base_path_meant(self, path: str) -> str | None:
-        """The prefix under which an OpenAI route is, where `path` is one but for its slashes or its `/v1`."""
+        """Return the prefix that a mistyped OpenAI path meant.
+
+        Where `path` is one but for its slashes or its `/v1`.
+        """
         plain = _SLASHES.sub("/", path)
         for prefix in OPENAI_PREFIXES:
             stem = prefix.removesuffix("/v1")
@@ -118,7 +126,10 @@ class Router:
 
 
 def asks_for_websocket(method: str, path: str, headers: Mapping[str, str]) -> bool:
-    """Whether a client of the responses route would rather have a WebSocket. Elsewhere an upgrade is passed over."""
+    """Whether a client of the responses route wants a WebSocket.
+
+    Elsewhere an upgrade is passed over.
+    """
     wanted = headers.get("upgrade")
     if method != "GET" or wanted is None or not path.endswith("/responses"):
         return False
@@ -127,7 +138,10 @@ def asks_for_websocket(method: str, path: str, headers: Mapping[str, str]) -> bo
 
 
 def error_shape(path: str) -> ErrorShape:
-    """OpenAI's under its prefixes and for paths that nobody knows; the panel's on its own routes."""
+    """Return the error shape of a path: OpenAI's or the panel's.
+
+    OpenAI's under its prefixes and for unknown paths.
+    """
     if path.startswith("/api/") and not path.startswith(_OPENAI_STEM):
         return "flat"
     return "openai"

@@ -1,4 +1,4 @@
-"""What the routes share: everything that a request is served from, as one configuration has it."""
+"""The runtime: everything that serves requests under one configuration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gateway.usage import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A configuration, what was made of it, and what lives as long as the process.
+    """A configuration, what it made, and the process's lasting parts.
 
     A reload makes the next one. A request takes one at its beginning and keeps it to its end.
     """
@@ -67,7 +67,7 @@ class Runtime:
 
 
 class Current:
-    """The runtime that new requests are served from. Assigning another one is all that a reload does."""
+    """The runtime of new requests, swapped by one assignment."""
 
     __slots__ = ("runtime",)
     runtime: Runtime  # from the first assignment on

@@ -43,7 +43,10 @@ def request_name(operation: Operation) -> str:
 
 
 def request_schemas(routes: Iterable[Route]) -> dict[str, Json]:
-    """By name, a schema for each operation. Raises ValueError where two have one name."""
+    """Return each operation's schema by name.
+
+    Raises ValueError where two have one name.
+    """
     named: dict[str, Operation] = {}
     for operation in (route.operation for route in routes if route.operation is not None):
         if named.setdefault(request_name(operation), operation) is not operation:
