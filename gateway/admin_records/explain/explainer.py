@@ -24,7 +24,7 @@ from gateway.admin_records.explain.explanation import (
     UserExplained,
     Verdict,
 )
-from gateway.admin_records.explain.sources import source_text, sources
+from gateway.admin_records.explain.sources import aged, source_text, sources
 from gateway.config import Settings
 from gateway.errors import FeatureDisabled, GatewayError, InsufficientScope, InvalidKey, StoreUnavailable
 from gateway.limits import Demand, Limiter, Standing, demands, expected_refusal
@@ -61,6 +61,8 @@ class Explainer:
         """Explain for a user, and perhaps a key. Raises StoreUnavailable."""
         catalogue = await self.store.catalogue()
         user = await self.store.user(user_id)
+        if key is not None:
+            key = await self.store.key(key.sha256) or key  # as requests know it
         caller = await self._caller(user, key)
         outcome = self._resolved(caller, catalogue, asked)
         access = outcome if isinstance(outcome, Access) else None
@@ -71,10 +73,10 @@ class Explainer:
         candidates = [] if served is None else [served, *_fallbacks(served, catalogue)]
         return Explanation(
             asked=asked,
-            user=UserExplained(user.id, user.tier, user.name),
+            user=UserExplained(user.id, user.tier, user.name, aged(self.store, "user", user.id)),
             key=key_explained,
             verdict=await self._verdict(user, key_explained, outcome, asked, counted, candidates),
-            sources=sources(caller, catalogue, wanted, is_served=access is not None),
+            sources=sources(caller, catalogue, wanted, self.store, is_served=access is not None),
             limits=counted.rows,
             pools=[self._pool(model, is_fallback=model is not served) for model in candidates],
         )
@@ -106,7 +108,8 @@ class Explainer:
             refusal, code = "it has expired", InvalidKey.code
         elif "ai:use" not in key.scopes:
             refusal, code = "it does not have the scope `ai:use`", InsufficientScope.code
-        return KeyExplained(key.id, sorted(key.scopes), _utc(key.expires), refusal, code)
+        age = aged(self.store, "key", key.sha256)
+        return KeyExplained(key.id, sorted(key.scopes), _utc(key.expires), refusal, code, age)
 
     async def _verdict(
         self,

@@ -1,4 +1,7 @@
-"""The shapes of an explanation."""
+"""The shapes of an explanation.
+
+`ageSeconds`: how long ago the run-time store was asked for what was used of it; None where nothing of it was.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,14 @@ class KeyExplained(msgspec.Struct):
     expires: str | None
     refusal: str | None
     code: str | None
+    ageSeconds: float | None = None
 
 
 class UserExplained(msgspec.Struct):
     id: Id
     tier: str
     name: str | None
+    ageSeconds: float | None = None
 
 
 class SourceExplained(msgspec.Struct):
@@ -45,6 +50,7 @@ class SourceExplained(msgspec.Struct):
     why: str
     linkId: Id | None = None
     model: Id | None = None
+    ageSeconds: float | None = None
 
 
 class LimitExplained(msgspec.Struct):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.admin_records.explain.explanation import SourceExplained
-from gateway.store.base import Catalogue
+from gateway.store.base import Catalogue, GrantStore, Kind
 from gateway.types import Caller, Grant, Id, Model, Organisation, Plan, Source, id_text
 
+_KINDS: dict[Source, Kind] = {"user": "user", "organisation": "org", "plan": "plan", "global": "model"}
 
-def sources(caller: Caller, catalogue: Catalogue, wanted: Model | None, *, is_served: bool) -> list[SourceExplained]:
+
+def sources(
+    caller: Caller, catalogue: Catalogue, wanted: Model | None, store: GrantStore, *, is_served: bool
+) -> list[SourceExplained]:
     """List the sources in the order in which requests resolve.
 
     The first that grants wins, where the request is served at all.
@@ -24,7 +28,16 @@ def sources(caller: Caller, catalogue: Catalogue, wanted: Model | None, *, is_se
     winner = next((each for each in explained if each.granted), None)
     if winner is not None:
         winner.wins = is_served
+    for each in explained:
+        # Of what is open to everyone the model's record says so.
+        each.ageSeconds = aged(store, _KINDS[each.source], each.model if each.source == "global" else each.id)
     return explained
+
+
+def aged(store: GrantStore, kind: Kind, record_id: Id | None) -> float | None:
+    """Say how long ago the run-time store was asked for what is used of a record, in seconds."""
+    age = None if record_id is None else store.age(kind, id_text(record_id))
+    return None if age is None else round(age, 3)
 
 
 def _member(

@@ -153,3 +153,16 @@ async def test_a_user_who_is_switched_off(admin: Admin) -> None:
     await admin.put(f"users/{user}", {})
     assert (await admin.get(f"explain?key={key_id}&model=free"))["verdict"]["served"] is True
     assert (await admin.chat("free", key)).status == 200
+
+
+async def test_it_says_how_old_what_it_used_is(admin: Admin) -> None:
+    """Of what was read from the run-time store; what gateway.yaml says has no age."""
+    somebody = await Somebody.of(admin)
+    user = (await somebody.explained())["user"]["id"]
+    await admin.put(f"users/{user}", {"tier": "paid"})
+    await somebody.expect(200, None)
+    told = await somebody.explained()
+    ages = [told["key"]["ageSeconds"], told["user"]["ageSeconds"], told["sources"][0]["ageSeconds"]]
+    assert all(0 <= age < 5 for age in ages), "what is older is asked for again"
+    of_file = (await admin.get("explain?key=user&model=open"))["key"]
+    assert (of_file["id"], of_file["ageSeconds"]) == ("user", None)
