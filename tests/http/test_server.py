@@ -46,10 +46,10 @@ async def served(handler: Handler, *, fast_lane: bool = True) -> AsyncIterator[t
         handler,
         render_error=lambda fault: Answer(fault.status, (), fault.code.encode()),
         limit=ConnectionLimit(b"", structlog.get_logger()),
-        memory=Memory(2**30),
+        memory=Memory(lambda: 2**30),
         relayed=frozenset({LANE}),
         fast_lane=fast_lane,
-        bounds=lambda: ClientBounds(10, 5, 5, 5),
+        bounds=lambda: ClientBounds(10, 5, 5, 5, 2**30),
         log=mistakes,  # type: ignore[arg-type]
         upgrades=frozenset({SOCKET}),
     )
