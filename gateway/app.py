@@ -62,7 +62,7 @@ now = partial(datetime.now, UTC)
 async def running(
     settings: Settings, log: FilteringBoundLogger, *, log_stream: LogStream | None = None
 ) -> AsyncIterator[Current]:
-    """Everything that a gateway process holds, closed in the opposite order at the end.
+    """Build everything that a process holds; close it in reverse.
 
     Raises ConfigError where the store cannot be used as it is configured.
     """
@@ -130,7 +130,9 @@ async def running(
 
 
 def configured(before: Runtime, settings: Settings) -> Runtime:
-    """The runtime that comes after another one when gateway.yaml has changed. Changes nothing; meant for a thread.
+    """Build the runtime of a changed gateway.yaml, in a thread.
+
+    Changes nothing that is in use.
 
     What is read only at the start is left as it is.
     """

@@ -10,7 +10,9 @@ Result = TypeVar("Result")
 
 
 class SingleFlight(Generic[Result]):
-    """One call at a time for each key: who wants what is being asked for already waits for the same answer.
+    """Run one call at a time for each key.
+
+    All who want the same wait for the same answer.
 
     A waiter that is cancelled takes nothing from the others, nor does the one whose wish began the call.
     """
@@ -25,11 +27,14 @@ class SingleFlight(Generic[Result]):
         return key in self._flying
 
     async def join(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """Wait for the call of `key`, begun here if need be. Raises what it raises."""
+        """Wait for the call of `key`, begun if need be.
+
+        Raises what it raises.
+        """
         return await asyncio.shield(self.begin(key, call))
 
     def begin(self, key: Hashable, call: Callable[[], Coroutine[Any, Any, Result]]) -> asyncio.Task[Result]:
-        """For those who do not wait. What is under way already is not begun again."""
+        """Begin the call of `key`, unless it is under way."""
         flight = self._flying.get(key)
         if flight is None:
             flight = self._flying[key] = asyncio.create_task(call())
@@ -37,11 +42,17 @@ class SingleFlight(Generic[Result]):
         return flight
 
     def is_current(self, key: Hashable) -> bool:
-        """To be asked within a call: whether its answer may be kept, nobody having disowned it meanwhile."""
+        """Whether the running call's answer may be kept.
+
+        To be asked within a call: it has not been disowned meanwhile.
+        """
         return self._flying.get(key) is asyncio.current_task()
 
     def disown(self, key: Hashable) -> None:
-        """What is being asked for may be outdated when it comes: nobody else shall wait for it."""
+        """Let later callers begin anew.
+
+        What is under way may be outdated when it comes.
+        """
         self._flying.pop(key, None)
 
     def disown_all(self) -> None:

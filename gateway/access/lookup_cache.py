@@ -18,7 +18,7 @@ _MOST_CALLERS = 2_000
 
 
 class Use(NamedTuple):
-    """What a caller's name for a model led to, and what such requests are counted on."""
+    """A caller's resolved model and its limits' scopes."""
 
     caller: Caller
     access: Access
@@ -26,7 +26,9 @@ class Use(NamedTuple):
 
 
 class LookUps:
-    """Filled by whoever looks something up. `begin` comes before each request's use.
+    """Cache look-ups for one generation of records.
+
+    `begin` comes before each request's use; what is absent is put there by whoever looks it up.
 
     `generation` gives the number of the records' present generation.
     """
@@ -39,7 +41,10 @@ class LookUps:
         self._forget()
 
     def begin(self) -> None:
-        """Drop everything where the records have a new generation, or where it is too much."""
+        """Drop everything on a new generation, or when too much.
+
+        A generation of the records.
+        """
         generation = self._generation()
         if generation != self._seen or len(self.callers) >= _MOST_CALLERS:
             self._seen = generation
@@ -53,7 +58,10 @@ class LookUps:
         self._uses: dict[tuple[int, str], Use] = {}
 
     async def find_catalogue(self, store: GrantStore) -> Catalogue:
-        """Ask the store for the models. Kept, unless a new generation began meanwhile."""
+        """Ask the store for the models, and keep them.
+
+        Unless a new generation began meanwhile.
+        """
         generation = self._seen
         catalogue = await store.catalogue()
         if generation == self._seen:

@@ -1,4 +1,4 @@
-"""The OpenAI surface's side of a relayed answer: the upstream's bytes as they are, ours in the route's shape."""
+"""Answer OpenAI clients: the upstream's bytes, and errors of our own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class OpenAIResponder(EventStream):
     on_event = EventStream.send  # nothing stands between an upstream's read and the client's transport
 
     def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
-        """Take a whole answer: as it is, or as one event of the stream that a heartbeat has begun."""
+        """Send a whole answer, or one event after a heartbeat.
+
+        As one event of the stream that the heartbeat has begun.
+        """
         if not self.started:
             self._answer = Answer(head.status, [*head.passed, *head.own], body)
             return
@@ -53,7 +56,10 @@ class OpenAIResponder(EventStream):
             self._answer = Answer(head.status, [*head.passed, *head.own], body)
 
     def on_error(self, fault: GatewayError, number: int | None) -> None:
-        """End with an event; cut where the client would take that for a part of the answer."""
+        """End with an event, or cut the stream.
+
+        It is cut where the client would take an event for a part of the answer.
+        """
         if number is None:
             self.cut()
         else:

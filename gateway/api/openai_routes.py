@@ -60,7 +60,7 @@ async def relayed_answer(hit: Hit, ask: Ask) -> Reply:
 
 
 async def relay_to(responder: Responder, hit: Hit, ask: Ask) -> None:
-    """Relay what is asked, and have this responder told."""
+    """Relay a request to this responder."""
     request = hit.request
     await hit.runtime.relay.run(hit.call, ask, responder, client=request.connection, memory=request.held)
 

@@ -1,4 +1,4 @@
-"""What a relayed route is: one `Operation` says everything about it.
+"""Relayed routes: one `Operation` is all that a route needs.
 
 The router, the fast lane, OpenAPI, estimates, the relay and the ledger read the row; nothing else knows a path by name.
 No field has a default, so a row without one does not start.
@@ -17,7 +17,10 @@ Json = dict[str, Any]
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer. `cached_tokens` are part of the prompt's, `reasoning_tokens` part of the completion's."""
+    """Tokens of one answer.
+
+    `cached_tokens` are part of the prompt's, `reasoning_tokens` part of the completion's.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -27,7 +30,10 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Contents(msgspec.Struct, gc=False):
-    """`text_bytes` adds to the text before it; `whole_text_bytes` is an answer's whole text, told once or once more."""
+    """An answer's usage, text size and failure.
+
+    `text_bytes` adds to the text before it; `whole_text_bytes` is an answer's whole text, given once or once more.
+    """
 
     usage: Usage | None = None
     text_bytes: int = 0
@@ -38,7 +44,10 @@ class Contents(msgspec.Struct, gc=False):
 
 
 class Scan(Protocol):
-    """A search for usage and text through what is too large to be decoded: `feed` the pieces in order, then `end`."""
+    """Search a body too large to be decoded for usage.
+
+    And text: `feed` the pieces in order, then `end`.
+    """
 
     @property
     def usage(self) -> Usage | None: ...
@@ -59,7 +68,10 @@ class UsageReader(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PromptFields(msgspec.Struct, frozen=True, kw_only=True):
-    """Where in a request its prompt stands; all other texts, lists and objects count as text."""
+    """The fields of a request's prompt.
+
+    All other texts, lists and objects count as text.
+    """
 
     with_parts: frozenset[str]  # within these, pictures, sounds and files have their places
     of_tokens: tuple[str, ...]  # these may be numbers of tokens in the place of text
@@ -85,7 +97,10 @@ class EventRules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestSchema(msgspec.Struct, frozen=True, kw_only=True):
-    """What OpenAPI says of a body: the fields that are read here, and an example."""
+    """The body's fields that are read here, for OpenAPI.
+
+    And an example.
+    """
 
     fields: Json
     example: Json

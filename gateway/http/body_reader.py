@@ -16,14 +16,19 @@ MIN_UPLOAD_BYTES_PER_SECOND = 16 * 1024
 
 
 class Large(NamedTuple):
-    """What is asked before more than `size` bytes of a body are taken in; what it raises refuses the request."""
+    """What to call before taking in more than `size` bytes.
+
+    What it raises refuses the request.
+    """
 
     size: int
     ask: Callable[[], Awaitable[None]]
 
 
 async def read_body(request: Request, *, max_bytes: int, seconds: float, large: Large | None = None) -> bytes:
-    """The request's whole body. Where it is `large`, that is asked once: on the head, if its length is declared.
+    """Read the request's whole body.
+
+    Where it is `large`, that is asked once: on the head, if its length is declared.
 
     Raises BodyTooLarge (from the declared length already, before a byte of it is read or asked for), Overloaded where
     there is no room for it, ClientTooSlow where it does not arrive in `seconds` plus the time that its size allows at a
@@ -49,7 +54,7 @@ async def read_body(request: Request, *, max_bytes: int, seconds: float, large: 
 
 
 async def _receive(request: Request, held: Held, max_bytes: int, seconds: float, large: Large | None) -> bytes:
-    """Collect the body as it arrives. Raises TimeoutError where it does not arrive in time."""
+    """Collect the body as it arrives. Raises TimeoutError."""
     content = request.content
     whole = bytearray()  # it grows in place, and a large one has a mapping of its own: pieces would leave holes
     started = asyncio.get_running_loop().time()

@@ -6,7 +6,10 @@ from typing import NamedTuple
 
 
 class ClientBounds(NamedTuple):
-    """Bounds of clients' connections. A connection takes them anew with each request that it begins."""
+    """Bounds of clients' connections.
+
+    A connection takes them anew with each request that it begins.
+    """
 
     connections: int  # how many clients may be connected
     head_seconds: float

@@ -1,4 +1,4 @@
-"""How many clients may be connected at a time, and the short way with those beyond.
+"""Bound the number of clients connected at a time.
 
 Each connection costs a descriptor and some memory, whether anybody says anything on it or not; without a bound, idle
 ones would sooner or later leave no descriptor for a new upstream connection, a log or a journal.
@@ -22,7 +22,9 @@ REPORT_EACH_SECONDS = 10.0
 
 
 def room_for(connections: int, in_flight: int) -> int:
-    """How many of `connections` clients there are descriptors for, once requests have theirs (to upstreams).
+    """Return how many of `connections` clients have descriptors.
+
+    Once requests have theirs (to upstreams).
 
     Raises this process' soft limit of open files as far as is needed and allowed. `in_flight` requests get up to half.
     """
@@ -39,7 +41,10 @@ def room_for(connections: int, in_flight: int) -> int:
 
 
 class ConnectionLimit:
-    """Those beyond the bound. `answer` is what they are told, as bytes."""
+    """Count connections; refuse those beyond the bound.
+
+    `answer` is the refusal, as bytes.
+    """
 
     def __init__(self, answer: bytes, log: FilteringBoundLogger) -> None:
         self.answer = answer
@@ -49,7 +54,10 @@ class ConnectionLimit:
         self._report_at = 0.0
 
     def turned_away(self, most: int) -> TurnedAway:
-        """The protocol of a connection beyond `most`. Reported now and then, with how many there were."""
+        """Return the protocol for a connection beyond `most`.
+
+        Reported now and then, with how many there were.
+        """
         loop = asyncio.get_running_loop()
         self._refused += 1
         if loop.time() >= self._report_at:
@@ -59,7 +67,7 @@ class ConnectionLimit:
         return TurnedAway(self, loop)
 
     def close(self) -> None:
-        """Nobody waits any longer."""
+        """Close all refused connections."""
         for each in list(self.waiting):
             each.end()
 
@@ -68,7 +76,10 @@ class ConnectionLimit:
 
 
 class TurnedAway(asyncio.Protocol):
-    """Answers the first bytes with a refusal and closes; closes without one where none come."""
+    """Answer the first bytes with a refusal, and close.
+
+    Without one where none come.
+    """
 
     def __init__(self, limit: ConnectionLimit, loop: asyncio.AbstractEventLoop) -> None:
         self._limit = limit

@@ -1,4 +1,7 @@
-"""Answers that came compressed although nobody asked for it, unpacked beside their way to be read for the books."""
+"""Decompress answers beside their way, to meter them.
+
+They came compressed although unrequested.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,10 @@ _ZSTD_WINDOW: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23} 
 
 
 class _Codec(Protocol):
-    """Unpacks one stream. `feed` gives about so many bytes at most; its faults are those of its library."""
+    """Decompress one stream.
+
+    `feed` gives about so many bytes at most; its faults are those of its library.
+    """
 
     more: bool  # there may be more to give: until then it takes no further bytes
     surplus: bytes | None  # what came behind the stream's end; None before it
@@ -34,7 +40,10 @@ class _Codec(Protocol):
 
 
 class Unpacker:
-    """Unpacks the bytes fed, a step at a time. `is_readable` is False once they turn out not to be so."""
+    """Decompress bytes a step at a time.
+
+    `is_readable` is False once they turn out not to be so.
+    """
 
     def __init__(self, encoding: bytes) -> None:
         self._open = _CODECS.get(encoding)
@@ -132,7 +141,10 @@ class _Zstd:
 
 
 def _deflate(begin: bytes) -> _Codec:
-    """zlib's form, as the RFC has it, or deflate alone, as some servers send it."""
+    """Return a decompressor for zlib's form or bare deflate.
+
+    The RFC has zlib's; some servers send it alone.
+    """
     is_zlib = begin[0] & 0x0F == 8 and int.from_bytes(begin[:2]) % 31 == 0
     return _Zlib(_ZLIB_WINDOW if is_zlib else _RAW_WINDOW)
 
@@ -147,14 +159,17 @@ _CODECS: dict[bytes, Callable[[bytes], _Codec]] = {
 
 
 def unpacked(body: bytes, encoding: bytes, most: int = STEP_BYTES) -> bytes:
-    """The beginning of a body's content; empty where it is not to be had."""
+    """Return the beginning of a body's content, or nothing."""
     unpacker = Unpacker(encoding)
     unpacker.feed(body)
     return unpacker.step(most)
 
 
 def unpacked_whole(body: bytes, encoding: bytes, most: int) -> bytes | None:
-    """A body's content, all of it; None where it is cut, larger than `most`, followed by more, or not to be read."""
+    """Return a body's whole content, or None.
+
+    None where it is cut, larger than `most`, followed by more, or not to be read.
+    """
     try:
         if encoding == b"br":
             decoder = brotli.Decompressor()

@@ -1,4 +1,4 @@
-"""What HTTP's parser lets pass and a gateway must not: heads that another server could read differently.
+"""Refuse heads that another server could frame differently.
 
 RFC 9112 §3.2 and §6.1, and what nginx refuses besides.
 """
@@ -17,7 +17,10 @@ _CLOSE = (("connection", "close"),)
 
 
 def refuse_ambiguous(headers: CIMultiDictProxy[str], *, http11: bool) -> None:
-    """Raises InvalidHttp, after whose answer the connection ends: what follows on it may have been framed otherwise."""
+    """Raise InvalidHttp for an ambiguous head.
+
+    After its answer the connection ends: what follows on it may have been framed otherwise.
+    """
     coding = headers.get(_TRANSFER_ENCODING)
     if coding is not None and (coding.lower() != "chunked" or not http11):
         raise InvalidHttp("Only HTTP/1.1's `transfer-encoding: chunked` is understood here.", headers=_CLOSE)

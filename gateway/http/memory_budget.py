@@ -1,4 +1,4 @@
-"""How much memory one worker's requests hold together, and the bound on it.
+"""Bound the memory that one worker's requests hold together.
 
 What is counted: bodies as they arrive, what they become when they are read, answers until their clients have taken
 them, and for each request what any request costs. Caches, sessions and the like have bounds of their own.
@@ -49,7 +49,10 @@ class Memory:
 
 
 class Held:
-    """What one request holds. Whoever ends the request releases it. `owner`: the user whose request it is, if known."""
+    """The memory that one request holds, released at its end.
+
+    `owner`: the user whose request it is, if known.
+    """
 
     __slots__ = ("_memory", "_uploads", "owner", "size")
 
@@ -60,7 +63,10 @@ class Held:
         self.size = 0
 
     def begin_upload(self) -> None:
-        """Count what it holds as an unfinished upload of its owner, until `end_upload`. Raises Overloaded."""
+        """Count this as its owner's upload until `end_upload`.
+
+        Raises Overloaded.
+        """
         if self.owner is None:
             return
         self._uploads = True
@@ -74,14 +80,14 @@ class Held:
             self._uploads = False
 
     def grow(self, size: int) -> None:
-        """Hold so many bytes more. Raises Overloaded where there is no room for them."""
+        """Hold more bytes. Raises Overloaded where there is no room."""
         if not self.has_grown(size):
             if not self._has_share(size):
                 raise Overloaded("Your unfinished uploads hold as much as they may; ask again in a moment.")
             raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
 
     def has_grown(self, size: int) -> bool:
-        """Hold so many bytes more, if there is room. Returns whether there was."""
+        """Hold more bytes; False where there is no room."""
         memory = self._memory
         if memory.held + size > memory.most:
             return False
@@ -124,7 +130,9 @@ class Held:
 
 
 def size_when_read(raw: bytes, values: int) -> int:
-    """Estimate the bytes that JSON takes once it is read: its values, its texts, and the body that goes upstream.
+    """Estimate the memory of parsed JSON.
+
+    Its values, its texts, and the body that goes upstream.
 
     One character outside Latin-1 makes four bytes of each character of its text, be it an escaped one.
     """
@@ -133,7 +141,7 @@ def size_when_read(raw: bytes, values: int) -> int:
 
 
 def give_back_freed_memory() -> None:
-    """Have large blocks go back to the system when they are freed, where the C library is glibc.
+    """Configure glibc to return large blocks when freed.
 
     It raises the size from which a block has a mapping of its own with each that is freed, up to 32 MiB: after a few
     large bodies, holes between smaller ones are kept for ever.

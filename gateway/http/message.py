@@ -1,4 +1,4 @@
-"""One request as every route sees it, whoever read it from the wire.
+"""A request as every route sees it.
 
 `Head` is what stands before the body, `Body` gives what follows as it comes, and `Connection` is the client's side of
 the request: where answers go, and what is known of the client. Both servers (`fast_lane`, `app_server`) fill them in.
@@ -19,7 +19,9 @@ _CONTENT_LENGTH, _EXPECT = istr("content-length"), istr("expect")  # quick to lo
 
 
 class Head:
-    """What stands before a request's body. `target` is as it was sent, `path` still percent-encoded.
+    """A request's head.
+
+    `target` is as it was sent, `path` still percent-encoded.
 
     One head may serve many requests of a connection: `content-length` in its `headers` is that of the first. `known` is
     for whoever serves them, to keep what follows from the head alone.
@@ -68,7 +70,10 @@ class Body(Protocol):
         """Whether all of it has been read."""
 
     async def read(self) -> bytes:
-        """Wait for the next bytes; empty at the end. Raises InvalidHttp where it is broken or never will be whole."""
+        """Wait for bytes; empty at the end. Raises InvalidHttp.
+
+        Where it is broken or never will be whole.
+        """
 
 
 class Connection(Protocol):
@@ -85,16 +90,19 @@ class Connection(Protocol):
         """Whether no further request will be taken from this connection."""
 
     def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
-        """Cancel the request when its client leaves; call `on_pressure(paused)` as its answer piles up or drains."""
+        """Cancel the request when its client leaves; report its pressure.
+
+        `on_pressure(paused)` as its answer piles up or drains.
+        """
 
     def unwatch(self) -> None:
         """End what `watch` began."""
 
     def ask_for_body(self) -> None:
-        """Tell a client that awaits it (`100 Continue`) to send its body."""
+        """Send `100 Continue` to a client that awaits it."""
 
     def give_up_on_body(self) -> None:
-        """End the connection with the answer, without waiting for the rest of the body."""
+        """End the connection with the answer, the body unread."""
 
     def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
         """Send a whole answer; of a HEAD the head alone."""
@@ -109,14 +117,17 @@ class Connection(Protocol):
         """End the body cleanly."""
 
     def abort(self) -> None:
-        """Break the connection, so that nobody takes what was sent for the whole."""
+        """Break the connection, so that the answer counts as cut."""
 
     async def drained(self) -> None:
         """Wait until the client has taken enough of what was sent."""
 
 
 class Request:
-    """What a client asks for. Its body is `body`, or where that is None still arrives by `content`."""
+    """A request.
+
+    Its body is `body`, or where that is None still arrives by `content`.
+    """
 
     __slots__ = (
         "body",

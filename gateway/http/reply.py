@@ -1,4 +1,4 @@
-"""The two kinds of answer: `Answer` is whole, `EventStream` is sent as it comes. Each knows its client's connection."""
+"""Answers: `Answer` is whole, `EventStream` is streamed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reply:
         self.keep_alive = False
 
     def send_to(self, request: Request) -> None:
-        """Send what is still to be sent. Raises ConnectionResetError where the client has gone."""
+        """Send what is left. Raises ConnectionResetError where the client left."""
         raise NotImplementedError
 
     def _attach(self, request: Request) -> Connection:
@@ -52,12 +52,15 @@ class Answer(Reply):
         connection.send_answer(request, self.status, self.fields, self.content, close=not self.keep_alive)
 
     def serialised(self, *, http11: bool) -> bytes:
-        """The whole answer as bytes, for the places where there is no request to answer."""
+        """Return the whole answer as bytes."""
         return answer_bytes(self.status, self.fields, self.content, close=not self.keep_alive, http11=http11)
 
 
 class EventStream(Reply):
-    """An answer sent as it comes: chunked to HTTP/1.1 clients, delimited by the connection's end to older ones."""
+    """A streamed answer.
+
+    Chunked to HTTP/1.1 clients, delimited by the connection's end to older ones.
+    """
 
     status = 200
     finished = False
@@ -69,7 +72,10 @@ class EventStream(Reply):
         connection.open_stream(request, status, headers, close=not self.keep_alive)
 
     def send(self, data: bytes) -> None:
-        """Hand bytes to the client's transport at once. Raises ConnectionResetError where the client has gone."""
+        """Write bytes to the client. Raises ConnectionResetError.
+
+        To its transport at once; raises where the client has gone.
+        """
         if data and self._connection is not None:
             self._connection.send(data)
 
@@ -80,7 +86,7 @@ class EventStream(Reply):
             self._connection.end_stream()
 
     def cut(self) -> None:
-        """Break the connection, so that nobody takes what was sent for the whole."""
+        """Break the connection, so that the stream counts as cut."""
         self.keep_alive = False
         if self._connection is not None:
             self._connection.abort()

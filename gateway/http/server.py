@@ -1,4 +1,4 @@
-"""The one way in: the fast lane for relayed requests, aiohttp's application for all others, one bound for both."""
+"""The HTTP server: fast lane, aiohttp application, one bound for both."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ class Server:
         return LaneConnection(self, asyncio.get_running_loop())
 
     async def retire(self, stop: asyncio.Event, seconds: float) -> None:
-        """Wait until clients have moved over to a successor: `seconds` at most, or until `stop` is set.
+        """Wait until clients have moved over to a successor.
+
+        `seconds` at most, or until `stop` is set.
 
         Each request on a connection that was kept alive is served, and answered with `connection: close`. A connection
         on which nothing comes is closed after a moment, unless the kernel holds bytes of it that nobody has seen yet.
@@ -85,7 +87,10 @@ class Server:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def finish(self, seconds: float) -> None:
-        """Close every connection; answers that are written but not yet sent have `seconds` to leave."""
+        """Close every connection within `seconds`.
+
+        Answers that are written but not yet sent have so long to leave.
+        """
         self.limit.close()
         deadline = asyncio.get_running_loop().time() + seconds
         left = list(self.connections)

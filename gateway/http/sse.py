@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in, whole events out, byte for byte, at every split of the bytes.
+"""Frame server-sent events, byte for byte.
 
 Nothing is decoded and nothing normalised. Lines end with LF, CRLF or CR, in any mixture; an event ends with a blank
 line and is passed out in the very call that brought that line's end.
@@ -20,13 +20,15 @@ _EVENT_LINE = re.compile(rb"^event(?:: ?([^\n]*))?$", re.MULTILINE)
 
 
 class Fragment(bytes):
-    """A piece of an event too large to hold: not a whole event."""
+    """A piece of an event too large to hold."""
 
     __slots__ = ()
 
 
 class EventFramer:
-    """Cuts a stream of bytes into events. Joined, the pieces given out and `end()` are the bytes fed.
+    """Cut a stream of bytes into events.
+
+    Joined, the pieces given out and `end()` are the bytes fed.
 
     An event is everything up to and with its blank line. Comments and other lines without data that precede an event's
     lines belong to it; a surplus blank line is an event of its own, without data. A blank line that ends with CR ends
@@ -52,7 +54,7 @@ class EventFramer:
 
     @property
     def holds_nothing(self) -> bool:
-        """All that was fed has been given out, and no event is open."""
+        """Whether all bytes are out and no event is open."""
         return not self._held and not self.mid_event
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -63,7 +65,10 @@ class EventFramer:
         return self._cut(data) if data else []
 
     def take(self, data: bytes) -> list[bytes]:
-        """As `feed`, but events that follow each other come in one piece: what a read costs is not up to its events."""
+        """Feed bytes; return whole events joined in one piece.
+
+        What a read costs is not up to its events.
+        """
         if not self._held and not self.mid_event and data.endswith(b"\n\n"):
             return [data]
         pieces: list[bytes] = []
@@ -102,7 +107,7 @@ class EventFramer:
         return pieces
 
     def _continue_held(self, data: bytes, pieces: list[bytes], has_cr: bool) -> int:
-        """Complete the held event if `data` does; returns how much of `data` is used up."""
+        """Complete the held event; return the bytes used."""
         before = len(self._held)
         self._held += data
         end = _blank_line_end(self._held, self._scanned, has_cr)
@@ -114,7 +119,10 @@ class EventFramer:
         return end - before
 
     def _continue_oversize(self, data: bytes, pieces: list[bytes], has_cr: bool) -> int:
-        """Pass `data` on up to the end of the event too large to hold; returns how much of `data` is used up."""
+        """Pass on an oversized event; return the bytes used.
+
+        Up to its end.
+        """
         end = _blank_line_end(self._last_byte + data, 0, has_cr) - 1
         self.mid_event = end < 0
         used = len(data) if self.mid_event else end
@@ -144,7 +152,10 @@ def _event_end(data: bytes, start: int, has_cr: bool) -> int:
 
 
 def _blank_line_end(data: bytes | bytearray, start: int, has_cr: bool) -> int:
-    """Where the first blank line after a line's end is over, or -1; `has_cr` says whether what is new has a CR."""
+    """Return the end of the first blank line, or -1.
+
+    After a line's end; `has_cr`: whether what is new has a CR.
+    """
     if not has_cr:
         found = data.find(b"\n\n", start)
         return found + 2 if found >= 0 else -1
@@ -153,7 +164,10 @@ def _blank_line_end(data: bytes | bytearray, start: int, has_cr: bool) -> int:
 
 
 def blank_line_end(data: bytes | bytearray, start: int = 0) -> int:
-    """Where the first blank line behind `start` is over, or -1. One that ends with CR is over with that."""
+    """Return the first blank line's end behind `start`, or -1.
+
+    One that ends with CR is over with that.
+    """
     found = data.find(b"\n\n", start)
     if data.find(b"\r", start, found if found >= 0 else len(data)) < 0:
         return found + 2 if found >= 0 else -1
@@ -162,7 +176,10 @@ def blank_line_end(data: bytes | bytearray, start: int = 0) -> int:
 
 
 def event_start(data: bytes | bytearray, before: int, start: int = 0) -> int:
-    """Where the event begins that is open at `before`, of those behind `start`: behind a blank line, or with it."""
+    """Return where the event open at `before` begins.
+
+    Of those behind `start`: behind a blank line, or with it.
+    """
     lines = data[start:before]
     if _CR in lines:
         lines = lines.replace(b"\r\n", b"\n\0").replace(b"\r", b"\n")  # of the same length
@@ -171,7 +188,10 @@ def event_start(data: bytes | bytearray, before: int, start: int = 0) -> int:
 
 
 def _last_blank_line_end(before: bytes, data: bytes) -> int:
-    """Where in `data` the last event ends, or 0; `before`: the open event's last byte, if one is open."""
+    """Return where the last event in `data` ends, or 0.
+
+    `before`: the open event's last byte, if one is open.
+    """
     text = before + data if before else data
     # Two line ends in a row are a blank line, whatever stands before them; a CRLF is one.
     last = max(text.rfind(b"\n\n"), text.rfind(b"\n\r"), text.rfind(b"\r\r")) if _CR in text else text.rfind(b"\n\n")
@@ -185,7 +205,10 @@ def _last_blank_line_end(before: bytes, data: bytes) -> int:
 
 
 def whole_events(events: bytes) -> list[bytes]:
-    """The events of a piece that begins and ends with one; the last may lack its blank line."""
+    """Split a piece into its events.
+
+    It begins and ends with one; the last may lack its blank line.
+    """
     framer = EventFramer(len(events))
     pieces = framer.feed(events)
     rest = framer.end()
@@ -193,7 +216,9 @@ def whole_events(events: bytes) -> list[bytes]:
 
 
 def events_data(events: bytes, shortest: int = 1) -> list[bytes]:
-    """The data of each event in a piece of whole events, of those that have at least so many bytes in all.
+    """Yield the data of each event in whole events.
+
+    Of those that have at least so many bytes in all.
 
     In time that grows with the bytes alone: a million empty events are no more work than one large one.
     """
@@ -202,14 +227,20 @@ def events_data(events: bytes, shortest: int = 1) -> list[bytes]:
 
 
 def event_data(event: bytes) -> bytes | None:
-    """The event's data lines joined by LF; None where it has none (comments, `retry:`, blank lines only)."""
+    """Return the data lines joined by LF, or None.
+
+    None for comments, `retry:`, blank lines only.
+    """
     if event.startswith(b"data: ") and event.find(_LF) == len(event) - 2 and _CR not in event:
         return event[6:-2]
     return _data_of_lines(_with_lf(event))
 
 
 def event_name(event: bytes) -> bytes | None:
-    """The value of the last `event:` line; None where there is none or it is empty (which means the default name)."""
+    """Return the last `event:` line's value, or None.
+
+    None where there is none or it is empty (which means the default name).
+    """
     if b"event" not in event:
         return None
     names = _EVENT_LINE.findall(_with_lf(event).removeprefix(_BOM))

@@ -1,4 +1,4 @@
-"""Loops through gateways (RFC 9110, `via`): each adds its own name to what goes up and refuses what bears it."""
+"""Detect loops through gateways by `via` (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = 8192
 
 
 def gateways_passed(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
-    """The gateways of this kind that a request has come through; what others wrote there is not among them."""
+    """List the gateways of this kind in `via`."""
     if _VIA not in headers:
         return ()
     entries = ",".join(headers.getall(_VIA))[:_LONGEST].split(",")
@@ -37,7 +37,10 @@ class Via:
         self._line = b""
 
     def line(self, passed: tuple[str, ...]) -> bytes:
-        """The header line for the upstream. Raises LoopDetected for a request that has been here, or in too many."""
+        """Return the `via` line. Raises LoopDetected.
+
+        For a request that has been here, or in too many.
+        """
         identity = self._identity()
         if identity != self._known:
             self._known = identity

@@ -19,7 +19,10 @@ _pair = ": ".join
 
 
 def head_bytes(status: int, headers: Iterable[tuple[str, str]], *, close: bool, http11: bool) -> bytes:
-    """Status line and fields. Raises ValueError for a control character in a field: nothing can be smuggled in."""
+    """Return status line and fields. Raises ValueError.
+
+    For a control character in a field: nothing can be smuggled in.
+    """
     lines = [*map(_pair, headers), "date: " + _date(int(time.time()))]
     if close:
         lines.append("connection: close")

@@ -6,7 +6,10 @@ import asyncio
 
 
 class WriteWatch:
-    """Ends a connection whose client takes no byte for a while; a slow reader may go on."""
+    """End connections whose client takes no byte for a while.
+
+    A slow reader may go on.
+    """
 
     __slots__ = ("_left", "_loop", "_timer", "_transport")
 
@@ -17,7 +20,10 @@ class WriteWatch:
         self._left = 0
 
     def start(self, seconds: float) -> None:
-        """Begin to watch, where there is anything left to take. `seconds`: how long nothing may move."""
+        """Begin to watch, if bytes are left.
+
+        `seconds`: how long nothing may move.
+        """
         left = self._transport.get_write_buffer_size()
         if left and self._timer is None:
             self._left = left

@@ -321,7 +321,7 @@ class RedisLimiter:
             self._link.issue(Call(packed, None, script=self._script))
 
     async def _ask(self, packed: bytes) -> list[Any]:
-        """The script's answer. Raises RedisUnavailable within 250 ms, at once while the breaker is open."""
+        """Run the script. Raises RedisUnavailable within 250 ms."""
         if not self._breaker.is_closed:
             raise RedisUnavailable(sent=False)
         return await self._asked(packed)
@@ -335,7 +335,7 @@ class RedisLimiter:
         return answer
 
     def _keep_refused(self, refusal: Refusal) -> bool:
-        """Whether it is Redis that is unwell, not the command: then all of this waits until it is well again."""
+        """Whether Redis is unwell, so that messages are kept."""
         if is_unwell(refusal):
             self._breaker.trip(refusal_word(refusal))
             return True

@@ -16,7 +16,10 @@ _KEY = "key:"
 
 
 class Terms(NamedTuple):
-    """What a caller's requests for a model are counted on. `organisation`: whose grant it is, else the user's first."""
+    """The scopes that a caller's requests for a model count in.
+
+    `organisation`: whose grant it is, else the user's first.
+    """
 
     demands: tuple[Demand, ...]
     scope: str

@@ -47,8 +47,6 @@ class Accounts:
 
         Before its large body is read.
 
-        Before its large body is read.
-
         `open` takes the place over; of a request that gets no further `concurrency` is given back when the call ends.
         Raises RateLimited.
         """
@@ -119,8 +117,6 @@ class Account:
 
         `call` has status and outcome.
 
-        `call` has status and outcome.
-
         It counts where an upstream gave an answer, and where its client left after an upstream had been asked.
         """
         if self._settled:
@@ -178,8 +174,6 @@ class Account:
         """Return reported usage; a bare total is the prompt's.
 
         Where answers have no tokens of their own: nothing else shows what it costs.
-
-        Where answers have no tokens of their own: nothing else shows what it costs.
         """
         if self._operation.answer is not None or usage.prompt_tokens or usage.completion_tokens:
             return usage
@@ -189,15 +183,11 @@ class Account:
         """Whether the client left after an upstream had the request.
 
         At least the prompt was used then.
-
-        At least the prompt was used then.
         """
         return meter.asked and self._call.outcome == "cancelled"
 
     def _goes_on(self, meter: UsageMeter, fields: Mapping[str, Any]) -> bool:
         """Whether the upstream works on without a listener.
-
-        Then all that was reserved may yet be used.
 
         Then all that was reserved may yet be used.
         """

@@ -65,7 +65,9 @@ class Relay:
     async def run(
         self, call: Call, ask: Ask, responder: Responder, *, client: Client, memory: Held | None = None
     ) -> None:
-        """Relay a request and tell the responder its answer; `memory`: what it may hold of that.
+        """Relay a request to its responder.
+
+        `memory`: what it may hold of the answer.
 
         Raises GatewayError where nothing of an answer went out, ConnectionResetError where the client has gone.
         """

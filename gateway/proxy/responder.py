@@ -1,4 +1,4 @@
-"""Where a relay tells an answer: the ports to the client's side, which whoever serves it fills in.
+"""The ports by which a relay answers its client.
 
 A whole answer is `on_answer` or `on_refusal`, then `on_end`. A stream is `on_head`, any number of `on_event`, then
 `on_end` or `on_error`; a heartbeat may begin it before it is known what the upstream answers, even with a whole answer.
@@ -30,7 +30,7 @@ class Responder(Protocol):
 
     @property
     def started(self) -> bool:
-        """Whether anything has gone out, so that a fault can only be told in-band."""
+        """Whether anything was sent, so that errors go in-band."""
 
     def on_head(self, head: Head) -> None:
         """Begin a stream."""
@@ -39,7 +39,10 @@ class Responder(Protocol):
         """Give a sign of life."""
 
     def on_event(self, data: bytes) -> None:
-        """Pass on whole events, or a piece of what is too large or too strange to be cut into events."""
+        """Send whole events, or a piece of an oversized one.
+
+        Or of what is too strange to be cut into events.
+        """
 
     def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
         """Take a whole answer; `encoding`: how it is compressed.

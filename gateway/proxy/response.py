@@ -1,4 +1,4 @@
-"""The answer to one request and its books: whatever its responder is told, every ending settles its account."""
+"""Answer one request, and settle its account at every ending."""
 
 from __future__ import annotations
 
@@ -37,19 +37,22 @@ class Response(msgspec.Struct, eq=False):
     attempt: Attempt | None = None  # whose stream goes to the client
 
     def whole(self, attempt: Attempt) -> None:
-        """Tell a whole answer of the upstream's."""
+        """Answer with a whole answer of the upstream's."""
         head = self._answered(attempt.status, attempt.head.passed)
         self.responder.on_answer(head, attempt.body, attempt.head.encoding)
         self._end("upstream_error" if self.meter.failed else "ok")
 
     def refused(self, said: Refused) -> None:
-        """Tell the upstream's refusal."""
+        """Answer with the upstream's refusal."""
         head = self._answered(said.status, said.fields)
         self.responder.on_refusal(head, said.body, said.text)
         self._end("upstream_error")
 
     async def streamed(self, attempt: Attempt) -> None:
-        """Tell a stream to its end. Raises StreamIncomplete where it breaks off."""
+        """Relay a stream to its end. Raises StreamIncomplete.
+
+        Where it breaks off.
+        """
         call, goes_on = self.call, self.responder.started
         call.streamed = True
         if goes_on and attempt.shape is Shape.FLOW:
@@ -69,7 +72,7 @@ class Response(msgspec.Struct, eq=False):
         raise StreamIncomplete("The stream broke off before its end.")
 
     def failed(self, fault: GatewayError) -> None:
-        """Tell a fault: raise it or, where the head is out, end the stream with it."""
+        """Answer with an error: raised, or in-band after the head."""
         responder = self.responder
         if not responder.started:
             self.call.status = fault.status
@@ -83,7 +86,10 @@ class Response(msgspec.Struct, eq=False):
         responder.on_error(fault, self._next_number())
 
     def left(self) -> None:
-        """Settle for a client that has gone: it is billed for what was seen."""
+        """Settle for a client that has gone.
+
+        It is billed for what was seen.
+        """
         self.call.status = CLIENT_GONE
         self.settle("cancelled")
 
@@ -95,7 +101,7 @@ class Response(msgspec.Struct, eq=False):
             self.account.settle(self.meter, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
 
     def beat(self) -> bool:
-        """Give a sign of life, in a stream opened for it; False where it is of no use any more."""
+        """Send a heartbeat; False where it is of no use."""
         if self.first_event_out:
             return False
         try:
@@ -131,7 +137,10 @@ class Response(msgspec.Struct, eq=False):
 
 
 def own_fields(call: Call, catalogue: Catalogue, *, with_timing: bool) -> Fields:
-    """List the gateway's own headers for a call, as it stands (contract §4)."""
+    """List the gateway's own headers for a call.
+
+    As it stands (contract §4).
+    """
     own = [("x-request-id", call.request_id), ("x-gateway-attempts", str(call.attempts))]
     served, asked = call.served, call.requested_model
     if served is not None:

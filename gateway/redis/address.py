@@ -1,4 +1,4 @@
-"""Where Redis is: the one thing that differs between a single server and several."""
+"""Locate Redis: a single server, Sentinel or Cluster."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class Connection(Protocol):
 
 
 class Address(Protocol):
-    """Finds the server that takes commands at the moment. Its text is for logs and holds no credential."""
+    """Find the server that takes commands at the moment.
+
+    Its text is for logs and holds no credential.
+    """
 
     async def connect(self) -> Connection:
         """Open a connection. Raises RedisError, OSError or TimeoutError."""
@@ -43,7 +46,7 @@ def address_of(url: Secret) -> Address:
 
 
 class SingleServer:
-    """One server, which is neither a node of a Cluster nor a Sentinel."""
+    """One server, neither a node of a Cluster nor a Sentinel."""
 
     def __init__(self, url: Secret) -> None:
         """Raises ConfigError for what redis-py does not know."""

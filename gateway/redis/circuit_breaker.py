@@ -1,4 +1,4 @@
-"""Fail at once while Redis is away or unwell, until a probe has succeeded."""
+"""Fail fast while Redis is away, until a probe succeeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from gateway.redis.refusals import RedisUnavailable
 
 
 class CircuitBreaker:
-    """Open at first and whenever the link goes down; closed when the link is up and `probe` has succeeded.
+    """Close when the link is up and `probe` has succeeded.
+
+    Open at first and whenever the link goes down.
 
     `probe` raises RedisUnavailable where Redis is not well. `on_close` is called before anything is asked again;
     `on_open` with the reason, once each time.
@@ -37,7 +39,7 @@ class CircuitBreaker:
         link.on_down(self._trip_by_link)
 
     async def start(self) -> None:
-        """Return once the first probe has been answered, or at once where the link is down."""
+        """Wait for the first probe, unless the link is down."""
         if not self._link.is_up:
             self._trip_by_link()
             self._tried.set()

@@ -25,7 +25,9 @@ def _ignore() -> None:
 
 
 class PersistentConnection:
-    """Opens a connection, hands it to `serve`, and begins anew when that fails, after a pause that doubles.
+    """Keep a connection open, with doubling pauses between tries.
+
+    Opens it, hands it to `serve`, and begins anew when that fails.
 
     `serve` calls `mark_up` once the connection does its work; `on_down` is called when it no longer does.
     """
@@ -49,7 +51,7 @@ class PersistentConnection:
         self.fault: str | None = _NOT_YET
 
     async def start(self) -> None:
-        """Return when the first try has ended, one way or the other, or after START_SECONDS."""
+        """Wait for the first try, at most START_SECONDS."""
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         with suppress(TimeoutError):

@@ -1,4 +1,6 @@
-"""The link to Redis: one connection for commands and scripts, shared by all who ask, and subscriptions beside it.
+"""The link to Redis, shared by all in a process.
+
+One connection for commands and scripts, and subscriptions beside it.
 
 While Redis is away, calls fail at once: whether it is back is found out in the background, at no request's cost. One
 link for all also means that a silent Redis delays a request once, whatever it asks first.
@@ -22,7 +24,10 @@ from gateway.redis.subscription import Subscription
 
 
 class RedisLink:
-    """Started by each of its users, and closed when the last of them stops it."""
+    """Link to Redis.
+
+    Started by each of its users, and closed when the last of them stops it.
+    """
 
     def __init__(self, address: Address, log: FilteringBoundLogger) -> None:
         self.address = address
@@ -49,11 +54,14 @@ class RedisLink:
 
     @property
     def round_trips(self) -> int:
-        """Batches exchanged so far, but for those that only find out how Redis is."""
+        """Count batches exchanged, probes apart."""
         return self._pipeline.round_trips
 
     def on_up(self, listener: Callable[[], None]) -> None:
-        """`listener` is called whenever the connection has come up, before anything is asked over it."""
+        """Call `listener` whenever the connection has come up.
+
+        Before anything is asked over it.
+        """
         self._on_up.append(listener)
 
     def on_down(self, listener: Callable[[], None]) -> None:
@@ -79,13 +87,16 @@ class RedisLink:
     def subscription(
         self, channels: Mapping[str, Callable[[bytes], None]], on_begin: Callable[[], None]
     ) -> Subscription:
-        """A subscription to be started, on a connection of its own to the same address."""
+        """Return a subscription on a connection of its own."""
         return Subscription(self.address, self._log, channels, on_begin)
 
     # -- asking
 
     async def call(self, *command: Part) -> Reply:
-        """Send a command. Raises RedisUnavailable within 250 ms, also for what Redis refuses."""
+        """Send a command. Raises RedisUnavailable within 250 ms.
+
+        Also for what Redis refuses.
+        """
         packed = packed_command(command)
         return await self._called(str(command[0]), packed, None)
 
@@ -94,19 +105,19 @@ class RedisLink:
         return await self._called("EVALSHA", script.packed(keys, arguments), script)
 
     def send(self, *command: Part) -> None:
-        """Send a command whose reply nobody needs. Lost where Redis is away."""
+        """Send a command without a reply. Lost where Redis is away."""
         if self.is_up and not self._pipeline.is_full:
             self._pipeline.issue(Call(packed_command(command), None))
 
     def issue(self, call: Call) -> None:
-        """Send a call of which refusals are its owner's to judge: they come as its reply."""
+        """Send a call whose refusals come as its reply."""
         if self.is_up:
             self._pipeline.issue(call)
         else:
             call.fail(sent=False)
 
     def ask(self, packed: bytes, script: Script | None) -> asyncio.Future[Reply]:
-        """`issue` for what somebody waits for."""
+        """Send a call as `issue`, and wait for its reply."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Reply] = loop.create_future()
         call = Call(packed, answer, loop.time(), script)
@@ -144,12 +155,15 @@ class RedisLink:
             self._pipeline.fail_waiting()
 
     async def _prove(self, connection: Connection) -> None:
-        """Probe before anybody relies on the connection, lest it seem well for as long as it takes to find out."""
+        """Probe before the connection is used.
+
+        Lest it seem well for as long as it takes to find out.
+        """
         await exchanged(connection, self._probes(), CONNECT_SECONDS)
         await asyncio.sleep(0)  # what was found out is noted by callbacks
 
     def _probes(self) -> list[Call]:
-        """Commands that find out whether the connection is good, and Redis willing, before a request does."""
+        """Return commands that probe the connection and Redis."""
         loop = asyncio.get_running_loop()
         calls: list[Call] = []
         for kind, name, packed in self.refusals.due():

@@ -1,4 +1,4 @@
-"""Script calls that must arrive, in order, whenever that may be; each perhaps more than once."""
+"""Deliver script calls in order, each at least once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ MOST_UNDER_WAY = 1024  # so that what somebody waits for does not wait behind a 
 
 
 class Outbox:
-    """Keeps messages until Redis has answered them. Closed at first: opened by `open`, closed by `close`, at any time.
+    """Keep messages until Redis has answered them.
+
+    Closed at first: opened by `open`, closed by `close`, at any time.
 
     `on_refusal` is told of each refusal and says whether the message is to be kept for later.
     """
@@ -47,7 +49,7 @@ class Outbox:
         self._send()
 
     def open(self) -> None:
-        """Send what is kept, from the first on, and what is put in from now on at once."""
+        """Send what is kept, then new messages at once."""
         self._is_open, self._under_way = True, 0
         self._opened += 1
         self._send()
@@ -57,7 +59,10 @@ class Outbox:
         self._is_open, self._under_way = False, 0
 
     async def emptied(self, seconds: float) -> None:
-        """Wait until everything has arrived, at most so long, and not at all where it is closed."""
+        """Wait until everything has arrived, within so many seconds.
+
+        Not at all where it is closed.
+        """
         if self._is_open:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Commands over one connection: what is asked in the same turn of the loop goes out in one write.
+"""Pipeline commands: a loop turn's commands go out in one write.
 
 One batch is under way at a time; what is asked meanwhile makes the next, so that commands stay in order and batches
 grow with the load.
@@ -25,7 +25,10 @@ MOST_IN_A_BATCH = 256
 
 
 class Call:
-    """A command under way. `answer` is None where nobody waits; `since` is infinite where nobody is in a hurry."""
+    """A command under way.
+
+    `answer` is None where nothing waits; `since` is infinite where it is not urgent.
+    """
 
     __slots__ = ("answer", "is_probe", "packed", "script", "since")
 
@@ -55,7 +58,10 @@ class Call:
 
 
 class Pipeline:
-    """Issues calls and exchanges them, a batch at a time. Failing belongs to whoever owns the connection."""
+    """Exchange calls, a batch at a time.
+
+    Failing belongs to the connection's owner.
+    """
 
     def __init__(self) -> None:
         self.round_trips = 0
@@ -82,7 +88,10 @@ class Pipeline:
                 await self._wake.wait()
 
     async def exchange(self, connection: Connection) -> None:
-        """Send one batch and read its replies. Raises TimeoutError, RedisError or OSError, and fails the batch."""
+        """Send one batch and read its replies.
+
+        Raises TimeoutError, RedisError or OSError, and fails the batch.
+        """
         batch = self._next_batch()
         if batch:
             self.round_trips += not all(call.is_probe for call in batch)
@@ -106,7 +115,7 @@ class Pipeline:
 
 
 async def exchanged(connection: Connection, batch: list[Call], timeout_seconds: float) -> None:
-    """Exchange a batch of calls, a second time those whose script Redis has forgotten."""
+    """Exchange calls, again those whose script Redis forgot."""
     try:
         async with Patience(timeout_seconds):
             forgotten = await _round_trip(connection, batch)
@@ -134,7 +143,10 @@ async def _round_trip(connection: Connection, batch: list[Call]) -> list[Call]:
 
 
 def _give_sources(calls: list[Call]) -> None:
-    """With the first call of each script: the others follow in the same write."""
+    """Add each script's source to its first call.
+
+    The others follow in the same write.
+    """
     given: set[Script] = set()
     for call in calls:
         script, call.script = call.script, None

@@ -1,4 +1,6 @@
-"""What a Redis that answers refuses to do: `MASTERDOWN`, `NOPERM`, `READONLY`, `OOM`, `LOADING`, `BUSY` and the like.
+"""Refusals of a Redis that answers: READONLY, OOM, LOADING …
+
+`MASTERDOWN`, `NOPERM`, `BUSY` and the like.
 
 All of them mean "cannot tell": a refused read is not "there is none".
 """
@@ -40,7 +42,10 @@ _UNWELL_TEXT = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|LOADIN
 
 
 class RedisUnavailable(StoreUnavailable):
-    """Redis cannot tell. `sent`: it may have carried the command out; `reason`: its word for a refusal."""
+    """Redis gave no usable reply.
+
+    `sent`: it may have carried the command out; `reason`: its word for a refusal.
+    """
 
     def __init__(self, *, sent: bool, reason: str = "") -> None:
         super().__init__("The store of run-time records cannot be asked at the moment; ask again.")
@@ -72,7 +77,10 @@ def refusal_word(refusal: Refusal) -> str:
 
 
 def shown_error(error: BaseException) -> str:
-    """What operators may read of an error. A server's complaint may quote what it was sent: that part is cut."""
+    """Return an error's text for operators.
+
+    A server's complaint may quote what it was sent: that part is cut.
+    """
     text = str(error).partition(", with args")[0][:_SHOWN_CHARACTERS]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -91,7 +99,10 @@ class Refusals:
         self._faults: dict[str, str] = {}
 
     def probe(self, *, read: tuple[str, bytes], write: tuple[str, bytes]) -> None:
-        """Set the probes: each the name of a command, and the command as it is sent. They must change nothing."""
+        """Set the probes, which must change nothing.
+
+        Each the name of a command, and the command as it is sent.
+        """
         self._probes = {_READ: read, _WRITE: write}
 
     @property
@@ -113,7 +124,10 @@ class Refusals:
         return max(0.0, self._probe_at - asyncio.get_running_loop().time())
 
     def due(self) -> list[tuple[str, str, bytes]]:
-        """The probes, each as its kind, its command's name and the command; the next are due later."""
+        """Return the probes that are due; the next are due later.
+
+        Each as its kind, its command's name and the command.
+        """
         self._probe_at = asyncio.get_running_loop().time() + PROBE_SECONDS
         chosen = dict(self._probes)
         if _READ in chosen and self._refused_read is not None:

@@ -1,4 +1,4 @@
-"""Scripts that Redis knows by their hash, and commands as they go over the wire."""
+"""Scripts called by hash, and the encoding of commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ Part: TypeAlias = str | bytes | int
 
 
 class Script:
-    """A Lua script. Sent by its hash; whoever hears that Redis does not know it sends its source once."""
+    """A Lua script, called by its hash.
+
+    Its source is sent once where Redis does not know it.
+    """
 
     __slots__ = ("_by_hash", "_by_source")
 
@@ -24,7 +27,10 @@ class Script:
         return b"*%d\r\n%b%b" % (3 + len(keys) + len(arguments), self._by_hash, rest)
 
     def with_source(self, packed: bytes) -> bytes:
-        """The same call, with the source in the place of the hash: Redis knows it from then on."""
+        """Return the call with the script's source.
+
+        Redis knows it from then on.
+        """
         return packed.replace(self._by_hash, self._by_source, 1)
 
 
@@ -37,5 +43,8 @@ def packed_parts(parts: Iterable[Part]) -> bytes:
 
 
 def _encoded(part: Part) -> bytes:
-    """Headers may hold what UTF-8 cannot: no such thing is in Redis either."""
+    """Encode text, with a stand-in for what UTF-8 cannot.
+
+    No such thing is in Redis either.
+    """
     return part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")

@@ -17,7 +17,9 @@ MOST_UNANSWERED_PINGS = 2
 
 
 class Subscription:
-    """Channels, each with what is to be done with its messages. `on_begin` is called whenever it begins (anew).
+    """Subscribe to channels, each with its handler.
+
+    `on_begin` is called whenever it begins (anew).
 
     Pings tell a quiet Redis from one that is gone: within a second of falling silent the connection is given up.
     """
@@ -68,7 +70,10 @@ class Subscription:
                 await connection.send_command("PING")
 
     def _handle(self, message: Reply) -> None:
-        """Whatever it answers to a ping, a refusal too: it is there, and its subscribers hear what is published."""
+        """Handle a message; any reply to a ping is fine.
+
+        A refusal too: it is there, and its subscribers get what is published.
+        """
         if isinstance(message, list) and len(message) == 3 and message[0] == b"message":
             self._channels[message[1]](message[2])
 

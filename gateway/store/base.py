@@ -110,7 +110,10 @@ class GrantStore(Protocol):
     async def plan(self, plan_id: str) -> Plan | None: ...
 
     def age(self, kind: Kind, record_id: str) -> float | None:
-        """Seconds since the run-time store was asked for what is used of it; None where nothing of it is."""
+        """Return the age of the run-time records used.
+
+        Seconds since the store was asked for them; None where nothing of it is used.
+        """
 
     async def feature(self, name: str) -> bool:
         """Whether a feature is on; on by default."""

@@ -108,7 +108,7 @@ class CachedRecords:
         return known
 
     def age(self, kind: Kind, record_id: str) -> float | None:
-        """Seconds since the store was asked for what is remembered; None where nothing is."""
+        """Return the age of cached records, in seconds, or None."""
         if kind == "model":
             asked = self._models.asked
         elif (known := self._known.get((kind, record_id))) is not None:

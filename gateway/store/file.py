@@ -67,7 +67,7 @@ class YamlStore:
         return self._plans.get(plan_id)
 
     def age(self, kind: Kind, record_id: str) -> float | None:
-        """Nothing of a file grows old: a change of it makes another store."""
+        """Return None: a changed file makes another store."""
         return None
 
     async def feature(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Bound how long a look-up stays fresh, by one rule, and how many run.
+"""Bound how long a look-up stays fresh, and how many run.
 
 "Why does my change not hold yet?" is answered here, and by the ages that `explain` gives. A record is asked for again
 once a change of it is heard of, or when it has been held for too long. What follows from records (callers, what they
@@ -50,7 +50,7 @@ class Freshness:
         self.clock = clock
 
     def generation(self) -> int:
-        """Number what may follow from records: what belongs to another number is to be looked up anew."""
+        """Number the records' state; a new number invalidates look-ups."""
         now = self.clock()
         if now >= self._renew_at:
             self._renew_at = now + FOLLOWS_SECONDS

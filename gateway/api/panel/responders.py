@@ -228,7 +228,7 @@ class KeptAnswer:
         self._listener.begin(head.status, head.passed)
 
     def on_heartbeat(self) -> None:
-        """Do nothing: nobody waits for signs of life."""
+        """Do nothing: a kept answer needs no heartbeat."""
 
     def on_event(self, data: bytes) -> None:
         self._listener.feed(data)

@@ -1,4 +1,4 @@
-"""The relayed routes of the OpenAI surface: a new one is one row here."""
+"""The relayed routes of the OpenAI surface, one row each."""
 
 from __future__ import annotations
 

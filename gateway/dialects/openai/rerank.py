@@ -1,4 +1,4 @@
-"""What an answer of the rerank route has used, in Jina's words and in Cohere's.
+"""Read the usage of rerank answers, Jina's and Cohere's.
 
 Jina, vLLM and others report `usage`, Cohere `meta.tokens` and `meta.billed_units`. Units of search are no tokens.
 """
@@ -22,7 +22,10 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 def rerank_contents(payload: bytes) -> Contents | None:
-    """What a whole answer bears; its texts are the documents that were sent, so they count as none of its own."""
+    """Read a whole rerank answer.
+
+    Its texts are the documents that were sent, so they count as none of its own.
+    """
     contents = contents_of(payload)
     if contents is None:
         return None

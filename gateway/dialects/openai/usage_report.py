@@ -124,7 +124,7 @@ def _usage_in_response(response: msgspec.Raw) -> Usage | None:
 
 
 def decoded(value: msgspec.Raw) -> object:
-    """The value of raw JSON; None where there is nothing to count in it."""
+    """Decode raw JSON; None where it holds nothing to count."""
     try:
         return msgspec.json.decode(value)
     except UNREADABLE:  # a number or a depth past all bounds: nothing to count

@@ -1,4 +1,7 @@
-"""The aiohttp application: it serves what the fast lane does not. Routes are found by our own router."""
+"""Serve by aiohttp what the fast lane does not.
+
+Routes are found by our own router.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _KEEPALIVE_SECONDS = 10.0**8
 
 
 class ApplicationServer:
-    """Makes aiohttp's side of a connection, where one of its requests is for the application."""
+    """Make aiohttp's side of a connection when first needed."""
 
     def __init__(
         self, handler: Handler, render_error: Callable[[GatewayError], Answer], made_a_mistake: Callable[[], None]
@@ -45,7 +48,7 @@ class ApplicationServer:
         )
 
     async def start(self) -> None:
-        """Make ready. Nothing listens yet: connections come from whoever accepts them."""
+        """Prepare; connections come from the acceptor."""
         await self._runner.setup()
 
     def protocol(self, connection: LaneConnection) -> asyncio.Protocol:

@@ -1,4 +1,4 @@
-"""One request by aiohttp's public API: its request as ours, our answer as its response."""
+"""Adapt one aiohttp request and response to ours."""
 
 from __future__ import annotations
 
@@ -50,7 +50,10 @@ class Exchange:
         return self._connection.ends_here
 
     def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
-        """Cancel the request when its client leaves; call `on_pressure(paused)` as its answer piles up or drains."""
+        """Cancel the request when its client leaves; report its pressure.
+
+        `on_pressure(paused)` as its answer piles up or drains.
+        """
         self._on_pressure = on_pressure
         self._connection.watch(None)
         if on_pressure is not None and not self._room.is_set():
@@ -62,11 +65,11 @@ class Exchange:
         self._connection.unwatch()
 
     def ask_for_body(self) -> None:
-        """Tell a client that awaits it to send its body."""
+        """Send `100 Continue` to a client that awaits it."""
         self._connection.ask_for_body()
 
     def give_up_on_body(self) -> None:
-        """End the connection with the answer, without waiting for the rest of the body."""
+        """End the connection with the answer, the body unread."""
         self._connection.give_up_on_body()
 
     def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
@@ -113,7 +116,7 @@ class Exchange:
     # -- the application's side
 
     async def finished(self, *, close: bool) -> web.StreamResponse:
-        """Wait until the answer is out, all of it; the response, for aiohttp to go on from."""
+        """Wait until the answer is out; return aiohttp's response."""
         if self._pump is not None:
             await self._pump
         response = self._response
@@ -126,7 +129,10 @@ class Exchange:
         return response
 
     async def over(self, *, keep_alive: bool) -> None:
-        """Go on to the connection's next request, or end it. The answer is out."""
+        """Go on to the next request, or end the connection.
+
+        The answer is out.
+        """
         await self._connection.application_answered(keep_alive=keep_alive)
 
     @property
@@ -189,11 +195,14 @@ class Exchange:
 
 
 def _as_utf8(value: str) -> str:
-    """The text that aiohttp sends as the same bytes as `value` in Latin-1, where these are UTF-8."""
+    """Return the text whose UTF-8 is `value` in Latin-1."""
     return value.encode("latin-1").decode("utf-8", "replace")
 
 
 def _retrieved(pump: asyncio.Task[None]) -> None:
-    """Whether or not anybody waited for its end: a client that leaves cancels its request besides."""
+    """Retrieve the task's end, lest asyncio complain.
+
+    A client that leaves cancels its request besides.
+    """
     if not pump.cancelled():
         pump.exception()

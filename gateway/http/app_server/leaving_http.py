@@ -11,7 +11,9 @@ from gateway.http.reply import Reply
 
 
 class Upgrade(Reply):
-    """Hand the connection over to `converse`, until it returns; then the connection ends.
+    """Hand the connection over to `converse` until it returns.
+
+    Then the connection ends.
 
     `converse` gets aiohttp's request, for `WebSocketResponse.prepare`, and returns that response. It is cancelled where
     the client leaves. The request's path must be among the server's `upgrades`.

@@ -1,4 +1,4 @@
-"""The one way out: HTTP/1.1 towards upstreams on `asyncio.Protocol` and llhttp, over pooled connections.
+"""The HTTP/1.1 client: asyncio.Protocol, llhttp, pooled connections.
 
     transport = Transport(proxy=Proxy.from_url(url, no_proxy))
     exchange = await transport.exchange(origin, head, body, receiver, connect_timeout=5)

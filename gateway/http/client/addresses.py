@@ -1,4 +1,4 @@
-"""Which addresses an endpoint may have that was not written into gateway.yaml (contract §6).
+"""Refuse private addresses to endpoints made at run time (contract §6).
 
 Such an endpoint is somebody's input. It may lead out into the internet, and not to what stands beside the gateway:
 other services, the host itself, a cloud's metadata. IPv6 offers many ways of writing an IPv4 address; what counts is
@@ -43,7 +43,9 @@ _LAST_32_BITS = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/
 
 
 def may_be_reached(address: str, private_networks: Iterable[str]) -> bool:
-    """Whether an endpoint made at run time may have this IP address; `private_networks` are CIDRs that are let in.
+    """Whether a run-time endpoint may have this IP address.
+
+    `private_networks` are CIDRs that are let in.
 
     Text that is no IP address may not. A range that lets in an IPv4 address lets it in however it is written.
     """
@@ -55,7 +57,10 @@ def may_be_reached(address: str, private_networks: Iterable[str]) -> bool:
 
 
 def is_private(address: Address) -> bool:
-    """Whether it is loopback, private, link-local, shared, mapped, unspecified or anything else that is not public."""
+    """Whether the address is anything but public.
+
+    Loopback, private, link-local, shared, mapped, unspecified and the like.
+    """
     if isinstance(address, IPv4Address):
         return any(address in network for network in _NOT_PUBLIC_V4)
     inner = _embedded(address)

@@ -1,4 +1,4 @@
-"""Bytes of answers in, facts out: httptools (llhttp) with the bounds and refusals that it does not have itself.
+"""Parse answers with httptools (llhttp) and stricter bounds.
 
 Without sockets and without callbacks into other people's code, so that a receiver's exception can never look like a
 parser's error.
@@ -96,7 +96,10 @@ class AnswerParser:
             self._count_overhead(len(data))
 
     def _stopped(self, error: httptools.HttpParserError) -> None:
-        """The parser stopped: for a fault of the answer, or for what follows it and must not be read."""
+        """Conclude from the parser's stop.
+
+        For a fault of the answer, or for what follows it and must not be read.
+        """
         if self.complete:
             self._surplus = True
         elif self.fault is None:
@@ -113,14 +116,17 @@ class AnswerParser:
             self.fault = f"the head is larger than {self._max_head_bytes} bytes"
 
     def _count_overhead(self, read_bytes: int) -> None:
-        """Chunk extensions and trailers could go on for ever, and the receiver would not hear of them."""
+        """Bound chunk extensions and trailers.
+
+        They could go on for ever, unseen by the receiver.
+        """
         allowance = self._allowance - read_bytes  # `on_body` has added what the body's bytes allow
         self._allowance = allowance if allowance < self._max_head_bytes else self._max_head_bytes
         if allowance < 0 and self.fault is None:
             self.fault = "chunk extensions or trailers without end"
 
     def _ends_with_answer(self, data: bytes) -> bool:
-        """Whether the last byte of the read that completed the answer was the answer's last.
+        """Whether the completing read ended with the answer.
 
         llhttp skips line ends between answers without a word (anything else it reports), so only those are looked for.
         In doubt (a body of line ends only, an end split over tiny reads) the answer is no: that costs a connection,
@@ -174,12 +180,18 @@ class AnswerParser:
             self._refuse(f"more than {MAX_INTERIM_HEADS} interim answers (1xx)")
 
     def _check_size(self) -> None:
-        """For the read that ends the head, which may hold much of the body too; `_count_head` has the reads before."""
+        """Bound the head in the read that ends it.
+
+        That may hold much of the body too; `_count_head` has the reads before.
+        """
         if sum([len(name) + len(value) + 4 for name, value in self.headers]) > self._max_head_bytes:
             self._refuse(f"the head is larger than {self._max_head_bytes} bytes")
 
     def _read_framing(self, status: int) -> None:
-        """llhttp refuses both framings at once, two lengths, bad numbers; other codings than chunked it lets pass."""
+        """Refuse framings that llhttp lets pass.
+
+        It refuses both framings at once, two lengths, bad numbers; other codings than chunked it lets pass.
+        """
         for name, value in self.headers:
             if name == b"content-length":
                 self._sized = True
@@ -192,4 +204,7 @@ class AnswerParser:
 
 
 class _Refused(Exception):
-    """Stops the parser; the reason stands in `fault`, or the answer was complete already."""
+    """Stop the parser; `fault` has the reason, if any.
+
+    Without one the answer was complete already.
+    """

@@ -1,4 +1,4 @@
-"""The pool of connections, and the one call that everything else is for."""
+"""Send requests over a pool of connections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Counts(NamedTuple):
 
 
 class Transport:
-    """Sends requests over pooled connections. Belongs to the event loop it is first used on.
+    """Send requests over pooled connections.
+
+    Belongs to the event loop it is first used on.
 
     An idle connection is used last in, first out, and not after `max_idle_seconds`. `max_head_bytes` bounds an answer's
     head with its interim answers, and what trailers and chunk extensions may cost. `proxy` is for https origins.
@@ -54,7 +56,9 @@ class Transport:
     async def exchange(
         self, origin: Origin, head: bytes, body: bytes, receiver: Receiver, *, connect_timeout: float
     ) -> Exchange:
-        """Sends a request (`head` whole, with its blank line) and returns without waiting for the answer.
+        """Send a request and return without waiting for the answer.
+
+        `head` whole, with its blank line.
 
         Raises ConnectFailed or ConnectTimedOut (`connect_timeout` in seconds) when no connection can be had; the
         receiver hears nothing then. Cancelled while connecting, it leaves nothing open.
@@ -72,7 +76,10 @@ class Transport:
         return exchange
 
     async def close(self) -> None:
-        """Closes every connection; receivers still waiting hear ConnectionCut. Nothing can be sent any more."""
+        """Close every connection; waiting receivers get ConnectionCut.
+
+        Nothing can be sent any more.
+        """
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -165,7 +172,7 @@ class Transport:
         return connection
 
     def _sweep(self) -> None:
-        """Closes what has been idle for too long; goes on as long as anything is idle."""
+        """Close connections that have been idle for too long."""
         self._sweeper = None
         for origin, connections in list(self._idle.items()):
             for connection in list(connections):

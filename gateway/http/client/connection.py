@@ -1,4 +1,4 @@
-"""One connection to an upstream, and the exchange of one request and its answer on it."""
+"""One upstream connection, and one exchange at a time on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
 class Receiver(Protocol):
-    """Takes an answer, synchronously from the socket's read: `on_head`, `on_body` any number of times, `on_end`.
+    """Receive an answer, synchronously from the socket's read.
+
+    `on_head`, `on_body` any number of times, `on_end`.
 
     `on_failure` may come at any point instead of the rest. After `on_end`, `on_failure` or `Exchange.abort()` nothing
     comes any more. An exception raised here aborts the connection, goes to the loop's exception handler, and is
@@ -33,17 +35,26 @@ class Receiver(Protocol):
     """
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """The final answer's head (never 1xx): names lower-cased, values without outer white space."""
+        """Receive the final answer's head, never a 1xx.
+
+        Names lower-cased, values without outer white space.
+        """
 
     def on_body(self, data: bytes) -> None:
-        """De-chunked, otherwise as sent; all that one read of the socket brought comes in one call."""
+        """Receive de-chunked bytes, one call a read.
+
+        Otherwise as sent.
+        """
 
     def on_end(self) -> None:
-        """The answer is complete. Its connection is back in the pool already, or closed."""
+        """Receive the end; the connection is pooled or closed."""
 
     def on_failure(self, error: TransportError) -> None:
-        """ConnectFailed, ConnectTimedOut (both only when a stale connection was being replaced), ConnectionCut or
-        InvalidResponse. The connection is closed."""
+        """Receive a failure; the connection is closed.
+
+        ConnectFailed, ConnectTimedOut (both only when a stale connection was being replaced), ConnectionCut or
+        InvalidResponse.
+        """
 
 
 class Owner(Protocol):
@@ -55,7 +66,10 @@ class Owner(Protocol):
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """A request on its way and the answer to it. The caller's side is `reused`, `pause`, `resume` and `abort`."""
+    """A request and its answer on the way.
+
+    The caller's side is `reused`, `pause`, `resume` and `abort`.
+    """
 
     origin: Origin
     receiver: Receiver
@@ -69,7 +83,10 @@ class Exchange(msgspec.Struct, eq=False):
     sent_at: float = msgspec.field(default_factory=time.monotonic)
 
     def pause(self) -> None:
-        """Stops reading from the upstream, so that it is slowed down. What was read already may still arrive."""
+        """Stop reading from the upstream, to slow it down.
+
+        What was read already may still arrive.
+        """
         if not self.paused:
             self.paused = True
             if self.connection is not None:
@@ -82,7 +99,10 @@ class Exchange(msgspec.Struct, eq=False):
                 self.connection.resume_reading()
 
     def abort(self) -> None:
-        """Closes the upstream's connection now; no call to the receiver comes after it. Does nothing after the end."""
+        """Close the connection now, without another call.
+
+        Does nothing after the end.
+        """
         if self.replacement is not None:
             self.replacement.cancel()
             self.replacement = None
@@ -90,7 +110,7 @@ class Exchange(msgspec.Struct, eq=False):
             self.connection.close()
 
     def fail(self, error: TransportError) -> None:
-        """Tells the receiver. Never raises."""
+        """Pass a failure to the receiver. Never raises."""
         try:
             self.receiver.on_failure(error)
         except Exception as raised:
@@ -102,14 +122,17 @@ class Exchange(msgspec.Struct, eq=False):
 
 
 def report_receiver(error: Exception, receiver: Receiver) -> None:
-    """A receiver's exception is a fault of ours: for the loop's handler, never a TransportError."""
+    """Report a receiver's exception to the loop's handler.
+
+    It is a fault of ours, never a TransportError.
+    """
     asyncio.get_running_loop().call_exception_handler(
         {"message": f"{type(receiver).__name__} raised while taking an answer", "exception": error}
     )
 
 
 class Connection(asyncio.Protocol):
-    """An HTTP/1.1 connection: idle in the pool, or with one exchange on it, or closed."""
+    """An HTTP/1.1 connection: idle, in one exchange, or closed."""
 
     __slots__ = ("_answer", "_exchange", "_line", "_open", "_owner", "idle_since", "origin")
 
@@ -123,7 +146,7 @@ class Connection(asyncio.Protocol):
         self._open = True
 
     def attach(self, line: Line) -> bool:
-        """Takes its line; False if the upstream closed it or spoke out of turn before that."""
+        """Take the line; False if it closed or sent bytes first."""
         self._line = line
         if not self._open or line.transport.is_closing():
             self.close()
@@ -162,14 +185,14 @@ class Connection(asyncio.Protocol):
         return False
 
     def close(self) -> None:
-        """Closes the connection now; an exchange on it is over and hears no more."""
+        """Close the connection now, without a call to the receiver."""
         self._detach()
         self._open = False
         if self._line is not None:
             self._line.transport.abort()
 
     def cut(self, reason: str) -> None:
-        """Closes the connection now and tells the exchange on it, if there is one."""
+        """Close the connection and fail the exchange on it."""
         exchange = self._detach()
         self.close()
         if exchange is not None:
@@ -252,7 +275,10 @@ class Connection(asyncio.Protocol):
             report_receiver(error, exchange.receiver)
 
     def _lose(self, exchange: Exchange, cause: str) -> None:
-        """The upstream went away: for a pooled connection that was closed before we asked, a new one takes over."""
+        """Fail the exchange, or replace a stale pooled connection.
+
+        One that was closed before the request.
+        """
         self.close()
         if exchange.request is not None and time.monotonic() - exchange.sent_at < STALE_WITHIN_SECONDS:
             self._owner.replace(exchange)
@@ -260,7 +286,10 @@ class Connection(asyncio.Protocol):
             exchange.fail(ConnectionCut(f"{self.origin.authority}: {cause} {self._answer.stage}"))
 
     def _is_flushed(self) -> bool:
-        """Whether the request has left for the network: an answer to half an upload leaves the rest in between."""
+        """Whether the request has left for the network.
+
+        An answer to half an upload leaves the rest in between.
+        """
         line = self._line
         return line is None or not (
             line.transport.get_write_buffer_size()
@@ -268,7 +297,10 @@ class Connection(asyncio.Protocol):
         )
 
     def _is_announced_end(self) -> bool:
-        """Whether the upstream itself ended: under TLS a bare FIN may be anyone's, and asyncio tells no difference."""
+        """Whether the upstream itself ended the connection.
+
+        Under TLS a bare FIN may be anyone's, and asyncio shows no difference.
+        """
         tls: ssl.SSLObject | None = self._line and self._line.transport.get_extra_info("ssl_object")
         if tls is None:
             return True

@@ -1,4 +1,4 @@
-"""From an origin to an open line: addresses, happy eyeballs, CONNECT through a proxy, TLS.
+"""Open connections: addresses, happy eyeballs, CONNECT, TLS.
 
 uvloop has no happy eyeballs of its own, so the socket is connected first and then handed to the loop. TLS is begun on
 the open line rather than by `create_connection(ssl=…)`, because only the transport under TLS can tell whether an upload
@@ -35,7 +35,9 @@ _SOCKET_OPTIONS = (
 
 
 class Origin(NamedTuple):
-    """Where connections lead, and the key under which they are pooled. `host` is without brackets.
+    """A connection's destination, and its key in the pool.
+
+    `host` is without brackets.
 
     `guarded`: `allow_address` is to be strict with it; its connections are never shared with those that are not.
     """
@@ -59,7 +61,10 @@ AllowAddress = Callable[[Origin, str], bool]
 
 
 class Line(NamedTuple):
-    """An open connection. `raw` is the transport under TLS, or `transport` itself where there is no TLS."""
+    """An open connection.
+
+    `raw` is the transport under TLS, or `transport` itself where there is no TLS.
+    """
 
     transport: asyncio.Transport
     raw: asyncio.Transport
@@ -67,7 +72,10 @@ class Line(NamedTuple):
 
 
 class Dialer:
-    """Opens lines. The TLS context is made at the first need and offers http/1.1 only (a given one is set to that)."""
+    """Open lines to origins.
+
+    The TLS context is made at the first need and offers http/1.1 only (a given one is set to that).
+    """
 
     def __init__(
         self, proxy: Proxy | None, ssl_context: ssl.SSLContext | None, allow_address: AllowAddress | None
@@ -79,7 +87,9 @@ class Dialer:
             ssl_context.set_alpn_protocols(["http/1.1"])
 
     async def dial(self, origin: Origin, protocol: asyncio.Protocol, timeout_seconds: float) -> Line:
-        """Opens a line to `origin` for `protocol`; the time-out spans names, TCP, CONNECT and TLS.
+        """Open a line to `origin` for `protocol`.
+
+        The time-out spans names, TCP, CONNECT and TLS.
 
         Raises ConnectFailed or ConnectTimedOut. Whatever ends it, cancellation too, leaves nothing open.
         """
@@ -149,7 +159,10 @@ class Dialer:
         return allowed
 
     async def _target(self, origin: Origin) -> str:
-        """What a proxy is asked for: the name, which it resolves out of our sight; a guarded one is resolved here."""
+        """Return the proxy's target; a guarded one is resolved here.
+
+        The proxy resolves others out of our sight.
+        """
         literal = _numeric(origin.host, origin.port)
         if not origin.guarded:
             self._allowed(origin, literal or ())
@@ -224,7 +237,7 @@ def _abandon(opening: asyncio.Task[tuple[asyncio.Transport, asyncio.Protocol]]) 
 
 
 class _Tunnel(asyncio.Protocol):
-    """Stands on a line until TLS begins and takes a proxy's answer to CONNECT."""
+    """Receive a proxy's answer to CONNECT, before TLS begins."""
 
     def __init__(self) -> None:
         self.received = bytearray()
@@ -245,7 +258,10 @@ def _connect_request(target: str, proxy: Proxy) -> bytes:
 
 
 def _check_connect_answer(answer: bytes, origin: Origin, proxy: Proxy) -> None:
-    """A 2xx with nothing behind its head: in TLS the upstream speaks second, so those bytes would not be its own."""
+    """Check for a 2xx with nothing behind its head.
+
+    In TLS the upstream sends second, so those bytes would not be its own.
+    """
     at = f"{origin.authority}: proxy {proxy.host}:{proxy.port}"
     if not answer:
         raise ConnectFailed(f"{at} closed the connection")
@@ -260,7 +276,7 @@ def _check_connect_answer(answer: bytes, origin: Origin, proxy: Proxy) -> None:
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    """What an operator needs to know, without the error's class and file names."""
+    """Return an error's reason without class and file names."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS: certificate refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

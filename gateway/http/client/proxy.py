@@ -1,4 +1,7 @@
-"""Whether a host is reached through the operator's proxy (`HTTPS_PROXY`, `NO_PROXY`), and how to speak to it."""
+"""Decide which hosts are reached through the operator's proxy.
+
+`HTTPS_PROXY`, `NO_PROXY`; and how to use it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ class Proxy(NamedTuple):
 
     @classmethod
     def from_url(cls, url: str, no_proxy: str = "") -> Proxy:
-        """From `http://[user:password@]host[:port]`; the scheme may be missing, the port is 80 by default.
+        """Parse `http://[user:password@]host[:port]`.
+
+        The scheme may be missing, the port is 80 by default.
 
         Raises ValueError for another scheme, a missing host or a bad port; the message never holds the credentials.
         """

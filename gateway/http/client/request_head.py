@@ -1,4 +1,4 @@
-"""The bytes of a request's head, and nothing that could be read as more than one head."""
+"""Write request heads that cannot be read as two."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ _TOKENS = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:\n[!#$%&'*+.^_`|~0-9A-Za-z-
 
 
 def request_head(method: str, target: str, headers: Sequence[tuple[str, str]]) -> bytes:
-    """The head of a request, its blank line included; header names and their order stay as given.
+    """Return a request's head, its blank line included.
+
+    Header names and their order stay as given.
 
     Raises ValueError for what does not belong on the wire: a method or name that is no token, a space in the target,
     control characters anywhere (a tab within a value is allowed), characters beyond Latin-1. The message names the

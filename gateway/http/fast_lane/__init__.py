@@ -1,4 +1,4 @@
-"""The short way in for relayed requests: a connection's bytes, framed and answered without a server library between.
+"""The fast lane: frame and answer relayed requests without aiohttp.
 
 It serves the relayed routes; a request for anything else is passed, read and judged, to the application server
 (`http.app_server`), whose answer goes out on the same connection. Both may take turns on it.

@@ -1,4 +1,4 @@
-"""One client's connection: requests in turn, each served by the lane or passed to the application server."""
+"""One client connection, served by the lane or aiohttp in turn."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class LaneConnection(Reading):
         return self.half_closed or self._closing
 
     def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
-        """Cancel the request when its client leaves; call `on_pressure(paused)` as its answer piles up or drains."""
+        """Cancel the request when its client leaves; report its pressure.
+
+        `on_pressure(paused)` as its answer piles up or drains.
+        """
         self._on_pressure = on_pressure
         self._on_gone = True
         if self.half_closed:
@@ -52,7 +55,7 @@ class LaneConnection(Reading):
         self._on_gone, self._on_pressure = False, None
 
     def ask_for_body(self) -> None:
-        """Tell a client that awaits it to send its body."""
+        """Send `100 Continue` to a client that awaits it."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(_CONTINUE)
 
@@ -79,7 +82,7 @@ class LaneConnection(Reading):
         return not self._is_at_work and not self._ahead
 
     def has_unread_bytes(self) -> bool:
-        """Whether the kernel holds bytes that the loop has not been told of yet."""
+        """Whether the kernel holds bytes not yet read."""
         if self.transport is None:
             return False
         poll = select.poll()
@@ -87,7 +90,7 @@ class LaneConnection(Reading):
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """End the connection: at once where it is idle, else with the answer that is on its way."""
+        """End the connection: at once if idle, else after its answer."""
         self._closing = True
         if not self._is_at_work:
             self._close_transport()
@@ -139,7 +142,7 @@ class LaneConnection(Reading):
         return await self._may_follow(keep_alive=reply.keep_alive)
 
     async def _may_follow(self, *, keep_alive: bool) -> bool:
-        """Lets the rest of the body arrive. Returns whether another request may follow."""
+        """Read the rest of the body; True if a request may follow."""
         body = self._arriving
         if body is not None and not body.at_end and not await self._rest_of_body(body):
             return False
@@ -147,7 +150,10 @@ class LaneConnection(Reading):
         return keep_alive and not self.ends_here
 
     async def _rest_of_body(self, body: ArrivingBody) -> bool:
-        """Lets the rest of a body arrive for a while: closing at once could destroy the answer on its way."""
+        """Read the rest of a body for a while.
+
+        Closing at once could destroy the answer on its way.
+        """
         self._linger_bytes = LINGERING_BYTES
         with contextlib.suppress(TimeoutError, GatewayError):
             async with asyncio.timeout(self._linger):
@@ -165,7 +171,10 @@ class LaneConnection(Reading):
         return self._passage.request
 
     async def application_answered(self, *, keep_alive: bool) -> None:
-        """Go on to the next request once the present one's body is over, or end the connection."""
+        """Go on after the application's answer, or end the connection.
+
+        Once the present request's body is over.
+        """
         self.unwatch()
         if await self._may_follow(keep_alive=keep_alive):
             self._passage.request = None
@@ -174,7 +183,10 @@ class LaneConnection(Reading):
             self._close_transport()
 
     def application_upgraded(self) -> None:
-        """Pass what came and comes from now on to the application as it is: it is not HTTP."""
+        """Pass all bytes from now on to the application.
+
+        They are not HTTP.
+        """
         self._passage.upgraded = True
         ahead, self._ahead = self._ahead, b""
         if len(ahead) > MAX_AHEAD_BYTES:
@@ -198,7 +210,7 @@ class LaneConnection(Reading):
         self._task = self._loop.create_task(self._run())
 
     def eof_received(self) -> bool:
-        """A FIN: a running relay is cancelled; any other request may still be answered, then the connection ends."""
+        """Cancel a relay on FIN; answer others, then end."""
         self.half_closed = True
         if self._passage.upgraded or self._on_gone:
             self._client_left()
@@ -229,7 +241,10 @@ class LaneConnection(Reading):
     # -- time and pace
 
     def _client_left(self) -> None:
-        """Cancels the present request. aiohttp cancels its own as the connection is lost, so that is lost at once."""
+        """Cancel the present request.
+
+        aiohttp cancels its own as the connection is lost, so that is lost at once.
+        """
         if self._passage.busy:
             self.abort()
         else:
@@ -245,5 +260,5 @@ class LaneConnection(Reading):
 
 
 def unfinished() -> InvalidHttp:
-    """What is said of a body after which a FIN came too early."""
+    """Return the error of a body cut by a FIN."""
     return InvalidHttp("The request's body ended before it was whole.", headers=(("connection", "close"),))

@@ -1,4 +1,4 @@
-"""Heads of requests from bytes: llhttp judges them, within bounds that it does not have.
+"""Parse request heads by llhttp, within stricter bounds.
 
 A client that keeps its connection sends the same head each time, but for the length of its body. llhttp has judged it
 once; when the same bytes come again, what it said of them is known.
@@ -31,7 +31,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % _MOST_DIGITS, 
 
 
 class Framed(NamedTuple):
-    """A head, where the body begins in the bytes that were given, and how that is framed."""
+    """A head, where its body begins, and the body's framing."""
 
     head: Head
     body_at: int
@@ -39,7 +39,10 @@ class Framed(NamedTuple):
 
 
 def head_end(data: bytes, looked_at: int = 0) -> int:
-    """Where the body begins; 0 where the head is not whole, as in its first `looked_at` bytes. Raises HeadTooLarge."""
+    """Return where the body begins, 0 for an unfinished head.
+
+    Raises HeadTooLarge.
+    """
     start = max(0, looked_at - len(_HEAD_END))
     end = data.find(_HEAD_END, start)
     if end >= 0:
@@ -54,7 +57,7 @@ def head_end(data: bytes, looked_at: int = 0) -> int:
 
 
 def without_blank_lines(data: bytes) -> bytes:
-    """What is left of blank lines before a request, which RFC 9112 §2.2 says to pass over."""
+    """Drop blank lines before a request, as RFC 9112 §2.2 asks."""
     while data.startswith(_BLANK):
         data = data[2:]
     return data
@@ -85,7 +88,10 @@ def read_head(data: bytes, body_at: int) -> Framed:
 
 
 class Beginning:
-    """Judges a head as it arrives, so that what is no HTTP is refused at once and not when its time is over."""
+    """Judge a head as it arrives, to refuse early.
+
+    What is no HTTP is refused at once and not when its time is over.
+    """
 
     __slots__ = ("_parser",)
 
@@ -142,7 +148,7 @@ class Repetition:
         self._before = self._after = b""  # the head's bytes around the digits of its length
 
     def keep(self, data: bytes, framed: Framed) -> None:
-        """Keeps a head whose bytes begin `data`, where nothing but its length can change what it means."""
+        """Keep a head for repetition, if only its length varies."""
         length = _LENGTH.search(data, 0, framed.body_at)
         if framed.chunks is not None or length is None or framed.head.awaits_continue:
             self._head = None
@@ -151,7 +157,7 @@ class Repetition:
         self._before, self._after = data[: length.start(1)], data[length.end(1) : framed.body_at]
 
     def known(self, data: bytes) -> tuple[Head, int, int] | None:
-        """The head, where the body begins and how long that is, where `data` begins with the head that is kept."""
+        """Return the kept head and body framing, if `data` repeats it."""
         if self._head is None or not data.startswith(self._before):
             return None
         digits_at = len(self._before)
@@ -163,7 +169,10 @@ class Repetition:
 
 
 def _says_close(headers: CIMultiDictProxy[str]) -> bool:
-    """Whether the connection is to end. llhttp knows it no longer once a request without a body is whole."""
+    """Whether the head asks to close the connection.
+
+    llhttp knows it no longer once a request without a body is whole.
+    """
     return any("close" in map(str.strip, value.lower().split(",")) for value in headers.getall("connection"))
 
 

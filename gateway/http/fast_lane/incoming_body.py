@@ -18,7 +18,10 @@ PAUSE_ABOVE_BYTES = 256 * 1024
 
 
 class ArrivingBody:
-    """Bytes that came and were not read yet. `pause(True)` asks for no more of them, `pause(False)` for more."""
+    """Buffer a body's bytes until they are read.
+
+    `pause(True)` asks for no more of them, `pause(False)` for more.
+    """
 
     __slots__ = ("_error", "_parts", "_pause", "_paused", "_size", "_waiter", "whole")
 
@@ -68,7 +71,7 @@ class ArrivingBody:
         self._wake()
 
     def fail(self, error: Exception) -> None:
-        """Whoever reads on gets `error`, once what has come is read."""
+        """Raise `error` to the reader after the buffered bytes."""
         if not self.whole:
             self._error = error
             self._wake()
@@ -79,7 +82,10 @@ class ArrivingBody:
 
 
 class CountedBody:
-    """A body of a declared length: takes its own bytes out of what arrives."""
+    """A body of a declared length.
+
+    It takes its own bytes out of what arrives.
+    """
 
     __slots__ = ("owed",)
 
@@ -116,7 +122,10 @@ class ChunkedBody:
         self._parser.feed_data(head)
 
     def take(self, data: bytes, into: ArrivingBody) -> bytes:
-        """Feeds what belongs to the body. Raises InvalidHttp or HeadTooLarge, and then nothing more is to be fed."""
+        """Feed the body; raise InvalidHttp or HeadTooLarge for bad bytes.
+
+        Nothing more is to be fed then.
+        """
         self._fed += len(data)
         try:
             self._parser.feed_data(data)

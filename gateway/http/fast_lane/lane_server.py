@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class LaneServer(Protocol):
-    """What a connection takes from the server that made it; read anew each time, since a reload changes some of it."""
+    """The server as its connections see it.
+
+    Read anew each time, since a reload changes some of it.
+    """
 
     handler: Callable[[Request], Awaitable[Reply]]
     memory: Memory

@@ -1,4 +1,6 @@
-"""The application server's share of a connection: one request at a time, and what it upgrades.
+"""Pass one request at a time to the application server.
+
+And what it upgrades.
 
 aiohttp is told of a request what shapes its answer: whether it is a HEAD, of which version, and what it needs for an
 upgrade. The rest was read and judged here, and is found in our `Request`: so no version of aiohttp's parser can refuse
@@ -16,7 +18,10 @@ _WEBSOCKET = "sec-websocket-"
 
 
 class Passage:
-    """What aiohttp's side of a connection is given. `request`: the present one, where it is the application's."""
+    """The application's side of a connection.
+
+    `request`: the present one, where it is the application's.
+    """
 
     __slots__ = ("_application", "request", "upgraded")
 

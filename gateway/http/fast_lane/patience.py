@@ -1,4 +1,4 @@
-"""How long a connection is waited for: for the rest of a head, and between two requests."""
+"""Time-outs of a connection: for heads, and between requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 
 class HeadPatience:
-    """Calls `over` where a head is not whole in time. The time runs from its first byte, however it drips."""
+    """Call `over` where a head is not whole in time.
+
+    The time runs from its first byte, however it drips.
+    """
 
     __slots__ = ("_loop", "_over", "_timer")
 
@@ -22,7 +25,7 @@ class HeadPatience:
             self._timer = self._loop.call_later(seconds, self._ended)
 
     def end(self) -> None:
-        """The head is whole, or nobody waits for it any longer."""
+        """Stop the time-out."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -33,7 +36,10 @@ class HeadPatience:
 
 
 class IdlePatience:
-    """Calls `over` where a connection stays idle. One timer serves all its requests: it looks anew when it is due."""
+    """Call `over` where a connection stays idle.
+
+    One timer serves all its requests: it looks anew when it is due.
+    """
 
     __slots__ = ("_is_idle", "_loop", "_over", "_seconds", "_since", "_timer")
 

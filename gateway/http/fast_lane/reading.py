@@ -1,4 +1,4 @@
-"""The reading half of a client's connection: bytes become requests, one at a time.
+"""The reading half of a client connection: bytes to requests.
 
 What comes ahead of its turn waits as bytes. Heads and bodies are read here for both servers, so that framing, bounds
 and refusals are the same whoever serves.
@@ -34,7 +34,7 @@ MAX_AHEAD_BYTES = 64 * 1024
 
 
 class Reading(Writing):
-    """Puts each request where its server finds it: into `_next` for the lane, or to the application."""
+    """Read requests: into `_next` for the lane, or to the application."""
 
     __slots__ = (
         "_ahead",
@@ -82,7 +82,7 @@ class Reading(Writing):
         return self._bounds.write_seconds
 
     def give_up_on_body(self) -> None:
-        """End the connection with the answer, without waiting for the rest of the body."""
+        """End the connection with the answer, the body unread."""
         self._linger = 0.0
 
     def application_protocol(self) -> asyncio.Protocol:
@@ -102,7 +102,7 @@ class Reading(Writing):
         raise NotImplementedError
 
     def _go_on(self) -> None:
-        """A request is over: what came ahead of its turn is looked at."""
+        """Go on with bytes that came during the last request."""
         self.became_idle()
         ahead, self._ahead = self._ahead, b""
         if len(ahead) > MAX_AHEAD_BYTES:
@@ -154,7 +154,10 @@ class Reading(Writing):
             self._pause(True)
 
     def _receive(self, data: bytes, looked_at: int = 0) -> None:
-        """Bytes at the beginning of a request, while none is being served; in the first of them no head ended yet."""
+        """Take bytes at the beginning of a request.
+
+        While none is being served; in the first of them no head ended yet.
+        """
         known = self._repetition.known(data)
         if known is not None:
             head, body_at, length = known
@@ -180,7 +183,10 @@ class Reading(Writing):
             self._pass_on(self._read(framed.head, data, body_at, body))
 
     def _head_end(self, data: bytes, looked_at: int) -> int:
-        """Where the head ends; 0 where it is not whole. What has come of it is judged at once. Raises HeadTooLarge."""
+        """Return the head's end, 0 if unfinished. Raises HeadTooLarge.
+
+        What has come of it is judged at once.
+        """
         try:
             end = head_end(data, looked_at)
         except HeadTooLarge:
@@ -203,7 +209,7 @@ class Reading(Writing):
             Beginning().feed(ahead[: head_end(ahead) or None])
 
     def _keep_head(self, data: bytes) -> None:
-        """A head that is not whole waits for the rest: within its time, and within what all may hold together."""
+        """Keep an unfinished head, within its time and memory bound."""
         self._ahead = data
         if data:
             self._head_patience.begin(self._server.bounds.head_seconds)
@@ -212,7 +218,10 @@ class Reading(Writing):
                 self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."))
 
     def _read(self, head: Head, data: bytes, body_at: int, body: CountedBody | ChunkedBody | None) -> Request:
-        """A request whose head is whole: its body may be here as well, and more behind it."""
+        """Read a request whose head is whole.
+
+        Its body may be here as well, and more behind it.
+        """
         self._head_is_over()
         self._bounds = self._server.bounds  # those that hold now are the request's own to its end
         self._linger = LINGERING_SECONDS
@@ -281,7 +290,10 @@ class Reading(Writing):
         self._refuse(ClientTooSlow("The request's head did not arrive in time."))
 
     def _close_transport(self) -> None:
-        """Closes once the last bytes are out; ends at once where the client never takes them."""
+        """Close once the last bytes are out.
+
+        Ends at once where the client never takes them.
+        """
         if self.transport is not None:
             if self._watch is not None:
                 self._watch.start(self._bounds.write_seconds)

@@ -1,4 +1,4 @@
-"""The writing half of a client's connection: answers as bytes, and the client that reads slowly or not at all."""
+"""The writing half of a client connection, with its write time-out."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ class Writing(asyncio.Protocol):
         self._open_transport().write(head)
 
     def send(self, data: bytes) -> None:
-        """Send a piece of the body, at once. Raises ConnectionResetError where the client has gone."""
+        """Send a piece of the body. Raises ConnectionResetError.
+
+        At once; raises where the client has gone.
+        """
         transport = self.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
@@ -88,7 +91,7 @@ class Writing(asyncio.Protocol):
             self._open_transport().write(b"0\r\n\r\n")
 
     def abort(self) -> None:
-        """Break the connection, so that nobody takes what was sent for the whole."""
+        """Break the connection, so that the answer counts as cut."""
         if self.transport is not None:
             self.transport.abort()
 
