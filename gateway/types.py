@@ -8,7 +8,7 @@ lead back to them.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -38,6 +38,18 @@ def id_from_text(text: str) -> Id:
     A path's or a header's.
     """
     return int(text) if _CANONICAL_NUMBER.fullmatch(text) else text
+
+
+def utc_text(moment: datetime, *, exact: bool = False) -> str:
+    """Return ISO 8601 in UTC with a `Z`; fractions only where there are any, to the millisecond unless `exact`."""
+    utc = moment.astimezone(UTC)
+    fractions = "microseconds" if exact else "milliseconds"
+    return utc.isoformat(timespec=fractions if utc.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def has_expired(expires: datetime | None, now: datetime) -> bool:
+    """Whether what holds until `expires` holds no longer; None is for ever."""
+    return expires is not None and expires <= now
 
 
 class Secret:

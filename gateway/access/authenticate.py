@@ -12,7 +12,7 @@ from multidict import MultiMapping, istr
 from gateway.access.lookup_cache import LookUps
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey, StoreUnavailable
 from gateway.store.base import GrantStore
-from gateway.types import ApiKey, Caller, Id, Scope, id_text
+from gateway.types import ApiKey, Caller, Id, Scope, has_expired, id_text
 
 _SCHEMES = ("bearer", "apikey")
 # Quick to look up in aiohttp's headers. The first that holds a key counts.
@@ -167,7 +167,7 @@ def is_valid(key: ApiKey, now: datetime) -> bool:
 
     Its user may still be switched off.
     """
-    return key.enabled and (key.expires is None or key.expires > now)
+    return key.enabled and not has_expired(key.expires, now)
 
 
 def _with_scheme(authorization: Sequence[str]) -> str | None:

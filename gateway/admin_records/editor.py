@@ -11,12 +11,12 @@ import msgspec
 import orjson
 from structlog.typing import FilteringBoundLogger
 
-from gateway.admin_records.redaction import AuditEntry, utc_text
+from gateway.admin_records.redaction import AuditEntry
 from gateway.config import Settings
 from gateway.config.documents import InvalidDocument, Parsed, RecordKind, parse_document
 from gateway.errors import DefinedInFile, InvalidRequest, StoreUnavailable
 from gateway.store.base import Catalogue, GrantStore, RecordStore
-from gateway.types import Id, id_from_text, id_text
+from gateway.types import Id, id_from_text, id_text, utc_text
 
 Action = Literal["create", "replace", "update", "delete"]
 Kind = Literal["model", "user", "organisation", "plan", "link", "key", "feature", "cooldown"]

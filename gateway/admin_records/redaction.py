@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +13,7 @@ from msgspec import Meta
 
 from gateway.admin_records.record_bodies import LimitsBody, ModelConfig, Origin
 from gateway.pool.state import without_credentials
-from gateway.types import SCOPES, ApiKey, AuthHeader, Endpoint, Id, Model, Price, Rotation, Secret, Timeouts
+from gateway.types import SCOPES, ApiKey, AuthHeader, Endpoint, Id, Model, Price, Rotation, Secret, Timeouts, utc_text
 
 SET: Literal["set"] = "set"
 
@@ -185,12 +184,3 @@ def key_shown(key: ApiKey, source: Literal["file", "store"]) -> KeyShown:
         enabled=key.enabled,
         source=source,
     )
-
-
-def utc_text(moment: datetime) -> str:
-    """Format ISO 8601 in UTC with a `Z`.
-
-    Milliseconds only where there are any.
-    """
-    utc = moment.astimezone(UTC)
-    return utc.isoformat(timespec="milliseconds" if utc.microsecond else "seconds").replace("+00:00", "Z")

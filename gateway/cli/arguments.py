@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from gateway.config import Settings, load_settings
+from gateway.config.yaml import scalars
 
 DEFAULT_CONFIG = "gateway.yaml"
 
@@ -47,9 +48,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def moment(text: str) -> datetime:
-    """Parse an ISO date or time, in UTC by default."""
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no ISO date, as 2027-01-31 or 2027-01-31T12:00:00Z") from None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    """Parse an ISO date or time as gateway.yaml has them, in UTC by default."""
+    found = scalars.moment(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no ISO date, as 2027-01-31 or 2027-01-31T12:00:00Z")
+    return found

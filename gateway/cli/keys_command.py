@@ -28,7 +28,7 @@ from gateway.config import Settings, key_yaml_line
 from gateway.errors import RecordNotFound, StoreUnavailable
 from gateway.store.base import RecordStore, hash_of_key
 from gateway.store.cached import CachedRecords
-from gateway.types import SCOPES, id_from_text, id_text
+from gateway.types import SCOPES, has_expired, id_from_text, id_text
 
 _KEYS_AT_A_TIME = 500
 
@@ -156,7 +156,7 @@ def _expiry(key: KeyShown) -> str:
         return "switched off"
     if key.expires is None:
         return "never"
-    is_past = datetime.fromisoformat(key.expires) <= datetime.now(UTC)
+    is_past = has_expired(datetime.fromisoformat(key.expires), datetime.now(UTC))
     return f"{key.expires}{' (past)' if is_past else ''}"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from gateway.config.yaml.scalars import plain_kind
-from gateway.types import SCOPES, Id
+from gateway.types import SCOPES, Id, utc_text
 
 _SURELY_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*", re.ASCII)
 
@@ -27,7 +27,7 @@ def key_yaml_line(key_id: Id, user: Id, sha256: str, scopes: Iterable[str], expi
         f"scopes: [{_scope_list(scopes)}]",
     ]
     if expires is not None:
-        pairs.append(f"expires: {_utc(expires)}")
+        pairs.append(f"expires: {utc_text(expires, exact=True)}")
     return f"  - {{{', '.join(pairs)}}}"
 
 
@@ -42,7 +42,3 @@ def _value(value: Id) -> str:
 def _scope_list(scopes: Iterable[str]) -> str:
     given = set(scopes)
     return ", ".join(scope for scope in SCOPES if scope in given)
-
-
-def _utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -32,7 +32,7 @@ from gateway.limits.demand import units
 from gateway.limits.scopes import whose
 from gateway.pool import Pool, no_answer
 from gateway.store.base import Catalogue, GrantStore
-from gateway.types import Access, ApiKey, Caller, Id, Limits, Model, User, id_text
+from gateway.types import Access, ApiKey, Caller, Id, Limits, Model, User, id_text, utc_text
 
 _MINUTE = "sliding minute"
 
@@ -109,7 +109,9 @@ class Explainer:
         elif "ai:use" not in key.scopes:
             refusal, code = "it does not have the scope `ai:use`", InsufficientScope.code
         age = aged(self.store, "key", key.sha256)
-        return KeyExplained(key.id, sorted(key.scopes), _utc(key.expires), refusal, code, age)
+        return KeyExplained(
+            key.id, sorted(key.scopes), utc_text(key.expires) if key.expires is not None else None, refusal, code, age
+        )
 
     async def _verdict(
         self,
@@ -210,7 +212,7 @@ def _fallbacks(model: Model, catalogue: Catalogue) -> list[Model]:
 
 def _explained_limits(demand: Demand, at: Standing | None) -> Iterator[LimitExplained]:
     who = whose(demand.scope).removesuffix(" has").removesuffix(" have").lower()
-    resets = _utc(datetime.fromtimestamp(at.period_end, UTC)) if at is not None and at.period_end else None
+    resets = utc_text(datetime.fromtimestamp(at.period_end, UTC)) if at is not None and at.period_end else None
     for name, most, used, window in _standing(demand.limits, at or Standing()):
         if most is not None:
             is_total = window == demand.limits.period
@@ -228,7 +230,3 @@ def _standing(limits: Limits, at: Standing) -> list[tuple[LimitName, float | Non
         ("tokens", limits.tokens, at.tokens + at.tokens_reserved, limits.period),
         ("cost", limits.cost, units(at.cost_nano + at.cost_reserved_nano), limits.period),
     ]
-
-
-def _utc(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
