@@ -1,4 +1,4 @@
-"""The ledger: the durable record of usage, one row a request (the contract, §8).
+"""The ledger: the durable record of usage, one row a request (§8).
 
 ledger     what the rest of the gateway sees
 handover   finished rows on their way to the database, in memory

@@ -1,4 +1,7 @@
-"""Following: this process's own journal is read back, where memory could not hold what had ended (see `handover`)."""
+"""Read this process's journal where memory had no room.
+
+What had ended by then is read back (see `handover`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from gateway.usage.sql.rows import Row
 
 
 class Following:
-    """From a gap to where the journal ends; then rows come from memory again."""
+    """Follow the journal from a gap to its end.
+
+    Then rows come from memory again.
+    """
 
     def __init__(self, journal: Journal, handover: Handover) -> None:
         self._journal = journal
@@ -29,11 +35,14 @@ class Following:
 
     @property
     def found_damage(self) -> bool:
-        """Whether a segment that is still there was read, and not as it was written."""
+        """Whether a present segment was read damaged."""
         return any(tail.damaged for tail in self._tails.values())
 
     def rows(self, gap: Gap) -> Iterator[list[Row]]:
-        """What has been settled since the last time, some of it at once; at the end of it the gap is closed."""
+        """Return newly settled rows; at the end, close the gap.
+
+        Some of them at once.
+        """
         if self._gap is not gap:
             self._gap, self._pairing = gap, Pairing(gap.open)
         for segment in self._journal.segments():
@@ -55,13 +64,19 @@ class Following:
         return self._pairing.rows((each for each in records if not isinstance(each, CarriedAdmission)), segment)
 
     def _unwritten(self) -> list[Row]:
-        """What the disk does not take even now goes to the database without it."""
+        """Return rows that the disk refuses to take.
+
+        They go to the database without it.
+        """
         self._journal.retry_retained()
         with self._journal.lock:
             return self._paired(scan(self._journal.take_retained()).records, self._journal.current.number)
 
     def _close(self) -> list[Row]:
-        """The rest is little, and read while nothing is added; where it is not, the next round goes on."""
+        """Read the rest with appends held, if it is little.
+
+        Where it is not, the next round goes on.
+        """
         with self._journal.lock:
             if self._unread_bytes() > READ_BYTES or self._journal.retained():
                 return []
@@ -91,7 +106,10 @@ class Following:
         self._pairing.moved_to(segment, admissions)
 
     def damage_in(self, segment: Segment) -> int:
-        """Forgets a complete segment. Returns how often it was not as it was written, as far as it was read."""
+        """Forget a complete segment; return its damaged records.
+
+        As far as it was read.
+        """
         tail = self._tails.pop(segment.number, None)
         if tail is None:
             return 0

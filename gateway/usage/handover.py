@@ -1,4 +1,6 @@
-"""The handover: finished rows go from the event loop to the writer in memory, and the journal is not read for them.
+"""Hand finished rows to the writer in memory.
+
+From the event loop; the journal is not read for them.
 
 Each record is taken into this account under the journal's lock, together with its writing: whatever is in a segment is
 known here, too, and a segment may go once everything in it is stored. Memory is bounded: beyond `most` finished rows
@@ -22,7 +24,10 @@ MOST_FINISHED = 10_000  # under 10 MB
 
 
 class Request(msgspec.Struct, gc=False):
-    """One request on its way through the ledger. `segment`: the newest that is known to hold its admission."""
+    """One request on its way through the ledger.
+
+    `segment`: the newest that is known to hold its admission.
+    """
 
     admission: Admission
     segment: int
@@ -30,7 +35,10 @@ class Request(msgspec.Struct, gc=False):
 
 
 class Gap(NamedTuple):
-    """From where on the ends of requests are in the journal alone, and what was under way there."""
+    """Where the journal alone has ends, and the open requests.
+
+    Those under way there.
+    """
 
     segment: int
     offset: int
@@ -38,7 +46,10 @@ class Gap(NamedTuple):
 
 
 class Handover:
-    """`admit` and `settle` are for the event loop's thread, everything else is for the writer's."""
+    """Hand rows from the event loop to the writer.
+
+    `admit` and `settle` are for the event loop's thread, everything else is for the writer's.
+    """
 
     def __init__(self, journal: Journal, *, most: int = MOST_FINISHED, serves_on: bool = False) -> None:
         self.settled_rows = 0
@@ -96,13 +107,18 @@ class Handover:
     # -- behind it
 
     def take(self, most: int) -> list[Row]:
-        """The oldest finished rows, which nobody else keeps from then on."""
+        """Take the oldest finished rows.
+
+        They are kept nowhere else from then on.
+        """
         finished = self._finished
         taken = [finished.popleft() for _ in range(min(most, len(finished)))]
         return [row_of(each.admission, each.settlement) for each in taken if each.settlement is not None]
 
     def held_back_by(self, segment: int) -> list[Admission] | None:
-        """The admissions under way that would be lost with this segment and the ones before it.
+        """Return the open admissions up to this segment.
+
+        They would be lost with it and the ones before it.
 
         None: a finished row would be, too, so that the segment has to stay for now.
         """
@@ -120,7 +136,10 @@ class Handover:
                     request.segment = segment
 
     def drop_retained(self) -> None:
-        """Every finished row is stored: of what the disk refused, only the admissions under way are still needed."""
+        """Drop retained lines of rows that are stored.
+
+        Of what the disk refused, only the admissions under way are still needed.
+        """
         if not self._journal.retained():
             return
         with self._journal.lock:
@@ -131,5 +150,8 @@ class Handover:
                     self._journal.retain(to_line(record))
 
     def ended_among(self, request_ids: Iterable[str]) -> list[str]:
-        """Those that are not under way any more. For who holds the journal's lock."""
+        """Return those that are under way no longer.
+
+        For the holder of the journal's lock.
+        """
         return [request_id for request_id in request_ids if request_id not in self._open]

@@ -1,4 +1,7 @@
-"""The ledger: journal, keeper, flusher and reader as one thing, opened in each process after the last `fork`."""
+"""The ledger: journal, keeper, writer and reader in one.
+
+Opened in each process after the last `fork`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ WhenUnwritable = Literal["refuse", "serve"]
 
 
 class LedgerStatus(msgspec.Struct, frozen=True):
-    """How the ledger is, for readiness, metrics and people. It holds no secrets."""
+    """The ledger's status, without secrets.
+
+    For readiness, metrics and people.
+    """
 
     journal_bytes: int
     journal_max_bytes: int
@@ -51,7 +57,10 @@ class LedgerStatus(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """The durable record of usage. `admit` and `settle` are for the event loop's thread and cost a write each."""
+    """The durable record of usage.
+
+    `admit` and `settle` are for the event loop's thread and cost a write each.
+    """
 
     def __init__(
         self,
@@ -87,7 +96,9 @@ class Ledger:
         when_unwritable: WhenUnwritable = "refuse",
         most_in_memory: int = MOST_FINISHED,
     ) -> Ledger:
-        """Opens the journal and starts the threads; the database is reached when it can be.
+        """Open the journal and start the threads.
+
+        The database is reached when it can be.
 
         `sync_seconds`: how often the disk is told to keep the journal, the most that a loss of power may cost; 0 tells
         it for each record, None leaves it to the system. `when_unwritable`: whether requests are refused or served
@@ -106,7 +117,9 @@ class Ledger:
         return cls(url, journal, handover, keeper, flusher, refuses=when_unwritable == "refuse")
 
     async def flushed(self, seconds: float | None = None) -> None:
-        """Waits until everything that was settled before, here or by processes now dead, is in the database.
+        """Wait until everything settled is in the database.
+
+        Settled before, here or by processes now dead.
 
         Raises TimeoutError.
         """
@@ -126,7 +139,10 @@ class Ledger:
 
     @property
     def reader(self) -> Reader:
-        """Usage queries. Loads the database's libraries, if the flusher has not done so yet."""
+        """Return the reader of usage queries.
+
+        Loads the database's libraries, if the writer has not done so yet.
+        """
         if self._reader is None:
             from gateway.usage.sql.reader import Reader
 
@@ -150,7 +166,10 @@ class Ledger:
         )
 
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Stores what it can within the time; the rest stays in the journal, for the next process to replay."""
+        """Store what it can within the time.
+
+        The rest stays in the journal, for the next process to replay.
+        """
         if self._reader is not None:
             await self._reader.close()
         await asyncio.to_thread(self._close_threads, seconds)

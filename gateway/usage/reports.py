@@ -1,4 +1,4 @@
-"""What can be asked of the ledger and what comes back. Nothing here loads SQLAlchemy.
+"""Queries of the ledger and their results, without SQLAlchemy.
 
 Days are UTC. Tokens are each request's total; costs are kept exact and told in units of the currency.
 """
@@ -36,7 +36,9 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class UsageRow(msgspec.Struct, frozen=True):
-    """One group's totals. `of`: a day as `YYYY-MM-DD`, a model, or an endpoint (None: no endpoint was reached).
+    """One group's totals.
+
+    `of`: a day as `YYYY-MM-DD`, a model, or an endpoint (None: no endpoint was reached).
 
     An endpoint's row has its `model` besides: ids of endpoints are unique within their model only.
     """
@@ -52,7 +54,10 @@ class UsageReport(msgspec.Struct, frozen=True):
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
-    """Whose usage is asked for, and of which days (both inclusive, UTC). What is None does not narrow it."""
+    """Whose usage is queried, and of which days.
+
+    Both inclusive, UTC. What is None does not narrow it.
+    """
 
     from_day: date
     to_day: date
@@ -63,7 +68,10 @@ class UsageQuery(msgspec.Struct, frozen=True):
 
 
 class UsageRecord(msgspec.Struct, frozen=True):
-    """A row of the ledger as it is exported. `time` is in UTC, `cost` in units of the currency."""
+    """A row of the ledger as it is exported.
+
+    `time` is in UTC, `cost` in units of the currency.
+    """
 
     request_id: str
     client_request_id: str | None

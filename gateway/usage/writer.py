@@ -1,4 +1,4 @@
-"""The flusher: a thread that takes finished rows from memory and brings them to the database, for as long as it takes.
+"""The writer: a thread that brings settled rows to the database.
 
 The event loop never waits for it, and never wakes it: it looks twice a second. It works in small helpings and rests
 between them, because the interpreter runs one thread at a time, and the loop's requests go first.
@@ -42,7 +42,10 @@ _DAY_MS = 86_400_000
 
 
 class Flusher:
-    """`open_store` is called on the flusher's thread, so that nobody waits for the database's libraries to load."""
+    """Write settled rows from a thread of its own.
+
+    `open_store` is called on that thread, so that the event loop never waits for the database's libraries to load.
+    """
 
     def __init__(
         self,
@@ -78,18 +81,24 @@ class Flusher:
         self._thread.start()
 
     def after_next_round(self, call: Callable[[], None]) -> None:
-        """Calls, on this thread, once everything that was settled before is in the database."""
+        """Call back once all that is settled is stored.
+
+        On this thread; settled before.
+        """
         with self._waiters_lock:
             self._waiters.append(call)
         self._wake.set()
 
     def forget(self, call: Callable[[], None]) -> None:
-        """Nobody waits for this call any more."""
+        """Forget a callback."""
         with self._waiters_lock, contextlib.suppress(ValueError):
             self._waiters.remove(call)
 
     def stop(self, seconds: float) -> bool:
-        """Stores what it can within the time. Returns whether the journal holds nothing more that is needed."""
+        """Store what it can in time; True if nothing is left.
+
+        Nothing more in the journal that is needed.
+        """
         self._stopping = True
         self._wake.set()
         self._thread.join(seconds)
@@ -116,7 +125,10 @@ class Flusher:
             self._store.close()
 
     def _round(self) -> bool:
-        """Brings everything that is settled now to the database. False: it did not get there; nothing is lost."""
+        """Store everything that is settled; False where it could not.
+
+        Nothing is lost then.
+        """
         with self._waiters_lock:
             waiters, self._waiters = self._waiters, []
         try:
@@ -199,7 +211,10 @@ class Flusher:
             )
 
     def _retire(self, segment: Segment, *, current: int) -> None:
-        """Lets a complete segment go: its ends are stored, and what is still open is repeated in the current one."""
+        """Retire a complete segment, its open admissions carried over.
+
+        Its ends are stored.
+        """
         source = self._following if self._following.is_behind else self._handover
         held_back = source.held_back_by(segment.number)
         if held_back is None:
@@ -218,7 +233,10 @@ class Flusher:
             segment.delete()
 
     def _carry(self, admissions: list[Admission]) -> None:
-        """Repeats the admissions in the newest segment, and has the disk keep them before the older ones go."""
+        """Repeat admissions in the newest segment, and sync it.
+
+        Before the older ones go.
+        """
         for start in range(0, len(admissions), _CARRIED_AT_ONCE):
             some = admissions[start : start + _CARRIED_AT_ONCE]
             self._journal.carry(b"".join(to_line(carried(admission)) for admission in some))
@@ -261,19 +279,25 @@ class Flusher:
             self._tell_damage(replayed.damaged, str(kept))
 
     def _expire(self, store: Store) -> None:
-        """A few old rows a round, until none are left; then it is looked again after a while."""
+        """Expire a few old rows a round.
+
+        Until none are left; then it is looked again after a while.
+        """
         if self._retention_days is None or time.monotonic() < self._expire_at:
             return
         if store.expire(round(time.time() * 1000) - self._retention_days * _DAY_MS) == 0:
             self._expire_at = time.monotonic() + EXPIRE_SECONDS
 
     def _ping(self, store: Store) -> None:
-        """A gateway with nothing to store finds out as well that its database has gone."""
+        """Check that the database is reachable while idle."""
         if time.monotonic() >= self._ping_at and not self._stopping:
             store.ping()
             self._ping_at = time.monotonic() + PING_SECONDS
 
 
 def _described(error: Exception) -> str:
-    """Before there is a store that knows what is secret, only our own words are safe."""
+    """Describe an error before the store can.
+
+    Until it knows what is secret, only our own words are safe.
+    """
     return str(error) if isinstance(error, LedgerUnusable) else type(error).__name__

@@ -1,1 +1,1 @@
-"""The journal: records on disk before anybody relies on them, and what becomes of them after a death."""
+"""The journal: records on disk first, replayed after a death."""

@@ -1,4 +1,6 @@
-"""The journal: records appended on the request's own way, one `write` each, safe from `kill -9` once it has returned.
+"""Append records to the journal, one `write` each.
+
+On the request's own way, safe from `kill -9` once it has returned.
 
 What was written survives the process; what the disk keeps through a loss of power is what `sync` had told it to keep.
 """
@@ -22,7 +24,9 @@ _NEVER_FINISHED = RECORD_START + b" " * 2_000  # left behind by a kill, it reads
 
 
 class Journal:
-    """One process's segments: the newest is appended to, the older ones wait until all of theirs is in the database.
+    """One process's segments.
+
+    The newest is appended to, the older ones wait until all of theirs is in the database.
 
     Appending is for the event loop's thread; everything may be called from any thread. `max_bytes` bounds all segments
     together: beyond it nothing is admitted, but what was admitted may still be settled.
@@ -58,7 +62,10 @@ class Journal:
 
     @property
     def admits(self) -> bool:
-        """Whether the next record can be expected to be taken: as the last ones were, with the room that there is."""
+        """Whether the next record will probably be taken.
+
+        As the last ones were, with the room that there is.
+        """
         return self.error is None and self.used_bytes + self._turned_away_bytes <= self.max_bytes
 
     # -- on the request's way
@@ -72,7 +79,9 @@ class Journal:
             self._append(line)
 
     def settle(self, line: bytes, *, is_elsewhere: bool = False) -> None:
-        """Appends, or keeps the line in memory until the disk takes it again. Never raises.
+        """Append a settlement, or retain it. Never raises.
+
+        In memory, until the disk takes it again.
 
         `is_elsewhere`: the row goes to the database from memory, and is not lost where there is no room for the line.
         """
@@ -84,7 +93,10 @@ class Journal:
                     self.lost_lines += 1
 
     def admit_or_retain(self, line: bytes) -> None:
-        """For serving on without a journal: what cannot be appended lives in memory, and dies with the process."""
+        """Append an admission, or retain it in memory.
+
+        For serving on without a journal: it dies with the process.
+        """
         try:
             self.admit(line)
         except JournalUnavailable:
@@ -111,7 +123,10 @@ class Journal:
             self._append(lines)
 
     def retain(self, line: bytes) -> bool:
-        """Keeps the line in memory until the disk takes it. False: there are too many already."""
+        """Retain the line in memory; False where there are too many.
+
+        Until the disk takes it again.
+        """
         with self.lock:
             has_room = len(self._retained) < self._retained_lines
             if has_room:
@@ -122,7 +137,7 @@ class Journal:
         return len(self._retained)
 
     def retry_retained(self) -> int:
-        """Appends what was kept in memory, as far as the disk takes it. Returns how many lines it took."""
+        """Append retained lines; return how many the disk took."""
         taken = 0
         with self.lock, contextlib.suppress(JournalUnavailable):
             while self._retained:
@@ -143,7 +158,10 @@ class Journal:
             self.used_bytes -= len(_NEVER_FINISHED)
 
     def take_retained(self) -> bytes:
-        """Hands over what is kept in memory, to someone who can bring it to the database without the journal."""
+        """Hand over the retained lines.
+
+        To be brought to the database without the journal.
+        """
         with self.lock:
             lines = b"".join(self._retained)
             self._retained.clear()
@@ -155,7 +173,9 @@ class Journal:
             return list(self._segments)
 
     def rotate_if_due(self) -> bool:
-        """Begins a new segment where the current one is long enough, or its file was deleted by someone.
+        """Begin a new segment where the current one is full.
+
+        Or its file was deleted by someone.
 
         Raises JournalUnavailable; then the current one goes on being used.
         """
@@ -182,13 +202,19 @@ class Journal:
             raise JournalUnavailable(f"the disk does not confirm the journal: {_reason(error)}") from error
 
     def forget(self, segment: Segment) -> None:
-        """Takes a complete segment, which its reader has deleted or set aside, out of the account."""
+        """Forget a complete segment that its reader has removed.
+
+        Deleted or set aside.
+        """
         with self.lock:
             self._segments.remove(segment)
             self.used_bytes -= segment.size_bytes
 
     def close(self, *, keep: bool) -> None:
-        """Lets go of all segments. Kept ones will be replayed by the next process."""
+        """Close all segments; kept ones await replay.
+
+        By the next process.
+        """
         with self.lock:
             for segment in self._segments:
                 if keep:

@@ -1,4 +1,7 @@
-"""The keeper: a thread that looks after the journal's files, whatever the database does."""
+"""Keep the journal's files in order, on a thread.
+
+Whatever the database does.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ LONGEST_ROUND_SECONDS = 1.0
 
 
 class Keeper:
-    """Has the disk keep the journal, begins new segments, brings in what had to be kept in memory, and warns in time.
+    """Sync the journal, rotate segments, append retained lines, warn.
 
     `sync_seconds`: how often the disk is told; None leaves it to the system (30 s or so on Linux).
     """

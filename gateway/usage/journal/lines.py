@@ -1,4 +1,6 @@
-"""Records as bytes: one line each, `RS crc32 json LF`. Damage never hides an intact record beside it.
+"""Encode records as lines: `RS crc32 json LF`.
+
+Damage never hides an intact record beside it.
 
 JSON has no raw control characters, so neither the RS (0x1e) that begins a record nor the LF that ends it can occur
 inside: wherever bytes were lost or changed, the next RS is where a record begins.
@@ -23,7 +25,10 @@ _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
 class Scan(NamedTuple):
-    """What was found in some bytes: the intact records, how far they need not be read again, and damaged stretches."""
+    """The records found in some bytes, and damage.
+
+    The intact records, how far they need not be read again, and damaged stretches.
+    """
 
     records: list[Record]
     consumed: int
@@ -39,7 +44,10 @@ def to_line(record: Record) -> bytes:
 
 
 def scan(data: bytes) -> Scan:
-    """Finds every intact record. An unfinished one at the end is neither consumed nor counted as damage."""
+    """Find every intact record.
+
+    An unfinished one at the end is neither consumed nor counted as damage.
+    """
     records: list[Record] = []
     damaged = 0
     position = 0
@@ -65,7 +73,10 @@ def _record_of(line: re.Match[bytes]) -> Record | None:
 
 
 def _start_of_unfinished(data: bytes, position: int) -> int:
-    """Where the last line begins that may still be completed; the end of the data where there is none."""
+    """Return where an unfinished last line begins.
+
+    One that may still be completed; the end of the data where there is none.
+    """
     start = data.rfind(RECORD_START, position)
     if start >= 0 and _UNFINISHED.fullmatch(data, start):
         return start

@@ -1,4 +1,4 @@
-"""Admissions and settlements find each other here, in whichever order they come, and become rows."""
+"""Pair admissions with settlements, in any order, into rows."""
 
 from __future__ import annotations
 
@@ -39,12 +39,18 @@ class Tail:
                 wanted *= 2
 
     def is_torn(self) -> bool:
-        """Of a segment that nobody writes to any more: whether its last record was cut off."""
+        """Whether a dead segment's last record was cut off.
+
+        Of one that is written to no longer.
+        """
         return self.offset < self.segment.size_bytes
 
 
 class Pairing:
-    """The requests under way, by id, each with the newest segment that holds its admission."""
+    """The requests under way, by id.
+
+    Each with the newest segment that holds its admission.
+    """
 
     def __init__(self, under_way: dict[str, tuple[Admission, int]] | None = None) -> None:
         self._open = dict(under_way or {})
@@ -72,13 +78,19 @@ class Pairing:
         return None
 
     def _keep_early(self, settlement: Settlement) -> None:
-        """An end whose beginning comes later (it was kept in memory, or carried) or never (it was damaged)."""
+        """Keep a settlement whose admission has not come.
+
+        It comes later (it was kept in memory, or carried) or never (it was damaged).
+        """
         if len(self._early) >= MOST_EARLY:
             del self._early[next(iter(self._early))]
         self._early[settlement.request_id] = settlement
 
     def held_back_by(self, segment: int) -> list[Admission]:
-        """The open admissions that would be lost with this segment and the ones before it."""
+        """Return the open admissions up to this segment.
+
+        They would be lost with it.
+        """
         return [admission for admission, newest in self._open.values() if newest <= segment]
 
     def moved_to(self, segment: int, admissions: Iterable[Admission]) -> None:
@@ -90,7 +102,10 @@ class Pairing:
         return list(self._open)
 
     def interrupted(self, request_ids: Iterable[str] | None = None) -> list[Row]:
-        """Rows for those whose end will never be known: their process is dead, or the record of it is destroyed."""
+        """Return rows for requests whose process is dead.
+
+        They will never be settled.
+        """
         ids = self._open if request_ids is None else request_ids
         admissions = [self._open[request_id][0] for request_id in ids]
         return [row_of(admission, interrupted(admission)) for admission in admissions]

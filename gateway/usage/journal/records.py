@@ -1,4 +1,7 @@
-"""The two records of a request: it was admitted, and how it ended. A row of the ledger is the two together."""
+"""A request's two records: admission and settlement.
+
+A row of the ledger is the two together.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ NANO = 1_000_000_000  # costs are kept as whole billionths of the currency's uni
 
 
 class Admission(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False):
-    """Written before the upstream is asked. New fields go to the end, with a default: journals outlive upgrades."""
+    """A request's admission, written before the upstream is asked.
+
+    New fields go to the end, with a default: journals outlive upgrades.
+    """
 
     request_id: str  # made here, unique
     client_request_id: str | None
@@ -30,11 +36,17 @@ class Admission(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False)
 
 
 class CarriedAdmission(Admission, frozen=True, array_like=True, tag="c", gc=False):
-    """An admission repeated in a newer segment, so that the older one may be deleted while the request still runs."""
+    """An admission repeated in a newer segment.
+
+    So that the older one may be deleted while the request still runs.
+    """
 
 
 class Settlement(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
-    """Written when the request has ended, before the last byte of its answer goes to the client."""
+    """A request's end, written before its answer's last byte.
+
+    The last byte that goes to the client.
+    """
 
     request_id: str
     served_model: Id | None
@@ -58,11 +70,17 @@ Record = Admission | CarriedAdmission | Settlement
 
 
 def cost_nano(price: Price, prompt_tokens: int, completion_tokens: int) -> int:
-    """What the tokens cost, in billionths of the currency's unit, rounded once and exactly."""
+    """Return the tokens' cost in billionths, rounded once.
+
+    Of the currency's unit, and exactly.
+    """
     per_million = _exact(price.input) * prompt_tokens + _exact(price.output) * completion_tokens
     return round(per_million * (NANO // 1_000_000))
 
 
 def _exact(price: float) -> Decimal:
-    """The decimal fraction that was written in the file: 0.1 means a tenth, not the nearest binary fraction."""
+    """Return the decimal fraction that the file has.
+
+    0.1 means a tenth, not the nearest binary fraction.
+    """
     return Decimal(repr(price))

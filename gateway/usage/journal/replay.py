@@ -1,4 +1,4 @@
-"""Replay: what dead processes left in their journals goes to the database, and the journals go.
+"""Replay dead processes' journals into the database.
 
 Everything here may be cut off at any point and done again: rows are stored by request id, a row that is there stays as
 it is, and a journal is deleted when all of it is stored.
@@ -19,7 +19,7 @@ BATCH_ROWS = 500
 
 
 class Replayed(NamedTuple):
-    """One dead process's journal, told for the log."""
+    """One dead process's journal, for the log."""
 
     owner: str
     settled: int
@@ -30,7 +30,10 @@ class Replayed(NamedTuple):
 
 
 def replay_abandoned(directory: Path, ours: str, store: Callable[[list[Row]], None]) -> Iterator[Replayed]:
-    """Replays each journal in the directory that no process holds. Raises what `store` raises."""
+    """Replay each journal that no process holds.
+
+    Of the directory. Raises what `store` raises.
+    """
     for owner in other_owners(directory, ours):
         segments = claim_all(directory, owner)
         if segments is not None:
@@ -64,7 +67,7 @@ def _settled_rows(tails: list[Tail], pairing: Pairing) -> Iterator[Row]:
 
 
 def _in_batches(rows: Iterable[Row], store: Callable[[list[Row]], None]) -> int:
-    """Stores the rows, a bounded number at once. Returns how many there were."""
+    """Store rows in batches; return their number."""
     count = 0
     remaining = iter(rows)
     while batch := list(islice(remaining, BATCH_ROWS)):
@@ -74,7 +77,10 @@ def _in_batches(rows: Iterable[Row], store: Callable[[list[Row]], None]) -> int:
 
 
 def _put_away(tail: Tail) -> Path | None:
-    """Newest first: an older segment alone repeats nothing wrong, a newer one alone has ends without beginnings."""
+    """Remove segments, newest first.
+
+    An older segment alone repeats nothing wrong, a newer one alone has ends without beginnings.
+    """
     if tail.damaged:
         return tail.segment.set_aside()
     tail.segment.delete()

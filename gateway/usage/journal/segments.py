@@ -29,7 +29,10 @@ class _Name(NamedTuple):
 
 
 class Segment:
-    """One open and locked file. `size_bytes` is what has been written to it whole."""
+    """One open and locked file.
+
+    `size_bytes` is what has been written to it whole.
+    """
 
     __slots__ = ("fd", "number", "path", "size_bytes", "synced_bytes")
 
@@ -42,7 +45,10 @@ class Segment:
 
     @classmethod
     def create(cls, directory: Path, owner: str, number: int) -> Segment:
-        """A new file, locked before it gets the name by which others look for abandoned ones. Raises OSError."""
+        """Create a file, locked before it is named. Raises OSError.
+
+        By its name others look for abandoned ones.
+        """
         path = directory / f"{owner}-{number:08d}{SUFFIX}"
         unnamed = path.with_suffix(".new")
         fd = open_private(unnamed, os.O_RDWR | os.O_APPEND | os.O_EXCL)
@@ -59,7 +65,10 @@ class Segment:
 
     @classmethod
     def claim(cls, path: Path) -> Segment | None:
-        """Opens and locks an abandoned file; None where its owner lives or another process was faster."""
+        """Open and lock an abandoned file, or return None.
+
+        None where its owner lives or another process was faster.
+        """
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -84,7 +93,10 @@ class Segment:
         self.size_bytes += written
 
     def cut(self, size_bytes: int) -> None:
-        """Takes back what was written after. Where even this fails it is damage, which readers step over."""
+        """Truncate what was written after.
+
+        Where even this fails it is damage, which readers step over.
+        """
         with contextlib.suppress(OSError):
             os.ftruncate(self.fd, size_bytes)
         with contextlib.suppress(OSError):
@@ -116,7 +128,10 @@ class Segment:
         self.close()
 
     def set_aside(self) -> Path:
-        """Keeps the file for people to look at, under a name that is not replayed. Returns the new path."""
+        """Rename the file out of replay; return its new path.
+
+        It is kept for people to look at.
+        """
         kept = self.path.with_suffix(SET_ASIDE_SUFFIX)
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(kept)
@@ -124,7 +139,10 @@ class Segment:
         return kept
 
     def close(self) -> None:
-        """Lets go of the lock. The number of a closed file is soon another file's: it is forgotten."""
+        """Release the lock.
+
+        The number of a closed file is soon another file's: it is forgotten.
+        """
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -139,7 +157,10 @@ def other_owners(directory: Path, ours: str) -> list[str]:
 
 
 def claim_all(directory: Path, owner: str) -> list[Segment] | None:
-    """All segments of a dead owner, oldest first and locked; None where it lives, or another process replays it."""
+    """Lock a dead owner's segments, oldest first.
+
+    None where it lives, or another process replays it.
+    """
     found = _paths_of(directory, owner)
     claimed: list[Segment] = []
     for path in found:

@@ -1,4 +1,4 @@
-"""The way to the database: what its URL may be, how each kind is connected to, and errors told without secrets."""
+"""Connect to the database: URLs, drivers' settings, errors without secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ _SOCKET, _OPENING = "gateway.socket", "gateway.opening"  # what we keep beside e
 
 
 class Database:
-    """One database as a writer or a reader sees it. Nothing is connected before the first statement."""
+    """One database, for a writer or a reader.
+
+    Nothing is connected before the first statement.
+    """
 
     def __init__(self, url: Secret, *, read_only: bool, statement_seconds: float) -> None:
         self._url = _parsed(url)
@@ -108,7 +111,10 @@ class Database:
         return engine
 
     def _connect_arguments(self) -> dict[str, object]:
-        """A peer that went away without a word must not hold the ledger for longer than it takes to notice."""
+        """Return the driver's connection arguments.
+
+        A peer that went away without a word must not hold the ledger for longer than it takes to notice.
+        """
         if self._url.get_driver_name() == "psycopg":
             keepalives = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5}
             return {"connect_timeout": CONNECT_SECONDS, **keepalives}
@@ -116,7 +122,10 @@ class Database:
         return {"connect_timeout": CONNECT_SECONDS, "read_timeout": seconds, "write_timeout": seconds}
 
     def _connect(self, dialect: Any, record: Any, arguments: Any, named: dict[str, Any]) -> Any:
-        """Connects, and keeps a hold of the socket. Greeting and settings have a deadline, too."""
+        """Connect, and keep a hold of the socket.
+
+        Greeting and settings have a deadline, too.
+        """
         opening = contextlib.ExitStack()
         if dialect.driver == "pymysql" and not named.get("unix_socket"):
             # Its own way gives the server's greeting as long as a statement.
@@ -155,7 +164,7 @@ class Database:
         connection.commit()  # of a transaction that failed it is a rollback
 
     def _check(self, connection: Any, record: Any, _: object) -> None:
-        """Whether the server still answers on this connection; where it does not, all are made anew."""
+        """Check the connection, and replace all where it fails."""
         opening = record.info.pop(_OPENING, None)
         if opening is not None:  # made a moment ago
             opening.close()
@@ -202,7 +211,10 @@ class Database:
         return connection
 
     def _start_clock(self, connection: Connection, deadline: Deadline) -> None:
-        """SQLite works in our own thread, and asks now and then whether to go on. Writing is short."""
+        """Interrupt SQLite when the deadline is over.
+
+        It works in our own thread, and asks now and then whether to go on. Writing is short.
+        """
         driver = connection.connection.driver_connection
         if self._read_only and isinstance(driver, sqlite3.Connection):
             driver.set_progress_handler(deadline.is_over, _STEPS_BETWEEN_LOOKS)
@@ -210,7 +222,10 @@ class Database:
     # -- errors
 
     def describe(self, error: BaseException) -> str:
-        """One line for operators: the driver's own words, without statement, parameters or password."""
+        """Describe an error in one line for operators.
+
+        The driver's own words, without statement, parameters or password.
+        """
         if isinstance(error, DatabaseAway):
             return str(error)
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
@@ -253,7 +268,10 @@ def _secrets_of(url: URL) -> list[str]:
 
 
 def _settings(dialect: str, connection: Any, milliseconds: int) -> list[str]:
-    """What each connection is told first. `mysql` is what MariaDB may be called as well; it says what it is."""
+    """Return the statements that begin each connection.
+
+    `mysql` is what MariaDB may be called as well; the server names itself.
+    """
     if dialect == "postgresql":
         return [f"SET statement_timeout = {milliseconds}"]
     is_mariadb = "mariadb" in connection.get_server_info().lower()
@@ -263,5 +281,8 @@ def _settings(dialect: str, connection: Any, milliseconds: int) -> list[str]:
 
 
 def _wishes(dialect: str) -> list[str]:
-    """What is good to have: that a query ends whose asker has gone (PostgreSQL 14 and newer, on most systems)."""
+    """Return settings that may be refused.
+
+    That a query ends whose asker has gone (PostgreSQL 14 and newer, on most systems).
+    """
     return ["SET client_connection_check_interval = 1000"] if dialect == "postgresql" else []

@@ -1,4 +1,6 @@
-"""Deadlines on our side: a server that falls silent keeps its connections open, and no driver gives up on its own.
+"""Bound the database's work by deadlines of our own.
+
+A server that falls silent keeps its connections open, and no driver gives up on its own.
 
 Frozen, or behind a network that swallows packets, it still counts as connected. What ends the wait is our shutting down
 the socket under the driver, which then fails as it does when a server goes away.
@@ -14,7 +16,10 @@ from collections.abc import Iterator
 
 
 class Deadline:
-    """How long a piece of work in the database may take. `cut` ends it at once, from any thread."""
+    """A bound on one piece of the database's work.
+
+    `cut` ends it at once, from any thread.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -27,7 +32,7 @@ class Deadline:
         return time.monotonic() >= self._ends_at
 
     def is_over(self) -> bool:
-        """Whether to stop: it has passed, or nobody waits for the work any more."""
+        """Whether to stop: it has passed or was cut."""
         return self._is_cut or self.has_passed()
 
     def cut(self) -> None:
@@ -39,7 +44,10 @@ class Deadline:
 
     @contextlib.contextmanager
     def over(self, sock: socket.socket | None) -> Iterator[None]:
-        """While it lasts, the socket is shut down when the time is up. None: whoever works asks `is_over` itself."""
+        """Shut the socket down when the time is up.
+
+        Within the block. None: the worker asks `is_over` itself.
+        """
         timer = None if sock is None else threading.Timer(max(0.0, self._ends_at - time.monotonic()), self.cut)
         with self._lock:
             self._socket = sock

@@ -1,4 +1,7 @@
-"""Which driver a database's URL asks for. Without SQLAlchemy, whose loading the gateway's start does not wait for."""
+"""Choose the driver of a database URL, without loading SQLAlchemy.
+
+The gateway's start does not wait for that.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ _DRIVERS = MappingProxyType(
 
 
 def drivername_of(scheme: str) -> str:
-    """`postgresql` is `postgresql+psycopg`. Raises LedgerUnusable for databases and drivers that are not ours."""
+    """Return `postgresql+psycopg` for `postgresql`. Raises LedgerUnusable.
+
+    For databases and drivers that are not ours.
+    """
     driver = _driver_of(scheme)
     if scheme not in (scheme.partition("+")[0], driver.name):
         # Our deadlines reach under the driver, so that each has to be known.
@@ -36,7 +42,7 @@ def drivername_of(scheme: str) -> str:
 
 
 def check_driver(url: Secret) -> None:
-    """Raises LedgerUnusable where the driver for this URL is not installed, or cannot be loaded."""
+    """Raise LedgerUnusable where the URL's driver cannot be loaded."""
     scheme = url.reveal().partition("://")[0]
     drivername_of(scheme)
     driver = _driver_of(scheme)

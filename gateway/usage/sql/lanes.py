@@ -1,4 +1,7 @@
-"""Lanes: threads for one kind of question each, so that none waits behind another kind."""
+"""Run each kind of query on threads of its own.
+
+So none waits behind another kind.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,10 @@ class Lane:
             job.leave()
 
     def close(self, seconds: float) -> None:
-        """Ends the threads, and waits for them so long. What runs is cut by whoever owns the database."""
+        """End the threads, and wait for them so long.
+
+        What runs is cut by the database's owner.
+        """
         self._is_closed = True
         for _ in self._threads:
             self._jobs.put(None)
@@ -107,7 +113,7 @@ class _Job(Generic[T]):
     # -- on the event loop
 
     def refuse(self) -> None:
-        """Nobody has begun it in time."""
+        """Refuse a query that was not begun in time."""
         with self._lock:
             has_begun = self._deadline is not None
             self._is_over = self._is_over or not has_begun

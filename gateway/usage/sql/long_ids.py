@@ -1,4 +1,6 @@
-"""Ids that are longer than their column: cut, with a hash instead of their end, and whole in a table beside it.
+"""Store ids longer than their column: cut, hashed, and whole beside.
+
+In a table beside it.
 
 So no two become one, an index can hold them, and reports give them back as they were.
 """
@@ -25,12 +27,18 @@ def shortened(form: str, most: int) -> str:
 
 
 def forms_in_columns(forms: Iterable[str]) -> tuple[str, ...]:
-    """Every text that a stored form may be found by, whichever columns it went into."""
+    """Return every text that a stored form may have.
+
+    Whichever columns it went into.
+    """
     return tuple(sorted({text for form in forms for text in (form, *(shortened(form, most) for most in _LENGTHS))}))
 
 
 def fitted(row: Row, lengths: Mapping[str, int], long_ids: dict[str, str]) -> Row:
-    """The row as its columns take it; what is longer goes into `long_ids`, by its hash."""
+    """Fit the row to its columns.
+
+    What is longer goes into `long_ids`, by its hash.
+    """
     for column in _COLUMNS:
         value = row[column]
         if value is not None and len(value) > lengths.get(column, len(value)):

@@ -1,4 +1,4 @@
-"""The questions that are asked of the ledger, as SQL, and the rows that come back as the shapes of `reports`."""
+"""The ledger's queries as SQL, and their rows as reports."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def _by_requests(row: UsageRow) -> tuple[int, str]:
 
 
 def export_query(usage: UsageQuery, after: Position | None, most_rows: int) -> Any:
-    """The next rows in order of time. Each helping is a query of its own: nothing is held open in between.
+    """Return the query of the next rows by time.
+
+    Each helping is a query of its own: nothing is held open in between.
 
     Each walks along an index from where the last one ended. Of several texts for one id each has its own walk, and the
     database merges them: asked for in one condition they would be sorted anew for each helping.
@@ -188,7 +190,10 @@ def position_of(row: Any) -> Position:
 
 
 def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Select[*tuple[Any, ...]]:
-    """What counts against limits, for each scope: requests that no upstream answered were given back."""
+    """Return the query of each scope's limit totals.
+
+    Requests that no upstream answered were given back.
+    """
     column = _usage.counted_on if by == "counted_on" else _usage.key_id
     query = select(*_SUMS, column.label("of")).where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
     if scope is not None:

@@ -1,4 +1,6 @@
-"""Reading the ledger from the event loop: on threads and connections of their own, each query within its time.
+"""Read the ledger from the event loop, within deadlines.
+
+On threads and connections of their own.
 
 What a query finds is what has been moved to the database, in normal running everything that ended up to a second ago.
 """
@@ -38,7 +40,9 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Usage reports, exports and totals for limits, which never wait behind each other.
+    """Serve reports, exports and limits' totals.
+
+    They never wait behind each other.
 
     Every method raises QueryFailed where the database gives no answer; those that say `whose` TooManyQueries where too
     many are asked for, by that caller or by all. `may_be_fresh`: no table means that nothing was used, as before a
@@ -56,7 +60,10 @@ class Reader:
         self._away_at, self._away_why = 0.0, ""
 
     async def report(self, usage: UsageQuery, group: Group | None = None, *, whose: str = "") -> UsageReport:
-        """The totals of what is asked for, and with `group` a row for each day, model or endpoint."""
+        """Return totals, and a row for each group.
+
+        `group`: day, model or endpoint.
+        """
         query = queries.report_query(usage, group)
         with self._reports.place(whose):
             return await self._ask(
@@ -64,11 +71,14 @@ class Reader:
             )
 
     def exporting(self, whose: str) -> AbstractContextManager[None]:
-        """A place among those who export, to be held as long as the export runs."""
+        """Hold a place among exports within the block."""
         return self._exports.place(whose)
 
     async def export(self, usage: UsageQuery) -> AsyncGenerator[UsageRecord, None]:
-        """Every request of what is asked for, in order of time, a bounded number of them in memory."""
+        """Yield every request in order of time.
+
+        A bounded number of them in memory.
+        """
         after: queries.Position | None = None
         while True:
             query = queries.export_query(usage, after, EXPORTED_AT_ONCE)
@@ -79,7 +89,10 @@ class Reader:
                 return
 
     async def limit_totals(self, by: LimitScope, since: float) -> dict[str, Totals]:
-        """What counts against limits since then (seconds since 1970), for every scope; keys by id as text."""
+        """Return every scope's limit totals since then.
+
+        In seconds since 1970; keys by id as text.
+        """
         return await self._limit_totals(by, since, None)
 
     async def counted_on(self, scope: str, since: float) -> Totals:

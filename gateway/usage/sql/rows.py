@@ -1,4 +1,7 @@
-"""From records to rows and back: how ids keep their type in a text column, and what a column can hold."""
+"""Convert records to rows and back.
+
+How ids keep their type in a text column, and what a column can hold.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")  # as numbers are written: -0 is 
 
 
 def stored_id(value: Id) -> str:
-    """A text that tells numbers from strings: 42 is `42`, "laptop" is `laptop`, and "42" is `"42"`.
+    """Return a text that distinguishes numbers from strings.
+
+    42 is `42`, "laptop" is `laptop`, and "42" is `"42"`.
 
     Whole, however long it is. A space at the end is quoted: MariaDB compares as if it were not there.
     """
@@ -46,7 +51,10 @@ def id_of(stored: str) -> Id:
 
 
 def stored_forms(value: Id) -> tuple[str, ...]:
-    """Every stored text that counts as this id: ids compare as strings, so 42 and "42" are one."""
+    """Return every stored text that equals this id.
+
+    Ids compare as strings, so 42 and "42" are one.
+    """
     return tuple(sorted({stored_id(str(value)), stored_id(id_of_text(str(value)))}))
 
 
@@ -88,7 +96,10 @@ def row_of(admission: Admission, settlement: Settlement) -> Row:
 
 
 def interrupted(admission: Admission) -> Settlement:
-    """The end of a request whose process died under it. What it used is not known."""
+    """Return the settlement of a request whose process died.
+
+    What it used is not known.
+    """
     return Settlement(
         request_id=admission.request_id,
         served_model=None,

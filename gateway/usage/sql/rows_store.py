@@ -1,4 +1,7 @@
-"""Writing to the database: batches that may come twice, and the end of old rows. Used by one thread."""
+"""Write rows in repeatable batches, and expire old ones.
+
+Used by one thread.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ _NOT_THE_DATABASES_FAULT = (DataError, IntegrityError, OverflowError, UnicodeErr
 
 
 class Store:
-    """The writing side of the ledger's table. Every method may raise what the driver raises; `describe` tells it."""
+    """Write to the ledger's table.
+
+    Every method may raise what the driver raises; `describe` has it in words.
+    """
 
     def __init__(self, url: Secret) -> None:
         self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS)
@@ -44,7 +50,10 @@ class Store:
             connection.execute(text("SELECT 1"))
 
     def insert(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
-        """Stores the rows, those that are there already excepted. Returns those that no try will ever get in."""
+        """Store rows that are new; return those never storable.
+
+        Those that no try will ever get in.
+        """
         try:
             self._insert_together(rows)
         except Exception as error:
@@ -84,7 +93,10 @@ class Store:
         return refused
 
     def expire(self, before_ms: int) -> int:
-        """Deletes a few of the rows that are older. Returns how many; 0: none are left."""
+        """Delete a few older rows; return how many.
+
+        0: none are left.
+        """
         old = select(ai_usage.c.request_id).where(ai_usage.c.time_ms < before_ms).limit(_EXPIRED_AT_ONCE)
         with self._database.begin() as connection:
             ids = list(connection.scalars(old))
@@ -96,7 +108,10 @@ class Store:
         return self._database.describe(error)
 
     def cut(self) -> None:
-        """Ends what another thread does in the database, for its time is up."""
+        """End what another thread does in the database.
+
+        Its time is up.
+        """
         self._database.cut()
 
     def close(self) -> None:
@@ -104,7 +119,10 @@ class Store:
 
 
 def _lengths(connection: Connection) -> dict[str, int]:
-    """As the table is, for an earlier version may have made it. SQLite holds to no length."""
+    """Return the columns' lengths as the table has them.
+
+    An earlier version may have made it. SQLite holds to no length.
+    """
     if connection.dialect.name == "sqlite":
         return {}
     columns = inspect(connection).get_columns(ai_usage.name)
@@ -112,7 +130,7 @@ def _lengths(connection: Connection) -> dict[str, int]:
 
 
 def _prepared(database: Database) -> tuple[str, Callable[[Row], Any]]:
-    """The insert as the driver takes it, and a row as its parameters.
+    """Return the insert for the driver, and a row's parameters.
 
     Compiled once: the values are plain already, and SQLAlchemy's look at each of them took half of the whole time.
     """

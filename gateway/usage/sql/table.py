@@ -1,4 +1,6 @@
-"""The table `ai_usage`, one row for each admitted request, and the statements that are not the same everywhere.
+"""The table `ai_usage`, one row for each admitted request.
+
+And the statements that are not the same everywhere.
 
 Times are milliseconds since 1970 in UTC, costs billionths of the currency's unit: whole numbers group and add up alike
 on SQLite, PostgreSQL, MariaDB and MySQL. Ids are texts as `rows.stored_id` makes them; SQLite keeps any, the others
@@ -85,11 +87,14 @@ schema_version = Table(
 
 
 class SchemaTooNew(Exception):
-    """A newer gateway has changed the table; this one must not write to it."""
+    """A newer gateway changed the table; do not write."""
 
 
 def create_or_check(connection: Connection) -> None:
-    """Makes the tables where they are missing. Several processes may do it at once: who comes second tries again."""
+    """Create missing tables, or check their version.
+
+    Several processes may do it at once: who comes second tries again.
+    """
     metadata.create_all(connection)
     version = connection.scalar(select(func.max(schema_version.c.version)))
     if version is None:

@@ -1,4 +1,6 @@
-"""What people and panels are told of the ledger. Pure: reports and records in, documents and text out.
+"""Render usage for people and panels, as documents and text.
+
+Pure: reports and records in.
 
 period   which days are asked for
 answer   the JSON of the usage routes

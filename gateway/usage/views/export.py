@@ -1,4 +1,4 @@
-"""The ledger's records as CSV (RFC 4180), safe to open in a spreadsheet."""
+"""Render records as CSV (RFC 4180), safe in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def csv_line(record: UsageRecord) -> str:
 
 
 def _cell(value: object) -> str:
-    """Numbers as numbers; texts quoted where they must be, and with an apostrophe before what could be a formula."""
+    """Render a value, quoted and without formulas.
+
+    Numbers as numbers; texts quoted where they must be, and with an apostrophe before what could be a formula.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):

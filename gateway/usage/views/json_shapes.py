@@ -1,4 +1,4 @@
-"""Usage as JSON: the shapes of the usage routes and of `gateway usage --json` (contract §6)."""
+"""Usage as JSON, for routes and `gateway usage --json` (§6)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from gateway.usage import Group, Totals, UsageQuery, UsageReport, UsageRow
 
 
 class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
-    """What some requests used together. `cost` in units of the currency, as everywhere outside of the ledger."""
+    """Totals of some requests.
+
+    `cost` in units of the currency, as everywhere outside of the ledger.
+    """
 
     requests: int
     tokens: int
@@ -22,7 +25,9 @@ class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """One group's amounts, under the name of what it was grouped by. `endpoint` null: none was reached.
+    """One group's amounts, by day, model or endpoint.
+
+    `endpoint` null: none was reached.
 
     `name` is the model's public one; null: the model is gone.
     """
@@ -39,7 +44,10 @@ class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What one user or one organisation used. `from` and `to` are days in UTC and both count."""
+    """The usage of one user or organisation.
+
+    `from` and `to` are days in UTC and both count.
+    """
 
     user: Id | UnsetType = UNSET
     organisation: Id | UnsetType = UNSET
@@ -50,7 +58,10 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What `gateway usage` tells: what it was narrowed to, totals, and a row for each day and each model."""
+    """The summary of `gateway usage`.
+
+    What it was narrowed to, totals, and a row for each day and each model.
+    """
 
     user: Id | UnsetType = UNSET
     organisation: Id | UnsetType = UNSET
@@ -63,7 +74,10 @@ class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def answer_of(usage: UsageQuery, report: UsageReport, group: Group, names: Mapping[str, str]) -> UsageAnswer:
-    """The answer to a question about `usage.user` or `usage.organisation`; `names`: of models, by id as text."""
+    """Build the answer about a user or an organisation.
+
+    `names`: of models, by id as text.
+    """
     return UsageAnswer(
         user=_given(usage.user),
         organisation=_given(usage.organisation),

@@ -6,7 +6,9 @@ from datetime import date
 
 
 def days_asked(first: str | None, last: str | None, today: date) -> tuple[date, date]:
-    """The first and the last day (both count, UTC) of `from` and `to` as they were written.
+    """Parse the first and last day of a query.
+
+    Both count, in UTC; `from` and `to` as they were written.
 
     Without `to` it is today, without `from` the first of the last day's month: with neither, this month to date.
     Raises ValueError with a text for the person who asked.

@@ -1,4 +1,4 @@
-"""Usage as people look at it: a line a day with bars, then the models."""
+"""Render usage for a terminal: days with bars, then models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ class _Line(NamedTuple):
 
 
 def summary_text(summary: UsageSummary, names: Mapping[str, str], *, unicode: bool) -> str:
-    """The whole text, ending with a line's end. `names`: models' public names by id as text.
+    """Render the whole summary, with a line's end.
+
+    `names`: models' public names by id as text.
 
     `unicode`: whether bars may be drawn in eighths of a character; `#` otherwise.
     """
@@ -48,7 +50,10 @@ def _whose(summary: UsageSummary, names: Mapping[str, str]) -> str:
 
 
 def _days(rows: tuple[UsageRowAnswer, ...]) -> Iterator[_Line]:
-    """Every day from the first recorded one to the last: a chart that leaves out quiet days misleads."""
+    """Yield every day between the first and the last.
+
+    A chart that leaves out quiet days misleads.
+    """
     found = {str(row.day): row for row in rows}
     day, last = date.fromisoformat(min(found)), date.fromisoformat(max(found))
     while day <= last:
@@ -105,5 +110,8 @@ def _model(value: object, names: Mapping[str, str]) -> str:
 
 
 def _printable(value: Id) -> str:
-    """Ids come from records and headers: a terminal must not take them for commands."""
+    """Escape an id for a terminal.
+
+    Ids come from records and headers: it must not take them for commands.
+    """
     return "".join(character if character.isprintable() else "?" for character in id_text(value))
