@@ -216,7 +216,7 @@ def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
 
 
 def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
-    """Raises LedgerUnusable and JournalUnavailable."""
+    """Raise LedgerUnusable and JournalUnavailable."""
     usage = settings.usage
     return Ledger.open(
         usage.url,

@@ -52,7 +52,7 @@ class Desk:
         return catalogue
 
     def refuse_if_in_file(self, kind: str, record_id: Id) -> None:
-        """Raises DefinedInFile. `kind` is a word of `Settings.lines`."""
+        """Raise DefinedInFile. `kind` is a word of `Settings.lines`."""
         line = self.file.lines.get((kind, id_text(record_id)))
         if line is not None:
             where = f"{self.file.source}:{line}"
@@ -113,7 +113,7 @@ def as_id(text: str) -> Id:
 
 
 def refuse_long_id(text: str, name: str = "id") -> None:
-    """Raises InvalidRequest for an id that is longer than anything may have."""
+    """Raise InvalidRequest for an id that is longer than anything may have."""
     if len(text) > MOST_ID_BYTES or len(text.encode("utf-8", "replace")) > MOST_ID_BYTES:
         raise InvalidRequest(f"{name}: must be of at most {MOST_ID_BYTES:,} bytes")
 

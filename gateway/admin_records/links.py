@@ -84,7 +84,7 @@ async def update(desk: Desk, of: OwnerKind, owner: Id, wanted: str, body: LinkCh
 async def unlink(
     desk: Desk, of: OwnerKind, owner: Id, *, wanted: str | None = None, model: Model | None = None
 ) -> None:
-    """Takes a link away, by its id or by its model."""
+    """Take a link away, by its id or by its model."""
     book = await _Book.of(desk, of, owner)
     if model is not None:
         book.refuse_granted_by_file(model)
@@ -99,7 +99,7 @@ async def unlink(
 
 
 def refuse_granted_by_file(desk: Desk, of: OwnerKind, owner: Id, model: Model) -> None:
-    """Raises DefinedInFile where the file grants this owner this model."""
+    """Raise DefinedInFile where the file grants this owner this model."""
     listed = owner_in_file(desk, of, id_text(owner))
     if listed is not None and any(grant.model == id_text(model.id) for grant in listed.grants):
         raise _defined_in_file(desk, of, owner, f"grants this {of.word} the model `{model.name}`")
@@ -129,7 +129,7 @@ def named_model(catalogue: Catalogue, model_id: Id) -> Model:
 
 
 def required_model(catalogue: Catalogue, body: LinkChange) -> Model:
-    """Raises InvalidRequest where the body names none."""
+    """Raise InvalidRequest where the body names none."""
     if isinstance(body.modelId, UnsetType):
         raise InvalidRequest("modelId: is missing")
     return named_model(catalogue, body.modelId)

@@ -76,7 +76,7 @@ async def replace(desk: Desk, path_id: str, body: ModelBody) -> ModelShown:
 
 
 async def delete(desk: Desk, model_id: str) -> None:
-    """Links to it stay, without effect."""
+    """Delete a model; links to it stay, without effect."""
     desk.refuse_if_in_file("model", model_id)
     before = await desk.records.delete("model", model_id)
     if before is None:

@@ -83,7 +83,7 @@ async def body_of(hit: Hit) -> openai.RequestBody:
 
 
 async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody) -> Ask:
-    """Resolves the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
+    """Resolve the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
     runtime, call, caller, lookups = hit.runtime, hit.call, hit.caller, hit.runtime.lookups
     catalogue = lookups.catalogue or await lookups.find_catalogue(runtime.store)
     name = body.fields.get("model")

@@ -17,7 +17,7 @@ from gateway.errors import ConfigError, GatewayError, JournalUnavailable, Ledger
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code."""
+    """Run one command; return its exit code."""
     hold_standard_files()
     arguments = _parser().parse_args(argv)
     try:

@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _asked(arguments: argparse.Namespace, settings: Settings) -> UsageQuery:
-    """Raises ValueError for days that are none."""
+    """Raise ValueError for days that are none."""
     first, last = days_asked(arguments.first, arguments.last, datetime.now(UTC).date())
     model = None if arguments.model is None else Catalogue(settings.models).find(arguments.model)
     return UsageQuery(

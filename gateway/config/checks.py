@@ -94,7 +94,7 @@ def plain_key(text: str) -> str:
 
 
 def key_hash(text: str) -> str:
-    """Gives the bare digest in lower case."""
+    """Return the bare digest in lower case."""
     if not _HASH.fullmatch(text):
         raise Refused("must be `sha256:` and 64 hexadecimal digits")
     return text.removeprefix("sha256:").lower()

@@ -48,7 +48,7 @@ class FaultyUpstream:
     @classmethod
     @asynccontextmanager
     async def running(cls, seed: int, met: Met, faults: Sequence[Fault] = FAULTS) -> AsyncIterator[FaultyUpstream]:
-        """Listens on a free loopback port until the end of the block."""
+        """Listen on a free loopback port until the end of the block."""
         upstream = cls(seed, met, faults)
         server = await asyncio.get_running_loop().create_server(lambda: _Connection(upstream), "127.0.0.1", 0)
         with socket.socket() as bound:  # and never listening: it refuses, and nobody else can take it
@@ -68,7 +68,7 @@ class FaultyUpstream:
         return f"http://127.0.0.1:{self._refused_port if what == REFUSE else self.port}/{what}/v1"
 
     async def hang_up(self) -> None:
-        """Closes every connection, whatever is under way on it."""
+        """Close every connection, whatever is under way on it."""
         leaving = list(self._connections)
         for connection in leaving:
             connection.hang_up()
@@ -137,7 +137,7 @@ class _Connection(asyncio.Protocol):
         self._writable.set()
 
     def _next_request(self) -> None:
-        """Answers the next request that is here whole, if there is one."""
+        """Answer the next request that is here whole, if there is one."""
         head_end = self._buffer.find(b"\r\n\r\n")
         if head_end < 0:
             if len(self._buffer) > _MAX_HEAD_BYTES:

@@ -27,7 +27,7 @@ FAULTY_TIMEOUTS = "{connect: 2, first_byte: 3, idle: 3, total: 8}"
 
 
 async def run_demo(sock: socket.socket, log: FilteringBoundLogger, *, faults_by_seed: int | None = None) -> None:
-    """Serves gateway and upstreams until SIGTERM or SIGINT; prints what to paste.
+    """Serve gateway and upstreams until SIGTERM or SIGINT; print what to paste.
 
     `faults_by_seed`: the upstream breaks HTTP in its many ways, in an order that this number decides.
     """

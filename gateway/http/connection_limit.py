@@ -107,6 +107,6 @@ class TurnedAway(asyncio.Protocol):
         self._transport = None
 
     def end(self) -> None:
-        """Cuts the connection."""
+        """Cut the connection."""
         if self._transport is not None:
             self._transport.abort()

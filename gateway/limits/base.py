@@ -77,7 +77,7 @@ class Limiter(Protocol):
         now: float,
         place: Reservation | None = None,
     ) -> Reservation:
-        """Admits the request, once for each `request_id`.
+        """Admit the request, once for each `request_id`.
 
         `place`: what the same request took before, of `rpm` and `concurrency` alone. It is exchanged in the same step,
         and its scopes are not asked for these again; where the request is refused, it stays as it was.
@@ -91,7 +91,7 @@ class Limiter(Protocol):
         """
 
     def cancel(self, reservation: Reservation, *, now: float) -> None:
-        """Gives everything back, the request itself included: no upstream has answered it."""
+        """Give everything back, the request itself included."""
 
     async def used(self, scope: str, limits: Limits, now: float) -> Used:
         """Return the use of `scope` in the current period of `limits`.

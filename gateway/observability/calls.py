@@ -102,7 +102,7 @@ class Calls:
         return len(self._running)
 
     def enter(self, call: Call, most: int) -> None:
-        """Takes the call in, as one of `most`. Raises ShuttingDown or Overloaded."""
+        """Take the call in, as one of `most`. Raises ShuttingDown or Overloaded."""
         if self.draining:
             raise ShuttingDown
         if len(self._running) >= most:
@@ -136,7 +136,7 @@ class Calls:
         return 0
 
     def interrupt_all(self) -> int:
-        """Interrupts every call in flight. Returns how many there were."""
+        """Interrupt every call in flight. Returns how many there were."""
         left = list(self._running)
         for call in left:
             call.interrupt()

@@ -24,7 +24,7 @@ class LoopLag:
         return max(self._worst, self._worst_before)
 
     def start(self) -> None:
-        """Begins to look. Needs a running loop; `stop` ends it."""
+        """Begin to look. Needs a running loop; `stop` ends it."""
         loop = asyncio.get_running_loop()
         self._next_window = loop.time() + WINDOW_SECONDS
         self._look_later(loop)

@@ -71,7 +71,7 @@ async def serve(
     upgrade: Upgrade | None = None,
     log_stream: LogStream | None = None,
 ) -> None:
-    """Serves on `sock` until SIGTERM or SIGINT, then drains.
+    """Serve on `sock` until SIGTERM or SIGINT, then drain.
 
     `watched`: the file that `settings` came from, reloaded when it changes and on SIGHUP. `aggregation`: a directory
     that the workers of one gateway share, where there are several. `ready` is called once with the base URL. On SIGUSR2

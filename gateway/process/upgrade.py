@@ -92,7 +92,7 @@ class Successor:
             loop.remove_reader(self._word)
 
     def dismiss(self) -> int:
-        """Ends it, and lets go of it. Returns its exit code."""
+        """End it and release it; return its exit code."""
         os.close(self._word)
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()

@@ -63,7 +63,7 @@ class Accounts:
             self._limiter.settle(place, tokens=0, cost=0, now=time.time())
 
     async def open(self, call: Call, ask: Ask, *, streamed: bool) -> Account:
-        """Admits the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
+        """Admit the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
         now = time.time()
         operation, access, caller, terms, body = ask.operation, ask.access, ask.caller, ask.terms, ask.body
         reservation = None
@@ -153,7 +153,7 @@ class Account:
             self.give_back()
 
     def give_back(self) -> None:
-        """Returns everything that was reserved: no upstream gave an answer."""
+        """Return everything that was reserved: no upstream gave an answer."""
         if self._reservation is not None:
             self._limiter.cancel(self._reservation, now=time.time())
 

@@ -58,7 +58,7 @@ class View:
             self.reader.end()
 
     def step(self) -> bool:
-        """Looks at a bounded piece more; whether there is still more."""
+        """Look at a bounded piece more; whether there is still more."""
         unpacker = self._unpacker
         if unpacker is None:
             return False

@@ -49,7 +49,7 @@ class SingleServer:
     """One server, neither a node of a Cluster nor a Sentinel."""
 
     def __init__(self, url: Secret) -> None:
-        """Raises ConfigError for what redis-py does not know."""
+        """Raise ConfigError for what redis-py does not know."""
         try:
             # Read by the pool, which is then left aside.
             pool = ConnectionPool.from_url(url.reveal())
@@ -95,7 +95,7 @@ def _refuse_several_nodes(url: str) -> None:
 
 
 async def _refuse_cluster(connection: Connection) -> None:
-    """Raises RedisError for a server that would answer with redirections; one that will not tell is believed."""
+    """Raise RedisError for a server of a Cluster; silence is believed."""
     await connection.send_command("INFO", "server")
     info = await read_reply(connection)
     if not is_refusal(info) and (b"redis_mode:cluster" in info or b"redis_mode:sentinel" in info):

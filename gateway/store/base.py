@@ -195,10 +195,10 @@ class RecordStore(Protocol):
         """The documents in the order asked for."""
 
     async def put(self, kind: Kind, record_id: str, document: bytes) -> bytes | None:
-        """Creates or replaces a document. Returns the one before."""
+        """Create or replace a document; return the one before."""
 
     async def delete(self, kind: Kind, record_id: str) -> bytes | None:
-        """Returns what was deleted, None where there was nothing."""
+        """Return what was deleted, None where there was nothing."""
 
     async def update(self, kind: Kind, record_id: str, change: Change) -> bytes | None:
         """Replace a document by `change(document)` atomically; return the new one.

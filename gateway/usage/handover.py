@@ -75,7 +75,7 @@ class Handover:
     # -- on the request's way
 
     def admit(self, admission: Admission) -> None:
-        """Raises JournalUnavailable, unless the gateway serves on without a journal."""
+        """Raise JournalUnavailable, unless the gateway serves on without a journal."""
         line = to_line(admission)
         journal = self._journal
         with journal.lock:

@@ -52,7 +52,7 @@ def desk(hit: Hit) -> Desk:
 
 
 async def raw_body(hit: Hit) -> bytes:
-    """Raises BodyTooLarge or ClientTooSlow."""
+    """Raise BodyTooLarge or ClientTooSlow."""
     server = hit.runtime.settings.server
     return bytes(await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body))
 
@@ -79,7 +79,7 @@ def named_id(raw: bytes, field: str) -> Id | None:
 
 
 def typed(raw: bytes, body: type[_Body]) -> _Body:
-    """Raises InvalidRequest with a message that names the field."""
+    """Raise InvalidRequest with a message that names the field."""
     try:
         return msgspec.json.decode(raw, type=body)
     except msgspec.ValidationError as error:

@@ -193,7 +193,7 @@ class _Bulk:
         self._odd = 0
 
     def read(self, run: Run) -> Iterator[Any]:
-        """Raises NotInBulk."""
+        """Raise NotInBulk."""
         try:
             yield from self._records(run)
         except (Refused, YamlFault):

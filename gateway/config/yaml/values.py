@@ -69,7 +69,7 @@ class ScalarReader(Reader):
 
     @abstractmethod
     def value(self, scalar: Scalar, problems: Problems) -> Any:
-        """Raises `Refused` with the reason."""
+        """Raise `Refused` with the reason."""
 
 
 class _Remembering:

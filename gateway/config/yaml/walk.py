@@ -51,11 +51,11 @@ class Walk:
         return Scalar(expanded, "reference")
 
     def is_mapping(self, node: Node, path: Path) -> TypeGuard[MappingNode]:
-        """Notes a problem where it is none."""
+        """Note a problem where it is none."""
         return self._is_collection(node, path, MappingNode, "a mapping")
 
     def is_list(self, node: Node, path: Path) -> TypeGuard[SequenceNode]:
-        """Notes a problem where it is none."""
+        """Note a problem where it is none."""
         return self._is_collection(node, path, SequenceNode, "a list")
 
     def _is_collection(self, node: Node, path: Path, kind: type[Node], expected: str) -> bool:

@@ -68,7 +68,7 @@ class JsonScan:
             at = text.rfind(self._key, 0, at)
 
     def _take(self, text: bytes, at: int) -> bool:
-        """Reads the report whose key stands there; False where it is none."""
+        """Read the report whose key stands there; False where it is none."""
         value = text[at + len(self._key) : at + _MOST_USAGE_BYTES].decode("utf-8", "replace").lstrip(" \t\r\n:")
         if not value.startswith("{"):
             return False

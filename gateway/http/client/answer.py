@@ -47,7 +47,7 @@ class AnswerParser:
         self.begin()
 
     def begin(self) -> None:
-        """Forgets the last answer."""
+        """Forget the last answer."""
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
@@ -81,7 +81,7 @@ class AnswerParser:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def feed(self, data: bytes) -> None:
-        """Reads what one read of the socket gave; never raises."""
+        """Read what one read of the socket gave; never raises."""
         head_was_complete = self.status != 0
         self._read_bytes = len(data)
         try:
@@ -106,7 +106,7 @@ class AnswerParser:
             self.fault = str(error)
 
     def _refuse(self, fault: str) -> None:
-        """Stops the parser from within a callback."""
+        """Stop the parser from within a callback."""
         self.fault = fault
         raise _Refused
 

@@ -127,7 +127,7 @@ class Transport:
             self._drained.set()
 
     def replace(self, exchange: Exchange) -> None:
-        """Sends the exchange's request once more, on a new connection."""
+        """Send the exchange's request once more, on a new connection."""
         task = asyncio.get_running_loop().create_task(self._send_again(exchange))
         exchange.replacement = task
         self._replacements[task] = exchange

@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
-        """Writes a request; its answer goes to the exchange's receiver."""
+        """Write a request; its answer goes to the exchange's receiver."""
         assert self._line is not None  # noqa: S101 — attach() comes first
         self._exchange = exchange
         exchange.connection = self

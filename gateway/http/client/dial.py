@@ -216,7 +216,7 @@ def _set_options(sock: socket.socket) -> None:
 
 
 async def _hand_to_loop(sock: socket.socket, protocol: asyncio.Protocol) -> asyncio.Transport:
-    """Makes a transport of a connected socket.
+    """Make a transport of a connected socket.
 
     Shielded: in the middle of it a cancellation would leave two owners of one file descriptor (uvloop closes it
     twice). It takes one turn of the loop; if nobody waits any more, the new transport is closed at once.

@@ -104,7 +104,7 @@ class LaneConnection(Reading):
     # -- one request after another
 
     async def _run(self) -> None:
-        """Serves what comes until the connection ends; cancelled where the client goes."""
+        """Serve what comes until the connection ends; cancelled where the client goes."""
         while True:
             if self._next is None:
                 if self._idle is None:
@@ -118,7 +118,7 @@ class LaneConnection(Reading):
         self._close_transport()
 
     async def _serve(self, request: Request) -> bool:
-        """Answers a request. Returns whether another may follow."""
+        """Answer a request. Returns whether another may follow."""
         if self._server.retiring:
             request.keep_alive = False
         try:

@@ -95,7 +95,7 @@ class CountedBody:
         self.owed = length
 
     def take(self, data: bytes, into: ArrivingBody) -> bytes:
-        """Feeds what belongs to the body; returns what follows it."""
+        """Feed what belongs to the body; return what follows it."""
         part, rest = data[: self.owed], data[self.owed :]
         self.owed -= len(part)
         into.feed(part)

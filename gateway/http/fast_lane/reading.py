@@ -133,7 +133,7 @@ class Reading(Writing):
         return self._idle is None or self._next is not None or self._arriving is not None or self._passage.busy
 
     def _take_body(self, body: CountedBody | ChunkedBody, arriving: ArrivingBody, data: bytes) -> bytes:
-        """Gives the present request what is its body's; returns what follows."""
+        """Feed the present request's body; return what follows."""
         self._linger_bytes -= len(data)
         try:
             rest = body.take(data, arriving)
@@ -247,7 +247,7 @@ class Reading(Writing):
             self._idle.set_result(None)
 
     def _refuse(self, fault: GatewayError) -> None:
-        """Answers what was no request, as the connection's last."""
+        """Answer what was no request, as the connection's last."""
         self._head_is_over()
         if self.transport is not None and not self.transport.is_closing():
             answer = self._server.render_error(fault)

@@ -85,7 +85,7 @@ class Counters:
         self._cooldowns: dict[tuple[str, Id, str], int] = defaultdict(int)
 
     def finished(self, call: Call, now: float) -> None:
-        """Counts a request that has ended at `now` (of `time.perf_counter`)."""
+        """Count a request that has ended at `now` (of `time.perf_counter`)."""
         route, model, endpoint = call.route, "", call.endpoint
         if call.served is not None:
             model = call.served.name

@@ -71,7 +71,7 @@ class Journal:
     # -- on the request's way
 
     def admit(self, line: bytes) -> None:
-        """Appends within `max_bytes`. Raises JournalUnavailable."""
+        """Append within `max_bytes`. Raises JournalUnavailable."""
         with self.lock:
             if self.used_bytes + len(line) > self.max_bytes:
                 self._turned_away_bytes = len(line)
@@ -118,7 +118,7 @@ class Journal:
     # -- behind it
 
     def carry(self, lines: bytes) -> None:
-        """Appends beyond the bound, because it lets older segments go. Raises JournalUnavailable."""
+        """Append beyond the bound, because it lets older segments go. Raises JournalUnavailable."""
         with self.lock:
             self._append(lines)
 

@@ -60,7 +60,7 @@ class Pairing:
         return len(self._open)
 
     def rows(self, records: Iterable[Record], segment: int) -> list[Row]:
-        """Takes the records in. Returns the rows that they complete."""
+        """Take the records in. Returns the rows that they complete."""
         found = (self._row(record, segment) for record in records)
         return [row for row in found if row is not None]
 

@@ -79,7 +79,7 @@ class Database:
         return Deadline(self._statement_seconds + grace)
 
     def cut(self) -> None:
-        """Ends what runs, for it is not waited for any more."""
+        """End what runs, for it is not waited for any more."""
         with self._running_lock:
             running = list(self._running)
         for deadline in running:

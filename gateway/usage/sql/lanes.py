@@ -54,7 +54,7 @@ class Lane:
     async def run(
         self, work: Work[T], deadline: Callable[[], Deadline], *, waiting_seconds: float, seconds: float
     ) -> T:
-        """Runs the work on one of the threads.
+        """Run the work on one of the threads.
 
         Raises TooManyQueries where it was not begun within `waiting_seconds`, QueryFailed where it takes longer than
         `seconds` in spite of its deadline. Who leaves ends the work.

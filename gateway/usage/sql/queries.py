@@ -97,7 +97,7 @@ def _row(row: Any, group: Group) -> UsageRow:
 
 
 def _joined(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """Joins ids that differ only in their type; numbers hold."""
+    """Join ids that differ only in their type; numbers hold."""
     joined: dict[tuple[str | None, str | None], UsageRow] = {}
     for row in rows:
         key = _text(row.of), _text(row.model)

@@ -104,7 +104,7 @@ class Reader:
         return sum((await self._limit_totals("key", since, id_text(key))).values(), Totals())
 
     async def close(self) -> None:
-        """Ends the queries that run."""
+        """End the queries that run."""
         self._database.cut()
         await asyncio.to_thread(self._close)
 

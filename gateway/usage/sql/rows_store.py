@@ -39,13 +39,13 @@ class Store:
         self._lengths: dict[str, int] = {}  # of the columns that take only so many characters
 
     def prepare(self) -> None:
-        """Makes the tables where they are missing. Raises SchemaTooNew."""
+        """Make the tables where they are missing. Raises SchemaTooNew."""
         with self._database.begin() as connection:
             create_or_check(connection)
             self._lengths = _lengths(connection)
 
     def ping(self) -> None:
-        """Raises where the database does not answer."""
+        """Raise where the database does not answer."""
         with self._database.begin() as connection:
             connection.execute(text("SELECT 1"))
 
