@@ -41,7 +41,10 @@ def id_from_text(text: str) -> Id:
 
 
 def utc_text(moment: datetime, *, exact: bool = False) -> str:
-    """Return ISO 8601 in UTC with a `Z`; fractions only where there are any, to the millisecond unless `exact`."""
+    """Format ISO 8601 in UTC with a `Z`.
+
+    Fractions only where there are any, to the millisecond unless `exact`.
+    """
     utc = moment.astimezone(UTC)
     fractions = "microseconds" if exact else "milliseconds"
     return utc.isoformat(timespec=fractions if utc.microsecond else "seconds").replace("+00:00", "Z")

@@ -48,7 +48,10 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def moment(text: str) -> datetime:
-    """Parse an ISO date or time as gateway.yaml has them, in UTC by default."""
+    """Parse an ISO date or time, in UTC by default.
+
+    As gateway.yaml has them.
+    """
     found = scalars.moment(text)
     if found is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no ISO date, as 2027-01-31 or 2027-01-31T12:00:00Z")

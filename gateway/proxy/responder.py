@@ -67,7 +67,10 @@ class Client(Protocol):
     """The client's connection."""
 
     def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
-        """Cancel the request when its client leaves; call `on_pressure(paused)` as its answer piles up or drains."""
+        """Cancel the request when its client leaves; report its pressure.
+
+        `on_pressure(paused)` as its answer piles up or drains.
+        """
 
     def unwatch(self) -> None:
         """End what `watch` began."""

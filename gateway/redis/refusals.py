@@ -86,7 +86,9 @@ def shown_error(error: BaseException) -> str:
 
 
 class Refusals:
-    """Whether a Redis that answers also does what it is asked, by probes: PING, or what `probe` is given.
+    """Whether an answering Redis obeys, by probes.
+
+    PING, or what `probe` is given.
 
     `fault` stays until the probe (or the very read that was refused) goes through again.
     """

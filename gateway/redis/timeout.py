@@ -1,4 +1,4 @@
-"""How long to wait for somebody else, in time for which this event loop was awake."""
+"""Time out by the time that this event loop was awake."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ _STEPS = 5
 
 
 class Patience:
-    """A time-out for one wait after the other: `async with patience`, and TimeoutError once `seconds` are spent in all.
+    """Time out one wait after the other.
+
+    `async with patience`, and TimeoutError once `seconds` are spent in all.
 
     It is spent a fifth at a time, so that a loop that comes late (a busy machine, a stopped process) loses a fifth at
     most, and then finds the answer that has been there all along, instead of blaming the other side.

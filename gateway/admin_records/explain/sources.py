@@ -35,7 +35,10 @@ def sources(
 
 
 def aged(store: GrantStore, kind: Kind, record_id: Id | None) -> float | None:
-    """Say how long ago the run-time store was asked for what is used of a record, in seconds."""
+    """Return how old the store's part of a record is.
+
+    In seconds since the run-time store was asked for it.
+    """
     age = None if record_id is None else store.age(kind, id_text(record_id))
     return None if age is None else round(age, 3)
 
