@@ -21,12 +21,13 @@ A map of the house, from the top floor down; imports point downward only.
 
 Where to find what people look for first:
 
-    retry-after of a 429                  pool/retry_after.py
+    retry-after of a 429                  pool/retry_after.py (read), proxy/refusals/judging.py, pool/pool.py (cools)
     include_usage taken out of a stream   proxy/stream/live.py
-    a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) → proxy/pipeline.py
-    what a reload swaps                   app.py (configured), api/runtime.py
+    a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) cancels the request;
+                                          proxy/attempt.py (close) aborts, http/client/connection.py closes
+    what a reload swaps                   app.py (configured) builds an api/runtime.py, process/serve.py swaps it in
     a new relayed route                   dialects/openai/operations.py (one row)
-    a new protocol                        dialects/
+    a new protocol                        dialects/ (a folder beside openai/), api/openai_responder.py (its twin)
     who tells a client a relayed answer   api/openai_responder.py, api/panel/responders.py
 """
 

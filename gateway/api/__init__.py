@@ -1,13 +1,17 @@
 """The routes: rows of one table.
 
-table.py    what a row is, and how a path finds its own
-openai.py   the OpenAI surface, under two prefixes
-panel.py    chat, studio, discovery, the relay with the model in the URL
-admin/      records, keys, features; endpoints, explain, audit
-ops.py      /healthz, /readyz
-metrics.py  /metrics
-usage.py    what was used, as JSON and CSV
-openapi/    /openapi.json, made from all of these
+router.py            what a row is, and how a path finds its own
+middleware.py        around every route: request id, feature flag, caller, errors, the access line
+runtime.py           everything that follows from one configuration; a request keeps the one it began with
+intake.py            bodies of JSON: bounded in size, time, values and memory
+openai_routes.py     the OpenAI surface, under two prefixes
+openai_responder.py  its answers: what the relay reports, as OpenAI's clients read it
+panel_routes.py      chat, studio, discovery, the relay with the model in the URL; panel/: their protocol
+admin/               records, keys, features; endpoints, explain, audit
+usage_routes.py      what was used, as JSON and CSV
+ops.py               /healthz, /readyz
+metrics.py           /metrics; gauges.py: what is read off when somebody asks
+openapi/             /openapi.json, made from all of these
 """
 
 from gateway.api import metrics, ops

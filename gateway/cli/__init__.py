@@ -2,15 +2,15 @@
 
 Exit codes: 0 done, 1 it failed and wrote why on stderr, 2 wrong usage.
 
-entry.py       the parser, and from errors to words and exit codes
-arguments.py   what commands share of their arguments
-console.py     the two outputs
-serve.py       serve, demo
-check.py       check, schema; probe.py: asking each endpoint for its models
-explain.py     explain
-keys.py        keys new, list, revoke
-usage.py       usage
-records.py     the run-time store, as commands beside a running gateway may use it; snapshot.py: the embedded one
+entry.py            the parser, and from errors to words and exit codes
+arguments.py        what commands share of their arguments
+console.py          the two outputs
+serve_command.py    serve, demo
+check.py            check, schema; probe.py: asking each endpoint for its models
+explain_command.py  explain
+keys_command.py     keys new, list, revoke
+usage.py            usage
+stored_records.py   the run-time store, as commands beside a running gateway may use it; snapshot.py: the embedded one
 """
 
 from gateway.cli.entry import main

@@ -1,9 +1,11 @@
 """gateway.yaml → frozen `Settings`; the only reader of the environment.
 
-    text ── nodes (bulk: long lists) ──→ tree with lines ── readers (types of shapes, settings; checks) ──→ GatewayFile
-         ── crossrefs ──→ no problem left ── records ──→ Settings of gateway.types
+    text ── yaml/nodes (yaml/bulk: long lists) ──→ tree with lines
+         ── yaml/readers (types of schema, settings; checks) ──→ GatewayFile
+         ── crossrefs ──→ no problem left ── convert ──→ Settings of gateway.types
 
-Every problem of a file is gathered in `problems.Problems` and raised at once as `gateway.errors.ConfigError`.
+Every problem of a file is gathered in `problems.Problems` and raised at once as `gateway.errors.ConfigError`. `reload`
+watches the file and what it names (`fingerprints`); a large one is read by a process of its own (`apart`).
 """
 
 from __future__ import annotations

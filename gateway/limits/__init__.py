@@ -1,14 +1,13 @@
 """Limits: reserve before the attempt, settle after it (contract §7).
 
-    scopes    who is counted together, and by which limits      estimate  tokens to reserve, or where none are told
-    values    demands, standings, totals                        periods   calendar periods in UTC
-    told      what callers are told: headers and refusals       errors    the two kinds of 429
-    base      the contract of a limiter                         prompt    how large a prompt is
-    memory    a limiter within one process
-    redis     one for many workers and machines; `link` is its connection, `patience` how long it waits,
-              `script.lua` its atomic steps, `script_codec` its arguments and replies
+base.py      the contract of a limiter                   demand.py    demands, standings, what was used
+scopes.py    who is counted together, by which limits    periods.py   calendar periods in UTC
+estimate.py  tokens to reserve, or where none are        prompt.py    how large a prompt is
+             reported                                    headers.py   `x-ratelimit-*`, and why a request was refused
+memory.py    a limiter within one process; counts.py: its counters
+redis.py     one for many workers and machines; script_codec.py: arguments and replies of its `script.lua`
 
-`redis` is not imported here: only who uses it needs redis-py.
+`redis.py` is not imported here: only who uses it needs redis-py.
 """
 
 from gateway.limits.base import Limiter, Rebuild, Reservation

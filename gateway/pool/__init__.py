@@ -3,7 +3,7 @@
     pool.py       Pool and Lease: take an endpoint, say how it went, give it back
     rotation.py   whose turn it is among those that are free
     state.py      what is remembered of an endpoint, and the frozen shapes shown to others
-    headers.py    how long an upstream asks to be left alone
+    retry_after.py  how long an upstream asks to be left alone
     blame.py      whether failures are the request's own fault
     verdict.py    from what stood in the way of a request to its error
 

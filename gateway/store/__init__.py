@@ -1,12 +1,11 @@
 """Stores of models, users, organisations, plans and keys.
 
-base.py        the interfaces (what is asked of grants, where run-time documents live), and the catalogue of models
-resolve.py     which model a request means, and who grants it: pure functions over what a store returned
-yaml.py        the store of gateway.yaml
-layered.py     gateway.yaml over run-time records: what the gateway serves from
-cached.py      run-time records, parsed and remembered; models.py: those of models, which are all held
-freshness.py   how long what was read may be relied on, and asking once however many want it
-embedded.py    run-time documents in a SQLite file, for one process
-redis.py       run-time documents in Redis, for many; redis_link.py, redis_listening.py: its connections,
-               redis_refusals.py: what it will not do
+base.py            the interfaces (what is asked of grants, where run-time documents live), and the catalogue of models
+file.py            the store of gateway.yaml
+layered.py         gateway.yaml over run-time records: what the gateway serves from
+cached.py          run-time records, parsed and remembered
+runtime_models.py  those of models, which are all held
+freshness.py       how long what was read may be relied on
+embedded.py        run-time documents in a SQLite file, for one process
+redis.py           run-time documents in Redis, for many
 """

@@ -1,7 +1,9 @@
 """Explain why a request would be served as it is.
 
-explainer.py  the same functions that requests go through, asked without an effect
-sources.py    who grants what           shapes.py  what is told           text.py  the same for people
+explainer.py    the same functions that requests go through, asked without an effect
+sources.py      who grants what
+explanation.py  the shapes of an explanation
+wording.py      the same as sentences
 """
 
 from gateway.admin_records.explain.explainer import Explainer

@@ -2,9 +2,12 @@
 
 Each row has the types that go in and come out; `gateway.admin_records` does the work.
 
-typed.py     bodies and answers by their types      models.py    the registry of models and links to them
-owners.py    users, organisations, plans            keys.py      API keys
-features.py  switches                               watch.py     endpoints, cooldowns, explain, audit
+typed.py           bodies and answers by their types
+model_routes.py    the registry of models, and links to them
+owner_routes.py    users, organisations, plans
+key_routes.py      API keys
+feature_routes.py  switches
+watch_routes.py    endpoints, cooldowns, explain, audit
 """
 
 from gateway.api.admin import feature_routes as features

@@ -1,10 +1,10 @@
 """`GET /openapi.json`: OpenAPI 3.1 of the table of routes (contract §6).
 
-document.py    from rows and the types that handlers use to the whole document
-operations.py  one row: parameters, body, answers
-refusals.py    which faults a row can answer with, in which shape
-given.py       parameters and examples, which no type tells
-relayed.py     the bodies that the gateway only reads a little of
+document.py         from rows and the types that handlers use to the whole document
+operations.py       one row: parameters, body, answers
+error_responses.py  which faults a row can answer with, in which shape
+given.py            parameters and examples, which no type tells
+relayed.py          the bodies that the gateway only reads a little of
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The panel's protocol, in place of OpenAI's (contract §6).
 
-bodies    from `{message, systemPrompt, history, …}` to the body of a chat completion
-replies   from a model's answer, whatever its shape, to text for a reader
-retold    event streams: OpenAI's in, the panel's out
-answers   the shapes of what is answered
-errors    refusals and failures that tell a panel more than a code and a message
-tiers     which tier reaches which
+chat_bodies.py    from `{message, systemPrompt, history, …}` to the body of a chat completion
+replies.py        from a model's answer, whatever its shape, to text for a reader
+responders.py     what the relay reports, as the panel reads it: streamed, or kept until it is whole
+answer_shapes.py  the shapes of what is answered
+error_bodies.py   refusals and failures, with what a front end shows
+tiers.py          which tier reaches which
 """
 
 from gateway.api.panel.answer_shapes import (

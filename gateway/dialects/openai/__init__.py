@@ -48,7 +48,6 @@ __all__ = [
     "has_finish_reason",
     "is_error_payload",
     "is_last",
-    "is_unfinished",
     "is_usage_only",
     "last_usage",
     "may_bear_usage",

@@ -5,14 +5,13 @@
     …                                   # receiver.on_head, on_body*, then on_end or on_failure
     exchange.abort()                    # whenever the answer is not wanted any more
 
-| module     | knows                                                               |
-| ---------- | ------------------------------------------------------------------- |
-| answer     | bytes of one answer after another → facts; no sockets               |
-| connection | one connection and the exchange on it                               |
-| dial       | from a name to an open line: addresses, happy eyeballs, CONNECT, TLS |
-| proxy      | whether and how to go through a proxy                               |
-| head       | the bytes of a request's head                                       |
-| client     | the pool of connections                                             |
+answer.py        bytes of one answer after another → facts; no sockets
+connection.py    one connection and the exchange on it
+dial.py          from a name to an open line: addresses, happy eyeballs, CONNECT, TLS
+addresses.py     which addresses an endpoint made at run time may have
+proxy.py         whether and how to go through a proxy
+request_head.py  the bytes of a request's head
+client.py        the pool of connections
 
 Requests with HEAD or CONNECT cannot be sent: their answers are framed by other rules.
 """

@@ -8,6 +8,8 @@ reading.py        one half of it: bytes become requests, each for the lane or fo
 writing.py        the other half: answers as bytes, and the client that reads slowly or not at all
 heads.py          heads from bytes: judged by llhttp within bounds of ours; a repeated one is known by its bytes
 passage.py        the share of the application server
+patience.py       how long a head, and the next request, are waited for
+lane_server.py    what a connection takes from the server that made it
 incoming_body.py  a body as it arrives: counted, or in chunks
 """
 

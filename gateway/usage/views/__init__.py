@@ -1,11 +1,9 @@
-"""Render usage for people and panels, as documents and text.
+"""Show people and panels what is in the ledger. Pure: reports and records in, documents and text out.
 
-Pure: reports and records in.
-
-period   which days are asked for
-answer   the JSON of the usage routes
-export   records as CSV
-table    what `gateway usage` prints
+period.py       which days are asked for
+json_shapes.py  the JSON of the usage routes
+export.py       records as CSV
+terminal.py     what `gateway usage` prints
 """
 
 from gateway.usage.views.export import CSV_HEADER, csv_line
