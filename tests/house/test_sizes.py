@@ -54,8 +54,6 @@ def test_the_list_of_a_rooms_files_names_files_that_are_there() -> None:
 def test_what_the_map_of_the_house_names_is_there() -> None:
     text = ast.get_docstring(ast.parse((GATEWAY / "__init__.py").read_text())) or ""
     places = re.findall(r"\b((?:[a-z_]+/)+[a-z_]+\.py)\b", text)
-        r"\b((?:[a-z_]+/)+[a-z_]+\.py)\b", ast.get_docstring(ast.parse((GATEWAY / "__init__.py").read_text())) or ""
-    )
     assert places
     assert [place for place in places if not (GATEWAY / place).exists()] == []
 
