@@ -58,7 +58,7 @@ lock: $(VENV)/.installed-dev  ## write requirements/run.txt and lock.txt anew, w
 	@$(BIN)/uv pip compile --quiet --upgrade $(LOCK) --extra dev --extra postgres --extra mysql pyproject.toml -o requirements/lock.txt
 	@printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet $(LOCK) -c requirements/lock.txt pyproject.toml - -o requirements/run.txt
 
-LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/held.txt
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) .venv-* site .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -45,7 +45,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
         Count, Meta(le=10_000_000, description="Client connections of each worker, idle ones too; beyond it 503.")
     ] = 20_000
     fast_lane: Annotated[
-        bool, Meta(description="Relayed routes by our own HTTP/1.1 in front of aiohttp's; false: aiohttp's alone.")
+        bool, Meta(description="Relayed routes are answered by our own HTTP/1.1; false: by aiohttp, as all others.")
     ] = True
     timeouts: Annotated[ClientTimeouts, Meta(description="Time-outs of the client's side.")] = ClientTimeouts()
     stream_heartbeat_seconds: Annotated[
