@@ -42,10 +42,10 @@ class Response(msgspec.Struct, eq=False):
         self.responder.on_answer(head, attempt.body, attempt.head.encoding)
         self._end("upstream_error" if self.meter.failed else "ok")
 
-    def refused(self, said: Refused) -> None:
+    def refused(self, refusal: Refused) -> None:
         """Answer with the upstream's refusal."""
-        head = self._answered(said.status, said.fields)
-        self.responder.on_refusal(head, said.body, said.text)
+        head = self._answered(refusal.status, refusal.fields)
+        self.responder.on_refusal(head, refusal.body, refusal.text)
         self._end("upstream_error")
 
     async def streamed(self, attempt: Attempt) -> None:

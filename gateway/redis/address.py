@@ -90,8 +90,8 @@ def _refuse_several_nodes(url: str) -> None:
     scheme = url.partition("://")[0].lower()
     is_listed = scheme != "unix" and "," in urlsplit(url).netloc.rpartition("@")[2]
     if scheme not in ("redis", "rediss", "unix") or is_listed:
-        told = "Redis Cluster and Sentinel are not supported; give one server as redis://, rediss:// or unix://"
-        raise ConfigError([f"store.url: {told}"])
+        reason = "Redis Cluster and Sentinel are not supported; give one server as redis://, rediss:// or unix://"
+        raise ConfigError([f"store.url: {reason}"])
 
 
 async def _refuse_cluster(connection: Connection) -> None:

@@ -183,7 +183,7 @@ class RedisStore:
         arguments = (condition, expected, document, record_id, self._key("changed"), notice)
         done, before = await self.link.call_script(_WRITE, keys, *arguments)
         if done:
-            self._tell(
+            self._notify(
                 kind, record_id
             )  # before our own notice comes back to us: whoever wrote shall read what they wrote
         return bool(done), before
@@ -220,8 +220,8 @@ class RedisStore:
             self.link.send("ZREMRANGEBYSCORE", held, "-inf", self._epoch_ms())
             self.link.send("EXPIRE", held, int(LONGEST_WAIT_SECONDS) + 60)
         cause = cooldown.cause.value if cooldown.cause is not None else None
-        told = {**cooldown._asdict(), "cause": cause, "from": self._ourselves}
-        self.link.send("PUBLISH", self._key("cooldown"), orjson.dumps(told))
+        fields = {**cooldown._asdict(), "cause": cause, "from": self._ourselves}
+        self.link.send("PUBLISH", self._key("cooldown"), orjson.dumps(fields))
 
     def on_cooldown(self, listener: CooldownListener) -> None:
         self._cooldown_listeners.append(listener)
@@ -230,7 +230,7 @@ class RedisStore:
         self._change_listeners.append(listener)
 
     def _listen_anew(self) -> None:
-        self._tell(None, None)
+        self._notify(None, None)
         self._learn_later()
 
     def _learn_later(self) -> None:
@@ -278,22 +278,22 @@ class RedisStore:
         if kind not in KINDS:
             self._log.warning("notice of a change passed over", because="not of the form {kind, id}")
             return
-        self._tell(kind, _id_in(kind, notice))
+        self._notify(kind, _id_in(kind, notice))
 
     def _take_cooldown(self, message: bytes) -> None:
         try:
-            told: dict[str, Any] = orjson.loads(message)
-            cause = Cause(told["cause"]) if told["cause"] is not None else None
+            fields: dict[str, Any] = orjson.loads(message)
+            cause = Cause(fields["cause"]) if fields["cause"] is not None else None
             cooldown = SharedCooldown(
-                str(told["model_id"]), str(told["endpoint_id"]), cause, int(told["until_epoch_ms"])
+                str(fields["model_id"]), str(fields["endpoint_id"]), cause, int(fields["until_epoch_ms"])
             )
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             self._log.warning("cooldown of another worker passed over", because="not of the expected form")
             return
-        if told.get("from") != self._ourselves:
+        if fields.get("from") != self._ourselves:
             self._notify_cooldown(cooldown)
 
-    def _tell(self, kind: Kind | None, record_id: str | None) -> None:
+    def _notify(self, kind: Kind | None, record_id: str | None) -> None:
         for listener in self._change_listeners:
             listener(kind, record_id)
 

@@ -19,7 +19,7 @@ from gateway.usage.handover import MOST_FINISHED, Handover
 from gateway.usage.journal.journal import SEGMENT_BYTES, Journal
 from gateway.usage.journal.keeper import Keeper
 from gateway.usage.sql.drivers import check_driver
-from gateway.usage.writer import Flusher
+from gateway.usage.writer import LedgerWriter
 
 if TYPE_CHECKING:
     from gateway.usage.sql.reader import Reader
@@ -68,7 +68,7 @@ class Ledger:
         journal: Journal,
         handover: Handover,
         keeper: Keeper,
-        flusher: Flusher,
+        writer: LedgerWriter,
         *,
         refuses: bool,
     ) -> None:
@@ -78,7 +78,7 @@ class Ledger:
         self._journal = journal
         self._handover = handover
         self._keeper = keeper
-        self._flusher = flusher
+        self._writer = writer
         self._refuses = refuses
         self._reader: Reader | None = None
 
@@ -110,11 +110,11 @@ class Ledger:
             journal_directory, max_bytes=max_journal_bytes, segment_bytes=segment_bytes, sync_each=sync_seconds == 0
         )
         handover = Handover(journal, most=most_in_memory, serves_on=when_unwritable == "serve")
-        flusher = Flusher(journal, handover, _store_of(url), log, retention_days=retention_days)
+        writer = LedgerWriter(journal, handover, _store_of(url), log, retention_days=retention_days)
         keeper = Keeper(journal, log, sync_seconds=sync_seconds)
-        flusher.start()
+        writer.start()
         keeper.start()
-        return cls(url, journal, handover, keeper, flusher, refuses=when_unwritable == "refuse")
+        return cls(url, journal, handover, keeper, writer, refuses=when_unwritable == "refuse")
 
     async def flushed(self, seconds: float | None = None) -> None:
         """Wait until everything settled is in the database.
@@ -126,16 +126,16 @@ class Ledger:
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
 
-        def tell() -> None:
+        def notify() -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(done.set)
 
-        self._flusher.after_next_round(tell)
+        self._writer.after_next_round(notify)
         try:
             async with asyncio.timeout(seconds):
                 await done.wait()
         finally:
-            self._flusher.forget(tell)
+            self._writer.forget(notify)
 
     @property
     def reader(self) -> Reader:
@@ -154,14 +154,14 @@ class Ledger:
             journal_bytes=self._journal.used_bytes,
             journal_max_bytes=self._journal.max_bytes,
             journal_error=self._journal.error,
-            waiting=max(0, self._handover.settled_rows - self._flusher.moved_rows - self._journal.lost_lines),
+            waiting=max(0, self._handover.settled_rows - self._writer.moved_rows - self._journal.lost_lines),
             open=self._handover.open_requests,
             in_memory=self._journal.retained(),
-            database_reached=self._flusher.reached,
-            database_error=self._flusher.last_error,
+            database_reached=self._writer.reached,
+            database_error=self._writer.last_error,
             lost=self._journal.lost_lines,
-            refused=self._flusher.refused_rows,
-            damaged=self._flusher.damaged_records,
+            refused=self._writer.refused_rows,
+            damaged=self._writer.damaged_records,
             refusing=self._refuses and not self._journal.admits,
         )
 
@@ -176,11 +176,11 @@ class Ledger:
 
     def _close_threads(self, seconds: float) -> None:
         self._keeper.stop()
-        is_done = self._flusher.stop(seconds)
+        is_done = self._writer.stop(seconds)
         self._journal.close(keep=not is_done)
 
     def __repr__(self) -> str:
-        return f"<Ledger {self._journal!r}, {self._flusher.moved_rows} rows stored>"
+        return f"<Ledger {self._journal!r}, {self._writer.moved_rows} rows stored>"
 
 
 def _store_of(url: Secret) -> Callable[[], Store]:

@@ -41,7 +41,7 @@ _CARRIED_AT_ONCE = 100
 _DAY_MS = 86_400_000
 
 
-class Flusher:
+class LedgerWriter:
     """Write settled rows from a thread of its own.
 
     `open_store` is called on that thread, so that the event loop never waits for the database's libraries to load.
@@ -75,7 +75,7 @@ class Flusher:
         self._stopping = self._is_given_up = False
         self._waiters_lock = threading.Lock()
         self._waiters: list[Callable[[], None]] = []
-        self._thread = threading.Thread(target=self._run, name="ledger-flusher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -156,12 +156,12 @@ class Flusher:
         return self._store
 
     def _failed(self, error: Exception) -> None:
-        told = self._store.describe(error) if self._store is not None else _described(error)
+        reason = self._store.describe(error) if self._store is not None else _described(error)
         if self.last_error is None:
             self._away_since = time.monotonic()
-        if told != self.last_error:
-            self._log.error("the ledger's database does not take the usage; the journal keeps it", error=told)
-        self.last_error = told
+        if reason != self.last_error:
+            self._log.error("the ledger's database does not take the usage; the journal keeps it", error=reason)
+        self.last_error = reason
 
     def _succeeded(self) -> None:
         if self.last_error is not None:
@@ -197,13 +197,13 @@ class Flusher:
         rows = self._rows
         if not rows:
             return
-        self._tell_refused(store, store.insert(rows))
+        self._log_refused(store, store.insert(rows))
         self.moved_rows += len(rows)
         self._rows = []
         self._ping_at = time.monotonic() + PING_SECONDS
         time.sleep(_REST_SECONDS)
 
-    def _tell_refused(self, store: Store, refused: list[tuple[Row, Exception]]) -> None:
+    def _log_refused(self, store: Store, refused: list[tuple[Row, Exception]]) -> None:
         self.refused_rows += len(refused)
         for row, error in refused:
             self._log.error(
@@ -228,7 +228,7 @@ class Flusher:
         self.damaged_records += damaged
         self._journal.forget(segment)
         if damaged:
-            self._tell_damage(damaged, str(segment.set_aside()))
+            self._log_damage(damaged, str(segment.set_aside()))
         else:
             segment.delete()
 
@@ -243,7 +243,7 @@ class Flusher:
         if admissions:
             self._journal.sync()
 
-    def _tell_damage(self, damaged: int, kept: str) -> None:
+    def _log_damage(self, damaged: int, kept: str) -> None:
         self._log.error("the disk did not give a journal back as it was written", damaged=damaged, kept_as=kept)
 
     # -- other things that need the database
@@ -255,19 +255,19 @@ class Flusher:
         self._replay_at = time.monotonic() + REPLAY_SECONDS
 
         def insert(rows: list[Row]) -> None:
-            self._tell_refused(store, store.insert(rows))
+            self._log_refused(store, store.insert(rows))
             time.sleep(_REST_SECONDS)
 
         try:
             for replayed in replay_abandoned(self._journal.directory, self._journal.owner, insert):
-                self._tell_replayed(replayed)
+                self._log_replayed(replayed)
         except OSError as error:  # a file that is not ours to read must not hold up our own usage
             self._log.error("a journal cannot be replayed", error=str(error))
         except Exception:
             self._replay_at = 0.0
             raise
 
-    def _tell_replayed(self, replayed: Replayed) -> None:
+    def _log_replayed(self, replayed: Replayed) -> None:
         self.damaged_records += replayed.damaged
         self._log.info(
             "replayed the journal of a process that ended",
@@ -276,7 +276,7 @@ class Flusher:
             torn=replayed.torn,
         )
         for kept in replayed.set_aside:
-            self._tell_damage(replayed.damaged, str(kept))
+            self._log_damage(replayed.damaged, str(kept))
 
     def _expire(self, store: Store) -> None:
         """Expire a few old rows a round.

@@ -116,7 +116,7 @@ class Lineage:
             await gateway.wait()
 
     async def something_is_stored(self) -> None:
-        """Waits until the flusher or the replay are at work on the database."""
+        """Waits until the writer or the replay are at work on the database."""
         before = len(stored(self.directory))
 
         async def grows() -> bool:

@@ -87,7 +87,7 @@ class Client:
         except (TimeoutError, AssertionError, ValueError) as error:
             ending = "left"
             self.book.wrong(f"{tag} {action.__name__}: {error!r} after {loop.time() - began:.1f} s")
-        if ending != "whole" or self._says_close():
+        if ending != "whole" or self._has_close():
             await self.hang_up()
         self._write(tag, action.__name__, ending, body, began)  # type: ignore[arg-type]  # one of `Ending`
 
@@ -118,7 +118,7 @@ class Client:
             return heard.status == 403
         return heard.status == 200 or heard.code in OWN or (heard.code is None and heard.status in UPSTREAMS_FAULT)
 
-    def _says_close(self) -> bool:
+    def _has_close(self) -> bool:
         return self._reply is not None and self._reply.header("connection") == "close"
 
     # -- what clients do

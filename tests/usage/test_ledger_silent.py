@@ -65,7 +65,7 @@ async def test_reports_fail_within_seconds_and_come_back(server: Server, open_le
 
 
 async def test_what_is_settled_meanwhile_arrives_once(server: Server, open_ledger: OpenLedger) -> None:
-    """The journal takes it at once; the flusher does not wait for ever, and finds its way back by itself."""
+    """The journal takes it at once; the writer does not wait for ever, and finds its way back by itself."""
     url = server.new_database()
     ledger = await open_ledger(url)
     ids = serve(ledger, 20)
@@ -122,7 +122,7 @@ async def test_a_stop_ends_what_is_being_stored(postgres: PrivatePostgres, open_
         waiting = "select count(*) from pg_locks where not granted"
         await eventually(lambda: other.execute(waiting).fetchone() == (1,))
         await ledger.close(seconds=0.2)
-        assert not ledger._flusher._thread.is_alive()
+        assert not ledger._writer._thread.is_alive()
     await open_ledger(url)
     assert outcomes(url) == dict.fromkeys(ids, "ok")
 
@@ -159,4 +159,4 @@ async def test_a_wait_that_is_given_up_is_forgotten(server: Server, open_ledger:
     for _ in range(3):
         with pytest.raises(TimeoutError):
             await ledger.flushed(0.05)
-    assert ledger._flusher._waiters == []
+    assert ledger._writer._waiters == []

@@ -80,7 +80,7 @@ def read_head(data: bytes, body_at: int) -> Framed:
             target,
             headers,
             http11=parser.get_http_version() == "1.1",
-            keep_alive="connection" not in headers or not _says_close(headers),
+            keep_alive="connection" not in headers or not _has_close(headers),
         )
     except ValueError:  # a target in absolute form that is no URL
         raise _invalid() from None
@@ -168,7 +168,7 @@ class Repetition:
         return self._head, digits_end + len(self._after), int(digits)
 
 
-def _says_close(headers: CIMultiDictProxy[str]) -> bool:
+def _has_close(headers: CIMultiDictProxy[str]) -> bool:
     """Whether the head asks to close the connection.
 
     llhttp knows it no longer once a request without a body is whole.

@@ -27,9 +27,9 @@ class Keeper:
         self._log = log
         self._syncs = bool(sync_seconds)  # at 0 each record is told by itself
         self._round_seconds = min(sync_seconds or LONGEST_ROUND_SECONDS, LONGEST_ROUND_SECONDS)
-        self._told_percent = 0
-        self._told_error: str | None = None
-        self._told_lost = 0
+        self._logged_percent = 0
+        self._logged_error: str | None = None
+        self._logged_lost = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ledger-keeper", daemon=True)
 
@@ -56,29 +56,29 @@ class Keeper:
                 self._journal.sync()
         except JournalUnavailable as fault:
             error = str(fault)
-        self._tell_error(error or self._journal.error)
+        self._log_error(error or self._journal.error)
         self._warn_when_filling()
-        self._tell_lost()
+        self._log_lost()
 
-    def _tell_error(self, error: str | None) -> None:
-        if error is not None and error != self._told_error:
+    def _log_error(self, error: str | None) -> None:
+        if error is not None and error != self._logged_error:
             self._log.error("the journal is in trouble", error=error)
-        elif error is None and self._told_error is not None:
+        elif error is None and self._logged_error is not None:
             self._log.info("the journal is well again")
-        self._told_error = error
+        self._logged_error = error
 
     def _warn_when_filling(self) -> None:
         percent = 100 * self._journal.used_bytes // self._journal.max_bytes
         reached = next((mark for mark in _WARN_AT_PERCENT if percent >= mark), 0)
-        if reached > self._told_percent:
+        if reached > self._logged_percent:
             self._log.warning(
                 "the journal fills up because the database does not take the usage; at 100 % requests are refused",
                 percent=percent,
                 bytes=self._journal.used_bytes,
             )
-        self._told_percent = reached
+        self._logged_percent = reached
 
-    def _tell_lost(self) -> None:
-        if self._journal.lost_lines > self._told_lost:
-            self._told_lost = self._journal.lost_lines
-            self._log.error("usage is lost: neither the disk nor memory took it", records=self._told_lost)
+    def _log_lost(self) -> None:
+        if self._journal.lost_lines > self._logged_lost:
+            self._logged_lost = self._journal.lost_lines
+            self._log.error("usage is lost: neither the disk nor memory took it", records=self._logged_lost)

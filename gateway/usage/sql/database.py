@@ -229,10 +229,10 @@ class Database:
         if isinstance(error, DatabaseAway):
             return str(error)
         cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        told = " ".join(str(cause).split())[:_MOST_CHARACTERS]
+        text = " ".join(str(cause).split())[:_MOST_CHARACTERS]
         for secret in _secrets_of(self._url):
-            told = told.replace(secret, "***")
-        return f"{type(cause).__name__}: {told}" if told else type(cause).__name__
+            text = text.replace(secret, "***")
+        return f"{type(cause).__name__}: {text}" if text else type(cause).__name__
 
     def close(self) -> None:
         self.engine.dispose()

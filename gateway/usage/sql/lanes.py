@@ -136,14 +136,14 @@ class _Job(Generic[T]):
         try:
             found = self._work(deadline, self._asked_at)
         except BaseException as error:
-            self._tell(self.answer.set_exception, error)
+            self._resolve(self.answer.set_exception, error)
         else:
-            self._tell(self.answer.set_result, found)
+            self._resolve(self.answer.set_result, found)
 
-    def _tell(self, put: Callable[[Any], None], value: object) -> None:
-        def tell() -> None:
+    def _resolve(self, put: Callable[[Any], None], value: object) -> None:
+        def resolve() -> None:
             if not self.answer.done():
                 put(value)
 
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            self._loop.call_soon_threadsafe(tell)
+            self._loop.call_soon_threadsafe(resolve)

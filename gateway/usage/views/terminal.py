@@ -39,14 +39,14 @@ def summary_text(summary: UsageSummary, names: Mapping[str, str], *, unicode: bo
 
 
 def _whose(summary: UsageSummary, names: Mapping[str, str]) -> str:
-    said = []
+    parts = []
     if isinstance(summary.user, Id):
-        said.append(f"user {_printable(summary.user)}")
+        parts.append(f"user {_printable(summary.user)}")
     if isinstance(summary.organisation, Id):
-        said.append(f"organisation {_printable(summary.organisation)}")
+        parts.append(f"organisation {_printable(summary.organisation)}")
     if isinstance(summary.model, Id):
-        said.append(f"model {_model(summary.model, names)}")
-    return ", ".join(said) or "everyone"
+        parts.append(f"model {_model(summary.model, names)}")
+    return ", ".join(parts) or "everyone"
 
 
 def _days(rows: tuple[UsageRowAnswer, ...]) -> Iterator[_Line]:
@@ -63,13 +63,13 @@ def _days(rows: tuple[UsageRowAnswer, ...]) -> Iterator[_Line]:
 
 def _section(of: str, lines: list[_Line], totals: AmountsAnswer | None, *, unicode: bool) -> list[str]:
     """Columns as wide as what is in them, the bar behind them."""
-    told = [(line.label, *_figures(line.amounts)) for line in lines]
+    rows = [(line.label, *_figures(line.amounts)) for line in lines]
     total = [] if totals is None else [("total", *_figures(totals))]
-    widths = [max(map(len, column)) for column in zip((of, *_TITLES), *told, *total, strict=True)]
+    widths = [max(map(len, column)) for column in zip((of, *_TITLES), *rows, *total, strict=True)]
     bars = _bars([_height(line.amounts, lines) for line in lines], unicode=unicode)
     return [
         _row((of, *_TITLES), widths),
-        *(_row(cells, widths, bar) for cells, bar in zip(told, bars, strict=True)),
+        *(_row(cells, widths, bar) for cells, bar in zip(rows, bars, strict=True)),
         *(_row(cells, widths) for cells in total),
     ]
 
