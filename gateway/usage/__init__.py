@@ -17,7 +17,7 @@ journal/   records    the two records of a request: admitted, settled
 sql/       drivers    which driver a URL asks for
            database   the way to it; `deadline`: no server keeps us waiting
            rows       from records to columns; `long_ids`: ids that no column holds
-           table      what is written, by `rows_store`
+           table      what is written, by `rows_store`; `migrations`: from older tables to these
            queries    and `reader`: what is asked; `lanes`: threads that do not wait for each other
 
 Those from `database` on load SQLAlchemy; nothing here does so before it is needed.

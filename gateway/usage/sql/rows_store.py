@@ -16,8 +16,9 @@ from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from gateway.types import Secret
 from gateway.usage.sql.database import Database
 from gateway.usage.sql.long_ids import fitted
+from gateway.usage.sql.migrations.runner import migrate
 from gateway.usage.sql.rows import Row
-from gateway.usage.sql.table import ai_usage, create_or_check, insert_new, long_ids
+from gateway.usage.sql.table import ai_usage, insert_new, long_ids
 
 WRITE_SECONDS = 15
 _EXPIRED_AT_ONCE = 500
@@ -39,9 +40,9 @@ class Store:
         self._lengths: dict[str, int] = {}  # of the columns that take only so many characters
 
     def prepare(self) -> None:
-        """Make the tables where they are missing. Raises SchemaTooNew."""
+        """Make or migrate the tables. Raises SchemaTooNew."""
+        migrate(self._database.begin)
         with self._database.begin() as connection:
-            create_or_check(connection)
             self._lengths = _lengths(connection)
 
     def ping(self) -> None:

@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Connection,
     Double,
     Index,
     Insert,
@@ -22,14 +21,12 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    func,
-    select,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from gateway.usage.sql.rows import CLIENT_ID_CHARACTERS, ID_CHARACTERS, REQUEST_ID_CHARACTERS, ROUTE_CHARACTERS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # the newest that this gateway can write to; what was done to the tables is in `ai_usage_steps`
 _EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
 
 metadata = MetaData()
@@ -85,22 +82,16 @@ schema_version = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
 )
 
+schema_steps = Table(
+    "ai_usage_steps",
+    metadata,
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("name", String(200), nullable=False),
+)
+
 
 class SchemaTooNew(Exception):
     """A newer gateway changed the table; do not write."""
-
-
-def create_or_check(connection: Connection) -> None:
-    """Create missing tables, or check their version.
-
-    Several processes may do it at once: who comes second tries again.
-    """
-    metadata.create_all(connection)
-    version = connection.scalar(select(func.max(schema_version.c.version)))
-    if version is None:
-        connection.execute(insert_new(schema_version, connection.dialect.name), {"version": SCHEMA_VERSION})
-    elif version > SCHEMA_VERSION:
-        raise SchemaTooNew(f"table ai_usage is of version {version}, this gateway knows {SCHEMA_VERSION}")
 
 
 def insert_new(table: Table, dialect: str) -> Insert:

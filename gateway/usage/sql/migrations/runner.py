@@ -1,0 +1,87 @@
+"""Take the steps that a database lacks.
+
+A start that is stopped or killed leaves whole steps, and the next goes on. A step and the record of it are one transaction where the database can do that (SQLite, PostgreSQL); on MariaDB a step
+that was cut off is taken again. Several processes may start at once: one takes a step, the others wait and look again.
+A runner of our own rather than Alembic: that is 270 KB and Mako for what is a list and a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from sqlalchemy import Connection, func, inspect, select
+
+from gateway.usage.sql.migrations.steps import STEPS, Step
+from gateway.usage.sql.table import SCHEMA_VERSION, SchemaTooNew, insert_new, schema_steps, schema_version
+
+Begin = Callable[[], AbstractContextManager[Connection]]  # a transaction
+_POSTGRESQL_LOCK = 0x65636C69  # "ecli"
+_MARIADB_LOCK = "SHA1(CONCAT(DATABASE(), '.ai_usage'))"  # the server's locks are for all of its databases
+_LOCK_SECONDS = 10
+
+
+def migrate(begin: Begin, steps: Sequence[Step] = STEPS) -> None:
+    """Bring the tables up to date. Raises SchemaTooNew, and what the driver raises."""
+    while _is_step_missing(begin, steps):
+        with begin() as connection, _alone(connection):
+            missing = _missing(connection, steps)
+            if missing:
+                _take(connection, missing[0])
+
+
+def _is_step_missing(begin: Begin, steps: Sequence[Step]) -> bool:
+    with begin() as connection, _undisturbed(connection):
+        return bool(_missing(connection, steps))
+
+
+def _undisturbed(connection: Connection) -> AbstractContextManager[None]:
+    """Wait, to look alone, for who is changing tables.
+
+    Only on MariaDB, which does not describe them meanwhile.
+    """
+    return _alone(connection) if connection.dialect.name in ("mysql", "mariadb") else contextlib.nullcontext()
+
+
+def _missing(connection: Connection, steps: Sequence[Step]) -> list[Step]:
+    known = inspect(connection)
+    if known.has_table(schema_version.name):
+        version = connection.scalar(select(func.max(schema_version.c.version)))
+        if version is not None and version > SCHEMA_VERSION:
+            raise SchemaTooNew(f"table ai_usage is of version {version}, this gateway knows {SCHEMA_VERSION}")
+    if not known.has_table(schema_steps.name):
+        return list(steps)
+    taken = set(connection.scalars(select(schema_steps.c.step)))
+    return [step for step in steps if step.number not in taken]
+
+
+def _take(connection: Connection, step: Step) -> None:
+    schema_steps.create(connection, checkfirst=True)
+    step.take(connection)
+    dialect = connection.dialect.name
+    connection.execute(insert_new(schema_version, dialect), {"version": step.version})
+    connection.execute(insert_new(schema_steps, dialect), {"step": step.number, "name": step.name})
+
+
+@contextlib.contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Keep other processes out until the transaction ends.
+
+    MariaDB's lock knows of no transaction, and is given back after it.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")  # its driver begins none for changes of tables
+        yield
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
+        yield
+    else:
+        if connection.exec_driver_sql(f"SELECT GET_LOCK({_MARIADB_LOCK}, {_LOCK_SECONDS})").scalar() != 1:
+            raise TimeoutError("another process is changing the ledger's tables")
+        try:
+            yield
+            connection.exec_driver_sql("COMMIT")
+        finally:
+            with contextlib.suppress(Exception):  # gone with the connection
+                connection.exec_driver_sql(f"SELECT RELEASE_LOCK({_MARIADB_LOCK})")

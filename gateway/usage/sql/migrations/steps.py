@@ -1,0 +1,49 @@
+"""The steps from any release's tables to those of today.
+
+An empty database takes all of them. A step is never changed once it was released; a new one goes to the end. Each
+- may be cut off and come again (MariaDB commits every change of a table by itself), so that it looks before it makes;
+- leaves tables that the release before writes to as ever: columns are added, with a default, and keep their names;
+- ends within a statement's time (`rows_store.WRITE_SECONDS`): what takes longer goes in pieces of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Table
+
+from gateway.usage.sql.table import ai_usage, long_ids, schema_version
+
+
+class Step(NamedTuple):
+    """Change the tables once.
+
+    `version`: what a gateway must know to write here afterwards; higher only where an older one would do harm.
+    """
+
+    number: int
+    name: str
+    take: Callable[[Connection], None]
+    version: int = 1
+
+
+def _make(connection: Connection, table: Table) -> None:
+    table.create(connection, checkfirst=True)
+    for index in table.indexes:  # a table whose making was cut off has not all of them
+        index.create(connection, checkfirst=True)
+
+
+def _first_release(connection: Connection) -> None:
+    _make(connection, ai_usage)
+    _make(connection, schema_version)
+
+
+def _long_ids(connection: Connection) -> None:
+    _make(connection, long_ids)
+
+
+STEPS = (
+    Step(1, "the tables of the first release", _first_release),
+    Step(2, "ids that are longer than their column are kept whole", _long_ids),
+)
