@@ -1,8 +1,9 @@
 """Take the steps that a database lacks.
 
-A start that is stopped or killed leaves whole steps, and the next goes on. A step and the record of it are one transaction where the database can do that (SQLite, PostgreSQL); on MariaDB a step
-that was cut off is taken again. Several processes may start at once: one takes a step, the others wait and look again.
-A runner of our own rather than Alembic: that is 270 KB and Mako for what is a list and a lock.
+A start that is stopped or killed leaves whole steps, and the next goes on. A step and the record of it are one
+transaction where the database can do that (SQLite, PostgreSQL); on MariaDB a step that was cut off is taken again.
+Several processes may start at once: one takes a step, the others wait and look again. A runner of our own rather than
+Alembic: that is 270 KB and Mako for what is a list and a lock.
 """
 
 from __future__ import annotations
