@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 
 import msgspec
-import structlog
 import uvloop
 from multidict import CIMultiDict
 
@@ -23,6 +22,7 @@ from gateway.access.resolve import Named, resolve
 from gateway.api.runtime import Runtime
 from gateway.app import running
 from gateway.config import load_settings
+from gateway.observability.logging import make_logger
 
 NAMED = Named(None, MODEL, True)
 
@@ -44,7 +44,7 @@ async def measure(job: Resolution) -> Found:
     settings = load_settings(job.configuration, os.environ)
     keys = random.sample(job.keys, len(job.keys))
     requests = [CIMultiDict({"authorization": f"Bearer {key}"}) for key in keys]
-    async with running(settings, structlog.get_logger()) as current:
+    async with running(settings, make_logger("json", stream=sys.stderr)) as current:
         runtime = current.runtime
         await _resolve_all(runtime, requests[:1])  # what is made when first used
         first_us = await _resolve_all(runtime, requests)

@@ -49,17 +49,20 @@ class Pipe:
 
 @pytest.fixture
 def make_pipe() -> Iterator[Callable[..., Pipe]]:
-    descriptors: list[int] = []
+    made: list[Pipe] = []
 
     def make(most_bytes: int = 1 << 18) -> Pipe:
         reading, writing = os.pipe()
-        descriptors.extend((reading, writing))
-        return Pipe(LogStream(writing, most_bytes=most_bytes), reading, writing)
+        made.append(Pipe(LogStream(writing, most_bytes=most_bytes), reading, writing))
+        return made[-1]
 
     yield make
-    for descriptor in descriptors:
+    for pipe in made:
         with contextlib.suppress(OSError):  # a test has closed it
-            os.close(descriptor)
+            os.close(pipe.reading)
+        pipe.stream.flush(10)  # with nobody reading it is over at once; its descriptor's number is another's soon
+        with contextlib.suppress(OSError):
+            os.close(pipe.writing)
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
