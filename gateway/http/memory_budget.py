@@ -29,16 +29,16 @@ class Memory:
     end leave nothing for the others. One that is its user's only one is bounded by `most` alone.
     """
 
-    __slots__ = ("_most", "held", "uploads")
+    __slots__ = ("bound", "held", "uploads")
 
     def __init__(self, most: Callable[[], int]) -> None:
-        self._most = most
+        self.bound = most
         self.held = 0
         self.uploads: dict[Id, int] = {}
 
     @property
     def most(self) -> int:
-        return self._most()
+        return self.bound()
 
     def hold(self) -> Held:
         """A share of it, for one request; it holds nothing yet."""
@@ -89,7 +89,7 @@ class Held:
     def has_grown(self, size: int) -> bool:
         """Hold more bytes; False where there is no room."""
         memory = self._memory
-        if memory.held + size > memory.most:
+        if memory.held + size > memory.bound():
             return False
         if self._uploads and self.owner is not None:
             if not self._has_share(size):
@@ -108,7 +108,8 @@ class Held:
 
     def release(self) -> None:
         """Hold nothing any more. A second call does nothing."""
-        self.shrink(self.size)
+        if self.size:
+            self.shrink(self.size)
 
     def _has_share(self, size: int) -> bool:
         if not self._uploads or self.owner is None:

@@ -19,7 +19,7 @@ MOST_BYTES = 4 << 20
 # Workers share a pipe: what is written in one piece of at most this size is not mixed with what others write.
 ONE_PIECE_BYTES = 4096
 # Under load one write serves many lines; a line that comes alone waits no longer than this for the next look.
-LINGER_SECONDS = 0.002
+LINGER_SECONDS = 0.02
 FLUSH_SECONDS = 1.0
 
 _LINE_END = ord("\n")

@@ -6,6 +6,7 @@ A row of the ledger is the two together.
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -78,6 +79,7 @@ def cost_nano(price: Price, prompt_tokens: int, completion_tokens: int) -> int:
     return round(per_million * (NANO // 1_000_000))
 
 
+@lru_cache(maxsize=512)  # a few prices, asked for twice a request
 def _exact(price: float) -> Decimal:
     """Return the decimal fraction that the file has.
 
