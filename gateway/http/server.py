@@ -52,6 +52,7 @@ class Server:
         self.retiring = False
         self.connections: set[LaneConnection] = set()
         self.fast_lane = fast_lane
+        self._finishing = False
         self._bounds = bounds
         self._log = log
         self._application = ApplicationServer(handler, render_error, self.made_a_mistake)
@@ -91,6 +92,7 @@ class Server:
 
         Answers that are written but not yet sent have so long to leave.
         """
+        self._finishing = True
         self.limit.close()
         deadline = asyncio.get_running_loop().time() + seconds
         left = list(self.connections)
@@ -125,6 +127,8 @@ class Server:
 
     def joined(self, connection: LaneConnection) -> None:
         self.connections.add(connection)
+        if self._finishing:  # it was accepted in the listener's last turn
+            connection.force_close()
 
     def left(self, connection: LaneConnection) -> None:
         self.connections.discard(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -271,3 +272,14 @@ async def test_a_field_goes_out_in_the_bytes_that_it_came_in(fast_lane: bool, va
     async with served(handler, fast_lane=fast_lane) as (_, port), Wire.open(port) as wire:
         await wire.send(request_bytes("POST", LANE, b"{}"))
         assert (await wire.head()).header("content-disposition") == value
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_a_connection_accepted_in_the_last_turn_is_closed(fast_lane: bool) -> None:
+    """The listener's last turn may bring one after everything else has ended."""
+    async with served(answer, fast_lane=fast_lane) as (server, port):
+        await server.finish(1)
+        async with Wire.open(port) as wire:
+            with contextlib.suppress(ConnectionError):
+                await wire.send(request_bytes("POST", LANE, b"{}"))
+                assert await wire.ended() == b""

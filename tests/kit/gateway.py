@@ -131,7 +131,7 @@ class GatewayProcess:
             self.process.kill()
             await self.process.wait()
             await self._reading
-            raise
+            raise AssertionError(f"the gateway did not stop within {DEADLINE_SECONDS} s: {self.output()}") from None
 
     @property
     def is_running(self) -> bool:

@@ -46,8 +46,9 @@ async def gateway(directory: Path, settings: dict[str, Any]) -> AsyncIterator[Ga
     os.makedirs(directory, exist_ok=True)  # once, before anything runs
     async with GatewayProcess.start(settings, directory) as running:
         yield running
-    assert running.noise == []
-    assert [line for line in running.logs if "exception" in line or line.get("status") == 500] == []
+    assert running.noise == [], running.noise
+    mistakes = [line for line in running.logs if "exception" in line or line.get("status") == 500]
+    assert mistakes == [], mistakes
 
 
 async def until_taken(request: Received) -> None:

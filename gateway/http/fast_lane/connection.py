@@ -202,12 +202,12 @@ class LaneConnection(Reading):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.client = str(peer[0])
-        self._server.joined(self)
         self._idle_patience = IdlePatience(
             self._loop, lambda: self._server.bounds.keepalive_seconds, lambda: self.is_idle, self._close_transport
         )
         self._idle = self._loop.create_future()
         self._task = self._loop.create_task(self._run())
+        self._server.joined(self)
 
     def eof_received(self) -> bool:
         """Cancel a relay on FIN; answer others, then end."""
