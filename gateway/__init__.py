@@ -9,6 +9,7 @@ A map of the house, from the top floor down; imports point downward only.
     proxy/          one relayed request: pipeline, attempt, response, accounting, usage meter; refusals/, stream/
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
     access/         from headers to a caller, from a request to a model; what was looked up just now
+    objects/        what upstreams keep: owner and place of each id, which endpoints are one account
     limits/         reserve and settle                  usage/      the ledger: journal/, writer, sql/, views/
     store/          models, users and keys: gateway.yaml over the run-time stores
     http/           in: fast_lane/, app_server/ (aiohttp); out: client/; server-sent events, memory bound

@@ -126,6 +126,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     provider_model: str | None = None
     max_in_flight: int | None = None
     stream_usage: bool = True
+    account: str | None = None  # names the provider account; None: by origin, credential and headers
+    objects: bool = True  # False: it keeps none
     timeouts: Timeouts = Timeouts()
 
 

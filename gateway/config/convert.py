@@ -63,6 +63,7 @@ class Records:
             store=self._store(),
             usage=self._usage(),
             routing=file.routing,
+            surface=file.surface,
             tiers=file.tiers,
             chat=file.chat,
             studio=StudioSettings(tier=file.studio.tier or default_studio_tier(file.tiers)),
@@ -168,6 +169,8 @@ def _endpoint(shape: EndpointShape) -> Endpoint:
         provider_model=shape.provider_model,
         max_in_flight=shape.max_in_flight,
         stream_usage=shape.stream_usage,
+        account=shape.account,
+        objects=shape.objects,
         timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total),
     )
 

@@ -21,6 +21,7 @@ from gateway.config.settings import (
     Seconds,
     ServerSettings,
     StoreSettings,
+    SurfaceSettings,
     UsageSettings,
 )
 from gateway.types import AuthHeader, Id, Period, Rotation, Scope, Secret
@@ -112,6 +113,11 @@ class EndpointShape(Placed, kw_only=True):
     stream_usage: Annotated[
         bool, Meta(description="false: this upstream refuses stream_options, and usage is estimated.")
     ] = True
+    account: Annotated[
+        Label | None,
+        Meta(description="Endpoints of one provider account share objects; default: same origin, credential, headers."),
+    ] = None
+    objects: Annotated[bool, Meta(description="false: this upstream keeps no objects (vLLM, llama.cpp).")] = True
     timeouts: Annotated[TimeoutsShape, Meta(description="Time-outs towards this endpoint.")] = msgspec.field(
         default_factory=TimeoutsShape
     )
@@ -229,6 +235,9 @@ class GatewayFile(Placed, kw_only=True):
     ] = StoreSettings()
     usage: Annotated[UsageSettings, Meta(description="The ledger: a row for each request.")] = UsageSettings()
     routing: Annotated[RoutingSettings, Meta(description="How a request finds its model.")] = RoutingSettings()
+    surface: Annotated[SurfaceSettings, Meta(description="What upstreams keep, and which families are served.")] = (
+        SurfaceSettings()
+    )
     tiers: Annotated[tuple[Label, ...], Meta(min_length=1, description="Tiers of users, lowest first.")] = (
         "free",
         "paid",

@@ -120,6 +120,22 @@ class RoutingSettings(msgspec.Struct, frozen=True):
     ] = ("models", "fallbacks", "provider", "route", "api_base", "api_key")
 
 
+class SurfaceSettings(msgspec.Struct, frozen=True):
+    extra: Annotated[
+        tuple[Literal["videos", "containers", "evals", "fine_tuning", "skills"], ...],
+        Meta(description="Further families of routes, whose cost the gateway cannot see."),
+    ] = ()
+    unknown_objects: Annotated[
+        Literal["refuse", "home"],
+        Meta(
+            description="Ids not made through this gateway: refuse (404), or ask the caller's home (one tenant alone)."
+        ),
+    ] = "refuse"
+    object_days: Annotated[
+        Count, Meta(le=100_000, description="Days an object's owner and place are remembered after its last use.")
+    ] = 400
+
+
 class ChatSettings(msgspec.Struct, frozen=True):
     max_tokens: Annotated[Count, Meta(le=10_000_000, description="Longest answer of /api/ai/chat, in tokens.")] = 4_096
 
@@ -180,6 +196,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: StoreSettings
     usage: UsageSettings
     routing: RoutingSettings
+    surface: SurfaceSettings
     tiers: tuple[str, ...]
     chat: ChatSettings
     studio: StudioSettings

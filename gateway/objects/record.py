@@ -1,0 +1,58 @@
+"""The values of the index: objects, pages, unsettled work."""
+
+from __future__ import annotations
+
+import msgspec
+
+MOST_BODY_BYTES = 16 * 1024  # longer ones are not kept: a list asks for them again
+MOST_ID_CHARACTERS = 512
+SHORT_LIVED = frozenset(("response", "chat.completion"))
+SHORT_DAYS = 35  # that these are remembered after their last use
+
+
+class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An object that an upstream keeps.
+
+    Times are seconds since 1970. How long it is remembered after its last use follows from `kind`.
+    """
+
+    id: str  # as the upstream made it
+    kind: str  # OpenAI's word for it: file, response, batch, vector_store, conversation, chat.completion …
+    owner: str  # the user's id as text; under act:as, whom the key acts for
+    account: str  # `Accounts.label` of the endpoint that made it
+    model: str | None = None  # id (as text) of the model with which it was made; None where it needs none
+    created: int = 0  # as the upstream says; 0: the index sets the present
+    body: bytes | None = None  # as last seen, for lists; `find` leaves it out
+    final: bool = False  # it will not change any more, so a list need not ask for it
+    in_lists: bool = True  # False: it has no list of top level (responses, items), so no body is kept
+    about: dict[str, str] = {}  # a few short texts that filters and routes need: purpose, url, status …
+    used: int = 0  # last use, to the day; set by the index
+
+
+class Place(msgspec.Struct, frozen=True):
+    """The account that some `encrypted_content` was made at."""
+
+    account: str
+    owner: str
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """A page of a list, in the order asked for, bodies included."""
+
+    records: tuple[ObjectRecord, ...] = ()
+    has_more: bool = False  # beyond this page, in the direction of paging
+
+
+class Unsettled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A batch or background response whose usage is not booked yet.
+
+    `reservation` is its user's own: what is needed to settle it, in any process.
+    """
+
+    id: str
+    kind: str
+    owner: str
+    account: str
+    model: str | None = None
+    since: int = 0  # seconds since 1970; 0: the index sets the present
+    reservation: bytes = b""
