@@ -12,21 +12,9 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from gateway.errors import GatewayError
+from gateway.types import Usage as Usage
 
 Json = dict[str, Any]
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer.
-
-    `cached_tokens` are part of the prompt's, `reasoning_tokens` part of the completion's.
-    """
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
 
 
 class Contents(msgspec.Struct, gc=False):

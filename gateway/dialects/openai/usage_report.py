@@ -2,52 +2,114 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import msgspec
 
 from gateway.dialects.base import Usage
 from gateway.dialects.openai.payload import UNREADABLE, top_members
+from gateway.dialects.token_counts import USUAL_TIERS, Counts
 
 _MOST_TOKENS = 10**12  # no answer has more; a sum of such counts still fits 64 bits
 _MOST_DIGITS = 13
+_MOST_SECONDS = 10**7
+_DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,20})?")
+_CACHE_NAMES = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"))
+_encode = msgspec.json.Encoder().encode
 
 
 # What nearly every upstream sends, decoded in one step; anything else is no error but read with more patience.
 _Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)]
 
 
-class _Details(msgspec.Struct, gc=False):
+class _Crossing(msgspec.Struct, gc=False, omit_defaults=True):
+    text_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+
+
+class _OfInput(msgspec.Struct, gc=False, omit_defaults=True):
     cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+    cached_tokens_details: _Crossing | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        return not (self.audio_tokens or self.image_tokens or self.cache_write_tokens or self.cached_tokens_details)
+
+
+class _OfOutput(msgspec.Struct, gc=False, omit_defaults=True):
     reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        return not (self.audio_tokens or self.image_tokens)
 
 
-class ReportedUsage(msgspec.Struct, gc=False):
-    """A `usage` in the words of chat completions or of responses."""
+class ReportedUsage(msgspec.Struct, gc=False, omit_defaults=True):
+    """A `usage` in the words of chat completions or of responses.
+
+    What only some upstreams report is raw, and read apart.
+    """
 
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     total_tokens: _Count | None = None
     input_tokens: _Count | None = None
     output_tokens: _Count | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
+    prompt_tokens_details: _OfInput | None = None
+    completion_tokens_details: _OfOutput | None = None
+    input_tokens_details: _OfInput | None = None
+    output_tokens_details: _OfOutput | None = None
+    input_token_details: msgspec.Raw | None = None
+    output_token_details: msgspec.Raw | None = None
+    cached_tokens: msgspec.Raw | None = None
+    prompt_cache_hit_tokens: msgspec.Raw | None = None
+    cache_read_input_tokens: msgspec.Raw | None = None
+    cache_creation_input_tokens: msgspec.Raw | None = None
+    cache_creation: msgspec.Raw | None = None
+    seconds: msgspec.Raw | None = None
+    prompt_audio_seconds: msgspec.Raw | None = None
+    server_tool_use: msgspec.Raw | None = None
+    service_tier: msgspec.Raw | None = None
+    speed: msgspec.Raw | None = None
 
     def read(self) -> Usage | None:
         """None where it holds no count."""
-        prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
-        completion = self.completion_tokens if self.completion_tokens is not None else self.output_tokens
         of_prompt = self.prompt_tokens_details or self.input_tokens_details
         of_completion = self.completion_tokens_details or self.output_tokens_details
+        if not self._is_plain(of_prompt, of_completion):
+            return read_report(decoded(msgspec.Raw(_encode(self))))
         return _usage(
-            prompt,
-            completion,
+            self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens,
+            self.completion_tokens if self.completion_tokens is not None else self.output_tokens,
             self.total_tokens,
             (of_prompt.cached_tokens or 0) if of_prompt is not None else 0,
             (of_completion.reasoning_tokens or 0) if of_completion is not None else 0,
+        )
+
+    def _is_plain(self, of_input: _OfInput | None, of_output: _OfOutput | None) -> bool:
+        return (
+            (of_input is None or of_input.is_plain)
+            and (of_output is None or of_output.is_plain)
+            and self.input_token_details
+            is self.output_token_details
+            is self.cached_tokens
+            is self.prompt_cache_hit_tokens
+            is self.cache_read_input_tokens
+            is self.cache_creation_input_tokens
+            is self.cache_creation
+            is self.seconds
+            is self.prompt_audio_seconds
+            is self.server_tool_use
+            is self.service_tier
+            is self.speed
         )
 
 
@@ -99,6 +161,10 @@ def _usage(prompt: int | None, completion: int | None, total: int | None, cached
     if prompt is completion is total is None:
         return None
     prompt, completion = prompt or 0, completion or 0
+    if reasoning and total == prompt + completion + reasoning:
+        completion = completion + reasoning  # xAI and Gemini report it beside the completion
+    if cached > prompt or reasoning > completion:
+        cached, reasoning = min(cached, prompt), min(reasoning, completion)
     return Usage(prompt, completion, max(total or 0, prompt + completion), cached, reasoning)
 
 
@@ -135,21 +201,81 @@ def read_report(usage: object) -> Usage | None:
     """A report of usage, already decoded; None where it holds no count."""
     if not isinstance(usage, dict):
         return None
-    return _usage(
-        _first_count(usage, "prompt_tokens", "input_tokens"),
-        _first_count(usage, "completion_tokens", "output_tokens"),
-        _first_count(usage, "total_tokens"),
-        _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens"),
-        _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens"),
+    prompt = _first_count(usage, "prompt_tokens", "input_tokens")
+    of_prompt = _holder(usage, "prompt_tokens_details", "input_tokens_details", "input_token_details")
+    of_completion = _holder(usage, "completion_tokens_details", "output_tokens_details", "output_token_details")
+    crossing, tools = _holder(of_prompt, "cached_tokens_details"), _holder(usage, "server_tool_use")
+    counts = Counts(
+        prompt=prompt,
+        completion=_first_count(usage, "completion_tokens", "output_tokens"),
+        total=_number(usage, "total_tokens", None),
+        cached=_cached(usage, of_prompt, crossing),
+        cached_audio=_number(crossing, "audio_tokens"),
+        cached_image=_number(crossing, "image_tokens"),
+        cache_write=_number(of_prompt, "cache_write_tokens"),
+        audio_input=_number(of_prompt, "audio_tokens"),
+        image_input=_number(of_prompt, "image_tokens"),
+        reasoning=_number(of_completion, "reasoning_tokens"),
+        audio_output=_number(of_completion, "audio_tokens"),
+        image_output=_number(of_completion, "image_tokens"),
+        audio_seconds=_seconds(usage.get("seconds")) or _seconds(usage.get("prompt_audio_seconds")),
+        web_search=_number(tools, "web_search_requests"),
+        file_search=_number(tools, "file_search_requests"),
+        code_interpreter=_number(tools, "code_execution_requests"),
+        web_fetch=_number(tools, "web_fetch_requests"),
+        service_tier=tier_of(usage.get("service_tier"), usage.get("speed")),
     )
+    if not _is_plain_cache(usage):
+        _add_cache(counts, usage)
+    return counts.usage()
+
+
+def tier_of(*tiers: object) -> str | None:
+    """Return the first that is not the usual one."""
+    return next((tier for tier in tiers if isinstance(tier, str) and tier not in USUAL_TIERS), None)
+
+
+def _is_plain_cache(usage: dict[str, Any]) -> bool:
+    return _CACHE_NAMES.isdisjoint(usage)
+
+
+def _add_cache(counts: Counts, usage: dict[str, Any]) -> None:
+    """Add what Anthropic's names say: beside `input_tokens`, within `prompt_tokens`."""
+    read, lives = _number(usage, "cache_read_input_tokens"), _holder(usage, "cache_creation")
+    counts.cache_write_1h = _number(lives, "ephemeral_1h_input_tokens")
+    written = max(
+        _number(usage, "cache_creation_input_tokens"),
+        counts.cache_write_1h + _number(lives, "ephemeral_5m_input_tokens"),
+    )
+    counts.cache_write = max(counts.cache_write, written - counts.cache_write_1h)
+    counts.cached = max(counts.cached, read)
+    if counts.prompt is not None and _count(usage.get("prompt_tokens")) is None:
+        counts.prompt += read + written
+
+
+def _cached(usage: dict[str, Any], of_prompt: dict[str, Any], crossing: dict[str, Any]) -> int:
+    for holder, name in ((of_prompt, "cached_tokens"), (usage, "prompt_cache_hit_tokens"), (usage, "cached_tokens")):
+        count = _count(holder.get(name))
+        if count:
+            return count
+    return sum(_number(crossing, name) for name in ("text_tokens", "audio_tokens", "image_tokens"))
+
+
+def _holder(usage: dict[str, Any], *names: str) -> dict[str, Any]:
+    return next((found for name in names if isinstance(found := usage.get(name), dict)), {})
+
+
+@overload
+def _number(usage: dict[str, Any], name: str) -> int: ...
+@overload
+def _number(usage: dict[str, Any], name: str, absent: None) -> int | None: ...
+def _number(usage: dict[str, Any], name: str, absent: int | None = 0) -> int | None:
+    count = _count(usage.get(name))
+    return absent if count is None else count
 
 
 def _first_count(usage: dict[str, Any], *names: str) -> int | None:
-    for name in names:
-        count = _count(usage.get(name))
-        if count is not None:
-            return count
-    return None
+    return next((count for name in names if (count := _count(usage.get(name))) is not None), None)
 
 
 def _count(value: object) -> int | None:
@@ -164,9 +290,10 @@ def _count(value: object) -> int | None:
     return None
 
 
-def _detail(usage: dict[str, Any], holders: tuple[str, str], name: str) -> int:
-    for holder in holders:
-        details = usage.get(holder)
-        if isinstance(details, dict):
-            return _first_count(details, name) or 0
-    return 0
+def _seconds(value: object) -> float:
+    """Parse seconds of sound; 0 where there are none."""
+    if type(value) is str and _DECIMAL.fullmatch(value.strip()):
+        value = float(value)
+    if type(value) is int or type(value) is float:
+        return float(value) if 0 < value <= _MOST_SECONDS else 0.0
+    return 0.0
