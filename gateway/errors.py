@@ -17,7 +17,8 @@ GatewayError                     an answer to the client: status, type, code
 │   ├── InvalidHttp              400 invalid_http
 │   ├── InvalidJson              400 invalid_json
 │   ├── InvalidRequest           400 invalid_request
-│   └── FieldNotAllowed          400 field_not_allowed
+│   ├── FieldNotAllowed          400 field_not_allowed
+│   └── NotTranslatable          400 not_translatable
 ├── UpstreamFault                no endpoint gave an answer
 │   ├── UpstreamRateLimited      429 upstream_rate_limited
 │   ├── UpstreamCredentialsRejected  502 upstream_credentials_rejected
@@ -137,13 +138,15 @@ class InvalidJson(ClientFault):
 
 
 class InvalidRequest(ClientFault):
-    """A body or a parameter of our own routes is wrong."""
-
     status, code = 400, "invalid_request"
 
 
 class FieldNotAllowed(ClientFault):
     status, code = 400, "field_not_allowed"
+
+
+class NotTranslatable(ClientFault):
+    status, code = 400, "not_translatable"
 
 
 class RateLimited(ClientFault):

@@ -17,6 +17,7 @@ Id = int | str
 Rotation = Literal["round_robin", "weighted", "least_busy"]
 Period = Literal["minute", "hour", "day", "month"]
 AuthHeader = Literal["authorization", "api-key", "x-api-key"]
+ProtocolName = Literal["openai", "anthropic"]  # that an endpoint speaks
 Source = Literal["user", "organisation", "plan", "global"]
 Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]  # of an admitted request
 Scope = Literal["ai:use", "ai:manage", "usage:read", "act:as"]
@@ -167,6 +168,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     stream_usage: bool = True
     account: str | None = None  # names the provider account; None: by origin, credential and headers
     objects: bool = True  # False: it keeps none
+    protocols: tuple[ProtocolName, ...] = ("openai",)
     timeouts: Timeouts = Timeouts()
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from gateway.errors import GatewayError
+from gateway.types import Model, ProtocolName
 from gateway.types import Usage as Usage
 
 Json = dict[str, Any]
@@ -84,6 +85,47 @@ class EventRules(msgspec.Struct, frozen=True, kw_only=True):
     refusal_event: Callable[[bytes], bytes]  # an upstream's refusal, by its body
 
 
+class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+    """What all routes of one protocol share."""
+
+    protocol: ProtocolName  # endpoints name it in their `protocols`
+    refusal_body: Callable[[str], bytes]  # our words in the place of a refusal that cannot be shown
+
+
+class Translated(Protocol):
+    """One request in another protocol's words, whose answer it puts back.
+
+    A request makes one for each model that it asks, so it may keep what it has seen of a stream.
+    """
+
+    @property
+    def fields(self) -> Json:
+        """The body to ask with; the relay sets `model` and asks for usage."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The hints that have no counterpart, for `x-gateway-dropped`."""
+
+    def events(self, data: bytes) -> bytes:
+        """Put whole upstream events back; may be empty."""
+
+    def end(self) -> bytes:
+        """Return what is still missing once the upstream's stream has ended well."""
+
+    def whole(self, body: bytes) -> bytes | None:
+        """Put a whole answer back; None where it is none."""
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        """Put an upstream's refusal back, with its message."""
+
+
+class Translation(msgspec.Struct, frozen=True, kw_only=True):
+    """Serve an operation by one of another protocol."""
+
+    operation: Operation  # what is asked of the endpoints
+    translate: Callable[[Json, Model], Translated]  # from a body's fields; raises NotTranslatable
+
+
 class RequestSchema(msgspec.Struct, frozen=True, kw_only=True):
     """The body's fields that are read here, for OpenAPI.
 
@@ -97,6 +139,8 @@ class RequestSchema(msgspec.Struct, frozen=True, kw_only=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One relayed route."""
 
+    dialect: Dialect
+    translation: Translation | None  # for models none of whose endpoints speaks the dialect
     path: str  # behind the prefix, and what is appended to an endpoint's base URL
     name: str  # its request is NAMERequest in the schema
     summary: str

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import orjson
+
 from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
-from gateway.dialects.base import Operation
+from gateway.dialects.base import Operation, Translated
 from gateway.limits import Terms
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, Endpoint, Model, id_text
@@ -23,6 +25,7 @@ class Ask(NamedTuple):
     terms: Terms
     companions: tuple[Companion, ...] = ()  # one for each of the body's mentions
     streams_by_query: bool = False  # the URL asks for a stream
+    translated: Translated | None = None  # where it is asked in another protocol's words
 
     @property
     def wants_stream(self) -> bool:
@@ -30,14 +33,36 @@ class Ask(NamedTuple):
         fields = self.body.fields
         return fields.get("stream") is True or fields.get("stream_format") == "sse" or self.streams_by_query
 
+    def as_asked_of(self, model: Model) -> Ask | None:
+        """Return the request as this model's endpoints take it.
+
+        Itself where one of them speaks its protocol, translated where all speak another; None where neither can be.
+
+        Raises NotTranslatable.
+        """
+        protocol, translation = self.operation.dialect.protocol, self.operation.translation
+        if any(protocol in endpoint.protocols for endpoint in model.endpoints):
+            return self
+        if translation is None:
+            return None
+        other = translation.operation.dialect.protocol
+        if not all(other in endpoint.protocols for endpoint in model.endpoints):
+            return None
+        translated = translation.translate(self.body.fields, model)
+        fields = translated.fields
+        body = openai.RequestBody(orjson.dumps(fields), fields)
+        return self._replace(operation=translation.operation, body=body, companions=(), translated=translated)
+
     def endpoints_left_out(self, model: Model) -> set[str]:
-        """List endpoints that lack what the request names besides the model.
+        """List endpoints that speak another protocol or lack a named model.
 
         Ids of endpoints of `model`, as text.
         """
-        if not self.companions:
-            return set()
-        return {id_text(one.id) for one in model.endpoints if not are_served_at(self.companions, one)}
+        protocol, companions = self.operation.dialect.protocol, self.companions
+        left_out = [one for one in model.endpoints if protocol not in one.protocols]
+        if companions:
+            left_out += [one for one in model.endpoints if not are_served_at(companions, one)]
+        return {id_text(one.id) for one in left_out}
 
     def body_for(self, endpoint: Endpoint, model: Model, *, include_usage: bool) -> bytes:
         """The body as it goes to this endpoint of `model`."""

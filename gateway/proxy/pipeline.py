@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -38,9 +38,9 @@ from gateway.proxy.refusals.judging import (
 )
 from gateway.proxy.refusals.refused import refused
 from gateway.proxy.refusals.upstream_text import upstream_text
-from gateway.proxy.responder import Client, Responder
+from gateway.proxy.responder import Client, Responder, TranslatingResponder
 from gateway.proxy.response import Response
-from gateway.proxy.upstreams import Upstream, Upstreams
+from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_own_model, candidates
 from gateway.proxy.usage_meter import UsageMeter
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
@@ -87,6 +87,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
     response: Response
     memory: Held | None = None
     loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
+    responder: Responder = msgspec.UNSET  # type: ignore[assignment]  # the client's own
+    asked: Ask = msgspec.UNSET  # type: ignore[assignment]  # as the present pool's endpoints take it
     wants_stream: bool = False
     adds_usage: bool = False
     own_fields: bytes = b""  # header lines for whichever endpoint
@@ -97,22 +99,23 @@ class RelayedRequest(msgspec.Struct, eq=False):
 
     def __post_init__(self) -> None:
         self.began = self.loop.time()
+        self.responder, self.asked = self.response.responder, self.ask
         fields = self.ask.body.fields
         self.wants_stream = self.ask.wants_stream
         if fields.get("stream") is True:
             options = fields.get("stream_options")
-            client_asks_usage = isinstance(options, dict) and options.get("include_usage") is True
-            self.adds_usage = self.ask.operation.events.asks_usage and not client_asks_usage
+            self.adds_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
 
     async def run(self) -> None:
         ask, response = self.ask, self.response
+        asked = asked_of_own_model(ask)
         trace, via = self.call.trace, self.relay.via.line(self.call.via)
         self.own_fields = via if trace is None else trace.fields + via
         response.account = await self.relay.accounts.open(self.call, ask, streamed=self.wants_stream)
         heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, response.beat) if self.wants_stream else None
         response.client.watch(None)
         try:
-            await self._from_any_endpoint()
+            await self._from_any_endpoint(asked)
         except asyncio.CancelledError:
             if not self.call.was_interrupted():
                 response.left()
@@ -133,9 +136,9 @@ class RelayedRequest(msgspec.Struct, eq=False):
 
     # -- which endpoint
 
-    async def _from_any_endpoint(self) -> None:
-        for upstream in self._candidates():
-            if await self._from_pool(upstream):
+    async def _from_any_endpoint(self, own: Ask) -> None:
+        for upstream, asked in candidates(self.ask, own, self.relay.upstreams):
+            if await self._from_pool(upstream, asked):
                 return
             if self._is_out_of_time():
                 break
@@ -145,22 +148,17 @@ class RelayedRequest(msgspec.Struct, eq=False):
         self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
         self.response.refused(refusal.answer)
 
-    def _candidates(self) -> Iterator[Upstream]:
-        """Yield the model's own pool, then its fallbacks'.
+    def _use(self, asked: Ask) -> None:
+        """Ask in these words from now on, and put back what is answered."""
+        response, translated = self.response, asked.translated
+        self.asked, response.meter.reader = asked, asked.operation.usage
+        response.responder = self.responder if translated is None else TranslatingResponder(self.responder, translated)
 
-        A grant of the first covers them.
-        """
-        model = self.ask.access.model
-        yield self.relay.upstreams.of(model, self.ask.catalogue)
-        if self.ask.operation.has_fallbacks:
-            for reference in model.fallbacks:
-                fallback = self.ask.catalogue.by_id(reference)
-                if fallback is not None:
-                    yield self.relay.upstreams.of(fallback, self.ask.catalogue)
-
-    async def _from_pool(self, upstream: Upstream) -> bool:
+    async def _from_pool(self, upstream: Upstream, asked: Ask) -> bool:
         """Try the pool's endpoints; whether one had an answer for us."""
-        tried = self.ask.endpoints_left_out(upstream.model)
+        if asked is not self.asked or asked.translated is not None:
+            self._use(asked)
+        tried = asked.endpoints_left_out(upstream.model)
         pool = upstream.pool
         self.blame = None
         while (lease := pool.take(self.loop.time(), tried)) is not None:
@@ -190,7 +188,9 @@ class RelayedRequest(msgspec.Struct, eq=False):
         call = self.call
         call.attempts += 1
         call.endpoint, call.served = endpoint_client.endpoint, upstream.model
-        asks_usage = self.adds_usage and not endpoint_client.refuses_stream_options
+        asks_usage = (
+            self.adds_usage and self.asked.operation.events.asks_usage and not endpoint_client.refuses_stream_options
+        )
         attempt, error = await self._try(upstream, endpoint_client, asks_usage)
         try:
             if asks_usage and error is None and refuses_stream_options(attempt):
@@ -215,21 +215,21 @@ class RelayedRequest(msgspec.Struct, eq=False):
         """
         endpoint = endpoint_client.endpoint
         began = perf_counter()
-        body = self.ask.body_for(endpoint, upstream.model, include_usage=asks_usage)
+        body = self.asked.body_for(endpoint, upstream.model, include_usage=asks_usage)
         attempt = Attempt(
             self.loop,
             endpoint.timeouts,
             expects_stream=self.wants_stream,
-            take_usage_out=asks_usage,
+            take_usage_out=asks_usage and self.asked.translated is None,
             give_up_at=self.give_up_at,
             meter=self.response.meter,
             memory=self.memory,
-            events=self.ask.operation.events,
+            events=self.asked.operation.events,
         )
         try:
             exchange = await self.relay.transport.exchange(
                 endpoint_client.origin,
-                endpoint_client.head(self.ask.operation.path, len(body), self.own_fields),
+                endpoint_client.head(self.asked.operation.path, len(body), self.own_fields),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
@@ -282,7 +282,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         self._alive(lease, now)
         about = self._about(lease) | {"status": status, "upstream_said": upstream_text(endpoint_client, attempt)}
         self.relay.log.info("upstream refuses the request", **about)
-        answer = refused(endpoint_client, attempt)
+        answer = refused(endpoint_client, attempt, self.asked.operation.dialect)
         if meaning is Meaning.REFUSED:
             self.response.refused(answer)
             return True

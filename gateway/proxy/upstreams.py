@@ -1,4 +1,4 @@
-"""The pools and outlets of all models."""
+"""The pools and outlets of all models, and those that may answer a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import random
 from collections.abc import Iterator
 
+from gateway.errors import ModelNotFound, NotTranslatable
 from gateway.pool import Cause, Pool
+from gateway.proxy.ask import Ask
 from gateway.proxy.endpoint_client import EndpointClient
 from gateway.store.base import Catalogue
 from gateway.types import Model, id_text
@@ -87,3 +89,40 @@ class Upstreams:
 
     def __iter__(self) -> Iterator[Upstream]:
         return iter(list(self._known.values()))
+
+
+def asked_of_own_model(ask: Ask) -> Ask:
+    """Return the request as its own model's endpoints take it.
+
+    Raises ModelNotFound where none of them speaks its protocol, and NotTranslatable.
+    """
+    model = ask.access.model
+    asked = ask.as_asked_of(model)
+    if asked is None:
+        spoken = " and ".join(sorted({each for endpoint in model.endpoints for each in endpoint.protocols}))
+        raise ModelNotFound(
+            f"This model does not serve `{ask.operation.route}`: its endpoints speak {spoken}.", param="model"
+        )
+    return asked
+
+
+def candidates(ask: Ask, asked: Ask, upstreams: Upstreams) -> Iterator[tuple[Upstream, Ask]]:
+    """Yield the model's own pool, then its fallbacks'.
+
+    A grant of the first covers them. `asked`: what its own endpoints are asked.
+    """
+    model, catalogue = ask.access.model, ask.catalogue
+    yield upstreams.of(model, catalogue), asked
+    if ask.operation.has_fallbacks:
+        for reference in model.fallbacks:
+            fallback = catalogue.by_id(reference)
+            of_fallback = _asked_of_fallback(ask, fallback) if fallback is not None else None
+            if fallback is not None and of_fallback is not None:
+                yield upstreams.of(fallback, catalogue), of_fallback
+
+
+def _asked_of_fallback(ask: Ask, model: Model) -> Ask | None:
+    try:
+        return ask.as_asked_of(model)
+    except NotTranslatable:
+        return None

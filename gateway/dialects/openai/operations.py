@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.dialects.base import AnswerFields, EventRules, Json, Operation, PromptFields, RequestSchema
+from gateway.dialects.base import AnswerFields, Dialect, EventRules, Json, Operation, PromptFields, RequestSchema
 from gateway.dialects.openai.contents import USAGE_READER
-from gateway.dialects.openai.refusal import refusal_event
+from gateway.dialects.openai.refusal import refusal_body, refusal_event
 from gateway.dialects.openai.rerank import RERANK_USAGE_READER
 from gateway.dialects.openai.shapes import error_event
 from gateway.dialects.openai.stream import CHAT_END_SIGNS, END_SIGNS
@@ -14,6 +14,7 @@ from gateway.dialects.openai.stream import CHAT_END_SIGNS, END_SIGNS
 JSON: Final = "application/json"
 EVENTS, BINARY = "text/event-stream", "application/octet-stream"
 
+OPENAI = Dialect(protocol="openai", refusal_body=refusal_body)
 _PROMPT = PromptFields(with_parts=frozenset(("messages", "input", "system")), of_tokens=("prompt", "input"))
 _SEARCH = PromptFields(with_parts=frozenset(), of_tokens=())
 # Upstreams differ in which bound they go by, on whichever route.
@@ -58,6 +59,8 @@ _TEXTS: Json = {"anyOf": [{"type": "string"}, {"type": "array", "items": {}}]}
 _DOCUMENTS: Json = {"type": "array", "items": {"anyOf": [{"type": "string"}, {"type": "object"}]}}
 
 CHAT_COMPLETIONS = Operation(
+    dialect=OPENAI,
+    translation=None,
     path="/chat/completions",
     name="ChatCompletions",
     summary="A chat completion",
@@ -80,6 +83,8 @@ CHAT_COMPLETIONS = Operation(
     media=(JSON, EVENTS),
 )
 COMPLETIONS = Operation(
+    dialect=OPENAI,
+    translation=None,
     path="/completions",
     name="Completions",
     summary="A completion of text",
@@ -99,6 +104,8 @@ COMPLETIONS = Operation(
     media=(JSON, EVENTS),
 )
 RESPONSES = Operation(
+    dialect=OPENAI,
+    translation=None,
     path="/responses",
     name="Responses",
     summary="A response",
@@ -120,6 +127,8 @@ RESPONSES = Operation(
     media=(JSON, EVENTS),
 )
 EMBEDDINGS = Operation(
+    dialect=OPENAI,
+    translation=None,
     path="/embeddings",
     name="Embeddings",
     summary="Embeddings",
@@ -136,6 +145,8 @@ EMBEDDINGS = Operation(
     media=(JSON,),
 )
 RERANK = Operation(
+    dialect=OPENAI,
+    translation=None,
     path="/rerank",
     name="Rerank",
     summary="Documents by how well they fit a query",
@@ -160,6 +171,8 @@ RERANK = Operation(
     media=(JSON,),
 )
 MODERATIONS = Operation(
+    dialect=OPENAI,
+    translation=None,
     path="/moderations",
     name="Moderations",
     summary="A moderation",
@@ -176,6 +189,8 @@ MODERATIONS = Operation(
     media=(JSON,),
 )
 IMAGES = Operation(
+    dialect=OPENAI,
+    translation=None,
     path="/images/generations",
     name="ImagesGenerations",
     summary="Images",
@@ -194,6 +209,8 @@ IMAGES = Operation(
     media=(JSON, EVENTS),
 )
 SPEECH = Operation(
+    dialect=OPENAI,
+    translation=None,
     path="/audio/speech",
     name="AudioSpeech",
     summary="Speech",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.dialects import openai
+from gateway.dialects.base import Dialect
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import EndpointClient, Shape
 from gateway.proxy.refusals.masking import readable
@@ -26,7 +26,7 @@ class Refused(NamedTuple):
     text: bytes
 
 
-def refused(endpoint_client: EndpointClient, attempt: Attempt) -> Refused:
+def refused(endpoint_client: EndpointClient, attempt: Attempt, dialect: Dialect) -> Refused:
     """Return a refusal to relay, with its secrets masked.
 
     Our own words where it cannot be looked into.
@@ -36,7 +36,7 @@ def refused(endpoint_client: EndpointClient, attempt: Attempt) -> Refused:
     content = readable(attempt.body, attempt.head.encoding) if attempt.shape is Shape.WHOLE else None
     if content is None:
         words = f"The model's provider refused this request with status {status}; what it said cannot be shown."
-        body = openai.refusal_body(words)
+        body = dialect.refusal_body(words)
         return Refused(status, [*_without(fields, _OF_THE_BODY), ("content-type", "application/json")], body, body)
     masked = mask.over(content)
     if masked == content:
