@@ -25,7 +25,6 @@ from gateway.errors import (
     UpgradeNotSupported,
 )
 from gateway.http.framing import refuse_ambiguous
-from gateway.http.memory_budget import REQUEST_BYTES
 from gateway.http.message import Headers, Request
 from gateway.http.reply import Answer, Reply
 from gateway.http.via import gateways_passed
@@ -135,11 +134,10 @@ class Dispatcher:
         call.route = route.path
         if route.scope is not None:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
-            request.held = runtime.memory.hold()
-            request.held.grow(REQUEST_BYTES)
+            request.held = held = runtime.memory.hold_request()
             shown, scope, authenticator = reading.shown, _required_scope(route), runtime.authenticator
             call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)
-            request.held.owner = call.caller.user.id
+            held.owner = call.caller.user.id
         response = await route.handler(Hit(runtime, request, call, reading.params))
         if isinstance(response, Answer) and call.attempts == 0:
             response.fields = (*response.fields, ("x-request-id", call.request_id))

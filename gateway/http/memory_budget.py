@@ -13,8 +13,10 @@ from collections.abc import Callable
 from gateway.errors import Overloaded
 from gateway.types import Id
 
-# What a request takes beside its body and its answer: its connections' buffers, its task, what is known of it.
-REQUEST_BYTES = 64 * 1024
+# What a request takes beside a large body or answer: its connections' buffers, its task, what is known of it, and ...
+REQUEST_BYTES = 80 * 1024
+# ... so much of its body and its answer: those of most requests are not worth counting one by one.
+SPARE_BYTES = 16 * 1024
 # What a value of JSON takes as a Python object beside its text, half of an object with one member being the worst.
 VALUE_BYTES = 128
 
@@ -44,6 +46,13 @@ class Memory:
         """A share of it, for one request; it holds nothing yet."""
         return Held(self)
 
+    def hold_request(self) -> Held:
+        """Hold what any request takes. Raises Overloaded where there is no room."""
+        held = Held(self)
+        held.grow(REQUEST_BYTES)
+        held.spare = SPARE_BYTES
+        return held
+
     def __repr__(self) -> str:
         return f"<Memory: {self.held:,} of {self.most:,} bytes held>"
 
@@ -51,16 +60,17 @@ class Memory:
 class Held:
     """The memory that one request holds, released at its end.
 
-    `owner`: the user whose request it is, if known.
+    `owner`: the user whose request it is, if known. `spare`: what of `size` nothing has taken yet.
     """
 
-    __slots__ = ("_memory", "_uploads", "owner", "size")
+    __slots__ = ("_memory", "_uploads", "owner", "size", "spare")
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._uploads = False
         self.owner: Id | None = None
         self.size = 0
+        self.spare = 0
 
     def begin_upload(self) -> None:
         """Count this as its owner's upload until `end_upload`.
@@ -70,7 +80,7 @@ class Held:
         if self.owner is None:
             return
         self._uploads = True
-        size, self.size = self.size, 0
+        size, self.size, self.spare = self.size, 0, 0
         self._memory.held -= size
         self.grow(size)
 
@@ -88,6 +98,9 @@ class Held:
 
     def has_grown(self, size: int) -> bool:
         """Hold more bytes; False where there is no room."""
+        if size <= self.spare:
+            self.spare -= size
+            return True
         memory = self._memory
         if memory.held + size > memory.bound():
             return False
@@ -100,7 +113,12 @@ class Held:
         return True
 
     def shrink(self, size: int) -> None:
-        size = min(size, self.size)
+        if self.spare + size <= SPARE_BYTES and not self._uploads:
+            self.spare += size
+            return
+        self._give_back(min(size, self.size))
+
+    def _give_back(self, size: int) -> None:
         if self._uploads:
             self._leave_share(size)
         self._memory.held -= size
@@ -109,7 +127,8 @@ class Held:
     def release(self) -> None:
         """Hold nothing any more. A second call does nothing."""
         if self.size:
-            self.shrink(self.size)
+            self.spare = 0
+            self._give_back(self.size)
 
     def _has_share(self, size: int) -> bool:
         if not self._uploads or self.owner is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.errors import NO_RETRY, QuotaUsedUp, RateLimited
@@ -15,7 +16,7 @@ _MOST_RETRY_SECONDS = 60
 _RUNNING_RETRY_SECONDS = 1.0  # when a running request will end cannot be known
 
 
-# One limit as headers tell it: left, seconds to the reset (negated), limit. The least of several is the tightest.
+# One limit as headers show it: left, seconds to the reset (negated), limit. The least of several is the tightest.
 _Gauge = tuple[int, float, int]
 
 
@@ -33,19 +34,30 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
     equals the one that resets last. A sliding minute resets when its oldest request is a minute old, a total at its
     period's end.
     """
-    requests: _Gauge | None = None
-    tokens: _Gauge | None = None
+    requests: list[_Gauge] = []
+    tokens: list[_Gauge] = []
     for demand, at in zip(demands, standings, strict=True):
-        limits, left_seconds = demand.limits, at.period_end - now
+        limits = demand.limits
         if limits.rpm is not None:
-            requests = _tighter(requests, limits.rpm, at.minute_requests, at.minute_leaves)
+            requests.append((limits.rpm - at.minute_requests, -at.minute_leaves, limits.rpm))
         if limits.requests is not None:
-            requests = _tighter(requests, limits.requests, at.requests, left_seconds)
+            requests.append((limits.requests - at.requests, now - at.period_end, limits.requests))
         if limits.tpm is not None:
-            tokens = _tighter(tokens, limits.tpm, at.minute_tokens, at.minute_leaves)
+            tokens.append((limits.tpm - at.minute_tokens, -at.minute_leaves, limits.tpm))
         if limits.tokens is not None:
-            tokens = _tighter(tokens, limits.tokens, at.tokens + at.tokens_reserved, left_seconds)
-    return [*_headers("requests", requests), *_headers("tokens", tokens)]
+            tokens.append((limits.tokens - at.tokens - at.tokens_reserved, now - at.period_end, limits.tokens))
+    headers: list[tuple[str, str]] = []
+    if requests:
+        left, reset_seconds, limit = requests[0] if len(requests) == 1 else _tightest(requests)
+        headers.append(("x-ratelimit-limit-requests", str(limit)))
+        headers.append(("x-ratelimit-remaining-requests", str(left) if left > 0 else "0"))
+        headers.append(("x-ratelimit-reset-requests", duration_text(-reset_seconds)))
+    if tokens:
+        left, reset_seconds, limit = tokens[0] if len(tokens) == 1 else _tightest(tokens)
+        headers.append(("x-ratelimit-limit-tokens", str(limit)))
+        headers.append(("x-ratelimit-remaining-tokens", str(left) if left > 0 else "0"))
+        headers.append(("x-ratelimit-reset-tokens", duration_text(-reset_seconds)))
+    return headers
 
 
 def refusal(
@@ -87,30 +99,26 @@ def duration_text(seconds: float) -> str:
 
     `250ms`, `1s`, `6m0s`, `26h30m0s`; rounded up, so that no client comes too early.
     """
-    milliseconds = max(0, math.ceil(round(seconds * 1000, 3)))
-    if milliseconds < 1000:
-        return f"{milliseconds}ms"
-    whole = -(-milliseconds // 1000)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    milliseconds = round(seconds * 1000, 3)
+    if milliseconds > 999:
+        return _whole_seconds_text(int(-(-milliseconds // 1000)))
+    return f"{math.ceil(milliseconds)}ms" if milliseconds > 0 else "0ms"
+
+
+@lru_cache(maxsize=256)  # every request of a moment is given the same
+def _whole_seconds_text(seconds: int) -> str:
+    hours, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60
     if hours:
         return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
-def _tighter(best: _Gauge | None, limit: int, used: int, reset_seconds: float) -> _Gauge:
-    gauge = max(0, limit - used), -reset_seconds, limit
-    return gauge if best is None else min(best, gauge)
-
-
-def _headers(unit: str, gauge: _Gauge | None) -> tuple[tuple[str, str], ...]:
-    if gauge is None:
-        return ()
-    remaining, reset_seconds, limit = gauge
-    return (
-        (f"x-ratelimit-limit-{unit}", str(limit)),
-        (f"x-ratelimit-remaining-{unit}", str(remaining)),
-        (f"x-ratelimit-reset-{unit}", duration_text(-reset_seconds)),
-    )
+def _tightest(gauges: list[_Gauge]) -> _Gauge:
+    tightest = min(gauges)
+    if tightest[0] >= 0:
+        return tightest
+    # What is over its limit has nothing left, as one at its limit.
+    return min((max(0, left), reset_seconds, limit) for left, reset_seconds, limit in gauges)
 
 
 def _full(demand: Demand, at: Standing) -> Iterator[_Full]:

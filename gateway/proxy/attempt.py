@@ -75,7 +75,8 @@ class Attempt(msgspec.Struct, eq=False):
     _is_prepared: bool = False  # the first event is near: the head waits for it no longer than a second
     _is_leaving: bool = False  # the stream is whole; its upstream may still end it by itself
     _no_room: bool = False  # for its answer in memory, which says nothing against the endpoint
-    _changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    _has_news: bool = False
+    _waiter: asyncio.Future[None] | None = None  # the relay's side awaits news here
 
     # -- the relay's side
 
@@ -285,7 +286,7 @@ class Attempt(msgspec.Struct, eq=False):
         self.shape = shape
         if self._is_streaming():
             self._deadline.set(self._last_read + self.timeouts.idle, self._timed_out)
-        self._changed.set()
+        self._wake()
 
     def _is_streaming(self) -> bool:  # then `idle` holds and `total` no longer
         return self.shape is Shape.EVENTS or self._may_stream()
@@ -328,7 +329,7 @@ class Attempt(msgspec.Struct, eq=False):
     def _finish(self) -> None:
         self._done = True
         self._deadline.stop()
-        self._changed.set()
+        self._wake()
 
     async def _look_through(self) -> None:
         """Read a compressed body to its end, yielding to the loop."""
@@ -336,8 +337,15 @@ class Attempt(msgspec.Struct, eq=False):
             await asyncio.sleep(0)
 
     async def _news(self) -> None:
-        await self._changed.wait()
-        self._changed.clear()
+        if not self._has_news:
+            self._waiter = self.loop.create_future()
+            await self._waiter
+        self._has_news = False
+
+    def _wake(self) -> None:
+        self._has_news = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def __repr__(self) -> str:
         return f"<Attempt: {self.shape.value if self.shape else 'waiting'}, status {self.status}>"

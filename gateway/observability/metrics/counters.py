@@ -105,16 +105,21 @@ class Counters:
             counts = self._begun(Key(*key))
         counts.count += 1
         began, attempts, first_byte = call.began, call.attempts, call.first_byte
-        _observe(counts.duration, DURATION_SECONDS, now - began)
+        histogram, value = counts.duration, now - began
+        histogram[bisect_left(DURATION_SECONDS, value)] += 1
+        histogram[-1] += value
         if attempts:
             counts.answered += attempts
             counts.failovers += attempts - 1
             if call.failures is not None:
                 self._failed(counts, call.failures)
         if first_byte is not None:
-            waited = first_byte - began
-            _observe(counts.first_byte, FIRST_BYTE_SECONDS, waited)
-            _observe(counts.own, OWN_SECONDS, waited - call.upstream_seconds)
+            histogram, value = counts.first_byte, first_byte - began
+            histogram[bisect_left(FIRST_BYTE_SECONDS, value)] += 1
+            histogram[-1] += value
+            histogram, value = counts.own, value - call.upstream_seconds
+            histogram[bisect_left(OWN_SECONDS, value)] += 1
+            histogram[-1] += value
         usage = call.usage
         if usage is not None:
             counts.prompt += usage.prompt_tokens
@@ -164,11 +169,6 @@ class Counters:
 
 def empty_histogram(bounds: tuple[float, ...]) -> list[float]:
     return [0] * (len(bounds) + 2)
-
-
-def _observe(histogram: list[float], bounds: tuple[float, ...], value: float) -> None:
-    histogram[bisect_left(bounds, value)] += 1
-    histogram[-1] += value
 
 
 def _add_samples(sums: dict[str, dict[Labels, Value]], key: Key, counts: RequestCounts) -> None:

@@ -23,10 +23,13 @@ class Holding:
 
     @property
     def whole(self) -> bytes:
-        if len(self._parts) != 1:
-            return b"".join(self._parts)
-        self._parts[0] = whole = bytes(self._parts[0])  # which is no copy where it is bytes already
-        return whole
+        parts = self._parts
+        if len(parts) == 1:
+            whole = parts[0]
+            if type(whole) is not bytes:
+                parts[0] = whole = bytes(whole)
+            return whole
+        return b"".join(parts)
 
     def has_counted(self, data: bytes) -> bool:
         """Count bytes held elsewhere; False where there is no room."""
@@ -37,8 +40,9 @@ class Holding:
 
     def has_taken(self, data: bytes) -> bool:
         """Keep these bytes; False where there is no room."""
-        if not self.has_counted(data):
+        if self._memory is not None and not self._memory.has_grown(len(data)):
             return False
+        self.size += len(data)
         if not self._parts:
             self._parts.append(data)
             return True
@@ -61,6 +65,8 @@ class Holding:
 
         They count until the request ends.
         """
+        if not self._parts:
+            return b""
         whole, self._parts = self.whole, []
         return whole
 
