@@ -28,7 +28,7 @@ Where to find what people look for first:
                                           proxy/attempt.py (close) aborts, http/client/connection.py closes
     what a reload swaps                   app.py (configured) builds an api/runtime.py, process/serve.py swaps it in
     why a change does not hold yet        store/freshness.py; `explain` says how old what it used is
-    a new relayed route                   dialects/openai/operations.py (one row)
+    a new relayed route                   dialects/openai/operations/text.py (one row)
     a new protocol                        dialects/ (a folder beside openai/), api/openai_responder.py (its twin)
     who tells a client a relayed answer   api/openai_responder.py, api/panel/responders.py
 """

@@ -26,12 +26,17 @@ def openai_routes() -> list[Route]:
     """The same rows under both prefixes."""
     rows = []
     for prefix in OPENAI_PREFIXES:
-        rows += [relayed_row(prefix + operation.path, operation, relay_handler) for operation in openai.OPERATIONS]
+        rows += [relayed_row(prefix + operation.path, operation, relay_handler) for operation in served_operations()]
         rows += [
             Route("GET", f"{prefix}/models", list_models, summary="The models that the caller may use"),
             Route("GET", f"{prefix}/models/{{id...}}", show_model, summary="One of them"),
         ]
     return rows
+
+
+def served_operations() -> list[Operation]:
+    """The surface's own POST paths whose bodies can be read."""
+    return [operation for operation in openai.OPERATIONS if operation.body == "application/json"]
 
 
 def relayed_row(path: str, operation: Operation, handler: Callable[[Operation], RouteHandler]) -> Route:

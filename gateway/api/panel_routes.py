@@ -13,7 +13,15 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from gateway.access.resolve import Named, accessible, resolve
-from gateway.api.openai_routes import ask_for, body_of, companions_of, relay_to, relayed_answer, relayed_row
+from gateway.api.openai_routes import (
+    ask_for,
+    body_of,
+    companions_of,
+    relay_to,
+    relayed_answer,
+    relayed_row,
+    served_operations,
+)
 from gateway.api.panel import (
     ChatAnswer,
     ChatBody,
@@ -228,7 +236,7 @@ ROUTES = [
         relayed_row(f"/api/ai/proxy/{{modelId}}{version}{operation.path}", operation, proxy_handler)._replace(
             summary=f"{operation.summary}, of the model in the path"
         )
-        for operation in openai.OPERATIONS
+        for operation in served_operations()
         for version in ("", "/v1")
     ),
 ]

@@ -7,15 +7,18 @@ No field has a default, so a row without one does not start.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from gateway.dialects.references import Positions
 from gateway.errors import GatewayError
 from gateway.types import Model, ProtocolName
 from gateway.types import Usage as Usage
 
 Json = dict[str, Any]
+# `core` are the POST paths of the surface itself, `objects` what upstreams keep; the others are served where asked for.
+Family = Literal["core", "objects", "videos", "containers", "evals", "fine_tuning", "skills"]
 
 
 class Contents(msgspec.Struct, gc=False):
@@ -136,34 +139,87 @@ class RequestSchema(msgspec.Struct, frozen=True, kw_only=True):
     example: Json
 
 
+class Segment(msgspec.Struct, frozen=True):
+    """A `{name}` of a path.
+
+    `kind` None: it lies within the object before it, and whose that is decides.
+    """
+
+    name: str
+    kind: str | None
+
+
+class Learnt(NamedTuple):
+    """Ids that answers bring where the request's `field` asks for it.
+
+    `field` None: always. `by_default`: also where the request says nothing of it.
+    """
+
+    ids: Positions
+    field: str | None = None
+    by_default: bool = True
+
+    def is_asked(self, fields: Json) -> bool:
+        """Whether answers to this request bring them."""
+        wanted = fields.get(self.field) if self.field is not None else None
+        return self.by_default if wanted is None else wanted is not False
+
+
+class ListRules(msgspec.Struct, frozen=True, kw_only=True):
+    """A list of top level, made from our own index."""
+
+    kind: str
+    most: int  # of a page, as the provider has it
+    usual: int  # of a page that no `limit` is asked for
+    newest_first: bool  # where no `order` is asked for
+    filters: tuple[str, ...]  # fields of the query that each object's own must equal
+    unfinished: tuple[str, ...] | None  # each `status` that will still change; None: any may
+
+
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One relayed route."""
 
     dialect: Dialect
     translation: Translation | None  # for models none of whose endpoints speaks the dialect
-    path: str  # behind the prefix, and what is appended to an endpoint's base URL
+    method: Literal["GET", "POST", "DELETE"]
+    path: str  # behind the prefix, and what is appended to an endpoint's base URL; `{name}` is one segment
     name: str  # its request is NAMERequest in the schema
     summary: str
-    body: Literal["application/json"]
+    body: Literal["application/json", "multipart/form-data"] | None
+    family: Family
+    model: Literal["runs", "names", "none"]  # it runs one and is billed; it names one and is free; it has none
     is_text: bool  # an unknown model may be served by the assigned one, and a body that is no JSON is an answer
     has_fallbacks: bool  # whether another model may answer
-    ids: tuple[str, ...]  # fields that name objects which live at one endpoint
+    segments: tuple[Segment, ...]  # of the path
+    pins: Positions  # of the body: ids that must be the caller's, and send the request to where they live
+    reads_content: bool  # its body may bear `encrypted_content`, which pins as well
+    learns: tuple[Learnt, ...]  # ids that its answers, and events of them, bring
+    makes_content: bool  # its answers may bear `encrypted_content`
+    lists: ListRules | None  # None: no list of top level
+    deletes: bool  # the path's object is forgotten once the upstream has deleted it
     works_on: str | None  # the field that asks for work which goes on when nobody listens
     prompt: PromptFields
     answer: AnswerFields | None  # None: no tokens but the prompt's are reserved
     usage: UsageReader
     events: EventRules
-    request: RequestSchema
+    request: RequestSchema | None  # None: it has no body
     media: tuple[str, ...]  # the types of a good answer
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or self.path.endswith("/"):
             raise ValueError(f"the path of an operation begins with a slash and ends with none: {self.path!r}")
+        if (self.body is None) != (self.request is None):
+            raise ValueError(f"an operation with a body has a schema of it: {self.method} {self.path}")
 
     @property
     def route(self) -> str:
-        """Its name in the ledger: `chat/completions`."""
-        return self.path[1:]
+        """Its name in the ledger: `chat/completions`, `GET files/{file_id}`."""
+        return self.path[1:] if self.model == "runs" else f"{self.method} {self.path[1:]}"
+
+    @property
+    def is_billed(self) -> bool:
+        """Whether it runs a model, so that grants, limits and prices hold."""
+        return self.model == "runs"
 
     def __repr__(self) -> str:
-        return f"<Operation {self.path}>"
+        return f"<Operation {self.method} {self.path}>"

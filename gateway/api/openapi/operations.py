@@ -115,9 +115,10 @@ def _parameters(route: Route) -> list[Json]:
 
 def _body(route: Route, schemas: Mapping[int, Json]) -> Json | None:
     media: str = JSON
-    if route.operation is not None:
-        schema: Json = {"$ref": f"#/components/schemas/{request_name(route.operation)}"}
-        example, media = route.operation.request.example, route.operation.body
+    operation = route.operation
+    if operation is not None and operation.request is not None and operation.body is not None:
+        schema: Json = {"$ref": f"#/components/schemas/{request_name(operation)}"}
+        example, media = operation.request.example, operation.body
     elif route.body is not None:
         schema, example = schemas[id(route.body)], EXAMPLES[route.body]
     else:

@@ -49,14 +49,17 @@ def request_schemas(routes: Iterable[Route]) -> dict[str, Json]:
     """
     named: dict[str, Operation] = {}
     for operation in (route.operation for route in routes if route.operation is not None):
+        if operation.request is None:
+            continue
         if named.setdefault(request_name(operation), operation) is not operation:
             raise ValueError(f"two operations are named {operation.name}")
     return {
         name: {
             "type": "object",
             "description": "The fields that the gateway reads; all others pass unchanged.",
-            "properties": _MODEL | operation.request.fields,
+            "properties": ({} if operation.model == "none" else _MODEL) | operation.request.fields,
             "additionalProperties": True,
         }
         for name, operation in named.items()
+        if operation.request is not None
     }

@@ -4,7 +4,7 @@ from gateway.dialects.base import Contents, Usage
 from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.choosing import Mention, allowed_fields
 from gateway.dialects.openai.contents import USAGE_READER, contents_of
-from gateway.dialects.openai.operations import OPERATIONS, PLAIN_EVENTS
+from gateway.dialects.openai.operations import KEPT_OPERATIONS, NOT_SERVED, OPERATIONS, PLAIN_EVENTS, why_not_served
 from gateway.dialects.openai.refusal import error_words, refusal_body, refusal_event
 from gateway.dialects.openai.request_body import LARGE_BYTES, RequestBody, read_body, size_of
 from gateway.dialects.openai.scan import Size
@@ -27,7 +27,9 @@ from gateway.dialects.openai.usage_report import last_usage, may_bear_usage, usa
 __all__ = [
     "CHAT_END_SIGNS",
     "END_SIGNS",
+    "KEPT_OPERATIONS",
     "LARGE_BYTES",
+    "NOT_SERVED",
     "OPERATIONS",
     "PLAIN_EVENTS",
     "USAGE_READER",
@@ -62,4 +64,5 @@ __all__ = [
     "usage_of",
     "weight_of",
     "whole_as_events",
+    "why_not_served",
 ]

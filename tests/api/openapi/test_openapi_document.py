@@ -105,7 +105,7 @@ def test_the_examples_of_answers_are_valid() -> None:
 
 def test_relayed_routes_take_what_they_do_not_know() -> None:
     """The gateway reads a few fields, and judges none that it passes on."""
-    for operation in OPERATIONS:
+    for operation in (each for each in OPERATIONS if each.body == "application/json"):
         schema = DOCUMENT["components"]["schemas"][request_name(operation)]
         assert schema["additionalProperties"] is True
         assert {"model", "modelId"} <= set(schema["properties"])

@@ -1,0 +1,65 @@
+"""The relayed routes of the OpenAI surface, one row each.
+
+parts.py          what rows are made of
+positions.py      where responses, conversations and items name objects
+text.py           chat, completions, responses, embeddings, rerank, moderations
+media.py          images, speech, transcriptions
+stored.py         stored responses and chat completions, conversations
+files.py          files, uploads, batches
+vector_stores.py  vector stores
+extra.py          families that `surface.extra` names
+not_served.py     what has no row, and why
+"""
+
+from gateway.dialects.openai.operations.extra import (
+    CONTAINER_ROWS,
+    EVAL_ROWS,
+    SKILL_ROWS,
+    TUNING_ROWS,
+    VIDEO_ROWS,
+)
+from gateway.dialects.openai.operations.files import FILE_ROWS
+from gateway.dialects.openai.operations.media import IMAGES, MEDIA_ROWS, SPEECH
+from gateway.dialects.openai.operations.not_served import NOT_SERVED, why_not_served
+from gateway.dialects.openai.operations.parts import BINARY, JSON, PLAIN_EVENTS
+from gateway.dialects.openai.operations.stored import STORED_ROWS
+from gateway.dialects.openai.operations.text import (
+    CHAT_COMPLETIONS,
+    COMPLETIONS,
+    EMBEDDINGS,
+    MODERATIONS,
+    RERANK,
+    RESPONSES,
+    TEXT_ROWS,
+)
+from gateway.dialects.openai.operations.vector_stores import VECTOR_STORE_ROWS
+
+OPERATIONS = (*TEXT_ROWS, *MEDIA_ROWS)
+KEPT_OPERATIONS = (
+    *STORED_ROWS,
+    *FILE_ROWS,
+    *VECTOR_STORE_ROWS,
+    *VIDEO_ROWS,
+    *CONTAINER_ROWS,
+    *SKILL_ROWS,
+    *EVAL_ROWS,
+    *TUNING_ROWS,
+)
+
+__all__ = [
+    "BINARY",
+    "CHAT_COMPLETIONS",
+    "COMPLETIONS",
+    "EMBEDDINGS",
+    "IMAGES",
+    "JSON",
+    "KEPT_OPERATIONS",
+    "MODERATIONS",
+    "NOT_SERVED",
+    "OPERATIONS",
+    "PLAIN_EVENTS",
+    "RERANK",
+    "RESPONSES",
+    "SPEECH",
+    "why_not_served",
+]

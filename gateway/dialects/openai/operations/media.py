@@ -1,0 +1,81 @@
+"""Pictures and sounds, made and read."""
+
+from __future__ import annotations
+
+from gateway.dialects.base import Json, RequestSchema
+from gateway.dialects.openai.operations.parts import ANYTHING, BINARY, EVENTS, FORM, JSON, STREAM, relayed
+from gateway.dialects.references import Position, Positions
+
+_FILE: Json = {"type": "string", "format": "binary"}
+
+IMAGES = relayed(
+    path="/images/generations",
+    name="ImagesGenerations",
+    summary="Images",
+    is_text=False,
+    has_fallbacks=True,
+    request=RequestSchema(
+        fields={"prompt": {"type": "string"}}, example={"model": "painter", "prompt": "A lighthouse"}
+    ),
+    media=(JSON, EVENTS),
+)
+IMAGE_EDITS = relayed(
+    path="/images/edits",
+    name="ImagesEdits",
+    summary="Pictures changed",
+    body=FORM,
+    is_text=False,
+    has_fallbacks=True,
+    pins=Positions((Position("images[].file_id", "file"), Position("mask.file_id", "file"))),
+    request=RequestSchema(
+        fields={"image": _FILE, "mask": _FILE, "prompt": {"type": "string"}} | STREAM,
+        example={"model": "painter", "prompt": "A lighthouse by night"},
+    ),
+    media=(JSON, EVENTS),
+)
+IMAGE_VARIATIONS = relayed(
+    path="/images/variations",
+    name="ImagesVariations",
+    summary="Pictures like one",
+    body=FORM,
+    is_text=False,
+    has_fallbacks=True,
+    request=RequestSchema(fields={"image": _FILE}, example={"model": "painter"}),
+    media=(JSON,),
+)
+SPEECH = relayed(
+    path="/audio/speech",
+    name="AudioSpeech",
+    summary="Speech",
+    is_text=False,
+    has_fallbacks=True,
+    request=RequestSchema(
+        fields={"input": {"type": "string"}}, example={"model": "speaker", "input": "Hello!", "voice": "alloy"}
+    ),
+    # Sound of whatever kind; makers of clients know this name for bytes, and the other for none at all.
+    media=(BINARY, ANYTHING),
+)
+TRANSCRIPTIONS = relayed(
+    path="/audio/transcriptions",
+    name="AudioTranscriptions",
+    summary="What was said",
+    body=FORM,
+    is_text=False,
+    has_fallbacks=True,
+    request=RequestSchema(
+        fields={"file": _FILE, "language": {"type": "string"}} | STREAM, example={"model": "listener"}
+    ),
+    media=(JSON, EVENTS, "text/plain"),
+)
+TRANSLATIONS = relayed(
+    path="/audio/translations",
+    name="AudioTranslations",
+    summary="What was said, in English",
+    body=FORM,
+    is_text=False,
+    has_fallbacks=True,
+    request=RequestSchema(fields={"file": _FILE}, example={"model": "listener"}),
+    media=(JSON, "text/plain"),
+)
+
+MEDIA_ROWS = (IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS)
