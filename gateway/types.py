@@ -169,6 +169,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     account: str | None = None  # names the provider account; None: by origin, credential and headers
     objects: bool = True  # False: it keeps none
     protocols: tuple[ProtocolName, ...] = ("openai",)
+    pass_headers: tuple[str, ...] = ()  # of the client's, in lower case
     timeouts: Timeouts = Timeouts()
 
 

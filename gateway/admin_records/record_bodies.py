@@ -87,6 +87,7 @@ class EndpointBody(Body, kw_only=True):
     provider_model: str | UnsetType | None = UNSET
     max_in_flight: Amount | UnsetType | None = UNSET
     stream_usage: bool | UnsetType = UNSET
+    pass_headers: list[str] | UnsetType = UNSET
     timeouts: TimeoutsBody | UnsetType = UNSET
 
 

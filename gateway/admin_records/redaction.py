@@ -35,6 +35,7 @@ class EndpointShown(msgspec.Struct, kw_only=True):
     provider_model: str | None
     max_in_flight: int | None
     stream_usage: bool
+    pass_headers: tuple[str, ...]
     timeouts: Timeouts
 
 
@@ -166,6 +167,7 @@ def _endpoint_shown(endpoint: Endpoint) -> EndpointShown:
         provider_model=endpoint.provider_model,
         max_in_flight=endpoint.max_in_flight,
         stream_usage=endpoint.stream_usage,
+        pass_headers=endpoint.pass_headers,
         timeouts=endpoint.timeouts,
     )
 

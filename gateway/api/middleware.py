@@ -24,8 +24,9 @@ from gateway.errors import (
     ShuttingDown,
     UpgradeNotSupported,
 )
+from gateway.http.client.passed_on import NOTHING, passed_on
 from gateway.http.framing import refuse_ambiguous
-from gateway.http.message import Headers, Request
+from gateway.http.message import Head, Headers, Request
 from gateway.http.reply import Answer, Reply
 from gateway.http.via import gateways_passed
 from gateway.observability.calls import CLIENT_GONE, Call
@@ -61,7 +62,7 @@ _EXPOSED = ", ".join(
 class Reading:
     """The facts of a head, shared by requests that repeat it."""
 
-    __slots__ = ("client_request_id", "is_ai", "params", "route", "shown", "trace", "via")
+    __slots__ = ("client_request_id", "is_ai", "params", "passed", "route", "shown", "trace", "via")
 
     def __init__(self, headers: CIMultiDictProxy[str], path: str) -> None:
         self.client_request_id = client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID))
@@ -71,6 +72,13 @@ class Reading:
         self.shown = Shown.of(headers)
         self.route: Route | None = None  # once it was looked for
         self.params: Mapping[str, str] = {}
+        self.passed = NOTHING
+
+    def found(self, route: Route, params: Mapping[str, str], head: Head) -> None:
+        """Note the route, and what of the head goes up on it."""
+        self.route, self.params = route, params
+        if route.operation is not None:
+            self.passed = passed_on(head.headers, head.target, route.operation.client_headers, self.shown.presented)
 
 
 class Dispatcher:
@@ -129,8 +137,8 @@ class Dispatcher:
             await _require_ai(runtime)
         route = reading.route
         if route is None:
-            route, reading.params = self._match(call, request.headers)
-            reading.route = route
+            route, params = self._match(call, request.headers)
+            reading.found(route, params, request.head)
         call.route = route.path
         if route.scope is not None:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
@@ -138,7 +146,7 @@ class Dispatcher:
             shown, scope, authenticator = reading.shown, _required_scope(route), runtime.authenticator
             call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)
             held.owner = call.caller.user.id
-        response = await route.handler(Hit(runtime, request, call, reading.params))
+        response = await route.handler(Hit(runtime, request, call, reading.params, reading.passed))
         if isinstance(response, Answer) and call.attempts == 0:
             response.fields = (*response.fields, ("x-request-id", call.request_id))
         call.status = call.status or response.status

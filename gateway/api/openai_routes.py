@@ -9,15 +9,16 @@ from gateway.access.companions import Companion, companions, require_common_endp
 from gateway.access.lookup_cache import Use
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve
 from gateway.api.openai_responder import OpenAIResponder
-from gateway.api.router import OPENAI_PREFIXES, Hit, Route, RouteHandler
+from gateway.api.router import DEPLOYMENT, OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
+from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.reply import Answer, Reply
 from gateway.limits import terms_of
 from gateway.proxy.ask import Ask
 from gateway.proxy.responder import Responder
 from gateway.store.base import Catalogue
-from gateway.types import Access, Caller
+from gateway.types import Access, Caller, id_text
 
 JSON = ("content-type", "application/json")
 
@@ -60,14 +61,21 @@ async def relayed_answer(hit: Hit, ask: Ask) -> Reply:
         asked = hit.request.query.get("stream", "")
         ask = ask._replace(streams_by_query=asked.lower() in ("true", "1"))
     responder = OpenAIResponder(hit.request, ask.operation.events)
-    await relay_to(responder, hit, ask)
+    await relay_to(responder, hit, ask, hit.passed)
     return responder.reply
 
 
-async def relay_to(responder: Responder, hit: Hit, ask: Ask) -> None:
-    """Relay a request to this responder."""
+async def relay_to(responder: Responder, hit: Hit, ask: Ask, passed: PassedOn = NOTHING) -> None:
+    """Relay a request to this responder.
+
+    `passed`: what of its head goes up.
+    """
     request = hit.request
-    await hit.runtime.relay.run(hit.call, ask, responder, client=request.connection, memory=request.held)
+    if passed.query or passed.idempotency_key is not None:
+        user, refused = id_text(ask.caller.user.id), hit.runtime.settings.routing.refuse_fields
+        passed = passed.of_request(user, ask.operation.route, refused)
+    relay, memory = hit.runtime.relay, request.held
+    await relay.run(hit.call, ask, responder, client=request.connection, memory=memory, passed=passed)
 
 
 async def body_of(hit: Hit) -> openai.RequestBody:
@@ -91,7 +99,7 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody) -> A
     """Resolve the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
     runtime, call, caller, lookups = hit.runtime, hit.call, hit.caller, hit.runtime.lookups
     catalogue = lookups.catalogue or await lookups.find_catalogue(runtime.store)
-    name = body.fields.get("model")
+    name = hit.params.get(DEPLOYMENT) or body.fields.get("model")
     plain_name = name if isinstance(name, str) and "modelId" not in body.fields else None
     use = lookups.use(caller, plain_name) if plain_name is not None else None
     call.requested_model = plain_name
@@ -124,7 +132,8 @@ def companions_of(
 
 
 def _resolved(hit: Hit, operation: Operation, body: openai.RequestBody, catalogue: Catalogue) -> Access:
-    named = named_model(body.fields)
+    deployment = hit.params.get(DEPLOYMENT)
+    named = named_model(body.fields if deployment is None else {**body.fields, "model": deployment})
     if named.model_id is None and named.name is not None:
         hit.call.requested_model = str(named.name)
     unknown_is_assigned = operation.is_text and hit.runtime.settings.routing.unknown_model == "assigned"

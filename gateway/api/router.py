@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from gateway.api.runtime import Runtime
 from gateway.dialects.base import Operation
 from gateway.errors import MethodNotAllowed, RouteNotFound
+from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.message import Request
 from gateway.http.reply import Reply
 from gateway.observability.calls import Call
@@ -17,9 +18,12 @@ from gateway.types import Caller, Scope
 
 ErrorShape = Literal["openai", "flat"]
 OPENAI_PREFIXES = ("/api/ai/openai/v1", "/v1")
+# Azure's clients ask below these for what is below /v1; the first takes a model's name before the route's path.
+AZURE_DEPLOYMENTS, AZURE_PREFIXES = "/openai/deployments/", ("/openai/v1/", "/openai/")
+DEPLOYMENT = "deployment"  # the parameter that it becomes
 _OPENAI_STEM = OPENAI_PREFIXES[0].removesuffix("v1")
 _SLASHES = re.compile(r"//++")
-_VERSIONS = re.compile(r"^(?:/v1(?=/))++")
+_VERSIONS = re.compile(r"^(?:v1/)++")
 
 
 class Hit(NamedTuple):
@@ -29,6 +33,7 @@ class Hit(NamedTuple):
     request: Request
     call: Call
     params: Mapping[str, str]  # from the path, percent-decoded
+    passed: PassedOn = NOTHING  # what of its head goes up
 
     @property
     def caller(self) -> Caller:
@@ -64,6 +69,18 @@ class Route(NamedTuple):
     operation: Operation | None = None
 
 
+class RelayedPaths:
+    """The paths of relayed rows, an Azure deployment's among them."""
+
+    __slots__ = ("_exact",)
+
+    def __init__(self, exact: frozenset[str]) -> None:
+        self._exact = exact
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._exact or (isinstance(path, str) and path.startswith(AZURE_DEPLOYMENTS))
+
+
 class Router:
     """Match routes: whole paths by dictionary, parameters by pattern."""
 
@@ -83,19 +100,39 @@ class Router:
         """
         params: Mapping[str, str] = {}
         rows = self._exact.get(path)
-        if rows is None:
-            rows, params = self._by_pattern(path)
+        if rows is None and path.startswith(AZURE_DEPLOYMENTS):
+            rows, params = self._of_deployment(path)
+        elif rows is None:
+            rows, params = self._found(_without_azure(path))
         route = rows.get("GET" if method == "HEAD" else method)
         if route is None:
             raise MethodNotAllowed(f"This path does not take {method}.", headers=(("allow", _allowed(rows)),))
         return route, params
 
     @property
-    def relayed(self) -> frozenset[str]:
+    def relayed(self) -> Container[str]:
         """The paths that are relayed, but for those with parameters."""
-        return frozenset(
+        relayed = {
             path for path, rows in self._exact.items() if any(row.operation is not None for row in rows.values())
-        )
+        }
+        below = [path.removeprefix("/v1/") for path in relayed if path.startswith("/v1/")]
+        return RelayedPaths(frozenset(relayed.union(prefix + path for prefix in AZURE_PREFIXES for path in below)))
+
+    def _found(self, path: str) -> tuple[dict[str, Route], Mapping[str, str]]:
+        rows = self._exact.get(path)
+        return (rows, {}) if rows is not None else self._by_pattern(path)
+
+    def _of_deployment(self, path: str) -> tuple[dict[str, Route], Mapping[str, str]]:
+        """Find the relayed row behind a deployment's name.
+
+        There may be slashes in it.
+        """
+        segments = path.removeprefix(AZURE_DEPLOYMENTS).split("/")
+        for length in range(1, len(segments)):
+            rows = self._exact.get("/v1/" + "/".join(segments[length:]), {})
+            if all(segments[:length]) and any(row.operation is not None for row in rows.values()):
+                return rows, {DEPLOYMENT: unquote("/".join(segments[:length]))}
+        raise RouteNotFound("There is nothing at this path.")
 
     def _rows(self, path: str) -> dict[str, Route]:
         if "{" not in path:
@@ -115,14 +152,22 @@ class Router:
         Where `path` is one but for its slashes or its `/v1`.
         """
         plain = _SLASHES.sub("/", path)
-        for prefix in OPENAI_PREFIXES:
-            stem = prefix.removesuffix("/v1")
-            if not plain.startswith(f"{stem}/"):
+        for stem in (_OPENAI_STEM, "/openai/", "/"):
+            if not plain.startswith(stem):
                 continue
-            meant = prefix + _VERSIONS.sub("", plain.removeprefix(stem))
-            if meant in self._exact or any(pattern.fullmatch(meant) for pattern, _ in self._patterns.values()):
+            rest = _VERSIONS.sub("", plain.removeprefix(stem))
+            # Azure's clients write the deployment into the path themselves, behind a base URL without a version.
+            prefix = "/openai" if rest.startswith("deployments/") and stem == "/openai/" else f"{stem}v1"
+            if self._has(f"{prefix}/{rest}"):
                 return prefix
         return None
+
+    def _has(self, path: str) -> bool:
+        try:
+            self._of_deployment(path) if path.startswith(AZURE_DEPLOYMENTS) else self._found(_without_azure(path))
+        except RouteNotFound:
+            return False
+        return True
 
 
 def asks_for_websocket(method: str, path: str, headers: Mapping[str, str]) -> bool:
@@ -133,7 +178,7 @@ def asks_for_websocket(method: str, path: str, headers: Mapping[str, str]) -> bo
     wanted = headers.get("upgrade")
     if method != "GET" or wanted is None or not path.endswith("/responses"):
         return False
-    is_there = path.removesuffix("/responses") in OPENAI_PREFIXES
+    is_there = path.removesuffix("responses") in (*(f"{prefix}/" for prefix in OPENAI_PREFIXES), *AZURE_PREFIXES)
     return is_there and "websocket" in (token.strip().partition("/")[0].lower() for token in wanted.split(","))
 
 
@@ -149,7 +194,15 @@ def error_shape(path: str) -> ErrorShape:
 
 def is_ai_path(path: str) -> bool:
     """Whether the feature flag `ai` rules this path."""
-    return path.startswith(("/v1/", "/api/ai/"))
+    return path.startswith(("/v1/", "/api/ai/", "/openai/"))
+
+
+def _without_azure(path: str) -> str:
+    """Return the path below /v1 that one of Azure's stands for, any other as it is."""
+    for prefix in AZURE_PREFIXES:
+        if path.startswith(prefix):
+            return f"/v1/{path.removeprefix(prefix)}"
+    return path
 
 
 def _pattern(path: str) -> re.Pattern[str]:

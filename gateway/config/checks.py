@@ -48,6 +48,19 @@ _RESERVED_HEADERS = frozenset(
     )
 )
 
+# What a client shows of itself or of its way is nobody's business behind the gateway.
+_NEVER_PASSED = _RESERVED_HEADERS | frozenset(
+    """authorization cookie cookie2 set-cookie set-cookie2 x-gateway-user x-gateway-model
+    via forwarded x-real-ip x-client-ip x-cluster-client-ip true-client-ip cf-connecting-ip fastly-client-ip
+    x-original-forwarded-for x-original-host x-original-url x-rewrite-url x-envoy-external-address http2-settings
+    content-encoding transfer-coding idempotency-key""".split()  # noqa: SIM905
+)
+_PREFIXES_NEVER_PASSED = ("proxy-", "x-forwarded", "sec-websocket-")
+_CREDENTIAL = re.compile(
+    r"(?:.*[-_])?(?:(?:api|access|subscription)[-_]?key|authorization|(?:auth|access|session|id|security)[-_]token"
+    r"|secret|password)"
+)
+
 
 def not_empty(text: str) -> str:
     if not text:
@@ -71,6 +84,22 @@ def header_name(text: str) -> str:
     if text.lower() in _RESERVED_HEADERS:
         raise Refused("a header that the gateway sets itself")
     return text
+
+
+def passed_header(text: str) -> str:
+    """Check the name of a client's header that may go up.
+
+    Returned in lower case.
+    """
+    if not _TOKEN.fullmatch(text):
+        raise Refused("not a valid header name")
+    name = text.lower()
+    if name in _NEVER_PASSED or name.startswith(_PREFIXES_NEVER_PASSED) or _CREDENTIAL.fullmatch(name):
+        raise Refused(
+            "a header that is never passed on: a credential, a cookie, of one hop, of the way that a request has come, "
+            "or one that the gateway sets itself"
+        )
+    return name
 
 
 def header_value(text: str) -> str:

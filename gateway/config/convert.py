@@ -171,6 +171,7 @@ def _endpoint(shape: EndpointShape) -> Endpoint:
         stream_usage=shape.stream_usage,
         account=shape.account,
         objects=shape.objects,
+        pass_headers=shape.pass_headers,
         timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total),
     )
 

@@ -118,6 +118,10 @@ class EndpointShape(Placed, kw_only=True):
         Meta(description="Endpoints of one provider account share objects; default: same origin, credential, headers."),
     ] = None
     objects: Annotated[bool, Meta(description="false: this upstream keeps no objects (vLLM, llama.cpp).")] = True
+    pass_headers: Annotated[
+        tuple[Annotated[str, Meta(extra={"check": checks.passed_header})], ...],
+        Meta(description="Headers of the client's that are passed on besides the route's own."),
+    ] = ()
     timeouts: Annotated[TimeoutsShape, Meta(description="Time-outs towards this endpoint.")] = msgspec.field(
         default_factory=TimeoutsShape
     )

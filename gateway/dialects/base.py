@@ -1,7 +1,7 @@
 """Relayed routes: one `Operation` is all that a route needs.
 
 The router, the fast lane, OpenAPI, estimates, the relay and the ledger read the row; nothing else knows a path by name.
-No field has a default, so a row without one does not start.
+No field has a default, so a row without one does not start; `client_headers` has, as hardly a row differs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from gateway.types import Usage as Usage
 Json = dict[str, Any]
 # `core` are the POST paths of the surface itself, `objects` what upstreams keep; the others are served where asked for.
 Family = Literal["core", "objects", "videos", "containers", "evals", "fine_tuning", "skills"]
+
+# Headers of a client's that go up on the OpenAI surface; those of its trace do on every route.
+CLIENT_HEADERS = ("accept", "openai-beta", "idempotency-key", "x-client-request-id")
 
 
 class Contents(msgspec.Struct, gc=False):
@@ -204,6 +207,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     events: EventRules
     request: RequestSchema | None  # None: it has no body
     media: tuple[str, ...]  # the types of a good answer
+    client_headers: tuple[str, ...] = CLIENT_HEADERS  # in lower case
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or self.path.endswith("/"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 
 from structlog.typing import FilteringBoundLogger
 
@@ -37,7 +37,7 @@ class Server:
         render_error: Callable[[GatewayError], Answer],
         limit: ConnectionLimit,
         memory: Memory,
-        relayed: frozenset[str],
+        relayed: Container[str],
         fast_lane: bool,
         bounds: Callable[[], ClientBounds],
         log: FilteringBoundLogger,

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 
 from gateway import __version__
 from gateway.http.client import Origin, request_head
+from gateway.http.client.passed_on import NOTHING, PassedOn, query_names
 from gateway.proxy.refusals.masking import Mask
 from gateway.types import Endpoint
 
@@ -22,7 +23,20 @@ _PASSED = {
     b"openai-processing-ms": "openai-processing-ms",
     b"openai-version": "openai-version",
     b"x-request-id": "x-upstream-request-id",
+    b"request-id": "x-upstream-request-id",
 }
+
+
+_OFTEN_PASSED = (
+    "accept",
+    "openai-beta",
+    "idempotency-key",
+    "x-client-request-id",
+    "anthropic-version",
+    "anthropic-beta",
+)
+
+_OF_TRACES = ("traceparent", "tracestate")  # which every request has already that comes with valid ones
 
 
 class EndpointClient:
@@ -43,20 +57,38 @@ class EndpointClient:
         self._host_field = url.netloc.rpartition("@")[2]
         self._base_path = url.path.rstrip("/")
         self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in endpoint.query.items())
+        self._query_names = query_names(endpoint.query)
+        self._own_headers = frozenset(map(str.lower, (*endpoint.headers, endpoint.auth_header)))
+        # Of most endpoints a client's header is neither theirs too nor one of more: then no head is a special one.
+        self._passes = [name for name in endpoint.pass_headers if name not in _OF_TRACES]
+        self._is_particular = bool(self._passes) or not self._own_headers.isdisjoint(_OFTEN_PASSED)
         self._heads: dict[str, bytes] = {}
         self._mask: Mask | None = None
 
-    def head(self, path: str, length: int, own_fields: bytes = b"") -> bytes:
+    def head(self, path: str, length: int, own_fields: bytes = b"", passed: PassedOn = NOTHING) -> bytes:
         """Return the request head for a JSON body of `length` bytes.
 
         `path` is the route's, as /chat/completions.
 
-        `own_fields`: header lines of the request's own, each with its line end.
+        `own_fields`: header lines of the request's own, each with its line end. `passed`: what the client's head adds.
         """
         begin = self._heads.get(path)
         if begin is None:
             begin = self._heads[path] = self._head_up_to_length(path)
-        return b"%b%bcontent-length: %d\r\n\r\n" % (begin, own_fields, length)
+        fields = passed.fields
+        if self._is_particular:
+            fields = passed.lines_with(self._passes, self._own_headers)
+        if passed.query:
+            begin = self._with_query(begin, passed)
+        return b"%b%b%bcontent-length: %d\r\n\r\n" % (begin, fields, own_fields, length)
+
+    def _with_query(self, begin: bytes, passed: PassedOn) -> bytes:
+        """Add a client's query, but for what the endpoint's own has."""
+        query = passed.query_without(self._query_names)
+        if not query:
+            return begin
+        line, version, rest = begin.partition(b" HTTP/1.1\r\n")
+        return b"%b%b%b%b%b" % (line, b"&" if self._query else b"?", query.encode("ascii"), version, rest)
 
     @property
     def mask(self) -> Mask:
@@ -70,10 +102,10 @@ class EndpointClient:
         fields = {
             "host": self._host_field,
             "content-type": "application/json",
-            "accept": "*/*",
             "accept-encoding": "identity",
-            "user-agent": f"ecli-gateway/{__version__}",
         }
+        if "user-agent" not in self._passes:
+            fields["user-agent"] = f"ecli-gateway/{__version__}"
         key = self.endpoint.api_key
         if key is not None:
             bearer = self.endpoint.auth_header == "authorization"
@@ -139,7 +171,7 @@ def read_head(headers: RawHeaders) -> AnswerHead:
         elif name == b"content-encoding":
             declared = value.strip().lower()
             encoding = encoding or (declared if declared != b"identity" else b"")
-        elif name == b"x-request-id":
+        elif shown == "x-upstream-request-id":
             if has_id:
                 continue
             has_id = True

@@ -17,6 +17,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError, UpstreamFailed
 from gateway.http.client import Transport
+from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.memory_budget import Held
 from gateway.http.via import Via
 from gateway.observability.calls import Call
@@ -63,16 +64,23 @@ class Relay:
     heartbeat_seconds: float
 
     async def run(
-        self, call: Call, ask: Ask, responder: Responder, *, client: Client, memory: Held | None = None
+        self,
+        call: Call,
+        ask: Ask,
+        responder: Responder,
+        *,
+        client: Client,
+        memory: Held | None = None,
+        passed: PassedOn = NOTHING,
     ) -> None:
         """Relay a request to its responder.
 
-        `memory`: what it may hold of the answer.
+        `memory`: what it may hold of the answer. `passed`: what of its head goes up.
 
         Raises GatewayError where nothing of an answer went out, ConnectionResetError where the client has gone.
         """
         response = Response(self.log, call, ask, responder, client, UsageMeter(ask.operation.usage))
-        await RelayedRequest(self, call, ask, response, memory).run()
+        await RelayedRequest(self, call, ask, response, memory, passed).run()
 
 
 class RelayedRequest(msgspec.Struct, eq=False):
@@ -86,6 +94,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
     ask: Ask
     response: Response
     memory: Held | None = None
+    passed: PassedOn = NOTHING
     loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
     responder: Responder = msgspec.UNSET  # type: ignore[assignment]  # the client's own
     asked: Ask = msgspec.UNSET  # type: ignore[assignment]  # as the present pool's endpoints take it
@@ -229,7 +238,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         try:
             exchange = await self.relay.transport.exchange(
                 endpoint_client.origin,
-                endpoint_client.head(self.asked.operation.path, len(body), self.own_fields),
+                endpoint_client.head(self.asked.operation.path, len(body), self.own_fields, self.passed),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),

@@ -119,6 +119,10 @@ VALUES = [
         "7: models[0].endpoints[0].headers.Host: a header that the gateway sets itself",
     ),
     (
+        endpoint("url: http://up\n        pass_headers: ['a b']"),
+        "7: models[0].endpoints[0].pass_headers[0]: not a valid header name",
+    ),
+    (
         endpoint("url: http://up\n        headers: {'a b': x}"),
         "7: models[0].endpoints[0].headers.a b: not a valid header name",
     ),

@@ -11,6 +11,7 @@ dial.py          from a name to an open line: addresses, happy eyeballs, CONNECT
 addresses.py     which addresses an endpoint made at run time may have
 proxy.py         whether and how to go through a proxy
 request_head.py  the bytes of a request's head
+passed_on.py     what of a client's head goes into it
 client.py        the pool of connections
 
 Requests with HEAD or CONNECT cannot be sent: their answers are framed by other rules.
