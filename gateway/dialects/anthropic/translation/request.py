@@ -1,0 +1,137 @@
+"""Translate a Messages request into one for chat completions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from gateway.dialects.anthropic.translation.conversation import THINKING, chat_messages
+from gateway.dialects.anthropic.translation.refusing import (
+    Dropped,
+    Json,
+    a_list,
+    a_text,
+    an_object,
+    not_translatable,
+    take_known,
+    unlike,
+)
+from gateway.dialects.anthropic.translation.tools import chat_tool_choice, chat_tools
+
+MAX_TOKENS_FIELD = "max_completion_tokens"
+_MOST_STOPS = 4
+_HINTS = frozenset(
+    (
+        "cache_control",
+        "context_management",
+        "diagnostics",
+        "inference_geo",
+        "metadata",
+        "service_tier",
+        "speed",
+        "top_k",
+    )
+)
+_SAME = frozenset(("stream", "temperature", "top_p"))
+# The gateway's own, and what is read elsewhere.
+_READ = frozenset(("model", "modelId", "messages", "system", "max_tokens"))
+_OUTPUT = frozenset(("effort", "format"))
+_FORMAT = frozenset(("type", "schema"))
+_LITTLE_THOUGHT, _SOME_THOUGHT = 4_096, 16_384  # tokens; more is much
+
+
+class ChatRequest(NamedTuple):
+    """A request for chat completions, and the hints it left out."""
+
+    fields: Json
+    dropped: tuple[str, ...]
+
+
+def chat_request(
+    fields: Mapping[str, Any], *, max_tokens_field: str = MAX_TOKENS_FIELD, reasons: bool = False
+) -> ChatRequest:
+    """Translate the parsed body of a Messages request.
+
+    `max_tokens_field`: what the model calls the bound of its answer. `reasons`: it takes a `reasoning_effort`.
+
+    Raises NotTranslatable where the model would be asked something else.
+    """
+    dropped = Dropped()
+    chat: Json = {"model": fields["model"]} if isinstance(fields.get("model"), str) else {}
+    chat["messages"] = chat_messages(fields.get("system"), fields.get("messages"), dropped)
+    if fields.get("max_tokens") is not None:
+        chat[max_tokens_field] = fields["max_tokens"]
+    for key, value in fields.items():
+        if value is None or key in _READ:
+            continue
+        if key in _SAME:
+            chat[key] = value
+        elif key in _HINTS:
+            dropped.add(key)
+        elif key == THINKING:
+            chat |= _thinking(value, dropped, reasons=reasons)
+        elif (translate := _FIELDS.get(key)) is not None:
+            chat |= translate(value, dropped)
+        else:
+            raise not_translatable((key,), f"`{key[:64]}` has no counterpart there")
+    return ChatRequest(chat, dropped.names)
+
+
+def _stops(value: object, _: Dropped) -> Json:
+    path = ("stop_sequences",)
+    stops = [a_text(each, (*path, place)) for place, each in enumerate(a_list(value, path))]
+    if len(stops) > _MOST_STOPS:
+        raise not_translatable(path, f"more than {_MOST_STOPS} stop sequences are not taken there")
+    return {"stop": stops} if stops else {}
+
+
+def _tools(value: object, dropped: Dropped) -> Json:
+    tools = chat_tools(value, dropped)
+    return {"tools": tools} if tools else {}
+
+
+def _output_config(value: object, dropped: Dropped) -> Json:
+    path = ("output_config",)
+    config = an_object(value, path)
+    take_known(config, path, _OUTPUT, dropped)
+    if config.get("effort") is not None:
+        dropped.add("output_config.effort")
+    return _response_format(config["format"], (*path, "format"), dropped) if config.get("format") is not None else {}
+
+
+def _response_format(value: object, path: tuple[str, ...], dropped: Dropped) -> Json:
+    found = an_object(value, path)
+    take_known(found, path, _FORMAT, dropped)
+    if found.get("type") != "json_schema":
+        raise not_translatable((*path, "type"), "a format is there given by a JSON schema")
+    schema = an_object(found.get("schema"), (*path, "schema"))
+    json_schema = {"name": "answer", "schema": schema, "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
+
+
+def _thinking(value: object, dropped: Dropped, *, reasons: bool) -> Json:
+    """Translate a budget of thought into an effort, where the model knows such."""
+    path = ("thinking",)
+    found = an_object(value, path)
+    kind = found.get("type")
+    if kind not in ("enabled", "adaptive", "disabled"):
+        raise unlike((*path, "type"), "enabled, adaptive or disabled")
+    # Models differ in how reasoning is switched off, where it can be at all.
+    if not reasons or kind == "disabled":
+        dropped.add(THINKING)
+        return {}
+    budget = found.get("budget_tokens")
+    if not isinstance(budget, int | float):
+        return {"reasoning_effort": "medium"}
+    if budget < _LITTLE_THOUGHT:
+        return {"reasoning_effort": "low"}
+    return {"reasoning_effort": "medium" if budget < _SOME_THOUGHT else "high"}
+
+
+_FIELDS: dict[str, Callable[[object, Dropped], Json]] = {
+    "stop_sequences": _stops,
+    "tools": _tools,
+    "tool_choice": chat_tool_choice,
+    "output_config": _output_config,
+    "output_format": lambda value, dropped: _response_format(value, ("output_format",), dropped),
+}

@@ -1,0 +1,173 @@
+"""Translate a stream of chat completions into one of Messages, event by event.
+
+The events' data in, events out; no sockets, and no framing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from gateway.dialects.anthropic.translation.blocks import Blocks, event
+from gateway.dialects.anthropic.translation.reading import (
+    UntranslatableAnswer,
+    calls_in,
+    choice_in,
+    function_of,
+    message_id,
+    model_in,
+    parsed,
+    reasoning_in,
+    stop_of,
+    text_in,
+    usage_fields,
+)
+from gateway.dialects.anthropic.translation.refusing import Json
+from gateway.dialects.anthropic.translation.words import stream_error
+from gateway.dialects.openai.usage_report import last_usage, usage_of
+from gateway.types import Usage
+
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+_DONE = b"[DONE]"
+
+
+class MessageStream:
+    """One streamed message.
+
+    `estimate`: of the prompt, for the beginning, where nothing is reported yet. `request_id`, `model`: where the
+    upstream names none. `stops`: the request's own sequences.
+    """
+
+    __slots__ = (
+        "_blocks",
+        "_characters",
+        "_choice",
+        "_estimate",
+        "_has_refused",
+        "_model",
+        "_request_id",
+        "_stops",
+        "ended",
+        "started",
+        "usage",
+    )
+
+    def __init__(self, *, request_id: str, model: str, estimate: int, stops: Collection[str] = ()) -> None:
+        self.started = False
+        self.ended = False  # well or not: nothing may follow
+        self.usage: Usage | None = None  # as reported last
+        self._request_id = request_id
+        self._model = model
+        self._estimate = estimate
+        self._stops = stops
+        self._blocks = Blocks(request_id)
+        self._choice: Json | None = None  # the one that had a `finish_reason`
+        self._has_refused = False
+        self._characters = 0
+
+    def __repr__(self) -> str:
+        return f"<MessageStream{' started' * self.started}{' ended' * self.ended}>"
+
+    def feed(self, data: bytes, name: bytes | None = None) -> bytes:
+        """Translate one event of the upstream's, by its data and its name."""
+        data = data.strip()
+        if self.ended or not data:
+            return b""
+        if data == _DONE:
+            return self.finish()
+        if not data.startswith(b"{"):  # a sign of life
+            return b""
+        try:
+            found = parsed(data)
+            error = found.get("error")
+            if error or name == b"error":
+                return self.fail(stream_error(error or found))
+            return self._chunk(found)
+        except UntranslatableAnswer as why:
+            return self.break_off(why)
+
+    def finish(self, usage: Usage | None = None) -> bytes:
+        """End the message; `usage`: as somebody else has read it."""
+        if self.ended:
+            return b""
+        if self._choice is None and not self.started:
+            return self.break_off(UntranslatableAnswer("it has ended before it began"))
+        try:
+            closed = self._begun({}) + self._blocks.end()
+        except UntranslatableAnswer as why:
+            return self.break_off(why)
+        self.ended = True
+        has_calls = self._blocks.has_calls
+        reason, sequence = stop_of(self._choice or {}, self._stops, calls=has_calls, refuses=self._has_refused)
+        told = last_usage(self.usage, usage) or self._estimated()
+        delta = {"stop_reason": reason, "stop_sequence": sequence}
+        ending = {"type": "message_delta", "delta": delta, "usage": usage_fields(told)}
+        return closed + event(b"message_delta", ending) + event(b"message_stop", {"type": "message_stop"})
+
+    def fail(self, error: bytes) -> bytes:
+        """End with an error: blocks and message stay open, for they are not whole."""
+        if self.ended:
+            return b""
+        self.ended = True
+        return error
+
+    def break_off(self, why: UntranslatableAnswer) -> bytes:
+        """End with an error of ours about what the upstream sent."""
+        message = f"The model's answer cannot be translated: {why}."
+        return self.fail(stream_error({"message": message, "code": "stream_incomplete"}))
+
+    def whole(self, body: bytes) -> bytes:
+        """Translate an answer that came as a whole into a stream's events."""
+        return self.feed(body) + self.feed(_DONE)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the upstream has said how its answer ends."""
+        return self._choice is not None
+
+    def _chunk(self, found: Json) -> bytes:
+        if (usage := usage_of(found)) is not None:
+            self.usage = last_usage(self.usage, usage)
+        choice = choice_in(found)
+        if choice is None:
+            return b""
+        events = b"" if self.started else self._begun(found)
+        delta = choice.get("delta") or choice.get("message")
+        if isinstance(delta, dict):
+            events += self._delta(delta)
+        if choice.get("finish_reason") is not None:
+            self._choice = choice
+        return events
+
+    def _delta(self, delta: Json) -> bytes:
+        events = b""
+        text, thought = text_in(delta), reasoning_in(delta)
+        self._characters += len(text) + len(thought)
+        if text:
+            self._has_refused = self._has_refused or bool(delta.get("refusal"))
+            events = self._blocks.text(text)
+        elif thought:
+            events = PING  # thoughts have no signature, which Messages want; the client learns that it goes on
+        for place, call in enumerate(calls_in(delta)):
+            self._characters += len(str(function_of(call).get("arguments") or ""))
+            events += self._blocks.call(call, place)
+        return events
+
+    def _begun(self, found: Json) -> bytes:
+        """Begin the message, once."""
+        if self.started:
+            return b""
+        self.started = True
+        message: Json = {
+            "id": message_id(found, self._request_id),
+            "type": "message",
+            "role": "assistant",
+            "model": model_in(found, self._model),
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage_fields(self.usage or Usage(self._estimate)),
+        }
+        return event(b"message_start", {"type": "message_start", "message": message})
+
+    def _estimated(self) -> Usage:
+        return Usage(self._estimate, -(-self._characters // 4))
