@@ -18,6 +18,7 @@ Rotation = Literal["round_robin", "weighted", "least_busy"]
 Period = Literal["minute", "hour", "day", "month"]
 AuthHeader = Literal["authorization", "api-key", "x-api-key"]
 ProtocolName = Literal["openai", "anthropic"]  # that an endpoint speaks
+MaxTokensField = Literal["max_completion_tokens", "max_tokens", "max_output_tokens"]  # the bound of a chat's answer
 Source = Literal["user", "organisation", "plan", "global"]
 Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]  # of an admitted request
 Scope = Literal["ai:use", "ai:manage", "usage:read", "act:as"]
@@ -186,6 +187,8 @@ class Model(msgspec.Struct, frozen=True):
     fallbacks: tuple[str, ...] = ()  # ids (as text) of other models
     price: Price | None = None
     rotation: Rotation = "round_robin"
+    max_tokens_field: MaxTokensField = "max_completion_tokens"  # where Messages are translated
+    reasoning: bool = False  # it takes a `reasoning_effort`
     endpoints: tuple[Endpoint, ...] = ()
 
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.config.schema import Amount, Cost, Money
-from gateway.types import AuthHeader, Limits, Period, Rotation, Scope
+from gateway.types import AuthHeader, Limits, MaxTokensField, Period, Rotation, Scope
 
 Origin: TypeAlias = Annotated[Literal["file", "store"], Meta(description="Who defines it: gateway.yaml or the store.")]
 # What gateway.yaml takes as an id: a number that SQL databases and JSON writers can hold, or text.
@@ -111,6 +111,8 @@ class ModelBody(Body, kw_only=True):
     fallbacks: list[GivenId] | UnsetType = UNSET
     price: PriceBody | None = None
     rotation: Rotation | UnsetType = UNSET
+    max_tokens_field: MaxTokensField | UnsetType = UNSET
+    reasoning: bool | UnsetType = UNSET
     endpoints: Annotated[list[EndpointBody], Meta(min_length=1)]
     source: Origin | UnsetType = UNSET
 

@@ -13,7 +13,20 @@ from msgspec import Meta
 
 from gateway.admin_records.record_bodies import LimitsBody, ModelConfig, Origin
 from gateway.pool.state import without_credentials
-from gateway.types import SCOPES, ApiKey, AuthHeader, Endpoint, Id, Model, Price, Rotation, Secret, Timeouts, utc_text
+from gateway.types import (
+    SCOPES,
+    ApiKey,
+    AuthHeader,
+    Endpoint,
+    Id,
+    MaxTokensField,
+    Model,
+    Price,
+    Rotation,
+    Secret,
+    Timeouts,
+    utc_text,
+)
 
 SET: Literal["set"] = "set"
 
@@ -52,6 +65,8 @@ class ModelShown(msgspec.Struct, kw_only=True):
     fallbacks: tuple[str, ...]
     price: Price | None
     rotation: Rotation
+    max_tokens_field: MaxTokensField
+    reasoning: bool
     endpoints: list[EndpointShown]
     source: Origin
 
@@ -149,6 +164,8 @@ def model_shown(model: Model, source: Literal["file", "store"]) -> ModelShown:
         fallbacks=model.fallbacks,
         price=model.price,
         rotation=model.rotation,
+        max_tokens_field=model.max_tokens_field,
+        reasoning=model.reasoning,
         endpoints=[_endpoint_shown(endpoint) for endpoint in model.endpoints],
         source=source,
     )

@@ -145,6 +145,8 @@ def make_model(shape: ModelShape, fallbacks: Iterable[str]) -> Model:
         fallbacks=tuple(fallbacks),
         price=Price(input=shape.price.input, output=shape.price.output) if shape.price else None,
         rotation=shape.rotation,
+        max_tokens_field=shape.max_tokens_field,
+        reasoning=shape.reasoning,
         endpoints=tuple(_endpoint(endpoint) for endpoint in shape.endpoints),
     )
 

@@ -24,7 +24,7 @@ from gateway.config.settings import (
     SurfaceSettings,
     UsageSettings,
 )
-from gateway.types import AuthHeader, Id, Period, Rotation, Scope, Secret
+from gateway.types import AuthHeader, Id, MaxTokensField, Period, Rotation, Scope, Secret
 
 _LARGEST = 2**53  # whole in every JSON reader, JavaScript's too
 
@@ -146,6 +146,13 @@ class ModelShape(Placed, kw_only=True):
     rotation: Annotated[Rotation, Meta(description="How endpoints of the lowest available priority take turns.")] = (
         "round_robin"
     )
+    max_tokens_field: Annotated[
+        MaxTokensField, Meta(description="What a translated Messages request's max_tokens becomes.")
+    ] = "max_completion_tokens"
+    reasoning: Annotated[
+        bool,
+        Meta(description="true: it takes reasoning_effort, which thinking of a translated Messages request becomes."),
+    ] = False
     endpoints: Annotated[tuple[EndpointShape, ...], Meta(min_length=1, description="The model's pool of upstreams.")]
 
 
