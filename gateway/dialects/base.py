@@ -104,6 +104,8 @@ class Translated(Protocol):
     A request makes one for each model that it asks, so it may keep what it has seen of a stream.
     """
 
+    prompt_tokens: int  # an estimate, for where nothing is reported
+
     @property
     def fields(self) -> Json:
         """The body to ask with; the relay sets `model` and asks for usage."""
@@ -112,16 +114,26 @@ class Translated(Protocol):
     def dropped(self) -> tuple[str, ...]:
         """The hints that have no counterpart, for `x-gateway-dropped`."""
 
-    def events(self, data: bytes) -> bytes:
-        """Put whole upstream events back; may be empty."""
+    @property
+    def ended(self) -> bool:
+        """Whether the stream has had its last event, be it an error."""
+
+    def event(self, data: bytes, name: bytes | None) -> bytes:
+        """Put an upstream's event back; may be empty."""
 
     def end(self) -> bytes:
         """Return what is still missing once the upstream's stream has ended well."""
 
+    def break_off(self, why: str) -> bytes:
+        """Return the error that ends a stream that cannot be put back."""
+
     def whole(self, body: bytes) -> bytes | None:
         """Put a whole answer back; None where it is none."""
 
-    def refusal(self, status: int, body: bytes) -> bytes:
+    def whole_as_events(self, body: bytes) -> bytes:
+        """Put a whole answer back into a stream that has begun."""
+
+    def refusal(self, status: int, body: bytes, request_id: str) -> bytes:
         """Put an upstream's refusal back, with its message."""
 
 

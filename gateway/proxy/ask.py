@@ -10,6 +10,7 @@ from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
 from gateway.dialects.base import Operation, Translated
 from gateway.limits import Terms
+from gateway.limits.prompt import prompt_tokens
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, Endpoint, Model, id_text
 
@@ -50,8 +51,9 @@ class Ask(NamedTuple):
             return None
         translated = translation.translate(self.body.fields, model)
         fields = translated.fields
-        body = openai.RequestBody(orjson.dumps(fields), fields)
-        return self._replace(operation=translation.operation, body=body, companions=(), translated=translated)
+        body, operation = openai.RequestBody(orjson.dumps(fields), fields), translation.operation
+        translated.prompt_tokens = prompt_tokens(fields, len(body.raw), operation.prompt)
+        return self._replace(operation=operation, body=body, companions=(), translated=translated)
 
     def endpoints_left_out(self, model: Model) -> set[str]:
         """List endpoints that speak another protocol or lack a named model.

@@ -39,8 +39,9 @@ from gateway.proxy.refusals.judging import (
 )
 from gateway.proxy.refusals.refused import refused
 from gateway.proxy.refusals.upstream_text import upstream_text
-from gateway.proxy.responder import Client, Responder, TranslatingResponder
+from gateway.proxy.responder import Client, Responder
 from gateway.proxy.response import Response
+from gateway.proxy.stream.translating import TranslatingResponder
 from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_own_model, candidates
 from gateway.proxy.usage_meter import UsageMeter
 
@@ -161,7 +162,9 @@ class RelayedRequest(msgspec.Struct, eq=False):
         """Ask in these words from now on, and put back what is answered."""
         response, translated = self.response, asked.translated
         self.asked, response.meter.reader = asked, asked.operation.usage
-        response.responder = self.responder if translated is None else TranslatingResponder(self.responder, translated)
+        response.responder = (
+            self.responder if translated is None else TranslatingResponder(self.responder, translated, self.memory)
+        )
 
     async def _from_pool(self, upstream: Upstream, asked: Ask) -> bool:
         """Try the pool's endpoints; whether one had an answer for us."""

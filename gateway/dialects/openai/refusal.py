@@ -29,7 +29,7 @@ def refusal_event(body: bytes, *, named: bool) -> bytes:
 
     `named`: in the shape in which a stream on the responses route ends.
     """
-    error = _error_in(body)
+    error = error_members(body)
     if named:
         return b"event: error\ndata: " + orjson.dumps({"type": "error", "sequence_number": 0, "error": error}) + b"\n\n"
     return b"data: " + orjson.dumps({"error": error}) + b"\n\n"
@@ -55,7 +55,7 @@ def _without_number(word: re.Match[bytes]) -> bytes:
     return text if text.translate(None, _DIGITS) == text else b"#"
 
 
-def _error_in(body: bytes) -> dict[str, Any]:
+def error_members(body: bytes) -> dict[str, Any]:
     """`{message, type, param, code}`; what has no such shape becomes the message."""
     try:
         parsed = orjson.loads(body)

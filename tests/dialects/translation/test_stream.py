@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from gateway.dialects.anthropic.translation import PING, MessageStream, UntranslatableAnswer, message
-from gateway.types import Usage
 
 Json = dict[str, Any]
 event_type: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)
 DONE = b"[DONE]"
+ENDS = b"the upstream ends its stream"
 
 texts = st.text(min_size=1, max_size=8)
 inputs = st.dictionaries(st.text(max_size=4), st.integers(-9, 9) | st.text(st.sampled_from('{}"\\a[]')), max_size=3)
@@ -51,7 +51,7 @@ def call(index: int, arguments: str, **more: Any) -> Json:
 
 
 def stream(*stops: str) -> MessageStream:
-    return MessageStream(request_id="r1", model="m", estimate=11, stops=stops)
+    return MessageStream(otherwise="r1", model="m", prompt_tokens=11, stops=stops)
 
 
 def translated(*chunks: bytes, stops: tuple[str, ...] = ()) -> bytes:
@@ -154,9 +154,7 @@ def test_a_whole_answer_is_the_same_message(answer: tuple[list[bytes], str, list
     said = {"role": "assistant", "content": text or None} | ({"tool_calls": calls} if calls else {})
     choice = {"index": 0, "message": said, "finish_reason": "tool_calls" if given else "stop"}
     body = json.dumps({"id": "chatcmpl-7", "model": "provider/m", "choices": [choice], "usage": usage()}).encode()
-    result = Message.model_validate_json(
-        message(body, request_id="r1", model="m", usage=Usage(100, 7, 107, 60)), strict=True
-    )
+    result = Message.model_validate_json(message(body, otherwise="r1", model="m", prompt_tokens=11), strict=True)
     streamed = read(stream().whole(body))
     assert "".join(block.text for block in result.content if block.type == "text") == text
     assert [block.input for block in result.content if block.type == "tool_use"] == given
@@ -192,6 +190,12 @@ def test_usage_stands_at_both_ends_and_is_counted_once() -> None:
     }
 
 
+def test_a_stream_that_has_finished_needs_no_done() -> None:
+    translation = stream()
+    data = translation.feed(chunk({"content": "Hi"})) + translation.feed(chunk(finish="stop"))
+    assert read(data + translation.feed(usage_chunk()) + translation.end()).usage.output_tokens == 7
+
+
 def test_without_a_report_it_is_estimated() -> None:
     events = events_of(translated(chunk({"content": "x" * 40}), chunk(finish="stop"), DONE))
     assert (events[-2]["usage"]["input_tokens"], events[-2]["usage"]["output_tokens"]) == (11, 10)
@@ -213,7 +217,7 @@ def test_stop_reasons(finish: str, delta: Json, reason: str) -> None:
     assert read(translated(chunk(delta), chunk(finish=finish), DONE)).stop_reason == reason
     said = {"content": None} | delta
     body = json.dumps({"choices": [{"message": said, "finish_reason": finish}]}).encode()
-    whole = Message.model_validate_json(message(body, request_id="r1", model="m", usage=Usage()))
+    whole = Message.model_validate_json(message(body, otherwise="r1", model="m", prompt_tokens=11))
     assert whole.stop_reason == reason
 
 
@@ -270,11 +274,14 @@ def test_an_error_event_ends_the_stream_with_one_of_anthropics() -> None:
         [chunk({"content": "Hi"}), b'{"choices":'],
         [chunk(call(0, "{}", id="c")), DONE],
         [DONE],
+        [chunk({"content": "Hi"}), ENDS],
         [chunk(call(0, "{}", id="c", name="t")), chunk(call(1, "{", id="d", name="t")), chunk(call(0, "{}"))],
     ],
 )
 def test_what_is_no_answer_ends_with_an_error(chunks: list[bytes]) -> None:
-    last = events_of(translated(*chunks))[-1]
+    translation = stream()
+    data = b"".join([translation.end() if each is ENDS else translation.feed(each) for each in chunks])
+    last = events_of(data)[-1]
     assert (last["type"], last["error"]["type"], last["error"]["code"]) == ("error", "api_error", "stream_incomplete")
 
 
@@ -284,14 +291,14 @@ def test_arguments_cut_by_the_bound() -> None:
     assert events_of(data)[-2]["delta"]["stop_reason"] == "max_tokens"
     said = {"content": "I will.", "tool_calls": [{"id": "c", "function": {"name": "t", "arguments": '{"path":"/et'}}]}
     body = {"choices": [{"message": said, "finish_reason": "length"}]}
-    whole = json.loads(message(json.dumps(body).encode(), request_id="r1", model="m", usage=Usage()))
+    whole = json.loads(message(json.dumps(body).encode(), otherwise="r1", model="m", prompt_tokens=11))
     assert (whole["content"], whole["stop_reason"]) == ([{"type": "text", "text": "I will."}], "max_tokens")
     body["choices"][0]["finish_reason"] = "tool_calls"
     with pytest.raises(UntranslatableAnswer):
-        message(json.dumps(body).encode(), request_id="r1", model="m", usage=Usage())
+        message(json.dumps(body).encode(), otherwise="r1", model="m", prompt_tokens=11)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"choices":[]}', b'{"choices":[{}]}'])
 def test_a_body_that_is_no_completion_is_no_message(body: bytes) -> None:
     with pytest.raises(UntranslatableAnswer):
-        message(body, request_id="r1", model="m", usage=Usage())
+        message(body, otherwise="r1", model="m", prompt_tokens=11)

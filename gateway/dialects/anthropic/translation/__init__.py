@@ -1,18 +1,17 @@
 """Messages over chat completions: the request up, the answer and its stream down. Pure functions of bytes."""
 
-from gateway.dialects.anthropic.translation.answer import message
-from gateway.dialects.anthropic.translation.reading import UntranslatableAnswer
-from gateway.dialects.anthropic.translation.request import MAX_TOKENS_FIELD, ChatRequest, chat_request
-from gateway.dialects.anthropic.translation.stream import PING, MessageStream
-from gateway.dialects.anthropic.translation.words import stream_error
+from gateway.dialects.anthropic.translation.completion import UntranslatableAnswer
+from gateway.dialects.anthropic.translation.message_stream import PING, MessageStream
+from gateway.dialects.anthropic.translation.messages_over_chat import MessagesOverChat
+from gateway.dialects.anthropic.translation.request import ChatRequest, chat_request
+from gateway.dialects.anthropic.translation.whole_message import message
 
 __all__ = [
-    "MAX_TOKENS_FIELD",
     "PING",
     "ChatRequest",
     "MessageStream",
+    "MessagesOverChat",
     "UntranslatableAnswer",
     "chat_request",
     "message",
-    "stream_error",
 ]

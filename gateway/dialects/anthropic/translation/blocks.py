@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from gateway.dialects.anthropic.translation.reading import UntranslatableAnswer, function_of
-from gateway.dialects.anthropic.translation.refusing import Json
+from gateway.dialects.anthropic.translation.completion import UntranslatableAnswer, function_of
+from gateway.dialects.anthropic.translation.hints import Json
 
 MOST_HELD_CHARACTERS = 4 << 20
 _MARK = re.compile(r'[{}"]|\\.|\\\Z', re.DOTALL)

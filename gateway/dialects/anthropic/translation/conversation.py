@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.dialects.anthropic.translation.refusing import (
+from gateway.dialects.anthropic.translation.hints import (
     Dropped,
     Json,
     Path,

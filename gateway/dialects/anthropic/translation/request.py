@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from gateway.dialects.anthropic.translation.conversation import THINKING, chat_messages
-from gateway.dialects.anthropic.translation.refusing import (
+from gateway.dialects.anthropic.translation.hints import (
     Dropped,
     Json,
     a_list,

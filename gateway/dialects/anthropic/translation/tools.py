@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.dialects.anthropic.translation.refusing import (
+from gateway.dialects.anthropic.translation.hints import (
     Dropped,
     Json,
     Path,

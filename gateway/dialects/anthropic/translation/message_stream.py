@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from gateway.dialects.anthropic.translation.blocks import Blocks, event
-from gateway.dialects.anthropic.translation.reading import (
+from gateway.dialects.anthropic.translation.chat_errors import stream_error
+from gateway.dialects.anthropic.translation.completion import (
     UntranslatableAnswer,
     calls_in,
     choice_in,
+    estimated_usage,
     function_of,
     message_id,
     model_in,
@@ -21,8 +23,7 @@ from gateway.dialects.anthropic.translation.reading import (
     text_in,
     usage_fields,
 )
-from gateway.dialects.anthropic.translation.refusing import Json
-from gateway.dialects.anthropic.translation.words import stream_error
+from gateway.dialects.anthropic.translation.hints import Json
 from gateway.dialects.openai.usage_report import last_usage, usage_of
 from gateway.types import Usage
 
@@ -33,33 +34,33 @@ _DONE = b"[DONE]"
 class MessageStream:
     """One streamed message.
 
-    `estimate`: of the prompt, for the beginning, where nothing is reported yet. `request_id`, `model`: where the
-    upstream names none. `stops`: the request's own sequences.
+    `prompt_tokens`: an estimate for the beginning, where nothing is reported yet. `otherwise`, `model`: its id and
+    model where the upstream names none. `stops`: the request's own sequences.
     """
 
     __slots__ = (
         "_blocks",
         "_characters",
         "_choice",
-        "_estimate",
         "_has_refused",
         "_model",
-        "_request_id",
+        "_otherwise",
+        "_prompt_tokens",
         "_stops",
         "ended",
         "started",
         "usage",
     )
 
-    def __init__(self, *, request_id: str, model: str, estimate: int, stops: Collection[str] = ()) -> None:
+    def __init__(self, *, otherwise: str, model: str, prompt_tokens: int, stops: Collection[str] = ()) -> None:
         self.started = False
         self.ended = False  # well or not: nothing may follow
         self.usage: Usage | None = None  # as reported last
-        self._request_id = request_id
+        self._otherwise = otherwise
         self._model = model
-        self._estimate = estimate
+        self._prompt_tokens = prompt_tokens
         self._stops = stops
-        self._blocks = Blocks(request_id)
+        self._blocks = Blocks(otherwise)
         self._choice: Json | None = None  # the one that had a `finish_reason`
         self._has_refused = False
         self._characters = 0
@@ -73,7 +74,7 @@ class MessageStream:
         if self.ended or not data:
             return b""
         if data == _DONE:
-            return self.finish()
+            return self._finish()
         if not data.startswith(b"{"):  # a sign of life
             return b""
         try:
@@ -85,20 +86,25 @@ class MessageStream:
         except UntranslatableAnswer as why:
             return self.break_off(why)
 
-    def finish(self, usage: Usage | None = None) -> bytes:
-        """End the message; `usage`: as somebody else has read it."""
+    def end(self) -> bytes:
+        """End the message where the upstream's stream has ended cleanly without `[DONE]`."""
+        if self.ended or self._choice is not None:
+            return self._finish()
+        return self.break_off(UntranslatableAnswer("it has ended without saying so"))
+
+    def _finish(self) -> bytes:
         if self.ended:
             return b""
-        if self._choice is None and not self.started:
+        if not self.started:
             return self.break_off(UntranslatableAnswer("it has ended before it began"))
         try:
-            closed = self._begun({}) + self._blocks.end()
+            closed = self._blocks.end()
         except UntranslatableAnswer as why:
             return self.break_off(why)
         self.ended = True
         has_calls = self._blocks.has_calls
         reason, sequence = stop_of(self._choice or {}, self._stops, calls=has_calls, refuses=self._has_refused)
-        told = last_usage(self.usage, usage) or self._estimated()
+        told = self.usage or estimated_usage(self._prompt_tokens, self._characters)
         delta = {"stop_reason": reason, "stop_sequence": sequence}
         ending = {"type": "message_delta", "delta": delta, "usage": usage_fields(told)}
         return closed + event(b"message_delta", ending) + event(b"message_stop", {"type": "message_stop"})
@@ -118,11 +124,6 @@ class MessageStream:
     def whole(self, body: bytes) -> bytes:
         """Translate an answer that came as a whole into a stream's events."""
         return self.feed(body) + self.feed(_DONE)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the upstream has said how its answer ends."""
-        return self._choice is not None
 
     def _chunk(self, found: Json) -> bytes:
         if (usage := usage_of(found)) is not None:
@@ -153,21 +154,16 @@ class MessageStream:
         return events
 
     def _begun(self, found: Json) -> bytes:
-        """Begin the message, once."""
-        if self.started:
-            return b""
+        """Begin the message."""
         self.started = True
         message: Json = {
-            "id": message_id(found, self._request_id),
+            "id": message_id(found, self._otherwise),
             "type": "message",
             "role": "assistant",
             "model": model_in(found, self._model),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": usage_fields(self.usage or Usage(self._estimate)),
+            "usage": usage_fields(self.usage or Usage(self._prompt_tokens)),
         }
         return event(b"message_start", {"type": "message_start", "message": message})
-
-    def _estimated(self) -> Usage:
-        return Usage(self._estimate, -(-self._characters // 4))

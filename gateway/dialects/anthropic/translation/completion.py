@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.dialects.anthropic.translation.refusing import Json
+from gateway.dialects.anthropic.translation.hints import Json
 from gateway.types import Usage
 
 _STOP_REASONS = {
@@ -114,6 +114,12 @@ def usage_fields(usage: Usage) -> dict[str, int]:
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
     }
+
+
+def estimated_usage(prompt_tokens: int, characters: int) -> Usage:
+    """Estimate the usage of an answer that reports none: four characters are a token."""
+    answer = -(-characters // 4)
+    return Usage(prompt_tokens, answer, prompt_tokens + answer)
 
 
 def message_id(found: Json, otherwise: str) -> str:

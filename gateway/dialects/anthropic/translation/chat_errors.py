@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from gateway.dialects.openai.refusal import error_members
+
 _TYPES = frozenset(
     (
         "api_error",
@@ -20,6 +22,7 @@ _TYPES = frozenset(
         "timeout_error",
     )
 )
+_OF_STATUS = {402: "billing_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large"}
 
 
 def stream_error(error: object) -> bytes:
@@ -35,3 +38,14 @@ def stream_error(error: object) -> bytes:
         },
     }
     return b"event: error\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+def refusal(status: int, body: bytes, request_id: str) -> bytes:
+    """Write an upstream's refusal, its message kept; `status` says of which type it is."""
+    members = error_members(body)
+    error = {
+        "type": _OF_STATUS.get(status, "invalid_request_error"),
+        "message": members["message"],
+        "code": members["code"],
+    }
+    return orjson.dumps({"type": "error", "error": error, "request_id": request_id})

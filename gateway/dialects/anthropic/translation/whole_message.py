@@ -6,11 +6,12 @@ from collections.abc import Collection
 
 import orjson
 
-from gateway.dialects.anthropic.translation.reading import (
+from gateway.dialects.anthropic.translation.completion import (
     UntranslatableAnswer,
     arguments_of,
     calls_in,
     choice_in,
+    estimated_usage,
     function_of,
     message_id,
     model_in,
@@ -19,15 +20,15 @@ from gateway.dialects.anthropic.translation.reading import (
     text_in,
     usage_fields,
 )
-from gateway.dialects.anthropic.translation.refusing import Json
-from gateway.types import Usage
+from gateway.dialects.anthropic.translation.hints import Json
+from gateway.dialects.openai.usage_report import usage_of
 
 
-def message(body: bytes, *, request_id: str, model: str, usage: Usage, stops: Collection[str] = ()) -> bytes:
+def message(body: bytes, *, otherwise: str, model: str, prompt_tokens: int, stops: Collection[str] = ()) -> bytes:
     """Translate the body of a chat completion.
 
-    `usage`: what counts, reported or estimated. `request_id`, `model`: where the upstream names none. `stops`: the
-    request's own sequences.
+    `otherwise`, `model`: its id and model where the upstream names none. `prompt_tokens`: an estimate, where it reports
+    no usage. `stops`: the request's own sequences.
 
     Raises UntranslatableAnswer where it is no completion, or calls a tool with what is no object.
     """
@@ -37,12 +38,13 @@ def message(body: bytes, *, request_id: str, model: str, usage: Usage, stops: Co
     if choice is None or not isinstance(said, dict):
         raise UntranslatableAnswer("it has no message")
     is_cut = choice.get("finish_reason") == "length"
-    text, calls = text_in(said), _calls(said, request_id, is_cut=is_cut)
+    text, calls = text_in(said), _calls(said, otherwise, is_cut=is_cut)
     refuses = bool(said.get("refusal"))
+    usage = usage_of(found) or estimated_usage(prompt_tokens, len(text) + len(orjson.dumps(calls)))
     reason, sequence = stop_of(choice, stops, calls=bool(calls), refuses=refuses)
     return orjson.dumps(
         {
-            "id": message_id(found, request_id),
+            "id": message_id(found, otherwise),
             "type": "message",
             "role": "assistant",
             "model": model_in(found, model),
@@ -54,7 +56,7 @@ def message(body: bytes, *, request_id: str, model: str, usage: Usage, stops: Co
     )
 
 
-def _calls(said: Json, request_id: str, *, is_cut: bool) -> list[Json]:
+def _calls(said: Json, otherwise: str, *, is_cut: bool) -> list[Json]:
     """Translate the calls of tools; one that was cut by the bound is left out."""
     blocks: list[Json] = []
     calls = calls_in(said)
@@ -67,6 +69,6 @@ def _calls(said: Json, request_id: str, *, is_cut: bool) -> list[Json]:
             if is_cut and place == len(calls) - 1:
                 continue
             raise UntranslatableAnswer("it calls a tool with arguments that are no JSON object")
-        identity = call.get("id") or f"toolu_{request_id}_{place}"
+        identity = call.get("id") or f"toolu_{otherwise}_{place}"
         blocks.append({"type": "tool_use", "id": str(identity), "name": name, "input": given})
     return blocks
