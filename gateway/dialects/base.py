@@ -108,7 +108,7 @@ class Translated(Protocol):
 
     @property
     def fields(self) -> Json:
-        """The body to ask with; the relay sets `model` and asks for usage."""
+        """The body; the relay sets `model` and asks for usage."""
 
     @property
     def dropped(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ from gateway.proxy.refusals.refused import refused
 from gateway.proxy.refusals.upstream_text import upstream_text
 from gateway.proxy.responder import Client, Responder
 from gateway.proxy.response import Response
-from gateway.proxy.stream.translating import TranslatingResponder
+from gateway.proxy.stream.translating import answering
 from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_own_model, candidates
 from gateway.proxy.usage_meter import UsageMeter
 
@@ -108,17 +108,16 @@ class RelayedRequest(msgspec.Struct, eq=False):
     blame: Blame | None = None  # made at a pool's first failed attempt
 
     def __post_init__(self) -> None:
-        self.began = self.loop.time()
+        self.began, self.wants_stream = self.loop.time(), self.ask.wants_stream
         self.responder, self.asked = self.response.responder, self.ask
         fields = self.ask.body.fields
-        self.wants_stream = self.ask.wants_stream
         if fields.get("stream") is True:
             options = fields.get("stream_options")
             self.adds_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
 
     async def run(self) -> None:
         ask, response = self.ask, self.response
-        asked = asked_of_own_model(ask)
+        asked = await asked_of_own_model(ask, self.memory)
         trace, via = self.call.trace, self.relay.via.line(self.call.via)
         self.own_fields = via if trace is None else trace.fields + via
         response.account = await self.relay.accounts.open(self.call, ask, streamed=self.wants_stream)
@@ -160,11 +159,9 @@ class RelayedRequest(msgspec.Struct, eq=False):
 
     def _use(self, asked: Ask) -> None:
         """Ask in these words from now on, and put back what is answered."""
-        response, translated = self.response, asked.translated
+        response = self.response
         self.asked, response.meter.reader = asked, asked.operation.usage
-        response.responder = (
-            self.responder if translated is None else TranslatingResponder(self.responder, translated, self.memory)
-        )
+        response.responder = answering(self.responder, asked.translated, self.memory)
 
     async def _from_pool(self, upstream: Upstream, asked: Ask) -> bool:
         """Try the pool's endpoints; whether one had an answer for us."""

@@ -6,12 +6,16 @@ import asyncio
 import random
 from collections.abc import Iterator
 
+from gateway.dialects.openai import LARGE_BYTES
 from gateway.errors import ModelNotFound, NotTranslatable
+from gateway.http.memory_budget import Held
 from gateway.pool import Cause, Pool
 from gateway.proxy.ask import Ask
 from gateway.proxy.endpoint_client import EndpointClient
 from gateway.store.base import Catalogue
 from gateway.types import Model, id_text
+
+_COPIES = 2  # of a large body's texts, where they are put in other words: as values, and as bytes
 
 
 class Upstream:
@@ -91,13 +95,20 @@ class Upstreams:
         return iter(list(self._known.values()))
 
 
-def asked_of_own_model(ask: Ask) -> Ask:
+async def asked_of_own_model(ask: Ask, memory: Held | None) -> Ask:
     """Return the request as its own model's endpoints take it.
 
-    Raises ModelNotFound where none of them speaks its protocol, and NotTranslatable.
+    A large one is translated in a thread. `memory`: what the request may hold.
+
+    Raises ModelNotFound where none of them speaks its protocol, NotTranslatable, and Overloaded.
     """
     model = ask.access.model
-    asked = ask.as_asked_of(model)
+    if ask.operation.translation is None or len(ask.body.raw) < LARGE_BYTES:
+        asked = ask.as_asked_of(model)
+    else:
+        if memory is not None:
+            memory.grow(_COPIES * len(ask.body.raw))
+        asked = await asyncio.to_thread(ask.as_asked_of, model)
     if asked is None:
         spoken = " and ".join(sorted({each for endpoint in model.endpoints for each in endpoint.protocols}))
         raise ModelNotFound(

@@ -1,4 +1,4 @@
-"""Put each piece of an answer back into the client's protocol, before its responder sends it."""
+"""Put each piece of an answer back into the client's protocol."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TranslatingResponder:
         self._inner.on_refusal(self._marked(head, _as_json(head.passed)), refusal, refusal)
 
     def on_error(self, fault: GatewayError, number: int | None) -> None:
-        """End with the error; an event that is not whole never went out."""
+        """End with the error, unless the stream has ended."""
         if self._translated.ended:
             self._inner.on_end(None)
         else:
@@ -94,6 +94,11 @@ class TranslatingResponder:
 
     def __repr__(self) -> str:
         return f"<TranslatingResponder for {self._inner!r}>"
+
+
+def answering(responder: Responder, translated: Translated | None, memory: Held | None) -> Responder:
+    """Return what answers the client: its responder, or a translating one."""
+    return responder if translated is None else TranslatingResponder(responder, translated, memory)
 
 
 def _as_json(passed: Fields) -> Fields:

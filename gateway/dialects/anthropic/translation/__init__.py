@@ -1,4 +1,7 @@
-"""Messages over chat completions: the request up, the answer and its stream down. Pure functions of bytes."""
+"""Messages over chat completions.
+
+The request up, the answer and its stream down: pure functions of objects and bytes.
+"""
 
 from gateway.dialects.anthropic.translation.completion import UntranslatableAnswer
 from gateway.dialects.anthropic.translation.message_stream import PING, MessageStream

@@ -53,7 +53,7 @@ class ObjectScan:
 
 
 class Block(msgspec.Struct, eq=False):
-    """A text, or a call of a tool with its id and name."""
+    """A text, or a call of a tool."""
 
     is_call: bool = False
     id: str = ""
@@ -96,7 +96,10 @@ class Blocks:
         return self._keep(block, piece)
 
     def call(self, delta: Json, place: int) -> bytes:
-        """Take a delta of a call; `place`: where it stands among its like."""
+        """Take a delta of a call.
+
+        `place`: where it stands among those of its chunk.
+        """
         function = function_of(delta)
         block = self._called(delta, place)
         name, arguments = function.get("name"), function.get("arguments")
@@ -155,7 +158,10 @@ class Blocks:
         return self._advance()
 
     def _advance(self) -> bytes:
-        """Send what is due of the first block; go on where it is complete."""
+        """Send what is due of the first block.
+
+        Where it is complete, of the next as well.
+        """
         events: list[bytes] = []
         while self._waiting:
             first = self._waiting[0]

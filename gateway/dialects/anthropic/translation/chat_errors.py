@@ -41,7 +41,10 @@ def stream_error(error: object) -> bytes:
 
 
 def refusal(status: int, body: bytes, request_id: str) -> bytes:
-    """Write an upstream's refusal, its message kept; `status` says of which type it is."""
+    """Write an upstream's refusal, its message kept.
+
+    `status` says of which type it is.
+    """
     members = error_members(body)
     error = {
         "type": _OF_STATUS.get(status, "invalid_request_error"),

@@ -25,7 +25,10 @@ class UntranslatableAnswer(Exception):
 
 
 def parsed(data: bytes) -> Json:
-    """Parse an event's data or a body. Raises UntranslatableAnswer where it is no object."""
+    """Parse an event's data or a body.
+
+    Raises UntranslatableAnswer where it is no object.
+    """
     try:
         found = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -45,7 +48,10 @@ def choice_in(found: Json) -> Json | None:
 
 
 def text_in(message: Json) -> str:
-    """Return the text of a message or a delta, what it refuses with included."""
+    """Return the text of a message or a delta.
+
+    What it refuses with is a text, too.
+    """
     content, refusal = message.get("content"), message.get("refusal")
     text = content if isinstance(content, str) else _joined(content)
     return text + refusal if isinstance(refusal, str) else text
@@ -117,7 +123,10 @@ def usage_fields(usage: Usage) -> dict[str, int]:
 
 
 def estimated_usage(prompt_tokens: int, characters: int) -> Usage:
-    """Estimate the usage of an answer that reports none: four characters are a token."""
+    """Estimate the usage of an answer that reports none.
+
+    Four characters are a token.
+    """
     answer = -(-characters // 4)
     return Usage(prompt_tokens, answer, prompt_tokens + answer)
 

@@ -42,7 +42,7 @@ def not_translatable(path: Path, why: str) -> NotTranslatable:
 
 
 def unlike(path: Path, expected: str) -> NotTranslatable:
-    """Build the refusal of a value that has another shape than Messages give it."""
+    """Build the refusal of a value in a shape that Messages lack."""
     return NotTranslatable(f"`{spelled(path)}` must be {expected}.", param=spelled(path))
 
 

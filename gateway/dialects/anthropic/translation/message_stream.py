@@ -1,4 +1,4 @@
-"""Translate a stream of chat completions into one of Messages, event by event.
+"""Translate a stream of chat completions event by event.
 
 The events' data in, events out; no sockets, and no framing.
 """
@@ -110,7 +110,7 @@ class MessageStream:
         return closed + event(b"message_delta", ending) + event(b"message_stop", {"type": "message_stop"})
 
     def fail(self, error: bytes) -> bytes:
-        """End with an error: blocks and message stay open, for they are not whole."""
+        """End with an error; what is not whole stays open."""
         if self.ended:
             return b""
         self.ended = True

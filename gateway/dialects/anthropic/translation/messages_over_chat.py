@@ -1,4 +1,4 @@
-"""One Messages request as chat completions take it, and its answer put back."""
+"""Ask for one message in the words of chat completions."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def _response_format(value: object, path: tuple[str, ...], dropped: Dropped) -> 
 
 
 def _thinking(value: object, dropped: Dropped, *, reasons: bool) -> Json:
-    """Translate a budget of thought into an effort, where the model knows such."""
+    """Translate a budget of thought into an effort."""
     path = ("thinking",)
     found = an_object(value, path)
     kind = found.get("type")

@@ -65,7 +65,7 @@ def _tool(tool: object, path: Path, dropped: Dropped) -> Json:
 
 
 def _require_plain(tool: dict[str, Any], path: Path) -> None:
-    """Refuse a tool that is found by search, or called by the provider's code."""
+    """Refuse a tool that needs the provider's search or code."""
     if tool.get("defer_loading"):
         raise not_translatable((*path, "defer_loading"), "a tool that is loaded later needs the provider's search")
     if tool.get("allowed_callers") not in (None, ["direct"]):

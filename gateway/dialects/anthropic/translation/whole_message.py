@@ -57,7 +57,10 @@ def message(body: bytes, *, otherwise: str, model: str, prompt_tokens: int, stop
 
 
 def _calls(said: Json, otherwise: str, *, is_cut: bool) -> list[Json]:
-    """Translate the calls of tools; one that was cut by the bound is left out."""
+    """Translate the calls of tools.
+
+    One that was cut by the bound is left out.
+    """
     blocks: list[Json] = []
     calls = calls_in(said)
     for place, call in enumerate(calls):
