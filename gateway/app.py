@@ -34,6 +34,12 @@ from gateway.http.reply import Answer
 from gateway.http.server import Server
 from gateway.http.via import Via
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Used, key_of
+from gateway.objects.accounts import AccountsInUse
+from gateway.objects.backend import Backend
+from gateway.objects.index import ObjectIndex
+from gateway.objects.journal import ObjectJournal
+from gateway.objects.journaled import JournaledIndex
+from gateway.objects.sqlite import SqliteObjects
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
@@ -84,6 +90,8 @@ async def running(
         upstreams = Upstreams()
         cooldowns = Cooldowns(records, upstreams)
         counters = Counters()
+        objects = object_index(settings, records, current, counters, log)
+        held.push_async_callback(objects.close)
         intake, loop_lag = Intake(), LoopLag()
         held.callback(intake.close)
         loop_lag.start()
@@ -114,6 +122,8 @@ async def running(
             remembered=remembered,
             ledger=ledger,
             limiter=limiter,
+            objects=objects,
+            accounts=AccountsInUse(),
             calls=Calls(),
             counters=counters,
             memory=Memory(partial(attrgetter("runtime.bounds.memory_bytes"), current)),
@@ -126,6 +136,7 @@ async def running(
             scraping=asyncio.Lock(),
             log_stream=log_stream,
         )
+        await objects.start()
         yield current
 
 
@@ -245,6 +256,23 @@ async def started_limiter(
     limiter = RedisLimiter(link, totals_from(ledger), prefix=settings.store.prefix, log=log.warning)
     await limiter.start()
     return limiter
+
+
+def object_index(
+    settings: Settings, records: RecordStore, current: Current, counters: Counters, log: FilteringBoundLogger
+) -> ObjectIndex:
+    """Raise ConfigError and JournalUnavailable."""
+    object_days = partial(attrgetter("runtime.settings.surface.object_days"), current)
+    backend: Backend
+    if settings.store.kind == "embedded":
+        backend = SqliteObjects(settings.store.path, log, object_days=object_days)
+    else:
+        from gateway.objects.redis import RedisObjects
+        from gateway.store.redis import RedisStore
+
+        backend = RedisObjects(cast(RedisStore, records).link, prefix=settings.store.prefix, object_days=object_days)
+    journal = ObjectJournal(Path(settings.usage.journal) / "objects")
+    return JournaledIndex(backend, journal, log, on_taken=counters.id_taken)
 
 
 def totals_from(ledger: Ledger) -> Rebuild:

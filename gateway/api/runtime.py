@@ -18,6 +18,8 @@ from gateway.http.bounds import ClientBounds
 from gateway.http.client import Transport
 from gateway.http.memory_budget import Memory
 from gateway.limits import Limiter
+from gateway.objects.accounts import AccountsInUse
+from gateway.objects.index import ObjectIndex
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
@@ -48,6 +50,8 @@ class Runtime:
     remembered: CachedRecords
     ledger: Ledger
     limiter: Limiter
+    objects: ObjectIndex
+    accounts: AccountsInUse
     calls: Calls
     counters: Counters
     memory: Memory

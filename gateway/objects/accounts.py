@@ -22,12 +22,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.types import Endpoint, Model, id_text
+from gateway.types import Endpoint, Model, Secret, id_text
 
 _FINGERPRINT_CHARACTERS = 24
 _PORTS = {"http": 80, "https": 443}
 
 _Member = tuple[str, str]  # ids of a model and of its endpoint, as text
+_Fingerprints = dict[tuple[str, Secret | None, tuple[tuple[str, Secret], ...]], tuple[str, str]]
 
 
 class _Label(msgspec.Struct, frozen=True, array_like=True):
@@ -73,9 +74,10 @@ class Accounts:
         self._by_key: dict[str, Account] = {}  # by name, and by fingerprint
         self._by_member: dict[_Member, Account] = {}
         names: dict[str, str] = {}  # of fingerprints
+        known: _Fingerprints = {}
         for model in models:
             for endpoint in model.endpoints:
-                label = _label(model, endpoint)
+                label = _label(model, endpoint, known)
                 self._labels[label.model, label.endpoint] = label
                 if label.name is not None:
                     names.setdefault(label.fingerprint, label.name)
@@ -98,7 +100,7 @@ class Accounts:
     def label(self, model: Model, endpoint: Endpoint) -> str:
         """Return what to remember as the account of an object made here."""
         found = self._labels.get(_member(model, endpoint))
-        return _encode(found if found is not None else _label(model, endpoint)).decode()
+        return _encode(found if found is not None else _label(model, endpoint, {})).decode()
 
     def find(self, label: str) -> Account | None:
         """Return the account that a label means; None where it has left."""
@@ -122,6 +124,23 @@ class Accounts:
         return f"<Accounts of {len(self._labels)} endpoints>"
 
 
+class AccountsInUse:
+    """The accounts of the models in use, computed when first asked for."""
+
+    def __init__(self) -> None:
+        self._models: tuple[Model, ...] = ()
+        self._accounts = Accounts(())
+
+    def of(self, models: tuple[Model, ...]) -> Accounts:
+        """`models`: of the catalogue; the same tuple while nothing has changed."""
+        if models is not self._models:
+            self._accounts, self._models = Accounts(models), models
+        return self._accounts
+
+    def __repr__(self) -> str:
+        return f"<AccountsInUse: {self._accounts!r}>"
+
+
 def origin_of(url: str) -> str:
     """Return scheme, host and port of a URL, the port always written."""
     parts = urlsplit(url)
@@ -135,9 +154,14 @@ def _member(model: Model, endpoint: Endpoint) -> _Member:
     return id_text(model.id), id_text(endpoint.id)
 
 
-def _label(model: Model, endpoint: Endpoint) -> _Label:
-    origin = origin_of(endpoint.url)
-    return _Label(endpoint.account, origin, _fingerprint(origin, endpoint), *_member(model, endpoint))
+def _label(model: Model, endpoint: Endpoint, known: _Fingerprints) -> _Label:
+    """`known`: origins and fingerprints so far; many models have the same."""
+    equal = endpoint.url, endpoint.api_key, tuple(endpoint.headers.items())
+    found = known.get(equal)
+    if found is None:
+        origin = origin_of(endpoint.url)
+        found = known[equal] = origin, _fingerprint(origin, endpoint)
+    return _Label(endpoint.account, *found, *_member(model, endpoint))
 
 
 def _fingerprint(origin: str, endpoint: Endpoint) -> str:

@@ -26,7 +26,9 @@ class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     final: bool = False  # it will not change any more, so a list need not ask for it
     in_lists: bool = True  # False: it has no list of top level (responses, items), so no body is kept
     about: dict[str, str] = {}  # a few short texts that filters and routes need: purpose, url, status …
-    used: int = 0  # last use, to the day; set by the index
+
+    def without_body(self) -> ObjectRecord:
+        return self if self.body is None else msgspec.structs.replace(self, body=None)
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -56,3 +58,25 @@ class Unsettled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
     since: int = 0  # seconds since 1970; 0: the index sets the present
     reservation: bytes = b""
+
+
+def kept_seconds(kind: str, object_days: int) -> int:
+    """Return how long an object is remembered after its last use."""
+    return 86_400 * (min(SHORT_DAYS, object_days) if kind in SHORT_LIVED else object_days)
+
+
+def merged(before: ObjectRecord | None, new: ObjectRecord) -> ObjectRecord:
+    """Merge what was seen of an owner's object into what is known.
+
+    What is final stays as it is; another account's object of the same id is another object.
+    """
+    if before is None or before.account != new.account:
+        return new
+    if before.final and not new.final:
+        return before
+    return msgspec.structs.replace(
+        new,
+        created=new.created or before.created,
+        model=new.model if new.model is not None else before.model,
+        body=new.body if new.body is not None else before.body,
+    )

@@ -34,7 +34,12 @@ PROBE_SECONDS = 0.5
 
 _SHOWN_CHARACTERS = 160
 _ANSWER, _READ, _WRITE = "answer", "read", "write"
-_READS = frozenset(("MGET", "SMEMBERS", "SCAN", "LRANGE", "ZRANGEBYSCORE"))
+_READS = frozenset(
+    (
+        *("GET", "MGET", "EXISTS", "SCAN", "SMEMBERS", "LRANGE", "HGET", "HMGET", "HVALS"),
+        *("ZRANGE", "ZREVRANGE", "ZRANGEBYSCORE", "ZRANK", "ZREVRANK"),
+    )
+)
 # Refusals that say something about the server, not about the command. Where a script met one, older servers give it in
 # the text only.
 _UNWELL = (BusyLoadingError, NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError)

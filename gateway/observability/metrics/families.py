@@ -132,6 +132,13 @@ FAMILIES: dict[str, Family] = {
         Family("gateway_ledger_lost_records_total", "counter", "Neither disk nor memory took these."),
         Family("gateway_ledger_refused_rows_total", "counter", "The database will never take these."),
         Family("gateway_ledger_damaged_records_total", "counter", "The disk did not give these back as written."),
+        # -- objects
+        Family(
+            "gateway_object_ids_taken_total",
+            "counter",
+            "Objects that an upstream made with an id that is another user's already; it stays theirs.",
+            ("kind",),
+        ),
         # -- configuration and stores
         Family(
             "gateway_config_reloads_total",

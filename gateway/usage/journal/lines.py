@@ -9,7 +9,7 @@ inside: wherever bytes were lost or changed, the next RS is where a record begin
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -20,17 +20,19 @@ RECORD_START = b"\x1e"
 _LINE = re.compile(rb"\x1e([0-9a-f]{8})([^\x00-\x1f]*)\n")
 _UNFINISHED = re.compile(rb"\x1e[^\x00-\x1f]*")
 
+_Any = TypeVar("_Any")
+
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
-class Scan(NamedTuple):
+class Scan(NamedTuple, Generic[_Any]):
     """The records found in some bytes, and damage.
 
     The intact records, how far they need not be read again, and damaged stretches.
     """
 
-    records: list[Record]
+    records: list[_Any]
     consumed: int
     damaged: int
 
@@ -40,19 +42,29 @@ def to_line(record: Record) -> bytes:
         payload = _encode(record)
     except UnicodeEncodeError:  # half a surrogate pair: a header that was no UTF-8
         payload = _encode(_without_surrogates(record))
+    return framed(payload)
+
+
+def framed(payload: bytes) -> bytes:
+    """Frame JSON as a line."""
     return b"\x1e%08x%b\n" % (crc32(payload), payload)
 
 
-def scan(data: bytes) -> Scan:
-    """Find every intact record.
+def scan(data: bytes) -> Scan[Record]:
+    """Find every intact record of the ledger."""
+    return scanned(data, _decoder)
+
+
+def scanned(data: bytes, decoder: msgspec.json.Decoder[_Any]) -> Scan[_Any]:
+    """Find every intact record of the decoder's type.
 
     An unfinished one at the end is neither consumed nor counted as damage.
     """
-    records: list[Record] = []
+    records: list[_Any] = []
     damaged = 0
     position = 0
     for line in _LINE.finditer(data):
-        record = _record_of(line)
+        record = _record_of(line, decoder)
         damaged += (line.start() != position) + (record is None)
         position = line.end()
         if record is not None:
@@ -61,12 +73,12 @@ def scan(data: bytes) -> Scan:
     return Scan(records, consumed, damaged + (consumed != position))
 
 
-def _record_of(line: re.Match[bytes]) -> Record | None:
+def _record_of(line: re.Match[bytes], decoder: msgspec.json.Decoder[_Any]) -> _Any | None:
     checksum, payload = line.groups()
     if int(checksum, 16) != crc32(payload):
         return None
     try:
-        return _decoder.decode(payload)
+        return decoder.decode(payload)
     # Whole, but not ours to understand: written by another version.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
