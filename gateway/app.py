@@ -37,8 +37,8 @@ from gateway.limits import Limiter, MemoryLimiter, Rebuild, Used, key_of
 from gateway.objects.accounts import AccountsInUse
 from gateway.objects.backend import Backend
 from gateway.objects.index import ObjectIndex
-from gateway.objects.journal import ObjectJournal
 from gateway.objects.journaled import JournaledIndex
+from gateway.objects.object_journal import ObjectJournal
 from gateway.objects.sqlite import SqliteObjects
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream

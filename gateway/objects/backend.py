@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
-from gateway.objects.operations import Operation
+from gateway.objects.changes import Operation
 from gateway.objects.record import ObjectRecord, Place, Unsettled
 
 
@@ -29,9 +29,9 @@ class Backend(Protocol):
 
     @property
     def is_settling(self) -> bool:
-        """Whether others may still hand over what they remembered while it was away.
+        """Whether others may still hand over what they remembered.
 
-        What is not found may exist all the same.
+        While the store was away: what is not found may exist all the same.
         """
 
     async def apply(self, operations: Sequence[Operation]) -> list[ObjectRecord]:

@@ -10,7 +10,7 @@ _Value = TypeVar("_Value")
 
 
 class Cache(Generic[_Value]):
-    """The values used last, each with the time at which it was asked for.
+    """The values used last, each with its age.
 
     `fresh_seconds`: how long one holds without asking again; older ones are for when the store is away.
     """

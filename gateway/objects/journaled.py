@@ -18,10 +18,10 @@ from structlog.typing import FilteringBoundLogger
 from gateway.errors import StoreUnavailable
 from gateway.objects.backend import Backend
 from gateway.objects.cache import Cache
-from gateway.objects.handover import Handover
+from gateway.objects.changes import Begin, Drop, Operation, Put, PutContent
+from gateway.objects.delivery import Delivery
 from gateway.objects.index import Filter, Order
-from gateway.objects.journal import ObjectJournal
-from gateway.objects.operations import Begin, Drop, Operation, Put, PutContent
+from gateway.objects.object_journal import ObjectJournal
 from gateway.objects.paging import page
 from gateway.objects.record import MOST_BODY_BYTES, MOST_ID_CHARACTERS, Listing, ObjectRecord, Place, Unsettled, merged
 
@@ -51,8 +51,8 @@ class JournaledIndex:
         self._log = log
         self._on_taken = on_taken
         self._epoch = epoch
-        self._handover = Handover(backend, journal, log, self._note_taken)
-        self._pending = self._handover.pending
+        self._delivery = Delivery(backend, journal, log, self._note_taken)
+        self._pending = self._delivery.pending
         fresh = FRESH_SECONDS if backend.is_shared else float("inf")
         self._records: Cache[ObjectRecord] = Cache(MOST_RECORDS, fresh, monotonic)
         self._places: Cache[Place] = Cache(MOST_PLACES, float("inf"), monotonic)
@@ -106,7 +106,7 @@ class JournaledIndex:
                 self._records.put(each, found[each])
             else:
                 self._records.drop(each)
-        if len(found) < len(ids) and self._handover.may_lack_some():
+        if len(found) < len(ids) and self._delivery.may_lack_some():
             raise StoreUnavailable("Whether this object exists cannot be told at the moment; ask again.")
         return found
 
@@ -136,7 +136,7 @@ class JournaledIndex:
         before: str | None = None,
         where: Filter | None = None,
     ) -> Listing:
-        await self._handover.caught_up()
+        await self._delivery.caught_up()
         return await page(self._backend, owner, kind, limit=limit, order=order, after=after, before=before, where=where)
 
     # -- encrypted_content
@@ -154,7 +154,7 @@ class JournaledIndex:
         missing = [each for each in hashes if each not in found]
         if missing:
             looked_up = await self._backend.places(missing)
-            if len(looked_up) < len(missing) and self._handover.may_lack_some():
+            if len(looked_up) < len(missing) and self._delivery.may_lack_some():
                 raise StoreUnavailable("Where this was made cannot be told at the moment; ask again.")
             for each, place in looked_up.items():
                 self._places.put(each, place)
@@ -189,15 +189,15 @@ class JournaledIndex:
         await self._change([Begin(work if work.since else msgspec.structs.replace(work, since=int(self._epoch())))])
 
     async def unsettled(self) -> list[Unsettled]:
-        await self._handover.caught_up()
+        await self._delivery.caught_up()
         return await self._backend.unsettled()
 
     async def find_unsettled(self, object_id: str) -> Unsettled | None:
-        await self._handover.caught_up()
+        await self._delivery.caught_up()
         return await self._backend.find_unsettled(object_id)
 
     async def settled(self, object_id: str) -> bool:
-        await self._handover.caught_up()
+        await self._delivery.caught_up()
         return await self._backend.take_unsettled(object_id)
 
     async def claim(self, seconds: float) -> bool:
@@ -206,14 +206,14 @@ class JournaledIndex:
     # -- life
 
     async def start(self) -> None:
-        await self._handover.start()
+        await self._delivery.start()
 
     async def close(self) -> None:
         if self._touching is not None:
             self._touching.cancel()
             await asyncio.wait([self._touching])
         await self._note_uses()
-        await self._handover.close(CLOSE_SECONDS)
+        await self._delivery.close(CLOSE_SECONDS)
         await self._backend.close()
         self._journal.close()
 
@@ -231,7 +231,7 @@ class JournaledIndex:
         taken_ids = [record.id for record in foreign]
         kept = [each for each in operations if not (isinstance(each, Put) and each.record.id in taken_ids)]
         if kept:
-            self._handover.add(kept)
+            self._delivery.add(kept)
         return taken_ids
 
     def _foreign(self, operations: Sequence[Operation], owners: dict[str, str]) -> list[ObjectRecord]:
@@ -239,7 +239,7 @@ class JournaledIndex:
         return [record for record in puts if owners.get(record.id, record.owner) != record.owner]
 
     async def _first_owners(self, operations: Sequence[Operation]) -> dict[str, str]:
-        """Return the owners that are known here of the ids to be put."""
+        """Return the owners known here of the ids to put."""
         owners: dict[str, str] = {}
         missing: list[str] = []
         for operation in operations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from gateway.objects.operations import Drop, Operation, Put, PutContent
+from gateway.objects.changes import Drop, Operation, Put, PutContent
 from gateway.objects.record import ObjectRecord, Place, merged
 
 MOST_BYTES = 16 * 1024 * 1024  # held in memory; what comes beyond is read back from the journal

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from gateway.objects.backend import Slice
-from gateway.objects.operations import CONTENT_SECONDS, Begin, Drop, Operation, Put, PutContent
+from gateway.objects.changes import CONTENT_SECONDS, Begin, Drop, Operation, Put, PutContent
 from gateway.objects.record import ObjectRecord, Place, Unsettled, kept_seconds
 from gateway.redis.link import RedisLink
 from gateway.redis.refusals import Reply

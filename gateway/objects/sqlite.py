@@ -18,7 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.config.private_files import make_private_database, make_private_directory
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.objects.backend import Slice
-from gateway.objects.operations import CONTENT_SECONDS, Begin, Drop, Operation, Put, PutContent
+from gateway.objects.changes import CONTENT_SECONDS, Begin, Drop, Operation, Put, PutContent
 from gateway.objects.record import ObjectRecord, Place, Unsettled, kept_seconds, merged
 
 FILE_NAME = "objects.db"
@@ -55,7 +55,9 @@ _work = msgspec.json.Decoder(Unsettled)
 
 
 class SqliteObjects:
-    """A `Backend` in `directory`/objects.db, which no second process may open: the embedded store's lock is held.
+    """A `Backend` in `directory`/objects.db.
+
+    No second process may open it: the embedded store's lock is held.
 
     Reads go to SQLite at once (tens of microseconds, never behind a writer); writes go through one thread, and are on
     the disk when they return.

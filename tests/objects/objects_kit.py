@@ -14,8 +14,8 @@ from store.grants_kit import Log, RedisServer, link, until
 
 from gateway.objects.backend import Backend
 from gateway.objects.index import ObjectIndex
-from gateway.objects.journal import ObjectJournal
 from gateway.objects.journaled import JournaledIndex
+from gateway.objects.object_journal import ObjectJournal
 from gateway.objects.record import ObjectRecord
 from gateway.objects.redis import RedisObjects
 from gateway.objects.sqlite import SqliteObjects

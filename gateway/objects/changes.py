@@ -1,4 +1,4 @@
-"""Changes of the index as values: written to the journal, applied to a store."""
+"""Changes of the index, as the journal and the stores take them."""
 
 from __future__ import annotations
 

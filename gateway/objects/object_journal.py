@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gateway.config.private_files import make_private_directory
 from gateway.errors import JournalUnavailable, LedgerUnavailable
-from gateway.objects.operations import DECODER, Operation, to_line
+from gateway.objects.changes import DECODER, Operation, to_line
 from gateway.usage.journal.lines import scanned
 from gateway.usage.journal.segments import SUFFIX, Segment, claim_all, close_all, other_owners
 
@@ -115,7 +115,7 @@ class ObjectJournal:
 
 
 def _operations(segment: Segment) -> Iterator[list[Operation]]:
-    """Yield intact operations; the one that a kill cut off is passed over."""
+    """Yield the intact operations, in parts."""
     position, size = 0, _READ_BYTES
     while data := segment.read(position, size):
         found = scanned(data, DECODER)

@@ -10,8 +10,8 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import StoreUnavailable
 from gateway.objects.backend import Backend
-from gateway.objects.journal import ObjectJournal
-from gateway.objects.operations import Operation
+from gateway.objects.changes import Operation
+from gateway.objects.object_journal import ObjectJournal
 from gateway.objects.pending import Pending
 from gateway.objects.record import ObjectRecord
 
@@ -20,7 +20,7 @@ LINGER_SECONDS = 0.01  # so that a burst of changes is one commit
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.05, 1.0
 
 
-class Handover:
+class Delivery:
     """Journal changes, and apply them in order, whenever the store takes them."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Handover:
                 await asyncio.sleep(LONGEST_PAUSE_SECONDS)
 
     async def _hand_over(self) -> None:
-        """One step: what the dead left, then ours, then what memory had no room for."""
+        """Take one step: the dead's, then ours, then what overflowed."""
         if self._journal.has_adopted:
             await self._hand_over_adopted()
         elif batch := self.pending.next(MOST_AT_ONCE):
@@ -158,4 +158,4 @@ class Handover:
         self._waiting.clear()
 
     def __repr__(self) -> str:
-        return f"<Handover: {self.pending!r}{', failing' if self._is_failing else ''}>"
+        return f"<Delivery: {self.pending!r}{', failing' if self._is_failing else ''}>"
