@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import LookUps
-from gateway.api import Router, all_routes
+from gateway.api import Router, all_routes, rows_by_version
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
 from gateway.api.runtime import Current, Runtime
@@ -187,7 +187,7 @@ def make_server(current: Current) -> Server:
 
     router = Router(all_routes())
     return Server(
-        Dispatcher(current, router),
+        Dispatcher(current, router, Router(rows_by_version())),
         render_error=refused,
         limit=ConnectionLimit(refusal.serialised(http11=True), runtime.log),
         relayed=router.relayed,

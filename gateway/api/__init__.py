@@ -6,6 +6,7 @@ runtime.py           everything that follows from one configuration; a request k
 intake.py            bodies of JSON: bounded in size, time, values and memory
 openai_routes.py     the OpenAI surface, under two prefixes
 openai_responder.py  its answers: what the relay reports, as OpenAI's clients read it
+messages_routes.py   Anthropic's protocol, under two prefixes; messages_responder.py: its answers
 panel_routes.py      chat, studio, discovery, the relay with the model in the URL; panel/: their protocol
 admin/               records, keys, features; endpoints, explain, audit
 usage_routes.py      what was used, as JSON and CSV
@@ -18,13 +19,22 @@ from gateway.api import metrics, ops
 from gateway.api import panel_routes as panel
 from gateway.api import usage_routes as usage
 from gateway.api.admin import admin_routes
+from gateway.api.messages_routes import messages_routes, rows_by_version
 from gateway.api.openai_routes import openai_routes
 from gateway.api.openapi import openapi_route
 from gateway.api.router import Route, Router
 
-__all__ = ["Route", "Router", "all_routes"]
+__all__ = ["Route", "Router", "all_routes", "rows_by_version"]
 
 
 def all_routes() -> list[Route]:
-    rows = [*openai_routes(), *panel.ROUTES, *usage.ROUTES, *admin_routes(), *ops.ROUTES, *metrics.ROUTES]
+    rows = [
+        *openai_routes(),
+        *messages_routes(),
+        *panel.ROUTES,
+        *usage.ROUTES,
+        *admin_routes(),
+        *ops.ROUTES,
+        *metrics.ROUTES,
+    ]
     return [*rows, openapi_route(rows)]

@@ -11,10 +11,11 @@ from time import perf_counter
 from multidict import CIMultiDictProxy, istr
 
 from gateway.access.authenticate import Shown
+from gateway.api.messages_responder import request_id_field
 from gateway.api.panel import flat_body
-from gateway.api.router import Hit, Route, Router, asks_for_websocket, error_shape, is_ai_path
+from gateway.api.router import ErrorShape, Hit, Route, Router, asks_for_websocket, error_shape, is_ai_path
 from gateway.api.runtime import Current, Runtime
-from gateway.dialects import openai
+from gateway.dialects import anthropic, openai
 from gateway.errors import (
     FeatureDisabled,
     GatewayError,
@@ -36,6 +37,7 @@ from gateway.types import Scope
 
 _LONGEST_CLIENT_ID = 128
 _REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
+_ANTHROPIC_VERSION = istr("anthropic-version")
 _CLOSE = ("connection", "close")
 
 _METHODS_ALLOWED = "GET, HEAD, POST, PUT, DELETE"
@@ -62,13 +64,26 @@ _EXPOSED = ", ".join(
 class Reading:
     """The facts of a head, shared by requests that repeat it."""
 
-    __slots__ = ("client_request_id", "is_ai", "params", "passed", "route", "shown", "trace", "via")
+    __slots__ = (
+        "by_version",
+        "client_request_id",
+        "error_shape",
+        "is_ai",
+        "params",
+        "passed",
+        "route",
+        "shown",
+        "trace",
+        "via",
+    )
 
     def __init__(self, headers: CIMultiDictProxy[str], path: str) -> None:
         self.client_request_id = client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID))
         self.trace = trace_of(headers)
         self.via = gateways_passed(headers)
         self.is_ai = is_ai_path(path)
+        self.by_version = _ANTHROPIC_VERSION in headers and path.startswith("/v1/")
+        self.error_shape = error_shape(path, by_version=self.by_version)
         self.shown = Shown.of(headers)
         self.route: Route | None = None  # once it was looked for
         self.params: Mapping[str, str] = {}
@@ -87,9 +102,10 @@ class Dispatcher:
     A request is served to its end from the runtime that is current at its beginning.
     """
 
-    def __init__(self, current: Current, router: Router) -> None:
+    def __init__(self, current: Current, router: Router, by_version: Router) -> None:
         self._current = current
         self._router = router
+        self._by_version = by_version  # for what bears `anthropic-version`, below /v1
 
     async def __call__(self, request: Request) -> Reply:
         runtime, connection = self._current.runtime, request.connection
@@ -103,20 +119,21 @@ class Dispatcher:
         try:
             response = await self._answer(runtime, request, call, reading)
         except GatewayError as fault:
-            response = rendered(fault, call)
+            response = rendered(fault, call, reading.error_shape)
             # Frames on its way may know it, and so keep what they held until somebody looks for cycles.
             fault.__traceback__ = fault.__context__ = None
         except asyncio.CancelledError:
             if not call.was_interrupted():
                 call.outcome, call.status = "cancelled", CLIENT_GONE
                 raise
-            response = rendered(ShuttingDown(), call)
+            response = rendered(ShuttingDown(), call, reading.error_shape)
         except ConnectionResetError:
             call.outcome, call.status = "cancelled", CLIENT_GONE
             raise
         except Exception:
             runtime.log.exception("a mistake of the gateway", request_id=call.request_id)
-            response = rendered(InternalError(f"The gateway made a mistake (request {call.request_id})."), call)
+            mistake = InternalError(f"The gateway made a mistake (request {call.request_id}).")
+            response = rendered(mistake, call, reading.error_shape)
         finally:
             runtime.calls.leave(call)
             now = perf_counter()
@@ -137,7 +154,7 @@ class Dispatcher:
             await _require_ai(runtime)
         route = reading.route
         if route is None:
-            route, params = self._match(call, request.headers)
+            route, params = self._match(call, request.headers, by_version=reading.by_version)
             reading.found(route, params, request.head)
         call.route = route.path
         if route.scope is not None:
@@ -152,7 +169,11 @@ class Dispatcher:
         call.status = call.status or response.status
         return response
 
-    def _match(self, call: Call, headers: CIMultiDictProxy[str]) -> tuple[Route, Mapping[str, str]]:
+    def _match(
+        self, call: Call, headers: CIMultiDictProxy[str], *, by_version: bool
+    ) -> tuple[Route, Mapping[str, str]]:
+        if by_version:
+            return self._by_version.match(call.method, call.path)
         try:
             return self._router.match(call.method, call.path)
         except RouteNotFound:
@@ -271,15 +292,21 @@ def preflight_answer(headers: Mapping[str, str], call: Call) -> Answer:
     return Answer(204, fields, b"")
 
 
-def rendered(fault: GatewayError, call: Call | None = None) -> Answer:
+def rendered(fault: GatewayError, call: Call | None = None, shape: ErrorShape = "openai") -> Answer:
     """Render an error in the shape of its path."""
-    flat = call is not None and error_shape(call.path) == "flat" and not isinstance(fault, FeatureDisabled)
-    body = flat_body(fault) if flat else openai.error_body(fault)
+    if shape == "flat" and not isinstance(fault, FeatureDisabled):
+        body = flat_body(fault)
+    elif shape == "anthropic":
+        body = anthropic.error_body(fault, call.request_id if call is not None else None)
+    else:
+        body = openai.error_body(fault)
     headers = [("content-type", "application/json"), *(field for field in fault.headers if field != _CLOSE)]
     if call is not None:
         call.status, call.code = fault.status, fault.code
         if not any(name == "x-request-id" for name, _ in headers):
             headers.append(("x-request-id", call.request_id))
+        if shape == "anthropic":
+            headers += request_id_field(call.request_id)
     answer = Answer(fault.status, headers, body)
     if _CLOSE in fault.headers:
         answer.force_close()

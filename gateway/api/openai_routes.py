@@ -55,12 +55,12 @@ def relay_handler(operation: Operation) -> RouteHandler:
     return handler
 
 
-async def relayed_answer(hit: Hit, ask: Ask) -> Reply:
+async def relayed_answer(hit: Hit, ask: Ask, responds: type[OpenAIResponder] = OpenAIResponder) -> Reply:
     """Relay a request; its query may ask for a stream."""
     if "?" in hit.request.head.target:
         asked = hit.request.query.get("stream", "")
         ask = ask._replace(streams_by_query=asked.lower() in ("true", "1"))
-    responder = OpenAIResponder(hit.request, ask.operation.events)
+    responder = responds(hit.request, ask.operation.events)
     await relay_to(responder, hit, ask, hit.passed)
     return responder.reply
 

@@ -16,11 +16,13 @@ from gateway.http.reply import Reply
 from gateway.observability.calls import Call
 from gateway.types import Caller, Scope
 
-ErrorShape = Literal["openai", "flat"]
+ErrorShape = Literal["openai", "anthropic", "flat"]
 OPENAI_PREFIXES = ("/api/ai/openai/v1", "/v1")
 # Azure's clients ask below these for what is below /v1; the first takes a model's name before the route's path.
 AZURE_DEPLOYMENTS, AZURE_PREFIXES = "/openai/deployments/", ("/openai/v1/", "/openai/")
 DEPLOYMENT = "deployment"  # the parameter that it becomes
+ANTHROPIC_PREFIX = "/api/ai/anthropic/v1"
+_ANTHROPIC_STEMS = (ANTHROPIC_PREFIX.removesuffix("v1"), "/v1/messages/")
 _OPENAI_STEM = OPENAI_PREFIXES[0].removesuffix("v1")
 _SLASHES = re.compile(r"//++")
 _VERSIONS = re.compile(r"^(?:v1/)++")
@@ -182,11 +184,13 @@ def asks_for_websocket(method: str, path: str, headers: Mapping[str, str]) -> bo
     return is_there and "websocket" in (token.strip().partition("/")[0].lower() for token in wanted.split(","))
 
 
-def error_shape(path: str) -> ErrorShape:
-    """Return the error shape of a path: OpenAI's or the panel's.
+def error_shape(path: str, *, by_version: bool = False) -> ErrorShape:
+    """Return the error shape of a path: OpenAI's, Anthropic's or the panel's.
 
-    OpenAI's under its prefixes and for unknown paths.
+    OpenAI's under its prefixes and for unknown paths. `by_version`: the request bears `anthropic-version`.
     """
+    if f"{path}/".startswith(_ANTHROPIC_STEMS) or (by_version and path.startswith("/v1/")):
+        return "anthropic"
     if path.startswith("/api/") and not path.startswith(_OPENAI_STEM):
         return "flat"
     return "openai"

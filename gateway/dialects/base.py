@@ -52,6 +52,14 @@ class Scan(Protocol):
     def end(self) -> None: ...
 
 
+def last_usage(earlier: Usage | None, later: Usage | None) -> Usage | None:
+    """Choose between two usage reports of one answer.
+
+    The later, unless it is empty or all zero.
+    """
+    return later if later is not None and (earlier is None or later.total_tokens) else earlier
+
+
 class UsageReader(msgspec.Struct, frozen=True, kw_only=True):
     """How usage and text are read from an answer.
 
@@ -60,6 +68,7 @@ class UsageReader(msgspec.Struct, frozen=True, kw_only=True):
 
     contents: Callable[[bytes], Contents | None]
     scan: Callable[[], Scan]
+    joined: Callable[[Usage | None, Usage | None], Usage | None] = last_usage  # an earlier report, and one after it
 
 
 class PromptFields(msgspec.Struct, frozen=True, kw_only=True):

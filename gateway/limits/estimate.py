@@ -39,6 +39,8 @@ def reserved_usage(fields: Mapping[str, Any], body_size: int, operation: Operati
     Numbers may be floats and texts of digits, as many upstreams take them; other values count as absent: to refuse them
     is the upstream's business. Together always between 1 and a billion.
     """
+    if not operation.is_billed:
+        return EstimatedUsage(0, 0)
     prompt = min(prompt_tokens(fields, body_size, operation.prompt), _MOST_TOKENS)
     answer = operation.answer
     if answer is None:

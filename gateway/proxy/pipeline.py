@@ -158,7 +158,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         self.response.refused(refusal.answer)
 
     def _use(self, asked: Ask) -> None:
-        """Ask in these words from now on, and put back what is answered."""
+        """Ask in these words, and put back what is answered."""
         response = self.response
         self.asked, response.meter.reader = asked, asked.operation.usage
         response.responder = answering(self.responder, asked.translated, self.memory)

@@ -1,4 +1,4 @@
-"""The pools and outlets of all models, and those that may answer a request."""
+"""The pools and outlets of all models; those that may answer."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.dialects.base import Contents, Scan, Usage, UsageReader
-from gateway.dialects.openai import USAGE_READER, last_usage
+from gateway.dialects.openai import USAGE_READER
 from gateway.http.sse import EventFramer, Fragment, events_data
 from gateway.proxy.answer_view import BodyReader, View
 
@@ -138,14 +138,14 @@ class UsageMeter(msgspec.Struct, eq=False):
             self.ended = True
         if contents.usage is None:
             return False
-        self.usage = last_usage(self.usage, contents.usage)
+        self.usage = self.reader.joined(self.usage, contents.usage)
         return True
 
     def _end_scan(self) -> None:
         scan, self._scan = self._scan, None
         if scan is not None:
             scan.end()
-            self.usage = last_usage(self.usage, scan.usage)
+            self.usage = self.reader.joined(self.usage, scan.usage)
             if self._scan_retells:
                 self._whole_text_bytes = max(self._whole_text_bytes, scan.text_bytes)
             else:
@@ -153,7 +153,7 @@ class UsageMeter(msgspec.Struct, eq=False):
 
     def _take_body(self, body: BodyReader, *, is_text: bool) -> Contents:
         contents = body.contents(is_text=is_text)
-        self.usage = last_usage(self.usage, contents.usage)
+        self.usage = self.reader.joined(self.usage, contents.usage)
         self._text_bytes += contents.text_bytes
         self._whole_text_bytes = max(self._whole_text_bytes, contents.whole_text_bytes)
         self.failed = self.failed or contents.failed

@@ -17,7 +17,8 @@ _MOST_USAGE_BYTES = 16 * 1024  # no report is longer
 _MOST_LOOKS = 8  # reports looked at within one piece, from the last one back
 # Within a JSON string its quotes would be escaped, so such a key is a key.
 _TEXT_KEY = re.compile(
-    rb'"(?:content|text|delta|arguments|reasoning_content|reasoning|refusal|thinking)"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"'
+    rb'"(?:content|text|delta|arguments|reasoning_content|reasoning|refusal|thinking|partial_json)"'
+    rb'[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"'
 )
 _LONGEST_KEY_BYTES = 48
 _STRING = re.compile(rb'[^"\\]*+(?:\\(?:u.{4}|[^u])[^"\\]*+)*+', re.DOTALL)

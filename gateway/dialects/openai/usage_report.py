@@ -9,6 +9,7 @@ from typing import Annotated, Any, overload
 import msgspec
 
 from gateway.dialects.base import Usage
+from gateway.dialects.base import last_usage as last_usage
 from gateway.dialects.openai.payload import UNREADABLE, top_members
 from gateway.dialects.token_counts import USUAL_TIERS, Counts
 
@@ -138,14 +139,6 @@ def usage_of(payload: bytes | Mapping[str, Any]) -> Usage | None:
     return read_report(payload.get("usage")) or read_report(
         response.get("usage") if isinstance(response, dict) else None
     )
-
-
-def last_usage(earlier: Usage | None, later: Usage | None) -> Usage | None:
-    """Choose between two usage reports of one answer.
-
-    The later, unless it is empty or all zero.
-    """
-    return later if later is not None and (earlier is None or later.total_tokens) else earlier
 
 
 def may_bear_usage(data: bytes) -> bool:

@@ -1,0 +1,120 @@
+"""Anthropic's protocol (contract §13): messages, token counts, models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from multidict import MultiMapping
+
+from gateway.access.resolve import access_to, accessible, not_found
+from gateway.api.messages_responder import MessagesResponder
+from gateway.api.openai_routes import ask_for, body_of, relayed_answer, relayed_row
+from gateway.api.router import ANTHROPIC_PREFIX, Hit, Route, RouteHandler
+from gateway.dialects import anthropic, openai
+from gateway.dialects.base import Operation
+from gateway.errors import InvalidRequest
+from gateway.http.reply import Answer, Reply
+from gateway.types import Model
+
+_JSON = ("content-type", "application/json")
+_USUAL_LIMIT, _MOST = 20, 1000
+PICKED = ("claude", "anthropic")  # how ids begin that Claude Code's picker shows
+
+
+def messages_routes() -> list[Route]:
+    """The rows that any request may match."""
+    return [*_relayed("/v1"), *_relayed(ANTHROPIC_PREFIX), *_models(ANTHROPIC_PREFIX)]
+
+
+def rows_by_version() -> list[Route]:
+    """The rows below `/v1` for requests that bear `anthropic-version`."""
+    return [*_relayed("/v1"), *_models("/v1")]
+
+
+def _relayed(prefix: str) -> list[Route]:
+    return [relayed_row(prefix + operation.path, operation, messages_handler) for operation in anthropic.OPERATIONS]
+
+
+def _models(prefix: str) -> list[Route]:
+    return [
+        Route("GET", f"{prefix}/models", list_models, summary="The models that the caller may use, page by page"),
+        Route("GET", f"{prefix}/models/{{id...}}", show_model, summary="One of them"),
+    ]
+
+
+def messages_handler(operation: Operation) -> RouteHandler:
+    """body → model → objects → relay."""
+
+    async def handler(hit: Hit) -> Reply:
+        body = await body_of(hit)
+        ask = await ask_for(hit, operation, body)
+        if anthropic.may_name_objects(body.raw):
+            await _refuse_objects(hit, body)
+        return await relayed_answer(hit, ask, MessagesResponder)
+
+    return handler
+
+
+async def _refuse_objects(hit: Hit, body: openai.RequestBody) -> None:
+    if len(body.raw) < openai.LARGE_BYTES:
+        anthropic.refuse_objects(body.fields)
+    else:
+        await hit.runtime.intake.do(lambda: anthropic.refuse_objects(body.fields))
+
+
+async def list_models(hit: Hit) -> Reply:
+    models = [access.model for access in accessible(hit.caller, await hit.runtime.store.catalogue())]
+    names = [name for model in models for name in shown_names(model)]
+    page = page_of(_in_stages(names, hit.request.query), hit.request.query)
+    return _answered(hit, anthropic.models_page(page))
+
+
+async def show_model(hit: Hit) -> Reply:
+    catalogue = await hit.runtime.store.catalogue()
+    name = hit.params["id"]
+    model = catalogue.find(name)
+    if model is None:
+        raise not_found(catalogue, "This model does not exist; `GET models` lists yours.")
+    model = access_to(hit.caller, model).model
+    return _answered(hit, anthropic.model_entry(name if name in shown_names(model) else model.name))
+
+
+def shown_names(model: Model) -> list[str]:
+    """Return a model's name, and aliases that Claude Code's picker shows."""
+    if model.name.startswith(PICKED):
+        return [model.name]
+    return [model.name, *(alias for alias in model.aliases if alias.startswith(PICKED))]
+
+
+def page_of(names: Sequence[str], query: MultiMapping[str]) -> anthropic.Page:
+    """Cut the page that `after_id`, `before_id` and `limit` ask for.
+
+    Raises InvalidRequest. A cursor that nobody knows gives an empty page.
+    """
+    limit, after, before = _limit(query.get("limit")), query.get("after_id"), query.get("before_id")
+    if after is not None and before is not None:
+        raise InvalidRequest("`after_id` and `before_id` cannot be given together.", param="before_id")
+    if after is not None:
+        names = names[names.index(after) + 1 :] if after in names else []
+    elif before is not None:
+        names = names[: names.index(before)] if before in names else []
+        return anthropic.Page(names[-limit:], has_more=len(names) > limit)
+    return anthropic.Page(names[:limit], has_more=len(names) > limit)
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return _USUAL_LIMIT
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _MOST):
+        raise InvalidRequest(f"`limit` must be a number from 1 to {_MOST:,}.", param="limit")
+    return int(text)
+
+
+def _in_stages(names: list[str], query: MultiMapping[str]) -> list[str]:
+    """All of ours are active, so another `lifecycle` alone has none."""
+    stages = [*query.getall("lifecycle[]", []), *query.getall("lifecycle", [])]
+    return names if not stages or "active" in stages else []
+
+
+def _answered(hit: Hit, body: bytes) -> Answer:
+    return Answer(200, [_JSON, ("request-id", hit.call.request_id)], body)
