@@ -8,6 +8,7 @@ lead back to them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -55,6 +56,16 @@ def utc_text(moment: datetime, *, exact: bool = False) -> str:
 def has_expired(expires: datetime | None, now: datetime) -> bool:
     """Whether what holds until `expires` holds no longer; None is for ever."""
     return expires is not None and expires <= now
+
+
+def usual_auth_header(protocols: Sequence[ProtocolName]) -> AuthHeader | None:
+    """Return the header of a credential where none is configured.
+
+    None where it depends on the request's protocol.
+    """
+    if "anthropic" not in protocols:
+        return "authorization"
+    return None if "openai" in protocols else "x-api-key"
 
 
 class Secret:
@@ -163,7 +174,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     priority: int = 0
     headers: dict[str, Secret] = {}
     query: dict[str, Secret] = {}
-    auth_header: AuthHeader = "authorization"
+    auth_header: AuthHeader | None = "authorization"  # None: by the protocol of the request
     provider_model: str | None = None
     max_in_flight: int | None = None
     stream_usage: bool = True

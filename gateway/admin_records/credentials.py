@@ -16,11 +16,9 @@ from gateway.config import checks
 from gateway.config.problems import Refused
 from gateway.errors import EndpointNotAllowed, InvalidRequest
 from gateway.http.client.addresses import may_be_reached
-from gateway.types import Endpoint, Secret, id_text
+from gateway.types import AuthHeader, Endpoint, Secret, id_text, usual_auth_header
 
 RESOLVE_SECONDS = 2.0
-
-_DEFAULT_AUTH_HEADER = Endpoint(id="", url="").auth_header
 
 
 def endpoint_documents(bodies: Iterable[EndpointBody], known: Iterable[Endpoint] = ()) -> list[dict[str, Any]]:
@@ -89,11 +87,15 @@ class _Kept:
         if not self._is_used or self._known is None:
             return
         for name, before in _aims(self._known):
-            if document.get(name, _DEFAULT_AUTH_HEADER) != before:
+            if (_auth_header(document) if name == "auth_header" else document[name]) != before:
                 raise InvalidRequest(
                     f"{self._path}.{name}: where this changes the credential must be given again "
                     "(`api_key`, and the values of `headers` and `query`)"
                 )
+
+
+def _auth_header(document: Mapping[str, Any]) -> AuthHeader | None:
+    return document.get("auth_header") or usual_auth_header(document.get("protocols", ("openai",)))
 
 
 def one_of(fields: dict[str, Any], path: str, *names: str) -> Any:

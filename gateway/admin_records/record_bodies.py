@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.config.schema import Amount, Cost, Money
-from gateway.types import AuthHeader, Limits, MaxTokensField, Period, Rotation, Scope
+from gateway.types import AuthHeader, Limits, MaxTokensField, Period, ProtocolName, Rotation, Scope
 
 Origin: TypeAlias = Annotated[Literal["file", "store"], Meta(description="Who defines it: gateway.yaml or the store.")]
 # What gateway.yaml takes as an id: a number that SQL databases and JSON writers can hold, or text.
@@ -83,10 +83,11 @@ class EndpointBody(Body, kw_only=True):
     priority: Priority | UnsetType = UNSET
     headers: Headers | UnsetType = UNSET
     query: Headers | UnsetType = UNSET
-    auth_header: AuthHeader | UnsetType = UNSET
+    auth_header: AuthHeader | UnsetType | None = UNSET
     provider_model: str | UnsetType | None = UNSET
     max_in_flight: Amount | UnsetType | None = UNSET
     stream_usage: bool | UnsetType = UNSET
+    protocols: list[ProtocolName] | UnsetType = UNSET
     pass_headers: list[str] | UnsetType = UNSET
     timeouts: TimeoutsBody | UnsetType = UNSET
 

@@ -22,6 +22,7 @@ from gateway.types import (
     MaxTokensField,
     Model,
     Price,
+    ProtocolName,
     Rotation,
     Secret,
     Timeouts,
@@ -44,10 +45,11 @@ class EndpointShown(msgspec.Struct, kw_only=True):
     priority: int
     headers: dict[str, Masked]
     query: dict[str, Masked]
-    auth_header: AuthHeader
+    auth_header: AuthHeader | None
     provider_model: str | None
     max_in_flight: int | None
     stream_usage: bool
+    protocols: tuple[ProtocolName, ...]
     pass_headers: tuple[str, ...]
     timeouts: Timeouts
 
@@ -184,6 +186,7 @@ def _endpoint_shown(endpoint: Endpoint) -> EndpointShown:
         provider_model=endpoint.provider_model,
         max_in_flight=endpoint.max_in_flight,
         stream_usage=endpoint.stream_usage,
+        protocols=endpoint.protocols,
         pass_headers=endpoint.pass_headers,
         timeouts=endpoint.timeouts,
     )

@@ -42,6 +42,7 @@ from gateway.types import (
     Timeouts,
     User,
     id_text,
+    usual_auth_header,
 )
 
 _GRANT_ID_CHARACTERS = 16
@@ -167,10 +168,11 @@ def _endpoint(shape: EndpointShape) -> Endpoint:
         priority=shape.priority,
         headers=shape.headers,
         query=shape.query,
-        auth_header=shape.auth_header,
+        auth_header=shape.auth_header or usual_auth_header(shape.protocols),
         provider_model=shape.provider_model,
         max_in_flight=shape.max_in_flight,
         stream_usage=shape.stream_usage,
+        protocols=tuple(dict.fromkeys(shape.protocols)),
         account=shape.account,
         objects=shape.objects,
         pass_headers=shape.pass_headers,

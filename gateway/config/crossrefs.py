@@ -19,7 +19,7 @@ from gateway.config.schema import (
     lists_of_records,
     owners,
 )
-from gateway.types import Id, id_text
+from gateway.types import Id, id_text, usual_auth_header
 
 # A record or value whose own reading failed carries an empty text here; it has been told, and is passed over.
 
@@ -144,8 +144,13 @@ def _check_headers(endpoint: EndpointShape, problems: Problems) -> None:
         place = endpoint.place.inside("headers", name)
         if first.setdefault(name.lower(), name) != name:
             problems.add_at(place, f"the same header as {problems.quoted(first[name.lower()])}")
-        if endpoint.api_key is not None and name.lower() == endpoint.auth_header:
+        if endpoint.api_key is not None and name.lower() in _credential_headers(endpoint):
             problems.add_at(place, "`api_key` is sent in this header already; give one of the two")
+
+
+def _credential_headers(endpoint: EndpointShape) -> tuple[str | None, ...]:
+    header = endpoint.auth_header or usual_auth_header(endpoint.protocols)
+    return (header,) if header is not None else ("authorization", "x-api-key")
 
 
 def _check_grants(file: GatewayFile, models: Mapping[str, ModelShape], problems: Problems) -> None:

@@ -24,7 +24,7 @@ from gateway.config.settings import (
     SurfaceSettings,
     UsageSettings,
 )
-from gateway.types import AuthHeader, Id, MaxTokensField, Period, Rotation, Scope, Secret
+from gateway.types import AuthHeader, Id, MaxTokensField, Period, ProtocolName, Rotation, Scope, Secret
 
 _LARGEST = 2**53  # whole in every JSON reader, JavaScript's too
 
@@ -102,8 +102,12 @@ class EndpointShape(Placed, kw_only=True):
         Meta(description="Query parameters, such as Azure's api-version; their values are treated as secrets."),
     ] = {}
     auth_header: Annotated[
-        AuthHeader, Meta(description="Header that carries api_key; other than authorization it carries the bare key.")
-    ] = "authorization"
+        AuthHeader | None,
+        Meta(
+            description="Header that carries api_key, bare but in authorization; default: authorization, and x-api-key"
+            " for Anthropic's protocol."
+        ),
+    ] = None
     provider_model: Annotated[Label | None, Meta(description="The provider's model id here, over the model's own.")] = (
         None
     )
@@ -113,6 +117,10 @@ class EndpointShape(Placed, kw_only=True):
     stream_usage: Annotated[
         bool, Meta(description="false: this upstream refuses stream_options, and usage is estimated.")
     ] = True
+    protocols: Annotated[
+        tuple[ProtocolName, ...],
+        Meta(min_length=1, description="What it speaks: openai, anthropic (/messages is appended to url), or both."),
+    ] = ("openai",)
     account: Annotated[
         Label | None,
         Meta(description="Endpoints of one provider account share objects; default: same origin, credential, headers."),

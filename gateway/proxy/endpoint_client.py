@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -10,7 +11,7 @@ from gateway import __version__
 from gateway.http.client import Origin, request_head
 from gateway.http.client.passed_on import NOTHING, PassedOn, query_names
 from gateway.proxy.refusals.masking import Mask
-from gateway.types import Endpoint
+from gateway.types import AuthHeader, Endpoint, ProtocolName
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -36,6 +37,7 @@ _OFTEN_PASSED = (
     "anthropic-beta",
 )
 
+_USUAL_AUTH_HEADERS: Mapping[ProtocolName, AuthHeader] = {"openai": "authorization", "anthropic": "x-api-key"}
 _OF_TRACES = ("traceparent", "tracestate")  # which every request has already that comes with valid ones
 
 
@@ -58,23 +60,30 @@ class EndpointClient:
         self._base_path = url.path.rstrip("/")
         self._query = "&".join(f"{quote(k, safe='')}={quote(v.reveal(), safe='')}" for k, v in endpoint.query.items())
         self._query_names = query_names(endpoint.query)
-        self._own_headers = frozenset(map(str.lower, (*endpoint.headers, endpoint.auth_header)))
+        self._own_headers = frozenset(map(str.lower, (*endpoint.headers, *_auth_headers(endpoint))))
         # Of most endpoints a client's header is neither theirs too nor one of more: then no head is a special one.
         self._passes = [name for name in endpoint.pass_headers if name not in _OF_TRACES]
         self._is_particular = bool(self._passes) or not self._own_headers.isdisjoint(_OFTEN_PASSED)
         self._heads: dict[str, bytes] = {}
         self._mask: Mask | None = None
 
-    def head(self, path: str, length: int, own_fields: bytes = b"", passed: PassedOn = NOTHING) -> bytes:
+    def head(
+        self,
+        path: str,
+        length: int,
+        own_fields: bytes = b"",
+        passed: PassedOn = NOTHING,
+        protocol: ProtocolName = "openai",
+    ) -> bytes:
         """Return the request head for a JSON body of `length` bytes.
 
-        `path` is the route's, as /chat/completions.
+        `path` is the route's, as /chat/completions; no two protocols have the same.
 
         `own_fields`: header lines of the request's own, each with its line end. `passed`: what the client's head adds.
         """
         begin = self._heads.get(path)
         if begin is None:
-            begin = self._heads[path] = self._head_up_to_length(path)
+            begin = self._heads[path] = self._head_up_to_length(path, protocol)
         fields = passed.fields
         if self._is_particular:
             fields = passed.lines_with(self._passes, self._own_headers)
@@ -97,7 +106,7 @@ class EndpointClient:
             self._mask = Mask(self.endpoint)
         return self._mask
 
-    def _head_up_to_length(self, path: str) -> bytes:
+    def _head_up_to_length(self, path: str, protocol: ProtocolName) -> bytes:
         target = f"{self._base_path}{path}" + (f"?{self._query}" if self._query else "")
         fields = {
             "host": self._host_field,
@@ -108,13 +117,17 @@ class EndpointClient:
             fields["user-agent"] = f"ecli-gateway/{__version__}"
         key = self.endpoint.api_key
         if key is not None:
-            bearer = self.endpoint.auth_header == "authorization"
-            fields[self.endpoint.auth_header] = f"Bearer {key.reveal()}" if bearer else key.reveal()
+            header = self.endpoint.auth_header or _USUAL_AUTH_HEADERS[protocol]
+            fields[header] = f"Bearer {key.reveal()}" if header == "authorization" else key.reveal()
         fields.update((name.lower(), value.reveal()) for name, value in self.endpoint.headers.items())
         return request_head("POST", target, list(fields.items()))[: -len(b"\r\n")]
 
     def __repr__(self) -> str:
         return f"<EndpointClient of {self.origin.host}:{self.origin.port}>"
+
+
+def _auth_headers(endpoint: Endpoint) -> tuple[str, ...]:
+    return (endpoint.auth_header,) if endpoint.auth_header is not None else tuple(_USUAL_AUTH_HEADERS.values())
 
 
 class Content(enum.Enum):

@@ -224,6 +224,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
         """
         endpoint = endpoint_client.endpoint
         began = perf_counter()
+        operation = self.asked.operation
+        passed = self.passed if self.asked.translated is None else NOTHING
         body = self.asked.body_for(endpoint, upstream.model, include_usage=asks_usage)
         attempt = Attempt(
             self.loop,
@@ -233,12 +235,12 @@ class RelayedRequest(msgspec.Struct, eq=False):
             give_up_at=self.give_up_at,
             meter=self.response.meter,
             memory=self.memory,
-            events=self.asked.operation.events,
+            events=operation.events,
         )
         try:
             exchange = await self.relay.transport.exchange(
                 endpoint_client.origin,
-                endpoint_client.head(self.asked.operation.path, len(body), self.own_fields, self.passed),
+                endpoint_client.head(operation.path, len(body), self.own_fields, passed, operation.dialect.protocol),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
@@ -248,21 +250,12 @@ class RelayedRequest(msgspec.Struct, eq=False):
         except TransportError as error:
             return attempt, error
         except BaseException:
-            self._note_part(attempt)
+            if not self.wants_stream:
+                self.response.note_part(attempt)
             attempt.close()
             raise
         finally:
             self.call.upstream_seconds += perf_counter() - began
-
-    def _note_part(self, attempt: Attempt) -> None:
-        """Meter a plain answer's part when its client leaves.
-
-        It counts by its text.
-        """
-        is_answer = attempt.shape is None and 200 <= attempt.status < 300
-        if is_answer and self.ask.operation.is_text and not self.wants_stream and attempt.view is not None:
-            attempt.look()
-            self.response.meter.whole(attempt.view, is_text=True)
 
     async def _judge(self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt) -> bool:
         """Answer the client by what the upstream sent; False for a failure."""

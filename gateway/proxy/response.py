@@ -42,6 +42,16 @@ class Response(msgspec.Struct, eq=False):
         self.responder.on_answer(head, attempt.body, attempt.head.encoding)
         self._end("upstream_error" if self.meter.failed else "ok")
 
+    def note_part(self, attempt: Attempt) -> None:
+        """Meter a plain answer's part when its client leaves.
+
+        It counts by its text.
+        """
+        is_answer = attempt.shape is None and 200 <= attempt.status < 300
+        if is_answer and self.ask.operation.is_text and attempt.view is not None:
+            attempt.look()
+            self.meter.whole(attempt.view, is_text=True)
+
     def refused(self, refusal: Refused) -> None:
         """Answer with the upstream's refusal."""
         head = self._answered(refusal.status, refusal.fields)

@@ -144,6 +144,7 @@ def errors(root: type[GatewayError]) -> Iterator[type[GatewayError]]:
 def as_told(path: str) -> str:
     """A route's path as the page has it: one of several that differ in a prefix or in the kind of owner."""
     path = path.removeprefix("/api/ai/openai")
+    path = re.sub(r"^/api/ai/anthropic(/v1/messages.*)", r"\1", path)
     path = re.sub(r"^/api/ai/proxy/\{modelId\}/.+", "/api/ai/proxy/{modelId}/{path}", path)
     path = re.sub(r"^/api/admin/(organisations|plans)", "/api/admin/users", path)
     path = re.sub(r"^.+/link-(?:org|plan)$", "/api/admin/ai/models/{id}/link-user", path)

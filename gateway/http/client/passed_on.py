@@ -20,6 +20,8 @@ _KEPT_FIELDS = frozenset(("model", "modelid", "deployment", "key", "api_key", "a
 _KEY_FIELD = "idempotency-key"
 _ONE_VALUE = frozenset((_KEY_FIELD, "x-client-request-id"))
 _ANY_TYPE = ("accept", b"accept: */*\r\n")
+# Anthropic's protocol wants its version, and has had one.
+_VERSION = ("anthropic-version", b"anthropic-version: 2023-06-01\r\n")
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
@@ -96,6 +98,7 @@ def passed_on(
     kept = _of_one_hop(headers)
     lines: list[Line] = []
     key = None
+    names = tuple(names)
     for name in names:
         if name == _KEY_FIELD:
             key = None if name in kept else headers.get(name) or None
@@ -103,6 +106,8 @@ def passed_on(
             lines += _line(headers, name, kept, credential)
     if not any(name == "accept" for name, _ in lines):
         lines.insert(0, _ANY_TYPE)
+    if _VERSION[0] in names and not any(name == _VERSION[0] for name, _ in lines):
+        lines.append(_VERSION)
     return PassedOn(
         fields=b"".join([line for _, line in lines]),
         lines=tuple(lines),
