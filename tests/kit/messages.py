@@ -85,10 +85,12 @@ def as_anthropic(words: str = "Hello from the fake upstream") -> Behaviour:
     return behave
 
 
-def speaking(upstream: FakeUpstream, name: str, letters: str = "a", **more: Any) -> Record:
-    """A model whose endpoints speak Anthropic's protocol, in the order of their priority."""
+def speaking(
+    upstream: FakeUpstream, name: str, letters: str = "a", *, each: Record | None = None, **more: Any
+) -> Record:
+    """A model whose endpoints speak Anthropic's protocol, in the order of their priority; `each` is true of all."""
     endpoints = [
-        endpoint(upstream, f"{name}.{letter}", priority=place, protocols=["anthropic"])
+        endpoint(upstream, f"{name}.{letter}", priority=place, protocols=["anthropic"], **(each or {}))
         for place, letter in enumerate(letters)
     ]
     for letter in letters:
