@@ -172,12 +172,11 @@ class Dispatcher:
     def _match(
         self, call: Call, headers: CIMultiDictProxy[str], *, by_version: bool
     ) -> tuple[Route, Mapping[str, str]]:
-        if by_version:
-            return self._by_version.match(call.method, call.path)
+        router = self._by_version if by_version else self._router
         try:
-            return self._router.match(call.method, call.path)
+            return router.match(call.method, call.path)
         except RouteNotFound:
-            raise not_found(self._router.base_path_meant(call.path), headers) from None
+            raise not_found(router.base_path_meant(call.path, by_version=by_version), headers) from None
         except MethodNotAllowed:
             if asks_for_websocket(call.method, call.path, headers):
                 raise UpgradeNotSupported("WebSockets are not served here; send the same as a POST.") from None

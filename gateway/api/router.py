@@ -148,20 +148,21 @@ class Router:
                 return rows, {name: unquote(text) for name, text in found.groupdict().items()}
         raise RouteNotFound("There is nothing at this path.")
 
-    def base_path_meant(self, path: str) -> str | None:
-        """Return the prefix that a mistyped OpenAI path meant.
+    def base_path_meant(self, path: str, *, by_version: bool = False) -> str | None:
+        """Return the prefix that a mistyped path meant.
 
-        Where `path` is one but for its slashes or its `/v1`.
+        Where `path` is one but for its slashes or its `/v1`. Anthropic's clients append the version themselves.
         """
         plain = _SLASHES.sub("/", path)
-        for stem in (_OPENAI_STEM, "/openai/", "/"):
+        for stem in (_OPENAI_STEM, _ANTHROPIC_STEMS[0], "/openai/", "/"):
             if not plain.startswith(stem):
                 continue
             rest = _VERSIONS.sub("", plain.removeprefix(stem))
             # Azure's clients write the deployment into the path themselves, behind a base URL without a version.
             prefix = "/openai" if rest.startswith("deployments/") and stem == "/openai/" else f"{stem}v1"
             if self._has(f"{prefix}/{rest}"):
-                return prefix
+                appends = by_version or f"{prefix}/{rest}/".startswith(_ANTHROPIC_STEMS)
+                return prefix.removesuffix("/v1") if appends else prefix
         return None
 
     def _has(self, path: str) -> bool:

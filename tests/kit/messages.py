@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 from kit.answers import answer, event, events
-from kit.stage import Record, endpoint, model
+from kit.stage import FreshModel, Record, Stage, endpoint, model
 from kit.upstream import Behaviour, FakeUpstream, Received
 from kit.wire import UPSTREAM_WORDS
 
@@ -19,6 +20,7 @@ USAGE = {
     "output_tokens": 12,
     "service_tier": "standard",
 }
+_numbers = itertools.count()
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 STOP = event({"type": "message_stop"}, "message_stop")
 
@@ -104,3 +106,17 @@ def ask(name: str, **fields: Any) -> dict[str, Any]:
 
 def written(body: dict[str, Any]) -> bytes:
     return json.dumps(body).encode()
+
+
+def fresh(stage: Stage) -> FreshModel:
+    """A model with one endpoint that speaks the protocol, which nobody has used."""
+    return _fresh(stage, f"claude-{next(_numbers)}", "a")
+
+
+def fresh_pair(stage: Stage) -> FreshModel:
+    """The same with two."""
+    return _fresh(stage, f"claude-pair-{next(_numbers)}", "ab")
+
+
+def _fresh(stage: Stage, name: str, letters: str) -> FreshModel:
+    return FreshModel(name, [stage.upstream.endpoint(f"{name}.{letter}") for letter in letters])

@@ -8,27 +8,32 @@ import json
 import pytest
 from kit import KEYS, RESET, Stage, Wire, answer, event, events, raw, request_bytes
 from kit.answers import STREAM_HEAD, chunk, full
-from kit.messages import PING, STOP, VERSION, ask, block, delta, ending, message, named, refusal, spoken, start, text
-from kit.stage import FreshModel, upstream_key
+from kit.messages import (
+    PING,
+    STOP,
+    VERSION,
+    ask,
+    block,
+    delta,
+    ending,
+    fresh,
+    fresh_pair,
+    message,
+    named,
+    refusal,
+    spoken,
+    start,
+    text,
+)
+from kit.stage import upstream_key
 
 PATHS = ("/v1/messages", "/api/ai/anthropic/v1/messages")
-_numbers = iter(range(1000))
-
-
-def fresh(stage: Stage) -> FreshModel:
-    name = f"claude-{next(_numbers)}"
-    return FreshModel(name, [stage.upstream.endpoint(f"{name}.a")])
-
-
-def fresh_pair(stage: Stage) -> FreshModel:
-    name = f"claude-pair-{next(_numbers)}"
-    return FreshModel(name, [stage.upstream.endpoint(f"{name}.{letter}") for letter in "ab"])
 
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_an_answer_is_the_upstreams_bytes(stage: Stage, path: str) -> None:
     model = fresh(stage)
-    body = b' { "type":"message", "content":[{"type":"text","text":"\\u00e9 1.10"}],\n "usage":{"input_tokens":3,"output_tokens":1e0}}'
+    body = b' { "type":"message", "content":[{"type":"text","text":"\\u00e9 1.10"}],\n "usage":{"output_tokens":1e0}}'
     model.a.replies(answer(200, body, [("request-id", "req_up"), ("anthropic-ratelimit-tokens-limit", "5")]))
     reply = await stage.post(ask(model.name), path.rpartition("/v1/")[2], prefix=path.rpartition("messages")[0])
     assert (reply.status, reply.body) == (200, body)
@@ -44,7 +49,7 @@ async def test_an_answer_is_the_upstreams_bytes(stage: Stage, path: str) -> None
 async def test_only_the_model_changes_of_a_request(stage: Stage) -> None:
     model = fresh(stage)
     sent = f'{{"model": "{model.name}" , "max_tokens": 1.0e1, "thinking":{{"type":"enabled","budget_tokens":1024}},  '
-    sent += '"messages":[{"role":"user","content":[{"type":"text","text":"\\u0041","cache_control":{"type":"ephemeral"}}]}]}'
+    sent += '"messages":[{"role":"user","content":[{"type":"text","text":"\\u0041","cache_control":{"ttl":"1h"}}]}]}'
     await stage.post(sent.encode(), "messages")
     assert model.a.requests[0].body == sent.replace(model.name, model.provider_name, 1).encode()
 
