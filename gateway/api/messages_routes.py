@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from multidict import MultiMapping
 
 from gateway.access.resolve import access_to, accessible, not_found
-from gateway.api.messages_responder import MessagesResponder
+from gateway.api.messages_responder import MessagesResponder, request_id_field
 from gateway.api.openai_routes import ask_for, body_of, relayed_answer, relayed_row
 from gateway.api.router import ANTHROPIC_PREFIX, Hit, Route, RouteHandler
 from gateway.dialects import anthropic, openai
 from gateway.dialects.base import Operation
 from gateway.errors import InvalidRequest
 from gateway.http.reply import Answer, Reply
+from gateway.proxy.ask import Ask
+from gateway.proxy.response import own_fields
+from gateway.proxy.upstreams import asked_of_own_model
 from gateway.types import Model
 
 _JSON = ("content-type", "application/json")
@@ -32,7 +35,10 @@ def rows_by_version() -> list[Route]:
 
 
 def _relayed(prefix: str) -> list[Route]:
-    return [relayed_row(prefix + operation.path, operation, messages_handler) for operation in anthropic.OPERATIONS]
+    return [
+        relayed_row(prefix + anthropic.MESSAGES.path, anthropic.MESSAGES, messages_handler),
+        relayed_row(prefix + anthropic.COUNT_TOKENS.path, anthropic.COUNT_TOKENS, count_handler),
+    ]
 
 
 def _models(prefix: str) -> list[Route]:
@@ -46,13 +52,33 @@ def messages_handler(operation: Operation) -> RouteHandler:
     """body → model → objects → relay."""
 
     async def handler(hit: Hit) -> Reply:
-        body = await body_of(hit)
-        ask = await ask_for(hit, operation, body)
-        if anthropic.may_name_objects(body.raw):
-            await _refuse_objects(hit, body)
-        return await relayed_answer(hit, ask, MessagesResponder)
+        return await relayed_answer(hit, await _asked(hit, operation), MessagesResponder)
 
     return handler
+
+
+def count_handler(operation: Operation) -> RouteHandler:
+    """The same, but an estimate where Messages are translated: no chat upstream counts."""
+
+    async def handler(hit: Hit) -> Reply:
+        ask = await _asked(hit, operation)
+        asked = await asked_of_own_model(ask, hit.request.held)
+        if asked.translated is None:
+            return await relayed_answer(hit, ask, MessagesResponder)
+        hit.call.served = ask.access.model
+        own = own_fields(hit.call, ask.catalogue, with_timing=True)
+        fields = [_JSON, *own, *request_id_field(hit.call.request_id), ("x-gateway-estimated", "tokens")]
+        return Answer(200, fields, b'{"input_tokens":%d}' % asked.translated.prompt_tokens)
+
+    return handler
+
+
+async def _asked(hit: Hit, operation: Operation) -> Ask:
+    body = await body_of(hit)
+    ask = await ask_for(hit, operation, body)
+    if anthropic.may_name_objects(body.raw):
+        await _refuse_objects(hit, body)
+    return ask
 
 
 async def _refuse_objects(hit: Hit, body: openai.RequestBody) -> None:

@@ -82,11 +82,14 @@ async def test_a_message(model: FreshModel, client: anthropic.AsyncAnthropic) ->
     }
 
 
-def test_a_blocking_client(stage: Stage, model: FreshModel) -> None:
-    with anthropic.Anthropic(base_url=stage.url, auth_token=KEYS["user"], max_retries=0) as blocking:
-        assert blocking.messages.create(**asking(model)).content[0].to_dict()["text"] == HELLO
-        with blocking.messages.stream(**asking(model)) as stream:
-            assert "".join(stream.text_stream) == HELLO
+async def test_a_blocking_client(stage: Stage, model: FreshModel) -> None:
+    def ask() -> tuple[str, str]:
+        with anthropic.Anthropic(base_url=stage.url, auth_token=KEYS["user"], max_retries=0) as blocking:
+            message = blocking.messages.create(**asking(model))
+            with blocking.messages.stream(**asking(model)) as stream:
+                return str(message.content[0].to_dict()["text"]), "".join(stream.text_stream)
+
+    assert await asyncio.to_thread(ask) == (HELLO, HELLO)
 
 
 async def test_a_stream(model: FreshModel, client: anthropic.AsyncAnthropic) -> None:
@@ -139,9 +142,11 @@ async def test_a_round_trip_with_tools(model: FreshModel, client: anthropic.Asyn
 
 
 async def test_hints_are_dropped_and_named(model: FreshModel, client: anthropic.AsyncAnthropic) -> None:
-    fields = asking(model, metadata={"user_id": "u"}, top_k=3, thinking={"type": "enabled", "budget_tokens": 1024})
+    fields = asking(
+        model, metadata={"user_id": "u"}, extra_body={"top_k": 3}, thinking={"type": "enabled", "budget_tokens": 1024}
+    )
     raw_answer = await client.messages.with_raw_response.create(**fields)
-    assert raw_answer.headers["x-gateway-dropped"].split(", ") == ["metadata", "top_k", "thinking"]
+    assert raw_answer.headers["x-gateway-dropped"].split(", ") == ["metadata", "thinking", "top_k"]
     assert model.a.requests[0].json().keys() == {"model", "messages", "max_completion_tokens"}
     streamed = await client.messages.with_raw_response.create(**fields, stream=True)
     assert "metadata" in streamed.headers["x-gateway-dropped"]

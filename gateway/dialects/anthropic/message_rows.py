@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from gateway.dialects.anthropic.message_contents import MESSAGES_READER
 from gateway.dialects.anthropic.message_shapes import error_event, refusal_body, refusal_event
+from gateway.dialects.anthropic.translation import MessagesOverChat
 from gateway.dialects.base import (
     CLIENT_HEADERS,
     AnswerFields,
@@ -15,13 +16,16 @@ from gateway.dialects.base import (
     Operation,
     PromptFields,
     RequestSchema,
+    Translation,
 )
+from gateway.dialects.openai.operations import CHAT_COMPLETIONS
 from gateway.dialects.references import NONE
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 
 ANTHROPIC = Dialect(protocol="anthropic", refusal_body=refusal_body)
+_TRANSLATION = Translation(operation=CHAT_COMPLETIONS, translate=MessagesOverChat)
 _PROMPT = PromptFields(with_parts=frozenset(("messages", "system")), of_tokens=())
 _MESSAGE_EVENTS = EventRules(
     asks_usage=False,
@@ -44,7 +48,7 @@ def _row(**fields: Any) -> Operation:
     """Make a row; nothing of the protocol is kept upstream here."""
     usual: dict[str, Any] = {
         "dialect": ANTHROPIC,
-        "translation": None,
+        "translation": _TRANSLATION,
         "method": "POST",
         "body": JSON,
         "family": "core",

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from gateway.dialects.anthropic.translation import PING, MessageStream, UntranslatableAnswer, message
+from gateway.dialects.anthropic import PING
+from gateway.dialects.anthropic.translation import MessageStream, UntranslatableAnswer, message
 
 Json = dict[str, Any]
 event_type: TypeAdapter[RawMessageStreamEvent] = TypeAdapter(RawMessageStreamEvent)

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from gateway.dialects.anthropic.message_shapes import error_type
 from gateway.dialects.openai.refusal import error_members
 
 _TYPES = frozenset(
@@ -22,7 +23,6 @@ _TYPES = frozenset(
         "timeout_error",
     )
 )
-_OF_STATUS = {402: "billing_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large"}
 
 
 def stream_error(error: object) -> bytes:
@@ -47,7 +47,7 @@ def refusal(status: int, body: bytes, request_id: str) -> bytes:
     """
     members = error_members(body)
     error = {
-        "type": _OF_STATUS.get(status, "invalid_request_error"),
+        "type": error_type(status),
         "message": members["message"],
         "code": members["code"],
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from gateway.dialects.anthropic.message_shapes import PING
 from gateway.dialects.anthropic.translation.blocks import Blocks, event
 from gateway.dialects.anthropic.translation.chat_errors import stream_error
 from gateway.dialects.anthropic.translation.completion import (
@@ -27,7 +28,6 @@ from gateway.dialects.anthropic.translation.hints import Json
 from gateway.dialects.openai.usage_report import last_usage, usage_of
 from gateway.types import Usage
 
-PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _DONE = b"[DONE]"
 
 
