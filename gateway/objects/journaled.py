@@ -34,7 +34,7 @@ _MOST_CREATED = 2**53
 
 
 class JournaledIndex:
-    """An `ObjectIndex`. `on_taken` counts ids that are another's, by kind."""
+    """An `ObjectIndex`. `on_taken` counts ids that are another's."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class JournaledIndex:
         journal: ObjectJournal,
         log: FilteringBoundLogger,
         *,
-        on_taken: Callable[[str], None],
+        on_taken: Callable[[], None],
         epoch: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -259,7 +259,7 @@ class JournaledIndex:
     def _note_taken(self, taken: Iterable[ObjectRecord]) -> None:
         for record in taken:
             self._records.drop(record.id)
-            self._on_taken(record.kind)
+            self._on_taken()
             self._log.warning(
                 "object's id is another user's already; it stays theirs",
                 object=record.id,

@@ -77,10 +77,10 @@ class ObjectJournal:
 
     def others_hold_any(self) -> bool:
         """Whether another process's journal holds what its store has not taken."""
-        with suppress(OSError):
+        with suppress(OSError), os.scandir(self.directory) as entries:
             return any(
                 entry.stat().st_size > 0
-                for entry in os.scandir(self.directory)
+                for entry in entries
                 if entry.name.endswith(SUFFIX) and not entry.name.startswith(self._owner)
             )
         return False

@@ -49,7 +49,7 @@ class Bench:
         self.directory = directory
         self.log = log
         self.clock = Clock()
-        self.taken: list[str] = []
+        self.taken = 0
         self.days = DAYS
         self._server = server
         self._prefix = prefix
@@ -67,7 +67,7 @@ class Bench:
             await redis.start()
             backend = RedisObjects(redis, prefix=self._prefix, object_days=days, epoch=self.clock)
         journal = ObjectJournal(self.directory / "journal", max_bytes=max_journal_bytes)
-        index = JournaledIndex(backend, journal, self.log.logger, on_taken=self.taken.append, epoch=self.clock)
+        index = JournaledIndex(backend, journal, self.log.logger, on_taken=self._count_taken, epoch=self.clock)
         await index.start()
         self._open.append((index, redis))
         return index
@@ -94,6 +94,9 @@ class Bench:
 
     def journal_bytes(self) -> int:
         return sum(path.stat().st_size for path in (self.directory / "journal").iterdir())
+
+    def _count_taken(self) -> None:
+        self.taken += 1
 
     def _days(self) -> int:
         return self.days

@@ -83,7 +83,7 @@ class Counters:
         self._counts: dict[tuple[object, ...], RequestCounts] = {}
         self._failures: dict[tuple[str, Id, str], int] = defaultdict(int)
         self._cooldowns: dict[tuple[str, Id, str], int] = defaultdict(int)
-        self._taken_ids: dict[str, int] = defaultdict(int)  # by kind of object
+        self._taken_ids = 0
 
     def finished(self, call: Call, now: float) -> None:
         """Count a request that has ended at `now` (of `time.perf_counter`)."""
@@ -136,9 +136,9 @@ class Counters:
     def cooled(self, model: str, endpoint: Id, cause: str) -> None:
         self._cooldowns[model, endpoint, cause] += 1
 
-    def id_taken(self, kind: str) -> None:
+    def id_taken(self) -> None:
         """Count an object whose id is another user's already."""
-        self._taken_ids[kind] += 1
+        self._taken_ids += 1
 
     def samples(self) -> Samples:
         """Return all counts so far.
@@ -149,14 +149,13 @@ class Counters:
         # Prometheus sees growth only where it has seen a number before: the error that must never be is there from the
         # first.
         _add(sums["gateway_errors_total"], (InternalError.code, "", ""), 0)
+        _add(sums["gateway_object_ids_taken_total"], (), self._taken_ids)
         for key, counts in list(self._counts.items()):
             _add_samples(sums, Key(*key), counts)  # type: ignore[arg-type]  # keys are written in its order
         for (model, endpoint, cause), count in list(self._failures.items()):
             _add(sums["gateway_upstream_attempts_total"], (model, id_text(endpoint), cause), count)
         for (model, endpoint, cause), count in list(self._cooldowns.items()):
             _add(sums["gateway_cooldowns_total"], (model, id_text(endpoint), cause), count)
-        for kind, count in list(self._taken_ids.items()):
-            _add(sums["gateway_object_ids_taken_total"], (kind,), count)
         return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}
 
     def _failed(self, counts: RequestCounts, failures: list[tuple[str, Id, str]]) -> None:

@@ -137,7 +137,6 @@ FAMILIES: dict[str, Family] = {
             "gateway_object_ids_taken_total",
             "counter",
             "Objects that an upstream made with an id that is another user's already; it stays theirs.",
-            ("kind",),
         ),
         # -- configuration and stores
         Family(
