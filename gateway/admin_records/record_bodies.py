@@ -89,6 +89,8 @@ class EndpointBody(Body, kw_only=True):
     stream_usage: bool | UnsetType = UNSET
     protocols: list[ProtocolName] | UnsetType = UNSET
     pass_headers: list[str] | UnsetType = UNSET
+    account: str | UnsetType | None = UNSET
+    objects: bool | UnsetType = UNSET
     timeouts: TimeoutsBody | UnsetType = UNSET
 
 

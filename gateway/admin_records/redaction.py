@@ -51,6 +51,8 @@ class EndpointShown(msgspec.Struct, kw_only=True):
     stream_usage: bool
     protocols: tuple[ProtocolName, ...]
     pass_headers: tuple[str, ...]
+    account: str | None
+    objects: bool
     timeouts: Timeouts
 
 
@@ -188,6 +190,8 @@ def _endpoint_shown(endpoint: Endpoint) -> EndpointShown:
         stream_usage=endpoint.stream_usage,
         protocols=endpoint.protocols,
         pass_headers=endpoint.pass_headers,
+        account=endpoint.account,
+        objects=endpoint.objects,
         timeouts=endpoint.timeouts,
     )
 

@@ -132,7 +132,7 @@ class SurfaceSettings(msgspec.Struct, frozen=True):
         ),
     ] = "refuse"
     object_days: Annotated[
-        Count, Meta(le=100_000, description="Days an object's owner and place are remembered after its last use.")
+        Count, Meta(le=100_000, description="Days an object is remembered after its last use; responses and chat completions: 35.")
     ] = 400
 
 

@@ -62,7 +62,7 @@ class Unsettled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def kept_seconds(kind: str, object_days: int) -> int:
     """Return how long an object is remembered after its last use."""
-    return 86_400 * (min(SHORT_DAYS, object_days) if kind in SHORT_LIVED else object_days)
+    return 86_400 * (SHORT_DAYS if kind in SHORT_LIVED else object_days)
 
 
 def merged(before: ObjectRecord | None, new: ObjectRecord) -> ObjectRecord:

@@ -56,6 +56,7 @@ def test_sections_without_content_give_every_default_of_the_contract(text: str) 
     )
     refused = ("models", "fallbacks", "provider", "route", "api_base", "api_key")
     assert loaded.routing == settings.RoutingSettings(unknown_model="assigned", refuse_fields=refused)
+    assert loaded.surface == settings.SurfaceSettings(extra=(), unknown_objects="refuse", object_days=400)
     assert loaded.tiers == ("free", "paid", "enterprise")
     assert loaded.chat.max_tokens == 4096
     assert loaded.studio.tier == "paid"
@@ -94,6 +95,8 @@ models:
         provider_model: other
         max_in_flight: 5
         stream_usage: false
+        account: main
+        objects: false
         timeouts: {connect: 1.5}
   - {id: two, name: local-llama, endpoints: [{id: box, url: http://10.0.0.5:8000/v1}]}
 """,
@@ -116,6 +119,8 @@ models:
     assert endpoint.headers == {"OpenAI-Organization": Secret("org-x")}
     assert endpoint.query == {"api-version": Secret("2024-10-21")}
     assert (endpoint.auth_header, endpoint.provider_model, endpoint.stream_usage) == ("api-key", "other", False)
+    assert (endpoint.account, endpoint.objects) == ("main", False)
+    assert (second.endpoints[0].account, second.endpoints[0].objects) == (None, True)
     assert endpoint.timeouts == Timeouts(connect=1.5, first_byte=120, idle=60, total=600)
     assert second == Model(id="two", name="local-llama", provider_model="local-llama", endpoints=second.endpoints)
 

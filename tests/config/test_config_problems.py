@@ -122,6 +122,7 @@ VALUES = [
         endpoint("url: http://up\n        pass_headers: ['a b']"),
         "7: models[0].endpoints[0].pass_headers[0]: not a valid header name",
     ),
+    (endpoint("url: http://up\n        account: ''"), "7: models[0].endpoints[0].account: must not be empty"),
     (
         endpoint("url: http://up\n        headers: {'a b': x}"),
         "7: models[0].endpoints[0].headers.a b: not a valid header name",
@@ -404,3 +405,17 @@ def test_aliases_do_not_get_past_the_bound_on_depth() -> None:
 def test_thousands_of_mistakes_are_all_told() -> None:
     users = "".join(f"  - {{id: {n}, tierr: paid, organisations: [x{n}]}}\n" for n in range(5_000))
     assert len(problems_of("users:\n" + users)) == 10_000
+
+
+def test_the_section_surface_is_checked_with_its_lines() -> None:
+    text = "surface:\n  extra: [videos, vidoes]\n  unknown_objects: pass\n  object_days: 0\n  object_day: 3\n"
+    found = problems_of(text)
+    assert [line.split(": ")[1] for line in found] == [
+        "surface.extra[1]",
+        "surface.unknown_objects",
+        "surface.object_days",
+        "surface.object_day",
+    ]
+    assert [line.split(": ")[0].rpartition(":")[2] for line in found] == ["2", "3", "4", "5"]
+    assert "(did you mean 'videos'?)" in found[0]
+    assert "did you mean" in found[3]
