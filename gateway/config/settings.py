@@ -132,7 +132,11 @@ class SurfaceSettings(msgspec.Struct, frozen=True):
         ),
     ] = "refuse"
     object_days: Annotated[
-        Count, Meta(le=100_000, description="Days an object is remembered after its last use; responses and chat completions: 35.")
+        Count,
+        Meta(
+            le=100_000,
+            description="Days an object is remembered after its last use; responses and chat completions: 35.",
+        ),
     ] = 400
 
 
