@@ -16,6 +16,7 @@ LONGEST_FILES = (
     "upgrade/test_upgrade.py",
     "api/openapi/test_schemathesis.py",
     "bench/test_bench_smoke.py",
+    "agents/test_agents.py",
     "promises/test_p2_kill.py",
     "hostile/test_floods.py",
     "torture/test_torture.py",

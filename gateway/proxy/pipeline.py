@@ -225,7 +225,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         endpoint = endpoint_client.endpoint
         began = perf_counter()
         operation = self.asked.operation
-        passed = self.passed if self.asked.translated is None else NOTHING
+        passed = self.passed if self.asked.translated is None else self.passed.in_other_words()
         body = self.asked.body_for(endpoint, upstream.model, include_usage=asks_usage)
         attempt = Attempt(
             self.loop,

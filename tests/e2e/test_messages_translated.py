@@ -154,6 +154,17 @@ async def test_hints_are_dropped_and_named(model: FreshModel, client: anthropic.
     assert "x-gateway-dropped" not in plain.headers
 
 
+async def test_what_speaks_of_the_protocol_stays_here(stage: Stage, model: FreshModel) -> None:
+    """The rest of what a client sends along goes up as on any route."""
+    headers = [("anthropic-version", "2023-06-01"), ("anthropic-beta", "new-2026"), ("x-client-request-id", "mine")]
+    reply = await stage.post(asking(model), "messages?beta=true", headers=headers)
+    assert reply.status == 200
+    asked = model.a.requests[0]
+    assert asked.target.endswith("/chat/completions")
+    assert asked.header("x-client-request-id") == "mine"
+    assert (asked.header("anthropic-version"), asked.header("anthropic-beta")) == (None, None)
+
+
 async def test_what_has_no_counterpart_is_refused(model: FreshModel, client: anthropic.AsyncAnthropic) -> None:
     document: Any = [{"role": "user", "content": [{"type": "document", "source": IMAGE["source"]}]}]
     with pytest.raises(anthropic.BadRequestError) as caught:

@@ -22,6 +22,7 @@ _ONE_VALUE = frozenset((_KEY_FIELD, "x-client-request-id"))
 _ANY_TYPE = ("accept", b"accept: */*\r\n")
 # Anthropic's protocol wants its version, and has had one.
 _VERSION = ("anthropic-version", b"anthropic-version: 2023-06-01\r\n")
+_OF_A_PROTOCOL = ("anthropic-", "openai-")
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
@@ -79,6 +80,14 @@ class PassedOn(msgspec.Struct, frozen=True):
             if name not in known and name not in without:
                 lines += [line for _, line in _line(self.headers, name, self.kept, self.credential)]
         return b"".join(lines)
+
+    def in_other_words(self) -> PassedOn:
+        """Return it for an upstream of another protocol.
+
+        Without the query and the headers that speak of the client's.
+        """
+        lines = tuple([line for line in self.lines if not line[0].startswith(_OF_A_PROTOCOL)])
+        return msgspec.structs.replace(self, lines=lines, fields=b"".join([line for _, line in lines]), query=())
 
     def query_without(self, names: Container[str]) -> str:
         """Return the query without fields of these names."""
