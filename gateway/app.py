@@ -55,6 +55,7 @@ from gateway.store.embedded import EmbeddedStore
 from gateway.store.file import YamlStore
 from gateway.store.layered import LayeredStore
 from gateway.usage import Ledger
+from gateway.websockets import SocketPaths, socket_routes
 
 # How long a first request under a limit may wait for what the ledger knows.
 REBUILD_SECONDS = 3.0
@@ -185,12 +186,13 @@ def make_server(current: Current) -> Server:
         runtime.counters.unparsable(fault.status, fault.code)
         return rendered(fault)
 
-    router = Router(all_routes())
+    router = Router(all_routes(), socket_routes(current))
     return Server(
         Dispatcher(current, router, Router(rows_by_version())),
         render_error=refused,
         limit=ConnectionLimit(refusal.serialised(http11=True), runtime.log),
         relayed=router.relayed,
+        upgrades=SocketPaths(router.upgrades, current),
         fast_lane=runtime.settings.server.fast_lane,
         bounds=partial(attrgetter("runtime.bounds"), current),
         log=runtime.log,

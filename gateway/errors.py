@@ -18,6 +18,9 @@ GatewayError                     an answer to the client: status, type, code
 │   ├── InvalidJson              400 invalid_json
 │   ├── InvalidRequest           400 invalid_request
 │   ├── FieldNotAllowed          400 field_not_allowed
+│   ├── ModelRequired            400 model_required
+│   ├── ObjectsApart             400 objects_apart
+│   ├── PreviousResponseNotFound  400 previous_response_not_found
 │   └── NotTranslatable          400 not_translatable
 ├── UpstreamFault                no endpoint gave an answer
 │   ├── UpstreamRateLimited      429 upstream_rate_limited
@@ -145,26 +148,30 @@ class FieldNotAllowed(ClientFault):
     status, code = 400, "field_not_allowed"
 
 
+class ModelRequired(ClientFault):
+    status, code = 400, "model_required"
+
+
+class ObjectsApart(ClientFault):
+    status, code = 400, "objects_apart"
+
+
+class PreviousResponseNotFound(ClientFault):
+    status, code = 400, "previous_response_not_found"
+
+
 class NotTranslatable(ClientFault):
     status, code = 400, "not_translatable"
 
 
 class RateLimited(ClientFault):
-    """A limit has no room at the moment, but soon.
-
-    `rpm`, `tpm`, `concurrency`, or a total that running requests hold.
-
-    `headers` has `retry-after`, 1 to 60 seconds.
-    """
+    """A limit has no room now, but soon: `retry-after`, 1 to 60 seconds."""
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
 class QuotaUsedUp(ClientFault):
-    """Settled usage has used up a total until it resets.
-
-    Asking again earlier is useless, and `headers` has the time.
-    """
+    """Settled usage has used up a total until it resets."""
 
     status, type, code = 429, "insufficient_quota", "insufficient_quota"
 
@@ -257,10 +264,7 @@ class FeatureDisabled(GatewayFault):
 
 
 class StoreUnavailable(GatewayFault):
-    """The run-time store cannot be reached, and no cache helps.
-
-    What was asked for is neither in gateway.yaml nor cached.
-    """
+    """The run-time store cannot be reached, and no cache helps."""
 
     status, code = 503, "store_unavailable"
     headers = (("retry-after", "1"),)
@@ -327,10 +331,7 @@ class LedgerError(Exception):
 
 
 class JournalUnavailable(LedgerError):
-    """The journal took nothing: a full disk or its bound.
-
-    The request must not go upstream.
-    """
+    """The journal took nothing: a full disk or its bound."""
 
 
 class LedgerUnusable(LedgerError):

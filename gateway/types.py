@@ -178,6 +178,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     provider_model: str | None = None
     max_in_flight: int | None = None
     stream_usage: bool = True
+    websocket: bool = False  # it speaks /responses and /realtime over WebSocket
     account: str | None = None  # names the provider account; None: by origin, credential and headers
     objects: bool = True  # False: it keeps none
     protocols: tuple[ProtocolName, ...] = ("openai",)

@@ -17,7 +17,8 @@ from gateway.types import ApiKey, Caller, Id, Scope, has_expired, id_text
 _SCHEMES = ("bearer", "apikey")
 # Quick to look up in aiohttp's headers. The first that holds a key counts.
 _AUTHORIZATION, _X_API_KEY, _API_KEY = istr("authorization"), istr("x-api-key"), istr("api-key")
-_ACTED_FOR = istr("x-gateway-user")
+_ACTED_FOR, _SUBPROTOCOL = istr("x-gateway-user"), istr("sec-websocket-protocol")
+_IN_SUBPROTOCOL = "openai-insecure-api-key."
 # Longer than any key that is made anywhere: nobody makes us hash megabytes.
 _LONGEST_KEY = 4096
 _LONGEST_USER_BYTES = 256
@@ -34,23 +35,29 @@ class Shown(NamedTuple):
     faults: tuple[str | None, str | None] = (None, None)
 
     @classmethod
-    def of(cls, headers: MultiMapping[str]) -> Shown:
+    def of(cls, headers: MultiMapping[str], *, is_websocket: bool = False) -> Shown:
+        """Read a head's credentials; on WebSockets a subprotocol may be one."""
+        in_protocols = _in_subprotocols(headers) if is_websocket else []
         authorization = headers.getall(_AUTHORIZATION, ())
         x_api_key, api_key = headers.getall(_X_API_KEY, ()), headers.getall(_API_KEY, ())
         acted_for = headers.getall(_ACTED_FOR, ())
         faults = (
             _fault("authorization", authorization, _LONGEST_KEY)
             or _fault("x-api-key", x_api_key, _LONGEST_KEY)
-            or _fault("api-key", api_key, _LONGEST_KEY),
+            or _fault("api-key", api_key, _LONGEST_KEY)
+            or _fault("sec-websocket-protocol", in_protocols, _LONGEST_KEY),
             _fault("x-gateway-user", acted_for, _LONGEST_USER_BYTES),
         )
-        presented = _with_scheme(authorization) or next((value.strip() for value in (*x_api_key, *api_key)), None)
+        presented = _with_scheme(authorization) or next(
+            (value.strip() for value in (*x_api_key, *api_key, *in_protocols)), None
+        )
         return cls(presented, acted_for[0] if acted_for else None, faults)
 
     def key(self) -> str:
         """Return the key of the first credential header.
 
-        Of `Authorization: Bearer KEY` or `ApiKey KEY`, else `x-api-key: KEY`, else `api-key: KEY`.
+        Of `Authorization: Bearer KEY` or `ApiKey KEY`, else `x-api-key: KEY`, else `api-key: KEY`, else on WebSockets
+        the subprotocol `openai-insecure-api-key.KEY`.
 
         Raises MissingKey, or InvalidRequest where a credential's header is empty, too long or there twice.
         """
@@ -176,6 +183,21 @@ def _with_scheme(authorization: Sequence[str]) -> str | None:
         return None
     scheme, _, credential = authorization[0].partition(" ")
     return credential.strip() if scheme.lower() in _SCHEMES else None
+
+
+def subprotocols(headers: MultiMapping[str]) -> list[str]:
+    """List the subprotocols that a WebSocket's client offers."""
+    offered = ",".join(headers.getall(_SUBPROTOCOL, ())).split(",")
+    return [name for each in offered if (name := each.strip())]
+
+
+def is_credential(subprotocol: str) -> bool:
+    """Whether a subprotocol is a key, which nobody else may see."""
+    return subprotocol.startswith(_IN_SUBPROTOCOL)
+
+
+def _in_subprotocols(headers: MultiMapping[str]) -> list[str]:
+    return [each.removeprefix(_IN_SUBPROTOCOL) for each in subprotocols(headers) if is_credential(each)]
 
 
 def _fault(name: str, values: Sequence[str], longest: int) -> str | None:

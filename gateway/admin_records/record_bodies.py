@@ -91,6 +91,7 @@ class EndpointBody(Body, kw_only=True):
     pass_headers: list[str] | UnsetType = UNSET
     account: str | UnsetType | None = UNSET
     objects: bool | UnsetType = UNSET
+    websocket: bool | UnsetType = UNSET
     timeouts: TimeoutsBody | UnsetType = UNSET
 
 

@@ -53,6 +53,7 @@ class EndpointShown(msgspec.Struct, kw_only=True):
     pass_headers: tuple[str, ...]
     account: str | None
     objects: bool
+    websocket: bool
     timeouts: Timeouts
 
 
@@ -192,6 +193,7 @@ def _endpoint_shown(endpoint: Endpoint) -> EndpointShown:
         pass_headers=endpoint.pass_headers,
         account=endpoint.account,
         objects=endpoint.objects,
+        websocket=endpoint.websocket,
         timeouts=endpoint.timeouts,
     )
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from gateway.dialects import openai
 from gateway.http.body_reader import Large, read_body
-from gateway.http.memory_budget import size_when_read
+from gateway.http.memory_budget import Held, size_when_read
 from gateway.http.message import Request
 
 _Result = TypeVar("_Result")
@@ -47,7 +47,10 @@ class Intake:
         """
         large = Large(openai.LARGE_BYTES, before_large) if before_large is not None else None
         raw = await read_body(request, max_bytes=max_bytes, seconds=seconds, large=large)
-        held = request.held
+        return await self.parsed(raw, request.held, refused)
+
+    async def parsed(self, raw: bytes, held: Held | None, refused: tuple[str, ...] | None) -> openai.RequestBody:
+        """Parse a body that has been read. Raises as `read` does."""
         if len(raw) < openai.LARGE_BYTES:
             if held is not None:
                 held.grow(size_when_read(raw, raw.count(b",") + raw.count(b"{") + raw.count(b"[")))

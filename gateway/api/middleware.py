@@ -13,14 +13,13 @@ from multidict import CIMultiDictProxy, istr
 from gateway.access.authenticate import Shown
 from gateway.api.messages_responder import request_id_field
 from gateway.api.panel import flat_body
-from gateway.api.router import ErrorShape, Hit, Route, Router, asks_for_websocket, error_shape, is_ai_path
+from gateway.api.router import ErrorShape, Hit, Route, Router, error_shape, is_ai_path, wants_websocket
 from gateway.api.runtime import Current, Runtime
 from gateway.dialects import anthropic, openai
 from gateway.errors import (
     FeatureDisabled,
     GatewayError,
     InternalError,
-    MethodNotAllowed,
     RouteNotFound,
     ShuttingDown,
     UpgradeNotSupported,
@@ -75,16 +74,18 @@ class Reading:
         "shown",
         "trace",
         "via",
+        "wants_websocket",
     )
 
-    def __init__(self, headers: CIMultiDictProxy[str], path: str) -> None:
+    def __init__(self, headers: CIMultiDictProxy[str], method: str, path: str) -> None:
+        self.wants_websocket = wants_websocket(method, headers)
         self.client_request_id = client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID))
         self.trace = trace_of(headers)
         self.via = gateways_passed(headers)
         self.is_ai = is_ai_path(path)
         self.by_version = _ANTHROPIC_VERSION in headers and path.startswith("/v1/")
         self.error_shape = error_shape(path, by_version=self.by_version)
-        self.shown = Shown.of(headers)
+        self.shown = Shown.of(headers, is_websocket=self.wants_websocket)
         self.route: Route | None = None  # once it was looked for
         self.params: Mapping[str, str] = {}
         self.passed = NOTHING
@@ -113,7 +114,7 @@ class Dispatcher:
         connection.answer_fields = cross_origin_fields(origins, request.headers) if origins else ()
         reading: Reading | None = request.head.known
         if reading is None:
-            reading = request.head.known = Reading(request.headers, request.path)
+            reading = request.head.known = Reading(request.headers, request.method, request.path)
         call = Call(request.method, request.path, connection.client, reading.client_request_id)
         call.trace, call.via = reading.trace, reading.via
         try:
@@ -151,10 +152,10 @@ class Dispatcher:
         lookups = runtime.lookups
         lookups.begin()
         if reading.is_ai and not lookups.features.get("ai"):
-            await _require_ai(runtime)
+            await require_ai(runtime)
         route = reading.route
         if route is None:
-            route, params = self._match(call, request.headers, by_version=reading.by_version)
+            route, params = self._match(runtime, call, request.headers, reading)
             reading.found(route, params, request.head)
         call.route = route.path
         if route.scope is not None:
@@ -170,17 +171,18 @@ class Dispatcher:
         return response
 
     def _match(
-        self, call: Call, headers: CIMultiDictProxy[str], *, by_version: bool
+        self, runtime: Runtime, call: Call, headers: CIMultiDictProxy[str], reading: Reading
     ) -> tuple[Route, Mapping[str, str]]:
-        router = self._by_version if by_version else self._router
+        router = self._by_version if reading.by_version else self._router
+        socket = router.socket(call.path) if reading.wants_websocket else None
+        if socket is not None:
+            if not runtime.settings.server.websockets:
+                raise UpgradeNotSupported("WebSockets are not served here; send the same as a POST.")
+            return socket, {}
         try:
             return router.match(call.method, call.path)
         except RouteNotFound:
-            raise not_found(router.base_path_meant(call.path, by_version=by_version), headers) from None
-        except MethodNotAllowed:
-            if asks_for_websocket(call.method, call.path, headers):
-                raise UpgradeNotSupported("WebSockets are not served here; send the same as a POST.") from None
-            raise
+            raise not_found(router.base_path_meant(call.path, by_version=reading.by_version), headers) from None
 
 
 def access_line(call: Call, now: float) -> AccessLine:
@@ -214,7 +216,7 @@ def access_line(call: Call, now: float) -> AccessLine:
     return line
 
 
-async def _require_ai(runtime: Runtime) -> None:
+async def require_ai(runtime: Runtime) -> None:
     """Raise FeatureDisabled unless the feature `ai` is on.
 
     The store is asked only where it is not known.

@@ -84,9 +84,13 @@ class RelayedPaths:
 
 
 class Router:
-    """Match routes: whole paths by dictionary, parameters by pattern."""
+    """Match routes: whole paths by dictionary, parameters by pattern.
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    `sockets`: the rows of WebSockets, which are found where a client wants one.
+    """
+
+    def __init__(self, routes: Iterable[Route], sockets: Iterable[Route] = ()) -> None:
+        self._sockets = {route.path: route for route in sockets}
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Route]]] = {}
         for route in routes:
@@ -110,6 +114,15 @@ class Router:
         if route is None:
             raise MethodNotAllowed(f"This path does not take {method}.", headers=(("allow", _allowed(rows)),))
         return route, params
+
+    @property
+    def upgrades(self) -> frozenset[str]:
+        """The paths on which clients may have a WebSocket."""
+        return frozenset(self._sockets)
+
+    def socket(self, path: str) -> Route | None:
+        """Return the row of a WebSocket at this path."""
+        return self._sockets.get(path)
 
     @property
     def relayed(self) -> Container[str]:
@@ -173,16 +186,12 @@ class Router:
         return True
 
 
-def asks_for_websocket(method: str, path: str, headers: Mapping[str, str]) -> bool:
-    """Whether a client of the responses route wants a WebSocket.
-
-    Elsewhere an upgrade is passed over.
-    """
+def wants_websocket(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether a client asks to leave HTTP for a WebSocket."""
     wanted = headers.get("upgrade")
-    if method != "GET" or wanted is None or not path.endswith("/responses"):
+    if method != "GET" or wanted is None:
         return False
-    is_there = path.removesuffix("responses") in (*(f"{prefix}/" for prefix in OPENAI_PREFIXES), *AZURE_PREFIXES)
-    return is_there and "websocket" in (token.strip().partition("/")[0].lower() for token in wanted.split(","))
+    return "websocket" in (token.strip().partition("/")[0].lower() for token in wanted.split(","))
 
 
 def error_shape(path: str, *, by_version: bool = False) -> ErrorShape:

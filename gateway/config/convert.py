@@ -173,6 +173,7 @@ def _endpoint(shape: EndpointShape) -> Endpoint:
         max_in_flight=shape.max_in_flight,
         stream_usage=shape.stream_usage,
         protocols=tuple(dict.fromkeys(shape.protocols)),
+        websocket=shape.websocket,
         account=shape.account,
         objects=shape.objects,
         pass_headers=shape.pass_headers,

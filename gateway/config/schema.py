@@ -130,6 +130,7 @@ class EndpointShape(Placed, kw_only=True):
         tuple[Annotated[str, Meta(extra={"check": checks.passed_header})], ...],
         Meta(description="Headers of the client's that are passed on besides the route's own."),
     ] = ()
+    websocket: Annotated[bool, Meta(description="It speaks /responses and /realtime over WebSocket.")] = False
     timeouts: Annotated[TimeoutsShape, Meta(description="Time-outs towards this endpoint.")] = msgspec.field(
         default_factory=TimeoutsShape
     )

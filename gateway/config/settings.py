@@ -44,6 +44,10 @@ class ServerSettings(msgspec.Struct, frozen=True):
     max_connections: Annotated[
         Count, Meta(le=10_000_000, description="Client connections of each worker, idle ones too; beyond it 503.")
     ] = 20_000
+    websockets: Annotated[
+        bool,
+        Meta(description="Serve /v1/responses and /v1/realtime over WebSocket; false: 426, so that clients use HTTP."),
+    ] = True
     fast_lane: Annotated[
         bool, Meta(description="Relayed routes are answered by our own HTTP/1.1; false: by aiohttp, as all others.")
     ] = True

@@ -41,7 +41,7 @@ class Server:
         fast_lane: bool,
         bounds: Callable[[], ClientBounds],
         log: FilteringBoundLogger,
-        upgrades: frozenset[str] = frozenset(),
+        upgrades: Container[str] = frozenset(),
     ) -> None:
         self.handler = handler
         self.render_error = render_error

@@ -57,6 +57,7 @@ class Call(msgspec.Struct, eq=False):
     usage: Usage | None = None
     trace: Trace | None = None
     via: tuple[str, ...] = ()  # gateways of this kind that it came through
+    on_interrupt: Callable[[], None] | None = None  # where no task is this call's alone
     on_leaving: Callable[[], None] | None = None  # what is to be given back when it has ended, however it does
 
     def attempt_failed(self, cause: str) -> None:
@@ -69,6 +70,9 @@ class Call(msgspec.Struct, eq=False):
 
         Its task sees a cancellation and asks why.
         """
+        if self.on_interrupt is not None:
+            self.on_interrupt()
+            return
         if self.task is not None and not self.task.done():
             self.interrupted = True
             self.task.cancel()
@@ -94,6 +98,7 @@ class Calls:
 
     def __init__(self) -> None:
         self.draining = False
+        self.on_ending: list[Callable[[], None]] = []  # connections that outlive their calls
         self._running: set[Call] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -120,12 +125,18 @@ class Calls:
         if not self._running:
             self._idle.set()
 
+    def begin_to_end(self) -> None:
+        """Ask connections that outlive their calls to end."""
+        for ask in self.on_ending:
+            ask()
+
     async def drain(self, seconds: float) -> int:
         """Refuse new calls, wait `seconds`, interrupt the rest.
 
         Returns how many those were.
         """
         self.draining = True
+        self.begin_to_end()
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()

@@ -104,6 +104,7 @@ async def serve(
                 deadline = loop.time() + drain_seconds
                 if not stop.is_set():
                     listener.close()
+                    calls.begin_to_end()
                     log.info("retiring", connections=len(server.connections), in_flight=len(calls))
                     await server.retire(stop, drain_seconds)
                 await drain(calls, hurry, max(0.0, deadline - loop.time()), log)

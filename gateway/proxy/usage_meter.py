@@ -53,6 +53,10 @@ class UsageMeter(msgspec.Struct, eq=False):
         self._name(data)
         return True in [self._payload(payload) for payload in events_data(data, _SHORTEST_EVENT_BYTES)]
 
+    def message(self, data: bytes) -> None:
+        """Meter one event that came as a message of its own."""
+        self._payload(data)
+
     def fragment(self, piece: Fragment) -> None:
         """A piece of an event too large to be held."""
         if self._scan is None:

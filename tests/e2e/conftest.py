@@ -35,6 +35,7 @@ async def strict(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stag
         "timeouts": {"head": 0.4, "body": 0.4, "write": 0.4, "keepalive": 30},
         "stream_heartbeat_seconds": 0.4,
         "max_body_mb": 1,
+        "websockets": False,
     }
     async with Stage.open(tmp_path_factory.mktemp("strict"), server=server, routing={"unknown_model": "reject"}) as one:
         yield one

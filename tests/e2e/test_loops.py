@@ -87,11 +87,12 @@ async def test_a_name_outlives_a_restart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["/v1", "/api/ai/openai/v1"])
 @pytest.mark.parametrize("wanted", ["websocket", "WebSocket", "h2c, websocket/13"])
-async def test_a_websocket_is_not_supported_and_said_so(stage: Stage, prefix: str, wanted: str) -> None:
-    """426 with what RFC 9110 wants beside it: Codex goes on over HTTP at once."""
+@pytest.mark.parametrize("route", ["responses", "realtime"])
+async def test_a_websocket_that_is_switched_off_is_refused(strict: Stage, prefix: str, wanted: str, route: str) -> None:
+    """426 with what RFC 9110 wants beside it, before any key is looked at: Codex goes on over HTTP at once."""
     headers = [("connection", "Upgrade"), ("upgrade", wanted), ("sec-websocket-version", "13")]
-    async with Wire.open(stage.port) as wire:
-        await wire.send(request_bytes("GET", f"{prefix}/responses", key=KEYS["user"], headers=headers))
+    async with Wire.open(strict.port) as wire:
+        await wire.send(request_bytes("GET", f"{prefix}/{route}", headers=headers))
         reply = await wire.reply()
         assert_error(reply, 426, "upgrade_not_supported")
         assert reply.header("upgrade") == "websocket"

@@ -56,15 +56,16 @@ class RequestBody:
     """A request's JSON object: bytes and values.
 
     `raw`, and `fields`, to read only: numbers may have lost precision.
-    `mentions`: the models that it names elsewhere than in `model`, set by whoever examines the fields.
+    `mentions`: the models that it names elsewhere, set by whoever examines the fields. `adds_model`: if it has none.
     """
 
-    __slots__ = ("_members", "_pieces", "fields", "mentions", "raw")
+    __slots__ = ("_members", "_pieces", "adds_model", "fields", "mentions", "raw")
 
     def __init__(self, raw: bytes, fields: dict[str, Any]) -> None:
         self.raw = raw
         self.fields = fields
         self.mentions: tuple[Mention, ...] = ()
+        self.adds_model = True
         self._members: dict[str, _Member] | None = None
         self._pieces: dict[bool, list[bytes | memoryview | int]] = {}
 
@@ -75,8 +76,7 @@ class RequestBody:
         """Rewrite `raw` for the provider's `model`, without `modelId`.
 
         `stream_options.include_usage` is set if wanted, unless `stream_options` is neither an object nor null.
-        `mentioned`: what takes the place of each of `mentions`. Every byte outside these members stays. Where the edits
-        stand is found once, whatever the number of calls.
+        `mentioned`: what takes the place of each of `mentions`. Every byte outside these members stays.
         """
         if not include_usage and "modelId" not in self.fields and not self.mentions:
             if self.fields.get("model") == model:
@@ -87,7 +87,7 @@ class RequestBody:
         pieces = self._pieces.get(include_usage)
         if pieces is None:
             pieces = self._pieces[include_usage] = _spliced(self.raw, self._edits(include_usage))
-        names = [orjson.dumps(name) for name in (model, *mentioned)]
+        names = tuple(map(orjson.dumps, (model, *mentioned)))
         return b"".join([names[piece] if isinstance(piece, int) else piece for piece in pieces])
 
     def prepare(self) -> None:
@@ -100,7 +100,7 @@ class RequestBody:
         added: list[_Text] = []
         if "model" in self.fields:
             edits.append(self._model_edit())
-        else:
+        elif self.adds_model:
             added.append((b'"model":', _MODEL))
         if "modelId" in self.fields:
             edits.append(self._removal("modelId"))

@@ -97,6 +97,7 @@ class ApplicationServer:
             if isinstance(reply, Upgrade):
                 if exchange.can_upgrade:
                     return await exchange.upgraded(reply)
+                reply.abandon()
                 reply = self._render_error(InvalidHttp("This is not the opening handshake of a WebSocket."))
             reply.send_to(request)
             response = await exchange.finished(close=not reply.keep_alive)

@@ -142,7 +142,11 @@ class Exchange:
 
     async def upgraded(self, reply: Upgrade) -> web.StreamResponse:
         """Let another protocol have the connection, to its end."""
-        self._still_there()
+        try:
+            self._still_there()
+        except ConnectionResetError:
+            reply.abandon()
+            raise
         self._connection.application_upgraded()
         return await reply.converse(self._asked)
 

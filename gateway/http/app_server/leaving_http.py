@@ -16,14 +16,20 @@ class Upgrade(Reply):
     Then the connection ends.
 
     `converse` gets aiohttp's request, for `WebSocketResponse.prepare`, and returns that response. It is cancelled where
-    the client leaves. The request's path must be among the server's `upgrades`.
+    the client leaves. The request's path must be among the server's `upgrades`. `abandon` is called where it cannot
+    begin.
     """
 
     status = 101
     keep_alive = False
 
-    def __init__(self, converse: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+    def __init__(
+        self,
+        converse: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        abandon: Callable[[], None] = lambda: None,
+    ) -> None:
         self.converse = converse
+        self.abandon = abandon
 
     def send_to(self, request: Request) -> None:
         raise RuntimeError("only the application server can upgrade a connection")

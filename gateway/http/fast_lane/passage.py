@@ -13,8 +13,8 @@ import asyncio
 
 from gateway.http.message import Head, Request
 
-_UPGRADES = ("connection", "upgrade", "origin")
-_WEBSOCKET = "sec-websocket-"
+# Not the protocols, of which one may be a credential that would be logged, and no extensions.
+_UPGRADES = frozenset(("connection", "upgrade", "origin", "sec-websocket-key", "sec-websocket-version"))
 
 
 class Passage:
@@ -72,9 +72,5 @@ def _announcement(head: Head, *, may_upgrade: bool) -> bytes:
     """A head for aiohttp's parser."""
     lines = [f"{'HEAD' if head.method == 'HEAD' else 'GET'} / HTTP/1.{int(head.http11)}", "host: gateway"]
     if may_upgrade:
-        lines += [
-            f"{name}: {value}"
-            for name, value in head.headers.items()
-            if name.lower() in _UPGRADES or name.lower().startswith(_WEBSOCKET)
-        ]
+        lines += [f"{name}: {value}" for name, value in head.headers.items() if name.lower() in _UPGRADES]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")

@@ -3,6 +3,7 @@
 parts.py          what rows are made of
 positions.py      where responses, conversations and items name objects
 text.py           chat, completions, responses, embeddings, rerank, moderations
+realtime.py       sessions of speech and text
 media.py          images, speech, transcriptions
 stored.py         stored responses and chat completions, conversations
 files.py          files, uploads, batches
@@ -22,6 +23,7 @@ from gateway.dialects.openai.operations.files import FILE_ROWS
 from gateway.dialects.openai.operations.media import IMAGES, MEDIA_ROWS, SPEECH
 from gateway.dialects.openai.operations.not_served import NOT_SERVED, why_not_served
 from gateway.dialects.openai.operations.parts import BINARY, JSON, PLAIN_EVENTS
+from gateway.dialects.openai.operations.realtime import REALTIME
 from gateway.dialects.openai.operations.stored import STORED_ROWS
 from gateway.dialects.openai.operations.text import (
     CHAT_COMPLETIONS,
@@ -58,6 +60,7 @@ __all__ = [
     "NOT_SERVED",
     "OPERATIONS",
     "PLAIN_EVENTS",
+    "REALTIME",
     "RERANK",
     "RESPONSES",
     "SPEECH",

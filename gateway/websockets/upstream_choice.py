@@ -1,0 +1,226 @@
+"""Choose a socket's endpoint: take, connect, ask, judge the first event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from gateway.api.router import Hit
+from gateway.errors import ConnectionCut, FirstByteTimedOut, TransportError
+from gateway.http.client import Proxy
+from gateway.pool import Cause, Lease, Pool, retry_after_seconds
+from gateway.proxy.ask import Ask
+from gateway.proxy.endpoint_client import EndpointClient
+from gateway.proxy.failures import Failures
+from gateway.proxy.refusals.judging import Fault, Meaning, cause_of, meaning_of
+from gateway.types import Endpoint, Model, id_text
+from gateway.websockets.frames import Event, content_of, read_event
+from gateway.websockets.upstream_socket import Dialling, HandshakeRefused, Network, UpstreamSocket
+
+_OF_HTTP = frozenset(("host", "content-type", "content-length", "accept", "idempotency-key"))
+
+
+Payload = Callable[[Endpoint, Model], bytes]
+Query = Callable[[Endpoint, Model], dict[str, str]]
+
+
+class Opened(NamedTuple):
+    """A socket to an endpoint; `first`: its first event, if asked."""
+
+    socket: UpstreamSocket
+    client: EndpointClient
+    lease: Lease
+    first: aiohttp.WSMessage | None
+
+
+class Opening:
+    """Open a socket to one endpoint of a model.
+
+    Each is tried at most once."""
+
+    def __init__(self, hit: Hit, ask: Ask, path: str, query: Query | None, most_bytes: int) -> None:
+        self._hit = hit
+        self._ask = ask
+        self._path = path
+        self._query = query
+        self._most_bytes = most_bytes
+        self._failures = Failures()
+        self._loop = asyncio.get_running_loop()
+
+    async def open(self, payload: Payload | None = None) -> Opened:
+        """Open a socket; with a payload, await its first event.
+
+        Raises the GatewayError of the contract's table, where no endpoint will do.
+        """
+        runtime, call, model = self._hit.runtime, self._hit.call, self._ask.access.model
+        upstream = runtime.relay.upstreams.of(model, self._ask.catalogue)
+        tried = self._ask.endpoints_left_out(model) | silent(model)
+        began = self._loop.time()
+        while (lease := upstream.pool.take(self._loop.time(), tried)) is not None:
+            tried.add(lease.endpoint_id)
+            call.attempts += 1
+            call.endpoint, call.served = lease.endpoint, model
+            client = upstream.outlets[lease.endpoint_id]
+            opened = await self._from_endpoint(client, lease, payload)
+            if opened is not None:
+                return opened
+            if self._loop.time() - began >= lease.endpoint.timeouts.total:
+                break
+        else:
+            self._failures.obstacles += upstream.pool.blocked(self._loop.time(), tried)
+        raise self._failures.error(self._loop.time())
+
+    async def _from_endpoint(self, client: EndpointClient, lease: Lease, payload: Payload | None) -> Opened | None:
+        """Open a socket to this endpoint; None to try the next."""
+        socket = None
+        try:
+            socket = await UpstreamSocket.connect(self._network(), self._dialling(client))
+            first = None
+            if payload is not None:
+                await socket.send(payload(lease.endpoint, self._ask.access.model))
+                first = await self._first(socket, lease.endpoint)
+                fault = fault_in(first)
+                if fault is not None:
+                    raise _Refused(fault)
+        except (TransportError, ConnectionError, _Refused) as error:
+            self._failed(lease, error)
+        except BaseException:
+            lease.release()
+            if socket is not None:
+                await socket.close()
+            raise
+        else:
+            return Opened(socket, client, lease, first)
+        lease.release()
+        if socket is not None:
+            await socket.close()
+        return None
+
+    async def _first(self, socket: UpstreamSocket, endpoint: Endpoint) -> aiohttp.WSMessage:
+        try:
+            async with asyncio.timeout(endpoint.timeouts.first_byte):
+                first = await socket.receive()
+        except TimeoutError:
+            raise FirstByteTimedOut("no event in time") from None
+        if content_of(first) is None:
+            raise ConnectionCut("the upstream closed the socket before an event")
+        return first
+
+    def _dialling(self, client: EndpointClient) -> Dialling:
+        hit, relay, timeouts = self._hit, self._hit.runtime.relay, client.endpoint.timeouts
+        trace = hit.call.trace
+        own = relay.via.line(hit.call.via) + (trace.fields if trace is not None else b"")
+        user, refused = id_text(hit.caller.user.id), hit.runtime.settings.routing.refuse_fields
+        passed = hit.passed.of_request(user, self._ask.operation.route, refused)
+        # The head that an HTTP request would have, without what is a body's or the handshake's own.
+        first, *lines = client.head(self._path, 0, own, passed).decode("latin-1").split("\r\n")
+        target = first.split(" ")[1]
+        fields = CIMultiDict(
+            (name, value)
+            for name, _, value in (line.partition(": ") for line in lines)
+            if name and name not in _OF_HTTP
+        )
+        url = URL(f"{client.origin.scheme}://{client.origin.authority}{target}", encoded=True)
+        if self._query is not None:
+            url = url.extend_query(self._query(client.endpoint, self._ask.access.model))
+        return Dialling(client.origin, url, fields, timeouts.connect, timeouts.first_byte, self._most_bytes)
+
+    def _network(self) -> Network:
+        settings = self._hit.runtime.settings
+        proxy = settings.proxy
+        used: Proxy | None = None
+        if proxy.refusal:
+            used = Proxy("", 0, None, proxy.no_proxy, proxy.refusal)
+        elif proxy.https_proxy is not None:
+            used = Proxy.from_url(proxy.https_proxy.reveal(), proxy.no_proxy)
+        return Network(used, settings.server.private_endpoints)
+
+    def _failed(self, lease: Lease, error: Exception) -> None:
+        fault = _fault_of(error)
+        report_failure(self._hit, lease, fault, counts=_counts(error))
+        self._failures.add(lease.obstacle(fault.cause), fault)
+
+
+class _Refused(Exception):
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.why)
+        self.fault = fault
+
+
+def silent(model: Model) -> set[str]:
+    """List a model's endpoints that speak no WebSocket, ids as text."""
+    return {id_text(one.id) for one in model.endpoints if not one.websocket}
+
+
+def lease_of(pool: Pool, endpoint: Endpoint, now: float) -> Lease | None:
+    """Lease this endpoint of the pool, if it is free."""
+    wanted = id_text(endpoint.id)
+    return pool.take(now, {id_text(one.id) for one in pool.model.endpoints} - {wanted})
+
+
+def fault_in(message: aiohttp.WSMessage) -> Fault | None:
+    """Return the endpoint's fault in an event; None for the request's."""
+    content = content_of(message)
+    event = read_event(content) if content is not None else Event()
+    return fault_of_event(event) if event.type == "error" else None
+
+
+def fault_of_event(event: Event) -> Fault | None:
+    """Return the endpoint's fault in an error; None for the request's."""
+    status = event.status if isinstance(event.status, int) else 500
+    if meaning_of(status) is not Meaning.FAILED:
+        return None
+    headers = event.headers if isinstance(event.headers, dict) else {}
+    texts = {str(name).lower(): str(value) for name, value in headers.items()}
+    return _fault_by_status(status, texts)
+
+
+def _fault_by_status(status: int, headers: dict[str, str]) -> Fault:
+    why = f"status {status}"
+    if status == 401:
+        return Fault(Cause.CREDENTIALS, why)
+    wait = retry_after_seconds(headers, datetime.now(UTC)) if status == 429 or status >= 500 else None
+    return Fault(Cause.RATE_LIMITED if status == 429 else Cause.BROKEN, why, wait)
+
+
+def _fault_of(error: Exception) -> Fault:
+    if isinstance(error, _Refused):
+        return error.fault
+    if isinstance(error, HandshakeRefused):
+        return _fault_by_status(error.status, dict(error.headers))._replace(why=str(error))
+    if isinstance(error, TransportError):
+        return Fault(cause_of(error), str(error))
+    return Fault(Cause.BROKEN, "the upstream closed the socket")
+
+
+def _counts(error: Exception) -> bool:
+    """Whether a failure says something of the endpoint beyond its WebSockets.
+
+    One that does not speak them after all serves HTTP as before.
+    """
+    return not isinstance(error, HandshakeRefused) or meaning_of(error.status) is Meaning.FAILED
+
+
+def report_failure(hit: Hit, lease: Lease, fault: Fault, *, counts: bool = True) -> None:
+    """Tell pool and log of a failed attempt."""
+    call, relay = hit.call, hit.runtime.relay
+    call.attempt_failed(fault.cause.value)
+    now = asyncio.get_running_loop().time()
+    cooldown = lease.failed(fault.cause, now, retry_after_seconds=fault.wait_seconds) if counts else None
+    about = {
+        "request_id": call.request_id,
+        "model": call.served.name if call.served is not None else None,
+        "endpoint": lease.endpoint.id,
+        "why": fault.why,
+    }
+    if cooldown is None:
+        relay.log.warning("attempt failed", **about)
+    else:
+        relay.log.warning("attempt failed, endpoint cools down", **about, wait_ms=cooldown.wait_ms)
+        relay.on_cooldown(cooldown)
