@@ -268,12 +268,14 @@ def object_index(
     backend: Backend
     if settings.store.kind == "embedded":
         backend = SqliteObjects(settings.store.path, log, object_days=object_days)
+        journals = settings.store.path  # its lock says that no other process writes there
     else:
         from gateway.objects.redis import RedisObjects
         from gateway.store.redis import RedisStore
 
         backend = RedisObjects(cast(RedisStore, records).link, prefix=settings.store.prefix, object_days=object_days)
-    journal = ObjectJournal(Path(settings.usage.journal) / "objects")
+        journals = settings.usage.journal
+    journal = ObjectJournal(Path(journals) / "objects")
     return JournaledIndex(backend, journal, log, on_taken=counters.id_taken)
 
 

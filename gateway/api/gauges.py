@@ -73,6 +73,7 @@ def _ledger(runtime: Runtime) -> Iterator[Reading]:
     yield "gateway_ledger_lost_records_total", status.lost
     yield "gateway_ledger_refused_rows_total", status.refused
     yield "gateway_ledger_damaged_records_total", status.damaged
+    yield "gateway_object_journal_bytes", runtime.objects.waiting_bytes
 
 
 def _configuration(runtime: Runtime) -> Iterator[Reading]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.objects.changes import Operation
@@ -33,6 +33,9 @@ class Backend(Protocol):
 
         While the store was away: what is not found may exist all the same.
         """
+
+    def on_back(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when the store may be asked again."""
 
     async def apply(self, operations: Sequence[Operation]) -> list[ObjectRecord]:
         """Apply changes in order, durably; return the objects that are another's.

@@ -38,6 +38,8 @@ class Delivery:
         self._task: asyncio.Task[None] | None = None
         self._is_failing = False
         self._is_closed = False
+        self._retry = asyncio.Event()
+        backend.on_back(self._retry.set)
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []  # by the number of the change that they wait for
 
     async def start(self) -> None:
@@ -114,11 +116,18 @@ class Delivery:
                 self._is_failing, pause = False, FIRST_PAUSE_SECONDS
             except StoreUnavailable as error:
                 self._fail_waiting(error)
-                await asyncio.sleep(pause)
+                await self._pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except Exception:  # a bug: what is in the journal must not stay there for ever
                 self._log.exception("objects are not handed over to the store")
                 await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, but not longer than until the store is back."""
+        self._retry.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._retry.wait()
 
     async def _hand_over(self) -> None:
         """Take one step: the dead's, then ours, then what overflowed."""

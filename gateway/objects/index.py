@@ -105,5 +105,9 @@ class ObjectIndex(Protocol):
     async def start(self) -> None:
         """Hand over what dead processes have left behind; begin nothing else."""
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What the store has not taken from the journal yet."""
+
     async def close(self) -> None:
         """Hand over what can be; the rest stays in the journal."""

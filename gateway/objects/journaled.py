@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -31,6 +32,7 @@ TOUCH_SECONDS = 86_400.0  # between two notes of one object's use
 TOUCH_DELAY_SECONDS = 5.0
 CLOSE_SECONDS = 2.0
 _MOST_CREATED = 2**53
+_MOST_ABOUT, _MOST_ABOUT_CHARACTERS = 16, 512
 
 
 class JournaledIndex:
@@ -217,6 +219,10 @@ class JournaledIndex:
         await self._backend.close()
         self._journal.close()
 
+    @property
+    def waiting_bytes(self) -> int:
+        return self._journal.size_bytes
+
     # -- inside
 
     async def _change(self, operations: Sequence[Operation]) -> list[str]:
@@ -302,6 +308,10 @@ def _bounded(record: ObjectRecord) -> ObjectRecord:
     if body is not None and len(body) > MOST_BODY_BYTES:
         body = b""  # not the one before it either: that is not what was last seen
     created = record.created if 0 <= record.created <= _MOST_CREATED else 0
-    if body is record.body and created == record.created:
+    about = record.about
+    if len(about) > _MOST_ABOUT or any(len(text) > _MOST_ABOUT_CHARACTERS for text in about.values()):
+        short = ((name, text) for name, text in about.items() if len(text) <= _MOST_ABOUT_CHARACTERS)
+        about = dict(islice(short, _MOST_ABOUT))
+    if body is record.body and created == record.created and about is record.about:
         return record
-    return msgspec.structs.replace(record, body=body, created=created)
+    return msgspec.structs.replace(record, body=body, created=created, about=about)

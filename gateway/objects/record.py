@@ -25,7 +25,7 @@ class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     body: bytes | None = None  # as last seen, for lists; `find` leaves it out
     final: bool = False  # it will not change any more, so a list need not ask for it
     in_lists: bool = True  # False: it has no list of top level (responses, items), so no body is kept
-    about: dict[str, str] = {}  # a few short texts that filters and routes need: purpose, url, status …
+    about: dict[str, str] = {}  # short texts that filters and routes need: purpose, status …; at most 16 of 512
 
     def without_body(self) -> ObjectRecord:
         return self if self.body is None else msgspec.structs.replace(self, body=None)

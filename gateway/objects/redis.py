@@ -109,6 +109,7 @@ class RedisObjects:
         self._monotonic = monotonic
         self._was_down = not link.is_up
         self._settled_at = 0.0
+        self._on_back: list[Callable[[], None]] = []
         link.on_down(self._went_down)
         link.on_up(self._came_up)
 
@@ -123,6 +124,11 @@ class RedisObjects:
         if self._was_down:
             self._was_down = False
             self._settled_at = self._monotonic() + SETTLING_SECONDS
+        for listener in self._on_back:
+            listener()
+
+    def on_back(self, listener: Callable[[], None]) -> None:
+        self._on_back.append(listener)
 
     async def apply(self, operations: Sequence[Operation]) -> list[ObjectRecord]:
         if len(operations) == 1:

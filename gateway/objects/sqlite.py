@@ -106,6 +106,9 @@ class SqliteObjects:
         """There is no other worker."""
         return False
 
+    def on_back(self, listener: Callable[[], None]) -> None:
+        """It does not go away."""
+
     async def apply(self, operations: Sequence[Operation]) -> list[ObjectRecord]:
         return await self._in_thread(partial(self._apply, operations=operations))
 

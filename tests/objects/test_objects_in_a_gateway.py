@@ -30,7 +30,8 @@ async def test_every_process_has_the_index_and_what_it_remembers_outlives_it(set
         await current.runtime.objects.remember([record("file-1")])
     async with running(settings, log.logger) as current:
         assert set(await current.runtime.objects.find(["file-1", "file-2"])) == {"file-1"}
-    assert list((Path(settings.usage.journal) / "objects").iterdir()) == []
+    journals = settings.store.path if settings.store.kind == "embedded" else settings.usage.journal
+    assert list((Path(journals) / "objects").iterdir()) == []
 
 
 async def test_the_accounts_are_those_of_the_catalogue_in_use(settings: Settings, log: Log) -> None:

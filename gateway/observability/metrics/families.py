@@ -138,6 +138,7 @@ FAMILIES: dict[str, Family] = {
             "counter",
             "Objects that an upstream made with an id that is another user's already; it stays theirs.",
         ),
+        Family("gateway_object_journal_bytes", "gauge", "What the index of objects has not taken from its journals."),
         # -- configuration and stores
         Family(
             "gateway_config_reloads_total",
