@@ -212,7 +212,7 @@ def is_ai_path(path: str) -> bool:
 
 
 def _without_azure(path: str) -> str:
-    """Return the path below /v1 that one of Azure's stands for, any other as it is."""
+    """Return the path below /v1 that one of Azure's means."""
     for prefix in AZURE_PREFIXES:
         if path.startswith(prefix):
             return f"/v1/{path.removeprefix(prefix)}"

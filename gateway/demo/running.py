@@ -19,7 +19,7 @@ from gateway.config import Settings, parse_settings
 from gateway.demo.answers import Asked
 from gateway.demo.faults import FAULTS, Fault
 from gateway.demo.faulty import REFUSE, FaultyUpstream, Met
-from gateway.demo.words import MODEL, loopback_upstream
+from gateway.demo.upstream import MODEL, loopback_upstream
 from gateway.process.serve import serve
 
 # Short enough to be seen: an operator who tries a stall does not wait for minutes.

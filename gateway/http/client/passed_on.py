@@ -1,4 +1,4 @@
-"""Choose what of a client's head goes up with its request (contract §4).
+"""Choose what of a client's head goes up (contract §4).
 
 Read once for each head: clients that keep their connection repeat it. Credentials stay here whatever they are called: a
 value that holds the key by which the client is known is left out.
@@ -30,7 +30,9 @@ Line = tuple[str, bytes]  # a header's name, and the whole of its line
 
 
 class QueryField(msgspec.Struct, frozen=True, gc=False):
-    """A field of the query: `text` as it was sent, `name` decoded and folded.
+    """A field of the query.
+
+    `text` is as it was sent, `name` decoded and folded.
 
     `stems`: what readers of other schools may take for its name (`provider` of `provider[order]`, either of `a=1;b=2`).
     """
@@ -103,7 +105,10 @@ NOTHING = PassedOn()
 def passed_on(
     headers: CIMultiDictProxy[str], target: str, names: Iterable[str], credential: str | None = None
 ) -> PassedOn:
-    """Return what goes up of a head, on a route that passes headers of these names."""
+    """Return what goes up of a head.
+
+    `names`: the headers that its route passes.
+    """
     kept = _of_one_hop(headers)
     lines: list[Line] = []
     key = None

@@ -1,0 +1,1 @@
+"""What clients make and come back for: files, batches, vector stores, conversations."""
