@@ -85,7 +85,6 @@ async def test_a_plain_request_brings_nothing_of_its_client(stage: Stage) -> Non
         te="trailers",
         openai_organization="org-x",
         anthropic_beta="x",
-        anthropic_version="2023-06-01",
     )
     assert sorted(name for name, _ in request.headers) == sorted(OWN)
     assert request.header("accept") == "*/*"
