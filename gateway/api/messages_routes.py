@@ -90,9 +90,9 @@ async def _refuse_objects(hit: Hit, body: openai.RequestBody) -> None:
 
 async def list_models(hit: Hit) -> Reply:
     models = [access.model for access in accessible(hit.caller, await hit.runtime.store.catalogue())]
-    names = [name for model in models for name in shown_names(model)]
-    page = page_of(_in_stages(names, hit.request.query), hit.request.query)
-    return _answered(hit, anthropic.models_page(page))
+    display_names = {name: model.name for model in models for name in shown_names(model)}
+    page = page_of(_in_stages(list(display_names), hit.request.query), hit.request.query)
+    return _answered(hit, anthropic.models_page(page, display_names))
 
 
 async def show_model(hit: Hit) -> Reply:
@@ -102,7 +102,8 @@ async def show_model(hit: Hit) -> Reply:
     if model is None:
         raise not_found(catalogue, "This model does not exist; `GET models` lists yours.")
     model = access_to(hit.caller, model).model
-    return _answered(hit, anthropic.model_entry(name if name in shown_names(model) else model.name))
+    shown = name if name in shown_names(model) else model.name
+    return _answered(hit, anthropic.model_entry(shown, model.name))
 
 
 def shown_names(model: Model) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -76,17 +76,17 @@ def refusal_event(body: bytes) -> bytes:
     return _as_event(_error(inner, request_id if isinstance(request_id, str) else None))
 
 
-def model_entry(name: str) -> bytes:
+def model_entry(name: str, display_name: str) -> bytes:
     """The body of `GET models/{id}`."""
-    return orjson.dumps(_model(name))
+    return orjson.dumps(_model(name, display_name))
 
 
-def models_page(page: Page) -> bytes:
-    """The body of `GET models`."""
+def models_page(page: Page, display_names: Mapping[str, str]) -> bytes:
+    """The body of `GET models`; `display_names` by the names listed."""
     names = page.names
     return orjson.dumps(
         {
-            "data": [_model(name) for name in names],
+            "data": [_model(name, display_names[name]) for name in names],
             "has_more": page.has_more,
             "first_id": names[0] if names else None,
             "last_id": names[-1] if names else None,
@@ -94,8 +94,8 @@ def models_page(page: Page) -> bytes:
     )
 
 
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "type": "model", "display_name": name, "created_at": _CREATED_AT, "lifecycle": "active"}
+def _model(name: str, display_name: str) -> dict[str, Any]:
+    return {"id": name, "type": "model", "display_name": display_name, "created_at": _CREATED_AT, "lifecycle": "active"}
 
 
 def _error(inner: dict[str, Any], request_id: str | None) -> bytes:
