@@ -28,8 +28,7 @@ from gateway.types import Timeouts
 
 # A whole answer is held up to here, so that an upstream dying within it is a failed attempt and not a broken answer.
 MAX_HELD_BYTES = 16 * 2**20
-# The reason of an error is worth that much, and no more.
-MAX_ERROR_BYTES, ERROR_BODY_SECONDS = 64 * 2**10, 1.0
+MAX_ERROR_BYTES, ERROR_BODY_SECONDS = 64 * 2**10, 1.0  # no reason of an error is worth more
 # For so long the head of a response that has been created waits for its first words: until then it may still fail.
 PREPARATION_SECONDS = 1.0
 # What an upstream may still send behind the event that ends its stream; then it is left, whether it ends or not.
