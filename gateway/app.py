@@ -282,6 +282,8 @@ def object_index(
 def totals_from(ledger: Ledger) -> Rebuild:
     """Return the loader of totals, which asks the ledger.
 
+    A key's are its own and those of the keys that it made.
+
     Raises StoreUnavailable, at the latest after REBUILD_SECONDS, whatever the database does.
     """
 
@@ -290,8 +292,10 @@ def totals_from(ledger: Ledger) -> Rebuild:
         try:
             async with asyncio.timeout(REBUILD_SECONDS):
                 await ledger.flushed()
-                reader = ledger.reader
-                found = await (reader.counted_on(scope, since) if key is None else reader.used_by_key(key, since))
+                if key is None:
+                    found = await ledger.reader.counted_on(scope, since)
+                else:
+                    found = await ledger.reader.used_by_key(key, since)
         except (QueryFailed, TooManyQueries, TimeoutError):
             raise StoreUnavailable("What was used of this limit cannot be told at the moment.") from None
         return Used(found.requests, found.tokens, found.cost)

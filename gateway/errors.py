@@ -95,6 +95,14 @@ class InsufficientScope(ClientFault):
     status, type, code = 403, "permission_error", "insufficient_scope"
 
 
+class IpNotAllowed(ClientFault):
+    status, type, code = 403, "permission_error", "ip_not_allowed"
+
+
+class TooManyKeys(ClientFault):
+    status, type, code = 409, "invalid_request_error", "too_many_keys"
+
+
 class ModelNotAccessible(ClientFault):
     status, type, code = 403, "permission_error", "model_not_accessible"
 

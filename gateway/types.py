@@ -27,6 +27,8 @@ Scope = Literal["ai:use", "ai:manage", "usage:read", "act:as"]
 # What every database and JSON reader takes as a number; longer ones are texts.
 _CANONICAL_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}", re.ASCII)
 
+MADE_BY = "~"  # in a key's id: what is before it is the id of the key that made it
+
 SCOPES: tuple[Scope, ...] = ("ai:use", "ai:manage", "usage:read", "act:as")
 
 
@@ -41,6 +43,14 @@ def id_from_text(text: str) -> Id:
     A path's or a header's.
     """
     return int(text) if _CANONICAL_NUMBER.fullmatch(text) else text
+
+
+def made_key_id(maker: Id, name: str) -> str:
+    """Return the id of a key that another makes.
+
+    It begins with its maker's: what is counted for the maker can be found by it.
+    """
+    return f"{id_text(maker)}{MADE_BY}{name}"
 
 
 def utc_text(moment: datetime, *, exact: bool = False) -> str:
@@ -244,21 +254,47 @@ class ApiKey(msgspec.Struct, frozen=True, gc=False):
     expires: datetime | None = None  # with a time zone
     limits: Limits | None = None
     enabled: bool = True  # False as well where it was revoked
+    name: str | None = None
+    last4: str | None = None  # the end of its text, where that was ever known
+    models: tuple[str, ...] | None = None  # ids, names or aliases of those that it may use; None: all of its user's
+    ips: tuple[str, ...] = ()  # CIDRs from which it may be used; none: from everywhere
+    created: datetime | None = None
+    made_by: str | None = None  # the SHA-256 of the key that made it
+    makers: tuple[str, ...] = ()  # ids of the key that made it, of that one's maker, and so on
+    replaced_by: str | None = None  # the SHA-256 of the one that took its place, with the same id
 
 
 class Caller(msgspec.Struct, frozen=True):
     """The caller: user, memberships, and the key that was sent.
 
-    Under `act:as`, the user acted for.
+    Under `act:as`, the user acted for. `key` has no more scopes and time than those that made it; `makers` are these,
+    the nearest first.
     """
 
     user: User
     key: ApiKey
     organisations: tuple[Organisation, ...] = ()
     plans: tuple[Plan, ...] = ()
+    makers: tuple[ApiKey, ...] = ()
 
     def may(self, scope: Scope) -> bool:
         return scope in self.key.scopes
+
+    def may_use(self, model: Model) -> bool:
+        """Whether its key, and each that made it, is for this model too."""
+        return (self.key.models is None or names_model(self.key.models, model)) and all(
+            maker.models is None or names_model(maker.models, model) for maker in self.makers
+        )
+
+    @property
+    def ranges(self) -> list[tuple[str, ...]]:
+        """The CIDRs from which it may come: it must be within one of each."""
+        return [key.ips for key in (self.key, *self.makers) if key.ips]
+
+
+def names_model(names: tuple[str, ...], model: Model) -> bool:
+    """Whether one of the names is the model's id, name or alias."""
+    return id_text(model.id) in names or model.name in names or any(alias in names for alias in model.aliases)
 
 
 class Access(msgspec.Struct, frozen=True):

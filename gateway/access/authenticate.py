@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
 from multidict import MultiMapping, istr
 
+from gateway.access.client_address import is_within
 from gateway.access.lookup_cache import LookUps
-from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey, StoreUnavailable
+from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, IpNotAllowed, MissingKey, StoreUnavailable
 from gateway.store.base import GrantStore
 from gateway.types import ApiKey, Caller, Id, Scope, has_expired, id_text
 
@@ -22,6 +24,7 @@ _IN_SUBPROTOCOL = "openai-insecure-api-key."
 # Longer than any key that is made anywhere: nobody makes us hash megabytes.
 _LONGEST_KEY = 4096
 _LONGEST_USER_BYTES = 256
+MOST_GENERATIONS = 8  # of keys that made keys
 
 
 class Shown(NamedTuple):
@@ -100,18 +103,24 @@ class Authenticator:
         self._clock = clock
         self._lookups = lookups
 
-    def remembered(self, shown: Shown, scope: Scope | None) -> Caller | None:
+    def remembered(self, shown: Shown, scope: Scope | None, address: str = "") -> Caller | None:
         """Return the caller from the look-up cache. Raises as `caller`."""
         caller = self._lookups.callers.get(shown) if self._lookups is not None else None
         if caller is not None:
             self._check(caller.key, scope, acts=shown.acted_for is not None)
+            if caller.key.ips or caller.makers:
+                _refuse_other_addresses(caller, address)
         return caller
 
-    async def caller(self, shown: Shown, scope: Scope | None) -> Caller:
-        """The caller, who has `scope`. Raises MissingKey, InvalidKey, InvalidRequest or InsufficientScope."""
+    async def caller(self, shown: Shown, scope: Scope | None, address: str = "") -> Caller:
+        """The caller, who has `scope` and may come from `address`.
+
+        Raises MissingKey, InvalidKey, InvalidRequest, InsufficientScope or IpNotAllowed.
+        """
         # Those of the generation that the look-up began with: a later one must not take it for news.
         remembered = self._lookups.callers if self._lookups is not None else {}
         remembered[shown] = caller = await self._found(shown, scope)
+        _refuse_other_addresses(caller, address)
         return caller
 
     async def _found(self, shown: Shown, scope: Scope | None) -> Caller:
@@ -159,14 +168,47 @@ class Authenticator:
         user = await store.user(user_id)
         if not user.enabled or (id_text(user_id) != id_text(key.user) and not await self._is_enabled(key.user)):
             raise _invalid()
+        makers = await self._makers(key)
         organisations = [await store.organisation(one) for one in user.organisations]
         plans = [await store.plan(one) for one in user.plans]
         return Caller(
             user,
-            key,
+            _within(key, makers),
             tuple(one for one in organisations if one is not None),
             tuple(one for one in plans if one is not None),
+            tuple(makers),
         )
+
+    async def _makers(self, key: ApiKey) -> list[ApiKey]:
+        """Return the key that made this one, its maker, and so on.
+
+        Raises InvalidKey where one of them is not valid any more.
+        """
+        makers: list[ApiKey] = []
+        while key.made_by is not None:
+            maker = await self._store.key(key.made_by)
+            while maker is not None and maker.replaced_by is not None:  # it was rotated
+                maker = await self._store.key(maker.replaced_by)
+            is_good = maker is not None and is_valid(maker, self._clock()) and len(makers) < MOST_GENERATIONS
+            if maker is None or not is_good or not await self._is_enabled(maker.user):
+                raise _invalid()
+            makers.append(maker)
+            key = maker
+        return makers
+
+
+def _refuse_other_addresses(caller: Caller, address: str) -> None:
+    """Raise IpNotAllowed for a key that is not for this address."""
+    if not all(is_within(address, ranges) for ranges in caller.ranges):
+        raise IpNotAllowed("This key may not be used from your address.")
+
+
+def _within(key: ApiKey, makers: Sequence[ApiKey]) -> ApiKey:
+    """Return the key with no more scopes and time than its makers."""
+    for maker in makers:
+        expires = min((each for each in (key.expires, maker.expires) if each is not None), default=None)
+        key = msgspec.structs.replace(key, scopes=key.scopes & maker.scopes, expires=expires)
+    return key
 
 
 def is_valid(key: ApiKey, now: datetime) -> bool:

@@ -39,7 +39,7 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 
 def _sections(old: Settings, new: Settings) -> Iterator[str]:
-    for name in ("server", "store", "usage", "routing", "chat", "studio", "proxy"):
+    for name in ("server", "store", "usage", "routing", "chat", "studio", "self_service", "proxy"):
         for change in _changed_fields(getattr(old, name), getattr(new, name)):
             restart = name in ("store", "usage", "proxy") or change.split(" ")[0] in AT_START
             yield f"{name}.{change}{' (takes effect at the next start)' if restart else ''}"
@@ -212,7 +212,7 @@ def _keys(old: Settings, new: Settings) -> Iterator[str]:
     for key in _only_in(after, before):
         yield f"key {key.id} of user {key.user} added ({_shown(key.scopes)})"
     for then, now in _in_both(before, after):
-        for change in _changed_fields(then, now, leave_out=("id",)):
+        for change in _changed_fields(then, now, leave_out=("id", "last4")):
             yield f"key {now.id}: {change}"
 
 

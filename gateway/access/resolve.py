@@ -65,11 +65,12 @@ def not_found(catalogue: Catalogue, message: str) -> GatewayError:
 def access_to(caller: Caller, model: Model) -> Access:
     """The first source that grants this caller this model. Raises ModelNotAccessible."""
     wanted = id_text(model.id)
-    for source, owner, grant in grants_in_order(caller):
-        if grant.model == wanted:
-            return Access(model, source, owner, grant)
-    if model.is_global:
-        return Access(model, "global")
+    if caller.may_use(model):
+        for source, owner, grant in grants_in_order(caller):
+            if grant.model == wanted:
+                return Access(model, source, owner, grant)
+        if model.is_global:
+            return Access(model, "global")
     raise ModelNotAccessible(f"Your key has no access to the model `{model.name}`.", param="model")
 
 
@@ -90,11 +91,11 @@ def accessible(caller: Caller, catalogue: Catalogue) -> Iterator[Access]:
     seen: set[str] = set()
     for source, owner, grant in grants_in_order(caller):
         model = catalogue.by_id(grant.model)
-        if model is not None and grant.model not in seen:
+        if model is not None and grant.model not in seen and caller.may_use(model):
             seen.add(grant.model)
             yield Access(model, source, owner, grant)
     for model in catalogue.open_to_all:
-        if id_text(model.id) not in seen:
+        if id_text(model.id) not in seen and caller.may_use(model):
             yield Access(model, "global")
 
 

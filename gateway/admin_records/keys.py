@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from gateway.access.authenticate import key_sha256
+from gateway.access.authenticate import MOST_GENERATIONS, key_sha256
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, refuse_long_id, stored
 from gateway.admin_records.record_bodies import KeyBody
 from gateway.admin_records.redaction import KeyMade, KeyShown, key_shown
-from gateway.errors import AlreadyThere, InsufficientScope, RecordNotFound
+from gateway.config.documents import fields_in
+from gateway.errors import AlreadyThere, InsufficientScope, InvalidRequest, RecordNotFound
 from gateway.store.base import hash_of_key, page
-from gateway.types import ApiKey, Id, id_text
+from gateway.types import ApiKey, Id, id_text, made_key_id, utc_text
 
 _CURSOR_CHARACTERS = 16
+_LAST = 4  # characters of a key by which people know it again
 
 
 async def listed(desk: Desk, after: str | None, most: int) -> tuple[list[KeyShown], str | None]:
@@ -29,39 +32,103 @@ async def listed(desk: Desk, after: str | None, most: int) -> tuple[list[KeyShow
     made = [stored("key", digest, document) for digest, document in found.records]
     # Enough of a hash to go on behind it, and no more of it.
     following = None if found.next is None else f"{found.next[:_CURSOR_CHARACTERS]}~"
-    return own + [key_shown(key, "store") for key in made if isinstance(key, ApiKey)], following
+    shown = [key for key in made if isinstance(key, ApiKey) and key.replaced_by is None]
+    return own + [key_shown(key, "store") for key in shown], following
 
 
-async def mint(desk: Desk, body: KeyBody, own_scopes: Iterable[str]) -> KeyMade:
-    """Mint a key; raise InsufficientScope for scopes beyond `own_scopes`."""
-    made = f"key-{secrets.token_hex(6)}" if isinstance(body.id, msgspec.UnsetType) else body.id
+async def mint(desk: Desk, body: KeyBody, maker: ApiKey | None) -> KeyMade:
+    """Mint a key; raise InsufficientScope for scopes beyond its maker's.
+
+    `maker`: the key that asks, None for the operator at the command line. What is limited in models, addresses, time
+    or use passes that on.
+    """
+    name = secrets.token_hex(6)
+    made = f"key-{name}" if isinstance(body.id, msgspec.UnsetType) else body.id
     desk.refuse_if_in_file("key", made)
-    for scope in body.scopes:
-        if scope not in own_scopes:
-            raise InsufficientScope(f"This key cannot give the scope `{scope}`, which it does not have itself.")
+    refuse_scopes(body.scopes, maker)
     refuse_long_id(id_text(made))
     refuse_long_id(id_text(body.user), "user")
-    text = f"sk-ecli-{secrets.token_urlsafe(32)}"
     document: dict[str, Any] = msgspec.to_builtins(body) | {"id": made, "scopes": body.scopes}
-    key = checked_key(key_sha256(text), document)
-    if not isinstance(body.id, msgspec.UnsetType) and await hash_of_key(desk.records, id_text(made)):
-        raise AlreadyThere(f"There is a key with the id `{id_text(made)}` already.")
-    await desk.records.put("key", key.sha256, encoded(document))
+    if maker is not None and is_restricted(maker):
+        document |= made_by(maker, name if isinstance(body.id, msgspec.UnsetType) else id_text(made))
+    if not isinstance(body.id, msgspec.UnsetType) and await hash_of_key(desk.records, id_text(document["id"])):
+        raise AlreadyThere(f"There is a key with the id `{id_text(document['id'])}` already.")
+    key, text = await put_new(desk, document)
     after = key_shown(key, "store")
-    await desk.written_down("create", "key", made, before=None, after=after)
+    await desk.written_down("create", "key", key.id, before=None, after=after)
     return KeyMade(**msgspec.structs.asdict(after), key=text)
+
+
+def refuse_scopes(scopes: Iterable[str], maker: ApiKey | None) -> None:
+    """Raise InsufficientScope for a scope that the maker has not."""
+    for scope in scopes:
+        if maker is not None and scope not in maker.scopes:
+            raise InsufficientScope(f"This key cannot give the scope `{scope}`, which it does not have itself.")
+
+
+def is_restricted(key: ApiKey) -> bool:
+    """Whether a key is limited in models, addresses, time or use."""
+    limits = (key.models, key.expires, key.limits, key.made_by)
+    return bool(key.ips) or any(each is not None for each in limits)
+
+
+def made_by(maker: ApiKey, name: str) -> dict[str, Any]:
+    """Return the fields that tie a key to its maker. Raises InvalidRequest."""
+    if len(maker.makers) + 1 >= MOST_GENERATIONS:
+        raise InvalidRequest("This key was made by a key that was made by a key …: it cannot make another.")
+    return {
+        "id": made_key_id(maker.id, name),
+        "made_by": maker.sha256,
+        "makers": [id_text(maker.id), *maker.makers],
+    }
+
+
+async def put_new(desk: Desk, document: dict[str, Any]) -> tuple[ApiKey, str]:
+    """Store a new key; return it and its text. Raises InvalidRequest."""
+    text = f"sk-ecli-{secrets.token_urlsafe(32)}"
+    whole = document | {"created": utc_text(desk.clock()), "last4": text[-_LAST:]}
+    key = checked_key(key_sha256(text), whole)
+    await desk.records.put("key", key.sha256, encoded(whole))
+    return key, text
+
+
+async def rotate(desk: Desk, key_id: str, grace_seconds: float) -> tuple[ApiKey, str]:
+    """Give a key a new text; the old one has a grace.
+
+    Returns it and the text. Raises RecordNotFound, or DefinedInFile.
+    """
+    desk.refuse_if_in_file("key", key_id)
+    sha256 = await hash_of_key(desk.records, key_id)
+    document = None if sha256 is None else await desk.records.get("key", sha256)
+    before = None if sha256 is None else stored("key", sha256, document)
+    if sha256 is None or document is None or not isinstance(before, ApiKey) or before.replaced_by is not None:
+        raise not_found(key_id)
+    fields = fields_in(document)
+    key, text = await put_new(desk, fields | {"id": before.id})
+    ends = desk.clock() + timedelta(seconds=grace_seconds)
+    if before.expires is not None and before.expires < ends:
+        ends = before.expires
+    await desk.records.update("key", sha256, lambda old: _replaced(old, key.sha256, ends))
+    await desk.written_down("update", "key", key.id, before=key_shown(before, "store"), after=key_shown(key, "store"))
+    return key, text
+
+
+def _replaced(document: bytes | None, by: str, ends: datetime) -> bytes | None:
+    if document is None:  # revoked meanwhile
+        return None
+    return encoded(fields_in(document) | {"replaced_by": by, "expires": utc_text(ends, exact=True)})
 
 
 async def revoke(desk: Desk, key_id: str) -> None:
     """Delete the key with this id.
 
-    It stops working at once on this worker, within 1 s on all.
+    It stops working at once on this worker, within 1 s on all; so do those that it made.
     """
     desk.refuse_if_in_file("key", key_id)
     sha256 = await hash_of_key(desk.records, key_id)
     if sha256 is None:
-        raise _not_found(key_id)
-    while sha256 is not None:  # a panel may have given an id twice: none of them goes on working
+        raise not_found(key_id)
+    while sha256 is not None:  # a panel may have given an id twice, and one may have been rotated: none goes on working
         key = stored("key", sha256, await desk.records.delete("key", sha256))
         before = key_shown(key, "store") if isinstance(key, ApiKey) else None
         await desk.written_down("delete", "key", before.id if before else as_id(key_id), before=before, after=None)
@@ -79,11 +146,11 @@ async def any_key(desk: Desk, key_id: str) -> ApiKey:
     sha256 = await hash_of_key(desk.records, key_id)
     found = None if sha256 is None else stored("key", sha256, await desk.records.get("key", sha256))
     if not isinstance(found, ApiKey):
-        raise _not_found(key_id)
+        raise not_found(key_id)
     return found
 
 
-def _not_found(key_id: str) -> RecordNotFound:
+def not_found(key_id: str) -> RecordNotFound:
     return RecordNotFound(f"No key has the id `{key_id}`.")
 
 

@@ -24,6 +24,11 @@ Priority: TypeAlias = Annotated[int, Meta(ge=-1000, le=1000)]
 Headers: TypeAlias = Annotated[dict[str, str], Meta(description="By name; `set` for a value that is stored already.")]
 
 
+Expires: TypeAlias = Annotated[str, Meta(description="ISO 8601 date or time; UTC without a zone.")]
+Models: TypeAlias = Annotated[list[GivenId], Meta(description="Ids, names or aliases; null: all of its user's.")]
+Ranges: TypeAlias = Annotated[list[str], Meta(description="Address ranges (CIDR) from which it may be used.")]
+
+
 class Body(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every body has in common."""
 
@@ -180,8 +185,39 @@ class KeyBody(Body):
     user: GivenId
     id: GivenId | UnsetType = UNSET
     scopes: tuple[Scope, ...] = ("ai:use",)
-    expires: Annotated[str, Meta(description="ISO 8601 date or time; UTC without a zone.")] | None = None
+    expires: Expires | None = None
     limits: LimitsBody | None = None
+    name: str | None = None
+    models: (
+        Annotated[list[GivenId], Meta(description="Ids, names or aliases; null: all that its user may use.")] | None
+    ) = None
+    ips: Ranges = []
+
+
+class OwnKeyBody(Body):
+    """A key for oneself, within what one's own key may."""
+
+    scopes: tuple[Scope, ...] = ("ai:use",)
+    expires: Expires | None = None
+    limits: LimitsBody | None = None
+    name: str | None = None
+    models: list[GivenId] | None = None
+    ips: Ranges = []
+
+
+class OwnKeyChange(Body):
+    """Changes to one's key; what is missing stays as it is."""
+
+    scopes: tuple[Scope, ...] | UnsetType = UNSET
+    expires: Expires | UnsetType | None = UNSET
+    limits: GivenLimits = UNSET
+    name: str | UnsetType | None = UNSET
+    models: list[GivenId] | UnsetType | None = UNSET
+    ips: Ranges | UnsetType = UNSET
+
+
+class RotationBody(Body):
+    grace_seconds: Annotated[float, Meta(ge=0, le=30 * 86_400, description="How long the old key holds.")] = 0
 
 
 class FeatureBody(Body):

@@ -125,6 +125,12 @@ class KeyShown(msgspec.Struct, kw_only=True, omit_defaults=True):
     limits: LimitsBody | None
     source: Origin
     enabled: Enabled = True
+    name: str | None = None
+    last4: str | None = None
+    models: list[str] | None = None
+    ips: list[str] = []
+    created: str | None = None
+    maker: Annotated[str, Meta(description="The id of the key that made it.")] | None = None
 
 
 class KeyMade(KeyShown, kw_only=True):
@@ -210,5 +216,48 @@ def key_shown(key: ApiKey, source: Literal["file", "store"]) -> KeyShown:
         expires=utc_text(key.expires) if key.expires is not None else None,
         limits=LimitsBody.of(key.limits),
         enabled=key.enabled,
+        source=source,
+        name=key.name,
+        last4=key.last4,
+        models=list(key.models) if key.models is not None else None,
+        ips=list(key.ips),
+        created=utc_text(key.created) if key.created is not None else None,
+        maker=key.makers[0] if key.makers else None,
+    )
+
+
+class OwnKeyShown(msgspec.Struct, kw_only=True, rename={"last_used": "lastUsed"}):
+    """One's own key; times in UTC."""
+
+    id: Id
+    name: str | None
+    last4: str | None
+    scopes: list[str]
+    models: list[str] | None
+    limits: LimitsBody | None
+    ips: list[str]
+    expires: str | None
+    created: str | None
+    last_used: str | None
+    source: Origin
+
+
+class OwnKeyMade(OwnKeyShown, kw_only=True):
+    key: Annotated[str, Meta(description="The key itself: shown this once, stored nowhere.")]
+
+
+def own_key_shown(key: ApiKey, source: Literal["file", "store"], last_used: str | None) -> OwnKeyShown:
+    shown = key_shown(key, source)
+    return OwnKeyShown(
+        id=key.id,
+        name=key.name,
+        last4=key.last4,
+        scopes=shown.scopes,
+        models=shown.models,
+        limits=shown.limits,
+        ips=shown.ips,
+        expires=shown.expires,
+        created=shown.created,
+        last_used=last_used,
         source=source,
     )

@@ -9,13 +9,14 @@ openai_responder.py  its answers: what the relay reports, as OpenAI's clients re
 messages_routes.py   Anthropic's protocol, under two prefixes; messages_responder.py: its answers
 panel_routes.py      chat, studio, discovery, the relay with the model in the URL; panel/: their protocol
 admin/               records, keys, features; endpoints, explain, audit
+own_routes.py        what callers may know and keep of themselves: `me`, their keys
 usage_routes.py      what was used, as JSON and CSV
-ops.py               /healthz, /readyz
-metrics.py           /metrics; gauges.py: what is read off when somebody asks
+ops/                 /healthz, /readyz, /metrics
 openapi/             /openapi.json, made from all of these
 """
 
-from gateway.api import metrics, ops
+from gateway.api import ops
+from gateway.api import own_routes as own
 from gateway.api import panel_routes as panel
 from gateway.api import usage_routes as usage
 from gateway.api.admin import admin_routes
@@ -32,9 +33,9 @@ def all_routes() -> list[Route]:
         *openai_routes(),
         *messages_routes(),
         *panel.ROUTES,
+        *own.ROUTES,
         *usage.ROUTES,
         *admin_routes(),
         *ops.ROUTES,
-        *metrics.ROUTES,
     ]
     return [*rows, openapi_route(rows)]

@@ -11,6 +11,7 @@ from time import perf_counter
 from multidict import CIMultiDictProxy, istr
 
 from gateway.access.authenticate import Shown
+from gateway.access.client_address import Forwarded, client_address
 from gateway.api.messages_responder import request_id_field
 from gateway.api.panel import flat_body
 from gateway.api.router import ErrorShape, Hit, Route, Router, error_shape, is_ai_path, wants_websocket
@@ -39,7 +40,7 @@ _REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-i
 _ANTHROPIC_VERSION = istr("anthropic-version")
 _CLOSE = ("connection", "close")
 
-_METHODS_ALLOWED = "GET, HEAD, POST, PUT, DELETE"
+_METHODS_ALLOWED = "GET, HEAD, POST, PUT, PATCH, DELETE"
 _HEADERS_ALLOWED = ("authorization", "content-type", "x-api-key", "api-key", "x-gateway-user", "x-request-id")
 _PREFLIGHT_SECONDS = "7200"  # the longest that any browser trusts a preflight's answer, but for Firefox' day
 _HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(?: *, *[\w!#$%&'*+.^`|~-]+)*", re.ASCII)
@@ -67,6 +68,7 @@ class Reading:
         "by_version",
         "client_request_id",
         "error_shape",
+        "forwarded",
         "is_ai",
         "params",
         "passed",
@@ -85,6 +87,7 @@ class Reading:
         self.is_ai = is_ai_path(path)
         self.by_version = _ANTHROPIC_VERSION in headers and path.startswith("/v1/")
         self.error_shape = error_shape(path, by_version=self.by_version)
+        self.forwarded = Forwarded.of(headers)
         self.shown = Shown.of(headers, is_websocket=self.wants_websocket)
         self.route: Route | None = None  # once it was looked for
         self.params: Mapping[str, str] = {}
@@ -115,7 +118,10 @@ class Dispatcher:
         reading: Reading | None = request.head.known
         if reading is None:
             reading = request.head.known = Reading(request.headers, request.method, request.path)
-        call = Call(request.method, request.path, connection.client, reading.client_request_id)
+        peer, trusted = connection.client, runtime.settings.server.trusted_proxies
+        if trusted and reading.forwarded.hops:
+            peer = client_address(peer, reading.forwarded, trusted)
+        call = Call(request.method, request.path, peer, reading.client_request_id)
         call.trace, call.via = reading.trace, reading.via
         try:
             response = await self._answer(runtime, request, call, reading)
@@ -161,8 +167,9 @@ class Dispatcher:
         if route.scope is not None:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
             request.held = held = runtime.memory.hold_request()
-            shown, scope, authenticator = reading.shown, _required_scope(route), runtime.authenticator
-            call.caller = authenticator.remembered(shown, scope) or await authenticator.caller(shown, scope)
+            shown, scope, peer = reading.shown, _required_scope(route), call.peer
+            authenticator = runtime.authenticator
+            call.caller = authenticator.remembered(shown, scope, peer) or await authenticator.caller(shown, scope, peer)
             held.owner = call.caller.user.id
         response = await route.handler(Hit(runtime, request, call, reading.params, reading.passed))
         if isinstance(response, Answer) and call.attempts == 0:

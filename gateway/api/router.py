@@ -25,6 +25,7 @@ ANTHROPIC_PREFIX = "/api/ai/anthropic/v1"
 _ANTHROPIC_STEMS = (ANTHROPIC_PREFIX.removesuffix("v1"), "/v1/messages/")
 _OPENAI_STEM = OPENAI_PREFIXES[0].removesuffix("v1")
 _SLASHES = re.compile(r"//++")
+_BESIDE_AI = frozenset(("/api/ai/me", "/api/ai/tickets"))
 _VERSIONS = re.compile(r"^(?:v1/)++")
 
 
@@ -208,7 +209,7 @@ def error_shape(path: str, *, by_version: bool = False) -> ErrorShape:
 
 def is_ai_path(path: str) -> bool:
     """Whether the feature flag `ai` rules this path."""
-    return path.startswith(("/v1/", "/api/ai/", "/openai/"))
+    return path.startswith(("/v1/", "/api/ai/", "/openai/")) and path not in _BESIDE_AI
 
 
 def _without_azure(path: str) -> str:

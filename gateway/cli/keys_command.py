@@ -102,7 +102,7 @@ def _run_new_in_store(arguments: argparse.Namespace) -> int:
 
 async def _mint(settings: Settings, body: KeyBody) -> KeyMade:
     async with writing(settings) as records:
-        return await keys.mint(_desk(settings, records), body, SCOPES)
+        return await keys.mint(_desk(settings, records), body, None)
 
 
 # -- list

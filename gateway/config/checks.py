@@ -190,6 +190,14 @@ def cors_origin(text: str) -> str:
     return f"{parts.scheme.lower()}://{parts.netloc.lower()}"
 
 
+def public_url(text: str) -> str:
+    """Check the address under which clients find the gateway."""
+    parts = _split_web_url(text)
+    if parts.path not in ("", "/") or "?" in text or "@" in parts.netloc:
+        raise Refused("must be an address such as https://ai.example.com, without a path")
+    return f"{parts.scheme.lower()}://{parts.netloc.lower()}"
+
+
 def network(text: str) -> str:
     """Check an address range in CIDR form.
 

@@ -23,6 +23,7 @@ from gateway.config.schema import (
     ModelShape,
     OrganisationShape,
     PlanShape,
+    StoredKeyShape,
     UserShape,
     lists_of_records,
 )
@@ -73,6 +74,7 @@ class Records:
             plans=tuple([self._plan(plan) for plan in file.plans]),
             users=tuple([self._user(user) for user in file.users]),
             keys=tuple([make_key(key) for key in file.keys]),
+            self_service=file.self_service,
             proxy=proxy,
             source=source,
             lines=_lines(file),
@@ -190,7 +192,21 @@ def make_key(shape: KeyShape) -> ApiKey:
         expires=shape.expires,
         limits=make_limits(shape.limits),
         enabled=shape.enabled,
+        name=shape.name,
+        last4=_last4(shape),
+        models=None if shape.models is None else tuple([id_text(model) for model in shape.models]),
+        ips=shape.ips,
+        created=shape.created if isinstance(shape, StoredKeyShape) else None,
+        made_by=shape.made_by if isinstance(shape, StoredKeyShape) else None,
+        makers=tuple([id_text(maker) for maker in shape.makers]) if isinstance(shape, StoredKeyShape) else (),
+        replaced_by=shape.replaced_by if isinstance(shape, StoredKeyShape) else None,
     )
+
+
+def _last4(shape: KeyShape) -> str | None:
+    if isinstance(shape, StoredKeyShape):
+        return shape.last4
+    return shape.key.reveal()[-4:] if shape.key is not None else None
 
 
 @lru_cache(maxsize=64)

@@ -29,6 +29,7 @@ def check(file: GatewayFile, problems: Problems) -> dict[str, ModelShape]:
     models = _models_by_name(file.models, problems)
     _check_unique_ids(file, problems)
     _check_models(file.models, models, problems)
+    _check_models_of_keys(file.keys, models, problems)
     _check_grants(file, models, problems)
     _check_users(file, problems)
     _check_keys(file.keys, problems)
@@ -122,6 +123,12 @@ def _check_fallbacks(model: ModelShape, by_name: Mapping[str, ModelShape], probl
         elif id(fallback) in seen:
             _note_repeated(id_text(name), place, problems)
         seen.add(id(fallback))
+
+
+def _check_models_of_keys(keys: Iterable[KeyShape], by_name: Mapping[str, ModelShape], problems: Problems) -> None:
+    for key in keys:
+        for index, name in enumerate(key.models or ()):
+            _known_model(name, by_name, key.place.inside("models", index), problems)
 
 
 def _note_repeated(text: str, place: Place, problems: Problems) -> None:

@@ -24,7 +24,16 @@ from gateway.config.convert import make_key, make_limits, make_model
 from gateway.config.crossrefs import check_alone
 from gateway.config.problems import Path as KeyPath
 from gateway.config.problems import path_text
-from gateway.config.schema import GrantShape, KeyShape, ModelShape, OrganisationShape, PlanShape, Record, UserShape
+from gateway.config.schema import (
+    GrantShape,
+    KeyShape,
+    ModelShape,
+    OrganisationShape,
+    PlanShape,
+    Record,
+    StoredKeyShape,
+    UserShape,
+)
 from gateway.config.yaml.expand import Expander
 from gateway.config.yaml.nodes import COLLECTION, PLAIN, QUOTED
 from gateway.config.yaml.readers import reader_of
@@ -227,7 +236,7 @@ _SHAPES: Final[Mapping[str, _Shape]] = {
     "user": _shape(UserShape),
     "org": _shape(OrganisationShape),
     "plan": _shape(PlanShape),
-    "key": _shape(KeyShape),
+    "key": _shape(StoredKeyShape),
 }
 
 

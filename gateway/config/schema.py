@@ -19,6 +19,7 @@ from gateway.config.settings import (
     Count,
     RoutingSettings,
     Seconds,
+    SelfServiceSettings,
     ServerSettings,
     StoreSettings,
     SurfaceSettings,
@@ -235,6 +236,24 @@ class KeyShape(Placed, kw_only=True):
     ] = None
     limits: Annotated[LimitsShape | None, Meta(description="Limits of this key, besides those of the grant.")] = None
     enabled: Annotated[bool, Meta(description="false: the key is refused.")] = True
+    name: Annotated[Label | None, Meta(description="Name, for people.")] = None
+    models: Annotated[
+        tuple[Id, ...] | None, Meta(description="Ids, names or aliases of models; default: all that its user may use.")
+    ] = None
+    ips: Annotated[
+        tuple[Annotated[str, Meta(extra={"check": checks.network})], ...],
+        Meta(description="Address ranges (CIDR) from which it may be used; default: from everywhere."),
+    ] = ()
+
+
+class StoredKeyShape(KeyShape, kw_only=True):
+    """An API key that was made at run time: what the file has no need to say."""
+
+    last4: Annotated[str | None, Meta(description="The end of its text.")] = None
+    created: Annotated[datetime | None, Meta(description="When it was made.")] = None
+    made_by: Annotated[str | None, Meta(description="SHA-256 of the key that made it.")] = None
+    makers: Annotated[tuple[Id, ...], Meta(description="Ids of that key, of its maker, and so on.")] = ()
+    replaced_by: Annotated[str | None, Meta(description="SHA-256 of the key that took its place.")] = None
 
 
 class StudioShape(Placed, kw_only=True):
@@ -272,6 +291,9 @@ class GatewayFile(Placed, kw_only=True):
     plans: Annotated[tuple[PlanShape, ...], Meta(description="Plans and their grants.")] = ()
     users: Annotated[tuple[UserShape, ...], Meta(description="Users and their grants.")] = ()
     keys: Annotated[tuple[KeyShape, ...], Meta(description="API keys.")] = ()
+    self_service: Annotated[SelfServiceSettings, Meta(description="Keys that users may make for themselves.")] = (
+        SelfServiceSettings()
+    )
 
 
 Record = ModelShape | OrganisationShape | PlanShape | UserShape | KeyShape

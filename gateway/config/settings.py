@@ -65,6 +65,17 @@ class ServerSettings(msgspec.Struct, frozen=True):
         tuple[Annotated[str, Meta(extra={"check": checks.network})], ...],
         Meta(description="Address ranges (CIDR) that endpoint URLs made by admin routes or Redis may point at."),
     ] = ()
+    public_url: Annotated[
+        str | None,
+        Meta(
+            description="Where clients find the gateway, such as https://ai.example.com: for cookies and snippets.",
+            extra={"check": checks.public_url},
+        ),
+    ] = None
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, Meta(extra={"check": checks.network})], ...],
+        Meta(description="Address ranges (CIDR) of proxies whose x-forwarded-for or forwarded names the client."),
+    ] = ()
     metrics_public: Annotated[bool, Meta(description="Whether /metrics is served without a key.")] = False
     cors_origins: Annotated[
         tuple[Annotated[str, Meta(extra={"check": checks.cors_origin})], ...],
@@ -96,6 +107,10 @@ class UsageSettings(msgspec.Struct, frozen=True):
     journal: Annotated[Text, Meta(description="Directory of the journal on local disk, relative to this file.")] = (
         "data/journal"
     )
+    currency: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=12)] | None,
+        Meta(description="The currency of the prices, as pages and answers label it, such as USD."),
+    ] = None
     retention_days: Annotated[
         Annotated[Count, Meta(le=100_000)] | None, Meta(description="Days that ledger rows are kept; null keeps them.")
     ] = None
@@ -146,6 +161,15 @@ class SurfaceSettings(msgspec.Struct, frozen=True):
 
 class ChatSettings(msgspec.Struct, frozen=True):
     max_tokens: Annotated[Count, Meta(le=10_000_000, description="Longest answer of /api/ai/chat, in tokens.")] = 4_096
+
+
+class SelfServiceSettings(msgspec.Struct, frozen=True):
+    """The keys that users may make for themselves."""
+
+    keys: Annotated[int, Meta(ge=0, le=100_000, description="How many a user may have made; 0: none.")] = 10
+    max_days: Annotated[
+        Annotated[Count, Meta(le=100_000)] | None, Meta(description="Days that such a key holds at most; null: any.")
+    ] = None
 
 
 class StudioSettings(msgspec.Struct, frozen=True):
@@ -213,6 +237,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     plans: tuple[Plan, ...]
     users: tuple[User, ...]
     keys: tuple[ApiKey, ...]
+    self_service: SelfServiceSettings
     proxy: ProxySettings
     source: str
     lines: Lines

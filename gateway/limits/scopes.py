@@ -40,14 +40,13 @@ def demands(access: Access, caller: Caller) -> tuple[Demand, ...]:
 
     Empty where there are none: then no limiter needs to be asked.
     """
-    granted, own = access.limits, caller.key.limits
-    if granted is None and own is None:
-        return ()
+    granted = access.limits
     wanted: list[Demand] = []
     if granted is not None and is_limiting(granted):
         wanted.append(Demand(grant_scope(access, caller), granted))
-    if own is not None and is_limiting(own):
-        wanted.append(Demand(key_scope(caller.key.id), own))
+    for key in (caller.key, *caller.makers):  # what a key made shares its limits
+        if key.limits is not None and is_limiting(key.limits):
+            wanted.append(Demand(key_scope(key.id), key.limits))
     return tuple(wanted)
 
 
@@ -56,10 +55,12 @@ def place_demands(caller: Caller) -> tuple[Demand, ...]:
 
     They are asked before a large body is read.
     """
-    own = caller.key.limits
-    if own is None or (own.rpm is None and own.concurrency is None):
-        return ()
-    return (Demand(key_scope(caller.key.id), Limits(rpm=own.rpm, concurrency=own.concurrency)),)
+    return tuple(
+        Demand(key_scope(key.id), Limits(rpm=own.rpm, concurrency=own.concurrency))
+        for key in (caller.key, *caller.makers)
+        for own in (key.limits,)
+        if own is not None and (own.rpm is not None or own.concurrency is not None)
+    )
 
 
 def grant_scope(access: Access, caller: Caller) -> str:

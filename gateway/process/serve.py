@@ -16,7 +16,7 @@ from pathlib import Path
 from structlog.typing import FilteringBoundLogger
 
 from gateway.access.diff import differences
-from gateway.api.gauges import own_samples
+from gateway.api.ops.gauges import own_samples
 from gateway.api.runtime import Current
 from gateway.app import configured, make_server, running
 from gateway.config import Settings

@@ -298,13 +298,16 @@ async def page(store: RecordStore, kind: Kind, *, after: str | None = None, most
 async def hash_of_key(store: RecordStore, key_id: str) -> str | None:
     """Find the SHA-256 of the run-time key with this `id`.
 
-    None where there is none. Reads every key.
+    None where there is none; of several the one that no other has replaced. Reads every key.
     """
-    async for sha256, fields in _key_fields(store):
+    replaced = None
+    async for sha256, fields in key_fields(store):
         given = fields.get("id")
         if (sha256 if given is None else str(given)) == key_id:
-            return sha256
-    return None
+            if fields.get("replaced_by") is None:
+                return sha256
+            replaced = sha256
+    return replaced
 
 
 async def user_of_any_key(store: RecordStore, user_id: str) -> Id | None:
@@ -312,14 +315,14 @@ async def user_of_any_key(store: RecordStore, user_id: str) -> Id | None:
 
     As it is written there. Reads every key.
     """
-    async for _, fields in _key_fields(store):
+    async for _, fields in key_fields(store):
         user = fields.get("user")
         if isinstance(user, int | str) and not isinstance(user, bool) and id_text(user) == user_id:
             return user
     return None
 
 
-async def _key_fields(store: RecordStore) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+async def key_fields(store: RecordStore) -> AsyncIterator[tuple[str, dict[str, Any]]]:
     """Yield the SHA-256 and fields of each readable run-time key.
 
     None of one that cannot be read.

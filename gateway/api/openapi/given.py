@@ -11,7 +11,10 @@ from gateway.admin_records.record_bodies import (
     ModelBody,
     OrganisationLink,
     OwnerBody,
+    OwnKeyBody,
+    OwnKeyChange,
     PlanLink,
+    RotationBody,
     UserBody,
     UserLink,
 )
@@ -73,6 +76,9 @@ EXAMPLES: dict[type, Json] = {
     OrganisationLink: {"orgId": 10, "limits": _LIMITS},
     PlanLink: {"planId": "pro"},
     LinkChange: {"limits": _LIMITS, "modelId": 1},
+    OwnKeyBody: {"name": "laptop", "expires": "2027-01-01"},
+    OwnKeyChange: {"name": "phone"},
+    RotationBody: {"grace_seconds": 3600},
     KeyBody: {"user": 42, "scopes": ["ai:use"], "expires": "2027-01-01"},
     FeatureBody: {"enabled": True},
 }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
 
-from gateway.types import Id, id_text
+from gateway.types import MADE_BY, Id, id_text
 from gateway.usage.journal.records import NANO
 from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
 from gateway.usage.sql.long_ids import forms_in_columns, hash_in
@@ -198,7 +198,9 @@ def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Sele
     query = select(*_SUMS, column.label("of")).where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
     if scope is not None:
         forms = (stored_id(scope),) if by == "counted_on" else stored_forms(scope)
-        query = query.where(column.in_(forms_in_columns(forms)))
+        counts = column.in_(forms_in_columns(forms))
+        made = column.startswith(stored_id(scope + MADE_BY).removesuffix('"'), autoescape=True)
+        query = query.where(counts | made if by == "key" else counts)
     return query.group_by(column)
 
 
@@ -209,6 +211,13 @@ def limit_totals_of(rows: Iterable[Any], by: LimitScope) -> dict[str, Totals]:
         scope = id_text(id_of(row.of))
         totals[scope] = totals.get(scope, Totals()) + _totals(row)
     return totals
+
+
+def last_used_query(user: Id) -> Select[*tuple[Any, ...]]:
+    """Return the query of when each of a user's keys was last used."""
+    forms = forms_in_columns(stored_forms(user))
+    last = func.max(_usage.time_ms).label("time_ms")
+    return select(_usage.key_id.label("of"), last).where(_usage.user_id.in_(forms)).group_by(_usage.key_id)
 
 
 # -- ids that are longer than their column

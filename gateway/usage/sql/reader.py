@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
 from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
+from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.table import ai_usage
 
 QUERY_SECONDS = 10.0
@@ -102,6 +104,12 @@ class Reader:
     async def used_by_key(self, key: Id, since: float) -> Totals:
         """What counts against a key's own limits since then (seconds since 1970)."""
         return sum((await self._limit_totals("key", since, id_text(key))).values(), Totals())
+
+    async def last_used(self, user: Id) -> dict[str, datetime]:
+        """When each of a user's keys was last used, by its id as text."""
+        query = queries.last_used_query(user)
+        rows = await self._ask(self._reports, lambda connection: self._rows(connection, query))
+        return {id_text(id_of(row.of)): datetime.fromtimestamp(row.time_ms / 1000, UTC) for row in rows}
 
     async def close(self) -> None:
         """End the queries that run."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from admin_kit import ADMIN_KEYS, Admin, fresh
+from kit import KEYS
 
 from gateway.access.authenticate import key_sha256
 
@@ -35,6 +36,7 @@ async def test_a_key_is_shown_once(admin: Admin) -> None:
     listed = {each["id"]: each for each in await admin.get("keys")}
     assert listed["user"] == {
         "id": "user", "user": 42, "scopes": ["ai:use"], "expires": None, "limits": None, "source": "file",
+        "last4": KEYS["user"][-4:],
     }  # fmt: skip
 
 

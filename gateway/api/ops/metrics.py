@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.access.authenticate import Shown
-from gateway.api.gauges import all_samples
+from gateway.api.ops.gauges import all_samples
 from gateway.api.router import Hit, Route
 from gateway.errors import InsufficientScope
 from gateway.http.reply import Answer, Reply

@@ -1,0 +1,11 @@
+"""What operators ask: is it alive and ready, and how much of everything.
+
+health.py    /healthz, /readyz
+metrics.py   /metrics; gauges.py: what is read off when it is asked for
+"""
+
+from gateway.api.ops import health, metrics
+
+__all__ = ["ROUTES"]
+
+ROUTES = [*health.ROUTES, *metrics.ROUTES]
