@@ -1,17 +1,47 @@
-"""Refuse what chat completions cannot say; collect what is dropped."""
+"""Refuse what chat completions cannot say; collect what is dropped.
+
+What is refused is told by its place. Places are put together on the way out of a fault: most requests have none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from gateway.dialects.openai.choosing import spelled
 from gateway.errors import NotTranslatable
 
 Json = dict[str, Any]
-Path = tuple[str | int, ...]
+Step = str | int
 
 CACHE_CONTROL = "cache_control"
+
+
+class Unfaithful(Exception):
+    """A value that has no counterpart, by its place below whoever catches it."""
+
+    def __init__(self, why: str, *path: Step) -> None:
+        super().__init__(why)
+        self.why = why
+        self.path = path
+
+    def within(self, *path: Step) -> Unfaithful:
+        """Return the fault as it is seen from further out."""
+        return type(self)(self.why, *path, *self.path)
+
+    def refusal(self) -> NotTranslatable:
+        return NotTranslatable(
+            f"This model's endpoints speak chat completions alone, where `{spelled(self.path)}` {self.why}.",
+            param=spelled(self.path),
+        )
+
+
+class Misshapen(Unfaithful):
+    """A value in a shape that Messages lack."""
+
+    def refusal(self) -> NotTranslatable:
+        return NotTranslatable(f"`{spelled(self.path)}` must be {self.why}.", param=spelled(self.path))
 
 
 class Dropped:
@@ -33,45 +63,45 @@ class Dropped:
         return f"<Dropped: {', '.join(self._names) or 'nothing'}>"
 
 
-def not_translatable(path: Path, why: str) -> NotTranslatable:
-    """Build the refusal of what stands at `path`."""
-    return NotTranslatable(
-        f"This model's endpoints speak chat completions alone, and {why}: nothing there means the same.",
-        param=spelled(path),
-    )
+@contextmanager
+def placed(*path: Step) -> Iterator[None]:
+    """Give the place of what is looked at to whatever is refused of it."""
+    try:
+        yield
+    except Unfaithful as fault:
+        raise fault.within(*path) from None
 
 
-def unlike(path: Path, expected: str) -> NotTranslatable:
-    """Build the refusal of a value in a shape that Messages lack."""
-    return NotTranslatable(f"`{spelled(path)}` must be {expected}.", param=spelled(path))
-
-
-def an_object(value: object, path: Path) -> Json:
+def an_object(value: object, *path: Step) -> Json:
     if not isinstance(value, dict):
-        raise unlike(path, "an object")
+        raise Misshapen("an object", *path)
     return value
 
 
-def a_list(value: object, path: Path) -> list[Any]:
+def a_list(value: object, *path: Step) -> list[Any]:
     if not isinstance(value, list):
-        raise unlike(path, "an array")
+        raise Misshapen("an array", *path)
     return value
 
 
-def a_text(value: object, path: Path) -> str:
+def a_text(found: Json, name: str) -> str:
+    """Return a member that must be a text."""
+    value = found.get(name)
     if not isinstance(value, str):
-        raise unlike(path, "a string")
+        raise Misshapen("a string", name)
     return value
 
 
-def take_known(found: Mapping[str, Any], path: Path, known: frozenset[str], dropped: Dropped) -> None:
+def take_known(found: Mapping[str, Any], known: frozenset[str], dropped: Dropped) -> None:
     """Check an object's members: known, a hint, or null.
 
-    Raises NotTranslatable for another one: whoever set it meant something by it.
+    Another one is refused: whoever set it meant something by it.
     """
+    if found.keys() <= known:
+        return
     for key, value in found.items():
         if key in known or value is None:
             continue
         if key != CACHE_CONTROL:
-            raise not_translatable((*path, key), f"`{spelled((*path, key))}` has no counterpart")
+            raise Unfaithful("has no counterpart", key)
         dropped.add(CACHE_CONTROL)

@@ -9,12 +9,12 @@ from gateway.dialects.anthropic.translation.conversation import THINKING, chat_m
 from gateway.dialects.anthropic.translation.hints import (
     Dropped,
     Json,
+    Misshapen,
+    Unfaithful,
     a_list,
-    a_text,
     an_object,
-    not_translatable,
+    placed,
     take_known,
-    unlike,
 )
 from gateway.dialects.anthropic.translation.tools import chat_tool_choice, chat_tools
 
@@ -58,30 +58,40 @@ def chat_request(
     """
     dropped = Dropped()
     chat: Json = {"model": fields["model"]} if isinstance(fields.get("model"), str) else {}
-    chat["messages"] = chat_messages(fields.get("system"), fields.get("messages"), dropped)
-    if fields.get("max_tokens") is not None:
-        chat[max_tokens_field] = fields["max_tokens"]
-    for key, value in fields.items():
-        if value is None or key in _READ:
-            continue
-        if key in _SAME:
-            chat[key] = value
-        elif key in _HINTS:
-            dropped.add(key)
-        elif key == THINKING:
-            chat |= _thinking(value, dropped, reasons=reasons)
-        elif (translate := _FIELDS.get(key)) is not None:
-            chat |= translate(value, dropped)
-        else:
-            raise not_translatable((key,), f"`{key[:64]}` has no counterpart there")
+    try:
+        chat["messages"] = chat_messages(fields.get("system"), fields.get("messages"), dropped)
+        if fields.get("max_tokens") is not None:
+            chat[max_tokens_field] = fields["max_tokens"]
+        for key, value in fields.items():
+            if value is not None and key not in _READ:
+                chat |= _settings(key, value, dropped, reasons=reasons)
+    except Unfaithful as fault:
+        raise fault.refusal() from None
     return ChatRequest(chat, dropped.names)
 
 
+def _settings(key: str, value: object, dropped: Dropped, *, reasons: bool) -> Json:
+    """Translate one of the request's settings."""
+    if key in _SAME:
+        return {key: value}
+    if key in _HINTS:
+        dropped.add(key)
+        return {}
+    with placed(key):
+        if key == THINKING:
+            return _thinking(value, dropped, reasons=reasons)
+        if (translate := _FIELDS.get(key)) is not None:
+            return translate(value, dropped)
+        raise Unfaithful("has no counterpart")
+
+
 def _stops(value: object, _: Dropped) -> Json:
-    path = ("stop_sequences",)
-    stops = [a_text(each, (*path, place)) for place, each in enumerate(a_list(value, path))]
+    stops = a_list(value)
+    for place, each in enumerate(stops):
+        if not isinstance(each, str):
+            raise Misshapen("a string", place)
     if len(stops) > _MOST_STOPS:
-        raise not_translatable(path, f"more than {_MOST_STOPS} stop sequences are not taken there")
+        raise Unfaithful(f"may hold {_MOST_STOPS} at most")
     return {"stop": stops} if stops else {}
 
 
@@ -91,31 +101,32 @@ def _tools(value: object, dropped: Dropped) -> Json:
 
 
 def _output_config(value: object, dropped: Dropped) -> Json:
-    path = ("output_config",)
-    config = an_object(value, path)
-    take_known(config, path, _OUTPUT, dropped)
+    config = an_object(value)
+    take_known(config, _OUTPUT, dropped)
     if config.get("effort") is not None:
         dropped.add("output_config.effort")
-    return _response_format(config["format"], (*path, "format"), dropped) if config.get("format") is not None else {}
+    if config.get("format") is None:
+        return {}
+    with placed("format"):
+        return _response_format(config["format"], dropped)
 
 
-def _response_format(value: object, path: tuple[str, ...], dropped: Dropped) -> Json:
-    found = an_object(value, path)
-    take_known(found, path, _FORMAT, dropped)
+def _response_format(value: object, dropped: Dropped) -> Json:
+    found = an_object(value)
+    take_known(found, _FORMAT, dropped)
     if found.get("type") != "json_schema":
-        raise not_translatable((*path, "type"), "a format is there given by a JSON schema")
-    schema = an_object(found.get("schema"), (*path, "schema"))
+        raise Unfaithful("must be json_schema", "type")
+    schema = an_object(found.get("schema"), "schema")
     json_schema = {"name": "answer", "schema": schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": json_schema}}
 
 
 def _thinking(value: object, dropped: Dropped, *, reasons: bool) -> Json:
     """Translate a budget of thought into an effort."""
-    path = ("thinking",)
-    found = an_object(value, path)
+    found = an_object(value)
     kind = found.get("type")
     if kind not in ("enabled", "adaptive", "disabled"):
-        raise unlike((*path, "type"), "enabled, adaptive or disabled")
+        raise Misshapen("enabled, adaptive or disabled", "type")
     # Models differ in how reasoning is switched off, where it can be at all.
     if not reasons or kind == "disabled":
         dropped.add(THINKING)
@@ -133,5 +144,5 @@ _FIELDS: dict[str, Callable[[object, Dropped], Json]] = {
     "tools": _tools,
     "tool_choice": chat_tool_choice,
     "output_config": _output_config,
-    "output_format": lambda value, dropped: _response_format(value, ("output_format",), dropped),
+    "output_format": _response_format,
 }

@@ -7,13 +7,13 @@ from typing import Any
 from gateway.dialects.anthropic.translation.hints import (
     Dropped,
     Json,
-    Path,
+    Misshapen,
+    Unfaithful,
     a_list,
     a_text,
     an_object,
-    not_translatable,
+    placed,
     take_known,
-    unlike,
 )
 
 _EAGER = "eager_input_streaming"  # how finely a call's input is streamed is the upstream's business
@@ -23,50 +23,50 @@ _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
 def chat_tools(tools: object, dropped: Dropped) -> list[Json]:
-    """Translate `tools`. Raises NotTranslatable for those that run at the provider."""
-    return [_tool(each, ("tools", place), dropped) for place, each in enumerate(a_list(tools, ("tools",)))]
+    """Translate `tools`; those that run at the provider are refused."""
+    functions = []
+    for place, tool in enumerate(a_list(tools)):
+        with placed(place):
+            functions.append(_function(an_object(tool), dropped))
+    return functions
 
 
 def chat_tool_choice(choice: object, dropped: Dropped) -> Json:
     """Translate `tool_choice` into the chat fields that say the same."""
-    path: Path = ("tool_choice",)
-    found = an_object(choice, path)
-    take_known(found, path, _CHOICE, dropped)
+    found = an_object(choice)
+    take_known(found, _CHOICE, dropped)
     kind = found.get("type")
     fields: Json = {}
     if kind == "tool":
-        name = a_text(found.get("name"), (*path, "name"))
-        fields["tool_choice"] = {"type": "function", "function": {"name": name}}
+        fields["tool_choice"] = {"type": "function", "function": {"name": a_text(found, "name")}}
     elif isinstance(kind, str) and kind in _CHOICES:
         fields["tool_choice"] = _CHOICES[kind]
     else:
-        raise unlike((*path, "type"), "auto, any, tool or none")
+        raise Misshapen("auto, any, tool or none", "type")
     if isinstance(alone := found.get("disable_parallel_tool_use"), bool) and kind != "none":
         fields["parallel_tool_calls"] = not alone
     return fields
 
 
-def _tool(tool: object, path: Path, dropped: Dropped) -> Json:
-    found = an_object(tool, path)
-    kind = found.get("type")
-    if kind is not None and kind != "custom":
-        raise not_translatable((*path, "type"), "a tool of this type is the provider's own")
-    take_known(found, path, _TOOL, dropped)
-    _require_plain(found, path)
-    if found.get(_EAGER) is not None:
+def _function(tool: Json, dropped: Dropped) -> Json:
+    if tool.get("type") not in (None, "custom"):
+        raise Unfaithful("names a tool of the provider's own", "type")
+    take_known(tool, _TOOL, dropped)
+    _require_plain(tool)
+    if tool.get(_EAGER) is not None:
         dropped.add(_EAGER)
-    function: Json = {"name": a_text(found.get("name"), (*path, "name"))}
-    if (description := found.get("description")) is not None:
-        function["description"] = a_text(description, (*path, "description"))
-    function["parameters"] = an_object(found.get("input_schema"), (*path, "input_schema"))
-    if isinstance(found.get("strict"), bool):
-        function["strict"] = found["strict"]
+    function: Json = {"name": a_text(tool, "name")}
+    if tool.get("description") is not None:
+        function["description"] = a_text(tool, "description")
+    function["parameters"] = an_object(tool.get("input_schema"), "input_schema")
+    if isinstance(tool.get("strict"), bool):
+        function["strict"] = tool["strict"]
     return {"type": "function", "function": function}
 
 
-def _require_plain(tool: dict[str, Any], path: Path) -> None:
+def _require_plain(tool: dict[str, Any]) -> None:
     """Refuse a tool that needs the provider's search or code."""
     if tool.get("defer_loading"):
-        raise not_translatable((*path, "defer_loading"), "a tool that is loaded later needs the provider's search")
+        raise Unfaithful("needs the provider's search", "defer_loading")
     if tool.get("allowed_callers") not in (None, ["direct"]):
-        raise not_translatable((*path, "allowed_callers"), "a tool that the provider's code calls is its own")
+        raise Unfaithful("needs the provider's code", "allowed_callers")
