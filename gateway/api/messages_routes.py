@@ -58,7 +58,10 @@ def messages_handler(operation: Operation) -> RouteHandler:
 
 
 def count_handler(operation: Operation) -> RouteHandler:
-    """The same, but an estimate where Messages are translated: no chat upstream counts."""
+    """The same, but an estimate where Messages are translated.
+
+    No chat upstream counts tokens.
+    """
 
     async def handler(hit: Hit) -> Reply:
         ask = await _asked(hit, operation)

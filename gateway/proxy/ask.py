@@ -34,6 +34,12 @@ class Ask(NamedTuple):
         fields = self.body.fields
         return fields.get("stream") is True or fields.get("stream_format") == "sse" or self.streams_by_query
 
+    def is_cheap_to_ask(self, model: Model) -> bool:
+        """Whether nothing large has to be translated for this model."""
+        return (
+            self.operation.translation is None or len(self.body.raw) < openai.LARGE_BYTES or self._is_spoken_by(model)
+        )
+
     def as_asked_of(self, model: Model) -> Ask | None:
         """Return the request as this model's endpoints take it.
 
@@ -41,8 +47,8 @@ class Ask(NamedTuple):
 
         Raises NotTranslatable.
         """
-        protocol, translation = self.operation.dialect.protocol, self.operation.translation
-        if any(protocol in endpoint.protocols for endpoint in model.endpoints):
+        translation = self.operation.translation
+        if self._is_spoken_by(model):
             return self
         if translation is None:
             return None
@@ -54,6 +60,10 @@ class Ask(NamedTuple):
         body, operation = openai.RequestBody(orjson.dumps(fields), fields), translation.operation
         translated.prompt_tokens = prompt_tokens(fields, len(body.raw), operation.prompt)
         return self._replace(operation=operation, body=body, companions=(), translated=translated)
+
+    def _is_spoken_by(self, model: Model) -> bool:
+        protocol = self.operation.dialect.protocol
+        return any(protocol in endpoint.protocols for endpoint in model.endpoints)
 
     def endpoints_left_out(self, model: Model) -> set[str]:
         """List endpoints that speak another protocol or lack a named model.

@@ -42,7 +42,7 @@ from gateway.proxy.refusals.upstream_text import upstream_text
 from gateway.proxy.responder import Client, Responder
 from gateway.proxy.response import Response
 from gateway.proxy.stream.translating import answering
-from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_own_model, candidates
+from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_fallback, asked_of_own_model, candidates
 from gateway.proxy.usage_meter import UsageMeter
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
@@ -146,8 +146,9 @@ class RelayedRequest(msgspec.Struct, eq=False):
     # -- which endpoint
 
     async def _from_any_endpoint(self, own: Ask) -> None:
-        for upstream, asked in candidates(self.ask, own, self.relay.upstreams):
-            if await self._from_pool(upstream, asked):
+        for upstream, of_own in candidates(self.ask, own, self.relay.upstreams):
+            asked = of_own or await asked_of_fallback(self.ask, upstream.model, self.memory)
+            if asked is not None and await self._from_pool(upstream, asked):
                 return
             if self._is_out_of_time():
                 break

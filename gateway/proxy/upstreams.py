@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Iterator
 
-from gateway.dialects.openai import LARGE_BYTES
 from gateway.errors import ModelNotFound, NotTranslatable
 from gateway.http.memory_budget import Held
 from gateway.pool import Cause, Pool
@@ -98,17 +97,10 @@ class Upstreams:
 async def asked_of_own_model(ask: Ask, memory: Held | None) -> Ask:
     """Return the request as its own model's endpoints take it.
 
-    A large one is translated in a thread. `memory`: what the request may hold.
-
     Raises ModelNotFound where none of them speaks its protocol, NotTranslatable, and Overloaded.
     """
     model = ask.access.model
-    if ask.operation.translation is None or len(ask.body.raw) < LARGE_BYTES:
-        asked = ask.as_asked_of(model)
-    else:
-        if memory is not None:
-            memory.grow(_COPIES * len(ask.body.raw))
-        asked = await asyncio.to_thread(ask.as_asked_of, model)
+    asked = ask.as_asked_of(model) if ask.is_cheap_to_ask(model) else await _asked_in_thread(ask, model, memory)
     if asked is None:
         spoken = " and ".join(sorted({each for endpoint in model.endpoints for each in endpoint.protocols}))
         raise ModelNotFound(
@@ -117,23 +109,33 @@ async def asked_of_own_model(ask: Ask, memory: Held | None) -> Ask:
     return asked
 
 
-def candidates(ask: Ask, asked: Ask, upstreams: Upstreams) -> Iterator[tuple[Upstream, Ask]]:
+def candidates(ask: Ask, asked: Ask, upstreams: Upstreams) -> Iterator[tuple[Upstream, Ask | None]]:
     """Yield the model's own pool, then its fallbacks'.
 
-    A grant of the first covers them. `asked`: what its own endpoints are asked.
+    A grant of the first covers them. `asked`: what its own endpoints are asked; None where `asked_of_fallback` says it.
     """
     model, catalogue = ask.access.model, ask.catalogue
     yield upstreams.of(model, catalogue), asked
     if ask.operation.has_fallbacks:
         for reference in model.fallbacks:
             fallback = catalogue.by_id(reference)
-            of_fallback = _asked_of_fallback(ask, fallback) if fallback is not None else None
-            if fallback is not None and of_fallback is not None:
-                yield upstreams.of(fallback, catalogue), of_fallback
+            if fallback is not None:
+                yield upstreams.of(fallback, catalogue), None
 
 
-def _asked_of_fallback(ask: Ask, model: Model) -> Ask | None:
+async def asked_of_fallback(ask: Ask, model: Model, memory: Held | None) -> Ask | None:
+    """Return the request as a fallback's endpoints take it, or None.
+
+    `memory`: what the request may hold. Raises Overloaded.
+    """
     try:
-        return ask.as_asked_of(model)
+        return ask.as_asked_of(model) if ask.is_cheap_to_ask(model) else await _asked_in_thread(ask, model, memory)
     except NotTranslatable:
         return None
+
+
+async def _asked_in_thread(ask: Ask, model: Model, memory: Held | None) -> Ask | None:
+    """Translate a large request while the loop goes on."""
+    if memory is not None:
+        memory.grow(_COPIES * len(ask.body.raw))
+    return await asyncio.to_thread(ask.as_asked_of, model)

@@ -141,6 +141,16 @@ async def test_a_round_trip_with_tools(model: FreshModel, client: anthropic.Asyn
     ]
 
 
+async def test_a_large_image(model: FreshModel, client: anthropic.AsyncAnthropic) -> None:
+    """Megabytes go up as they came."""
+    source = IMAGE["source"] | {"data": "iVBO" * 500_000}
+    said: Any = [{"role": "user", "content": [{"type": "image", "source": source}, {"type": "text", "text": "What?"}]}]
+    await client.messages.create(**asking(model, messages=said))
+    picture, text = model.a.requests[0].json()["messages"][0]["content"]
+    assert picture["image_url"]["url"] == f"data:image/png;base64,{source['data']}"
+    assert text == {"type": "text", "text": "What?"}
+
+
 async def test_hints_are_dropped_and_named(model: FreshModel, client: anthropic.AsyncAnthropic) -> None:
     fields = asking(
         model, metadata={"user_id": "u"}, extra_body={"top_k": 3}, thinking={"type": "enabled", "budget_tokens": 1024}

@@ -19,7 +19,10 @@ CACHE_CONTROL = "cache_control"
 
 
 class Unfaithful(Exception):
-    """A value that has no counterpart, by its place below whoever catches it."""
+    """A value that has no counterpart.
+
+    `path`: its place below whoever catches it.
+    """
 
     def __init__(self, why: str, *path: Step) -> None:
         super().__init__(why)
@@ -65,7 +68,7 @@ class Dropped:
 
 @contextmanager
 def placed(*path: Step) -> Iterator[None]:
-    """Give the place of what is looked at to whatever is refused of it."""
+    """Add a place to what is refused within."""
     try:
         yield
     except Unfaithful as fault:
