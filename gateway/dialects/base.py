@@ -127,6 +127,10 @@ class Translated(Protocol):
     def ended(self) -> bool:
         """Whether the stream has had its last event, be it an error."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether that was an error."""
+
     def event(self, data: bytes, name: bytes | None) -> bytes:
         """Put an upstream's event back; may be empty."""
 

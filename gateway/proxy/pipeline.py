@@ -162,7 +162,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         """Ask in these words, and put back what is answered."""
         response = self.response
         self.asked, response.meter.reader = asked, asked.operation.usage
-        response.responder = answering(self.responder, asked.translated, self.memory)
+        response.responder = answering(self.responder, asked.translated, self.memory, response.meter)
 
     async def _from_pool(self, upstream: Upstream, asked: Ask) -> bool:
         """Try the pool's endpoints; whether one had an answer for us."""

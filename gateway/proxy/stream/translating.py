@@ -8,6 +8,7 @@ from gateway.http.memory_budget import Held
 from gateway.http.sse import EventFramer, Fragment, event_data, event_name
 from gateway.proxy.refusals.masking import readable
 from gateway.proxy.responder import Fields, Head, Responder
+from gateway.proxy.usage_meter import UsageMeter
 
 _MOST_HELD_BYTES = 16 << 20  # of one event: it must be whole
 _OF_THE_BODY = ("content-type", "content-encoding")
@@ -19,13 +20,15 @@ _TOO_LARGE = "an event of it is larger than what can be kept"
 class TranslatingResponder:
     """Stand before a responder and put each piece of an answer back.
 
-    `memory`: what the request may hold of an event that is too large to come as a whole.
+    `memory`: what the request may hold of an event that is too large to come as a whole. `meter`: of the answer, which
+    has failed where it cannot be put back.
     """
 
-    def __init__(self, inner: Responder, translated: Translated, memory: Held | None) -> None:
+    def __init__(self, inner: Responder, translated: Translated, memory: Held | None, meter: UsageMeter) -> None:
         self._inner = inner
         self._translated = translated
         self._memory = memory
+        self._meter = meter
         self._framer = EventFramer(_MOST_HELD_BYTES)
         self._is_stream = False
 
@@ -48,6 +51,8 @@ class TranslatingResponder:
         if not self._framer.holds_nothing and self._memory is not None and not self._memory.has_grown(len(data)):
             events.append(self._translated.break_off(_TOO_LARGE))
         self._send(b"".join(events))
+        if self._translated.failed:
+            self._meter.failed = True
 
     def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
         content = readable(body, encoding)
@@ -96,9 +101,9 @@ class TranslatingResponder:
         return f"<TranslatingResponder for {self._inner!r}>"
 
 
-def answering(responder: Responder, translated: Translated | None, memory: Held | None) -> Responder:
+def answering(responder: Responder, translated: Translated | None, memory: Held | None, meter: UsageMeter) -> Responder:
     """Return what answers the client: its responder, or a translating one."""
-    return responder if translated is None else TranslatingResponder(responder, translated, memory)
+    return responder if translated is None else TranslatingResponder(responder, translated, memory, meter)
 
 
 def _as_json(passed: Fields) -> Fields:

@@ -142,13 +142,8 @@ def test_the_system_prompt_comes_first(fields: Json, expected: Json) -> None:
         ({}, {"max_completion_tokens": 9}),
         ({"temperature": 0.5, "top_p": 0.9, "stream": True}, {"temperature": 0.5, "top_p": 0.9, "stream": True}),
         ({"stop_sequences": ["a", "b", "c", "d"]}, {"stop": ["a", "b", "c", "d"]}),
-        ({"tool_choice": {"type": "auto"}}, {"tool_choice": "auto"}),
-        ({"tool_choice": {"type": "any"}}, {"tool_choice": "required"}),
-        ({"tool_choice": {"type": "none"}}, {"tool_choice": "none"}),
-        (
-            {"tool_choice": {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}},
-            {"tool_choice": {"type": "function", "function": {"name": "weather"}}, "parallel_tool_calls": False},
-        ),
+        ({"tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}, {}),
+        ({"tool_choice": {"type": "none"}, "tools": []}, {}),
         (
             {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}},
             {
@@ -165,6 +160,23 @@ def test_settings_are_carried_in_the_words_of_chat_completions(fields: Json, exp
     rest = {key: value for key, value in translated.fields.items() if key not in ("model", "messages")}
     assert rest == {"max_completion_tokens": 9} | expected
     assert translated.dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "any"}, {"tool_choice": "required"}),
+        ({"type": "none"}, {"tool_choice": "none"}),
+        (
+            {"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
+            {"tool_choice": {"type": "function", "function": {"name": "weather"}}, "parallel_tool_calls": False},
+        ),
+    ],
+)
+def test_a_choice_among_tools(choice: Json, expected: Json) -> None:
+    translated = chat({"tools": [TOOL], "tool_choice": choice}).fields
+    assert {key: translated[key] for key in ("tool_choice", "parallel_tool_calls") if key in translated} == expected
 
 
 def test_the_bound_bears_the_models_own_name() -> None:

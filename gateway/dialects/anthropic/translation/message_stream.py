@@ -48,6 +48,7 @@ class MessageStream:
         "_prompt_tokens",
         "_stops",
         "ended",
+        "failed",
         "started",
         "usage",
     )
@@ -55,6 +56,7 @@ class MessageStream:
     def __init__(self, *, otherwise: str, model: str, prompt_tokens: int, stops: Collection[str] = ()) -> None:
         self.started = False
         self.ended = False  # well or not: nothing may follow
+        self.failed = False
         self.usage: Usage | None = None  # as reported last
         self._otherwise = otherwise
         self._model = model
@@ -113,7 +115,7 @@ class MessageStream:
         """End with an error; what is not whole stays open."""
         if self.ended:
             return b""
-        self.ended = True
+        self.ended = self.failed = True
         return error
 
     def break_off(self, why: UntranslatableAnswer) -> bytes:

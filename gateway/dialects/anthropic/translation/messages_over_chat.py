@@ -38,6 +38,10 @@ class MessagesOverChat:
     def ended(self) -> bool:
         return self._stream is not None and self._stream.ended
 
+    @property
+    def failed(self) -> bool:
+        return self._stream is not None and self._stream.failed
+
     def event(self, data: bytes, name: bytes | None) -> bytes:
         return self._streamed().feed(data, name)
 

@@ -67,6 +67,9 @@ def chat_request(
                 chat |= _settings(key, value, dropped, reasons=reasons)
     except Unfaithful as fault:
         raise fault.refusal() from None
+    if "tools" not in chat and chat.get("tool_choice") in ("auto", "none"):  # it says nothing, and upstreams mind
+        chat.pop("tool_choice")
+        chat.pop("parallel_tool_calls", None)
     return ChatRequest(chat, dropped.names)
 
 
