@@ -13,7 +13,8 @@ A map of the house, from the top floor down; imports point downward only.
     objects/        what upstreams keep: owner and place of each id, which endpoints are one account
     limits/         reserve and settle                  usage/      the ledger: journal/, writer, sql/, views/
     store/          models, users and keys: gateway.yaml over the run-time stores
-    http/           in: fast_lane/, app_server/ (aiohttp); out: client/; server-sent events, memory bound
+    http/           in: fast_lane/, app_server/ (aiohttp); out: client/; server-sent events, memory bound;
+                    multipart/: forms
     redis/          links to Redis that look after themselves
     observability/  logging, tracing, metrics/, the calls in flight
     dialects/       wire shapes of OpenAI's protocol, rewriting a body

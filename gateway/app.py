@@ -30,6 +30,8 @@ from gateway.http.client import Origin, Proxy, Transport
 from gateway.http.client.addresses import may_be_reached
 from gateway.http.connection_limit import ConnectionLimit, room_for
 from gateway.http.memory_budget import Memory
+from gateway.http.multipart import Spools
+from gateway.http.multipart.form_intake import FormIntake
 from gateway.http.reply import Answer
 from gateway.http.server import Server
 from gateway.http.via import Via
@@ -95,6 +97,8 @@ async def running(
         held.push_async_callback(objects.close)
         intake, loop_lag = Intake(), LoopLag()
         held.callback(intake.close)
+        spools = opened_spools(settings, current, log)
+        held.callback(spools.close)
         loop_lag.start()
         held.callback(loop_lag.stop)
 
@@ -129,6 +133,7 @@ async def running(
             counters=counters,
             memory=Memory(partial(attrgetter("runtime.bounds.memory_bytes"), current)),
             intake=intake,
+            forms=FormIntake(spools),
             loop_lag=loop_lag,
             transport=transport,
             cooldowns=cooldowns,
@@ -301,6 +306,19 @@ def totals_from(ledger: Ledger) -> Rebuild:
         return Used(found.requests, found.tokens, found.cost)
 
     return rebuild
+
+
+def opened_spools(settings: Settings, current: Current, log: FilteringBoundLogger) -> Spools:
+    """Where large uploads wait; what a killed process left there is removed."""
+
+    def report(reason: str) -> None:
+        log.error("an upload cannot be kept on disk", why=reason)
+
+    spools = Spools(
+        Path(settings.store.path) / "spool", lambda: current.runtime.settings.server.spool_mb * 2**20, report
+    )
+    spools.sweep()
+    return spools
 
 
 def proxy_of(settings: Settings) -> Proxy | None:

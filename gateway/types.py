@@ -20,6 +20,17 @@ Period = Literal["minute", "hour", "day", "month"]
 AuthHeader = Literal["authorization", "api-key", "x-api-key"]
 ProtocolName = Literal["openai", "anthropic"]  # that an endpoint speaks
 MaxTokensField = Literal["max_completion_tokens", "max_tokens", "max_output_tokens"]  # the bound of a chat's answer
+OperationKind = Literal[
+    "chat",
+    "completions",
+    "embeddings",
+    "moderations",
+    "images",
+    "speech",
+    "transcriptions",
+    "rerank",
+    "realtime",
+]
 Source = Literal["user", "organisation", "plan", "global"]
 Outcome = Literal["ok", "cancelled", "upstream_error", "interrupted"]  # of an admitted request
 Scope = Literal["ai:use", "ai:manage", "usage:read", "act:as"]
@@ -207,6 +218,7 @@ class Model(msgspec.Struct, frozen=True):
     is_global: bool = False
     limits: Limits | None = None
     fallbacks: tuple[str, ...] = ()  # ids (as text) of other models
+    operations: tuple[OperationKind, ...] | None = None  # None: any
     price: Price | None = None
     rotation: Rotation = "round_robin"
     max_tokens_field: MaxTokensField = "max_completion_tokens"  # where Messages are translated

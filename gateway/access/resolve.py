@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from gateway.errors import GatewayError, ModelNotAccessible, ModelNotFound, NoModelGranted, StoreUnavailable
+from gateway.errors import (
+    GatewayError,
+    ModelNotAccessible,
+    ModelNotFound,
+    ModelRequired,
+    NoModelGranted,
+    StoreUnavailable,
+)
 from gateway.store.base import Catalogue
-from gateway.types import Access, Caller, Grant, Id, Model, Source, id_text
+from gateway.types import Access, Caller, Grant, Id, Model, OperationKind, Source, id_text
+
+_UNKNOWN = "The model named in `model` does not exist; `GET models` lists yours."
 
 
 class Named(NamedTuple):
@@ -35,24 +44,47 @@ def named_model(fields: Mapping[str, Any]) -> Named:
     return Named(model_id, name if _is_id(name) else None, name is not None)
 
 
-def resolve(caller: Caller, catalogue: Catalogue, named: Named, *, unknown_is_assigned: bool) -> Access:
+def resolve(
+    caller: Caller,
+    catalogue: Catalogue,
+    named: Named,
+    *,
+    unknown_is_assigned: bool,
+    kind: OperationKind | None = None,
+    is_text: bool = True,
+) -> Access:
     """The model to serve and who grants it.
 
     `unknown_is_assigned`: a `model` that nobody registered gets the caller's assigned model, instead of a 404.
-    Raises ModelNotFound, ModelNotAccessible, NoModelGranted or StoreUnavailable.
+    `kind`: what the model must serve; on a route without `is_text` the assigned one must say that it does.
+    Raises ModelNotFound, ModelNotAccessible, NoModelGranted, ModelRequired or StoreUnavailable.
     """
     if named.model_id is not None:
         model = catalogue.by_id(named.model_id)
         if model is None:
             raise not_found(catalogue, "No model has this `modelId`.")
-        return access_to(caller, model)
+        return serving(access_to(caller, model), kind)
     if named.name_given:
         model = catalogue.find(named.name) if named.name is not None else None
         if model is not None:
-            return access_to(caller, model)
+            return serving(access_to(caller, model), kind)
         if not unknown_is_assigned:
-            raise not_found(catalogue, "The model named in `model` does not exist; `GET models` lists yours.")
-    return assigned(caller, catalogue)
+            raise not_found(catalogue, _UNKNOWN)
+    try:
+        return assigned(caller, catalogue, kind, is_text=is_text)
+    except ModelRequired:
+        if named.name_given:
+            raise not_found(catalogue, _UNKNOWN) from None
+        raise
+
+
+def serving(access: Access, kind: OperationKind | None) -> Access:
+    """Return the access where its model serves this. Raises ModelNotFound."""
+    operations = access.model.operations
+    if operations is not None and kind is not None and kind not in operations:
+        named = ", ".join(f"`{each}`" for each in operations)
+        raise ModelNotFound(f"The model `{access.model.name}` does not serve `{kind}`, only {named}.", param="model")
+    return access
 
 
 def not_found(catalogue: Catalogue, message: str) -> GatewayError:
@@ -74,12 +106,22 @@ def access_to(caller: Caller, model: Model) -> Access:
     raise ModelNotAccessible(f"Your key has no access to the model `{model.name}`.", param="model")
 
 
-def assigned(caller: Caller, catalogue: Catalogue) -> Access:
-    """The caller's assigned model: the first that they may use. Raises NoModelGranted."""
+def assigned(
+    caller: Caller, catalogue: Catalogue, kind: OperationKind | None = None, *, is_text: bool = True
+) -> Access:
+    """The caller's assigned model: the first that they may use for this.
+
+    Where results are not text it must name the operation. Raises NoModelGranted or ModelRequired.
+    """
+    has_any = False
     for access in accessible(caller, catalogue):
-        return access
+        has_any, operations = True, access.model.operations
+        if is_text if operations is None else kind is None or kind in operations:
+            return access
     if not catalogue.is_complete:
         raise StoreUnavailable("The models cannot be read at the moment; ask again.")
+    if has_any:
+        raise ModelRequired(f"Name a `model`: none of yours is set up for `{kind}` by itself.", param="model")
     raise NoModelGranted("No model has been granted to you yet; ask your administrator for one.")
 
 

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from gateway.config.schema import Amount, Cost, Money
-from gateway.types import AuthHeader, Limits, MaxTokensField, Period, ProtocolName, Rotation, Scope
+from gateway.types import AuthHeader, Limits, MaxTokensField, OperationKind, Period, ProtocolName, Rotation, Scope
 
 Origin: TypeAlias = Annotated[Literal["file", "store"], Meta(description="Who defines it: gateway.yaml or the store.")]
 # What gateway.yaml takes as an id: a number that SQL databases and JSON writers can hold, or text.
@@ -118,6 +118,7 @@ class ModelBody(Body, kw_only=True):
     is_global: bool | UnsetType = msgspec.field(name="global", default=UNSET)
     limits: LimitsBody | None = None
     fallbacks: list[GivenId] | UnsetType = UNSET
+    operations: Annotated[list[OperationKind], Meta(min_length=1)] | UnsetType | None = UNSET
     price: PriceBody | None = None
     rotation: Rotation | UnsetType = UNSET
     max_tokens_field: MaxTokensField | UnsetType = UNSET

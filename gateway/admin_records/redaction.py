@@ -21,6 +21,7 @@ from gateway.types import (
     Id,
     MaxTokensField,
     Model,
+    OperationKind,
     Price,
     ProtocolName,
     Rotation,
@@ -68,6 +69,7 @@ class ModelShown(msgspec.Struct, kw_only=True):
     is_global: bool = msgspec.field(name="global")
     limits: LimitsBody | None
     fallbacks: tuple[str, ...]
+    operations: tuple[OperationKind, ...] | None
     price: Price | None
     rotation: Rotation
     max_tokens_field: MaxTokensField
@@ -173,6 +175,7 @@ def model_shown(model: Model, source: Literal["file", "store"]) -> ModelShown:
         is_global=model.is_global,
         limits=LimitsBody.of(model.limits),
         fallbacks=model.fallbacks,
+        operations=model.operations,
         price=model.price,
         rotation=model.rotation,
         max_tokens_field=model.max_tokens_field,

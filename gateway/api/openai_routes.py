@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 from gateway.access.companions import Companion, companions, require_common_endpoint
 from gateway.access.lookup_cache import Use
-from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve
+from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve, serving
 from gateway.api.openai_responder import OpenAIResponder
 from gateway.api.router import DEPLOYMENT, OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
+from gateway.dialects.openai.operations import FORM
 from gateway.http.client.passed_on import NOTHING, PassedOn
+from gateway.http.multipart import FormBody
 from gateway.http.reply import Answer, Reply
 from gateway.limits import terms_of
 from gateway.proxy.ask import Ask
@@ -36,8 +39,8 @@ def openai_routes() -> list[Route]:
 
 
 def served_operations() -> list[Operation]:
-    """The surface's own POST paths whose bodies can be read."""
-    return [operation for operation in openai.OPERATIONS if operation.body == "application/json"]
+    """The surface's own POST paths."""
+    return list(openai.OPERATIONS)
 
 
 def relayed_row(path: str, operation: Operation, handler: Callable[[Operation], RouteHandler]) -> Route:
@@ -52,7 +55,44 @@ def relay_handler(operation: Operation) -> RouteHandler:
         body = await body_of(hit)
         return await relayed_answer(hit, await ask_for(hit, operation, body))
 
-    return handler
+    async def form_handler(hit: Hit) -> Reply:
+        async with form_or_body_of(hit) as body:
+            return await relayed_answer(hit, await ask_for(hit, operation, body))
+
+    return form_handler if operation.body == FORM else handler
+
+
+@asynccontextmanager
+async def form_or_body_of(hit: Hit) -> AsyncIterator[openai.RequestBody | FormBody]:
+    """Hold what is asked on a form's route until it is answered.
+
+    A form, or JSON where the client says so. Raises what `body_of` does, and InvalidMultipart.
+    """
+    if "json" in hit.request.headers.get("content-type", "").partition(";")[0].lower():
+        yield await body_of(hit)
+        return
+    form = await form_of(hit)
+    try:
+        yield form
+    finally:
+        form.close()
+
+
+async def form_of(hit: Hit, *, adds_model: bool = True) -> FormBody:
+    """Read a form, which the caller closes. `adds_model` False: none is added."""
+    server, refused = hit.runtime.settings.server, hit.runtime.settings.routing.refuse_fields
+    try:
+        return await hit.runtime.forms.read(
+            hit.request,
+            max_bytes=server.max_upload_mb * 2**20,
+            seconds=server.timeouts.body,
+            refused=refused,
+            before_large=partial(hit.runtime.relay.accounts.take_place, hit.call, hit.caller),
+            adds_model=adds_model,
+        )
+    finally:
+        if not hit.request.is_here:  # an upload that is not finished ends with its answer
+            hit.request.keep_alive = False
 
 
 async def relayed_answer(hit: Hit, ask: Ask, responds: type[OpenAIResponder] = OpenAIResponder) -> Reply:
@@ -95,8 +135,11 @@ async def body_of(hit: Hit) -> openai.RequestBody:
     )
 
 
-async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody) -> Ask:
-    """Resolve the model that the body means. Raises ModelNotFound, ModelNotAccessible or NoModelGranted."""
+async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody) -> Ask:
+    """Resolve the model that the body means.
+
+    Raises ModelNotFound, ModelNotAccessible, NoModelGranted or ModelRequired.
+    """
     runtime, call, caller, lookups = hit.runtime, hit.call, hit.caller, hit.runtime.lookups
     catalogue = lookups.catalogue or await lookups.find_catalogue(runtime.store)
     name = hit.params.get(DEPLOYMENT) or body.fields.get("model")
@@ -108,13 +151,15 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody) -> A
         use = Use(caller, access, terms_of(access, caller))
         if plain_name is not None and catalogue.find(plain_name) is access.model:
             lookups.remember(plain_name, use)
+    elif use.access.model.operations is not None:  # it may have been found for another operation
+        serving(use.access, operation.kind)
     access = call.access = use.access
     others = companions_of(operation, body, caller, access, catalogue)
     return Ask(operation, body, caller, access, catalogue, use.terms, others)
 
 
 def companions_of(
-    operation: Operation, body: openai.RequestBody, caller: Caller, access: Access, catalogue: Catalogue
+    operation: Operation, body: openai.RequestBody | FormBody, caller: Caller, access: Access, catalogue: Catalogue
 ) -> tuple[Companion, ...]:
     """Resolve the models that the body names besides `model`.
 
@@ -131,13 +176,20 @@ def companions_of(
     return found
 
 
-def _resolved(hit: Hit, operation: Operation, body: openai.RequestBody, catalogue: Catalogue) -> Access:
+def _resolved(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody, catalogue: Catalogue) -> Access:
     deployment = hit.params.get(DEPLOYMENT)
     named = named_model(body.fields if deployment is None else {**body.fields, "model": deployment})
     if named.model_id is None and named.name is not None:
         hit.call.requested_model = str(named.name)
     unknown_is_assigned = operation.is_text and hit.runtime.settings.routing.unknown_model == "assigned"
-    return resolve(hit.caller, catalogue, named, unknown_is_assigned=unknown_is_assigned)
+    return resolve(
+        hit.caller,
+        catalogue,
+        named,
+        unknown_is_assigned=unknown_is_assigned,
+        kind=operation.kind,
+        is_text=operation.is_text,
+    )
 
 
 async def list_models(hit: Hit) -> Reply:

@@ -17,6 +17,7 @@ from gateway.api.openai_routes import (
     ask_for,
     body_of,
     companions_of,
+    form_or_body_of,
     relay_to,
     relayed_answer,
     relayed_row,
@@ -43,8 +44,9 @@ from gateway.api.panel import (
 from gateway.api.router import Hit, Route, RouteHandler
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
-from gateway.dialects.openai.operations import CHAT_COMPLETIONS
+from gateway.dialects.openai.operations import CHAT_COMPLETIONS, FORM
 from gateway.errors import AiUnavailable, InvalidJson, InvalidRequest, NoModelGranted, TierRequired, UpstreamFault
+from gateway.http.multipart import FormBody
 from gateway.http.reply import Answer, Reply
 from gateway.limits import grant_scope, terms_of
 from gateway.proxy.ask import Ask
@@ -215,15 +217,24 @@ def proxy_handler(operation: Operation) -> RouteHandler:
     """Relay to the URL's model, whatever the body names."""
 
     async def handler(hit: Hit) -> Reply:
-        body = await body_of(hit)
-        catalogue = await hit.runtime.store.catalogue()
-        named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
-        hit.call.access = access = resolve(hit.caller, catalogue, named, unknown_is_assigned=False)
-        others = companions_of(operation, body, hit.caller, access, catalogue)
-        ask = Ask(operation, body, hit.caller, access, catalogue, terms_of(access, hit.caller), others)
-        return await relayed_answer(hit, ask)
+        return await relayed_by_id(hit, operation, await body_of(hit))
 
-    return handler
+    async def form_handler(hit: Hit) -> Reply:
+        async with form_or_body_of(hit) as body:
+            return await relayed_by_id(hit, operation, body)
+
+    return form_handler if operation.body == FORM else handler
+
+
+async def relayed_by_id(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody) -> Reply:
+    catalogue = await hit.runtime.store.catalogue()
+    named = Named(model_id=hit.params["modelId"], name=None, name_given=False)
+    hit.call.access = access = resolve(
+        hit.caller, catalogue, named, unknown_is_assigned=False, kind=operation.kind, is_text=operation.is_text
+    )
+    others = companions_of(operation, body, hit.caller, access, catalogue)
+    ask = Ask(operation, body, hit.caller, access, catalogue, terms_of(access, hit.caller), others)
+    return await relayed_answer(hit, ask)
 
 
 # The paths are rows, spelled out: one that is written in any other way (dots, escapes, doubled slashes) is not found.

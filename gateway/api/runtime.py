@@ -17,6 +17,7 @@ from gateway.config.reload import Reloader
 from gateway.http.bounds import ClientBounds
 from gateway.http.client import Transport
 from gateway.http.memory_budget import Memory
+from gateway.http.multipart.form_intake import FormIntake
 from gateway.limits import Limiter
 from gateway.objects.accounts import AccountsInUse
 from gateway.objects.index import ObjectIndex
@@ -56,6 +57,7 @@ class Runtime:
     counters: Counters
     memory: Memory
     intake: Intake
+    forms: FormIntake
     loop_lag: LoopLag
     transport: Transport
     cooldowns: Cooldowns

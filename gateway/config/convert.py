@@ -146,6 +146,7 @@ def make_model(shape: ModelShape, fallbacks: Iterable[str]) -> Model:
         is_global=shape.is_global,
         limits=make_limits(shape.limits),
         fallbacks=tuple(fallbacks),
+        operations=shape.operations,
         price=Price(input=shape.price.input, output=shape.price.output) if shape.price else None,
         rotation=shape.rotation,
         max_tokens_field=shape.max_tokens_field,

@@ -25,7 +25,7 @@ from gateway.config.settings import (
     SurfaceSettings,
     UsageSettings,
 )
-from gateway.types import AuthHeader, Id, MaxTokensField, Period, ProtocolName, Rotation, Scope, Secret
+from gateway.types import AuthHeader, Id, MaxTokensField, OperationKind, Period, ProtocolName, Rotation, Scope, Secret
 
 _LARGEST = 2**53  # whole in every JSON reader, JavaScript's too
 
@@ -152,6 +152,12 @@ class ModelShape(Placed, kw_only=True):
     fallbacks: Annotated[
         tuple[Id, ...], Meta(description="Models tried when this one's whole pool has failed; never for embeddings.")
     ] = ()
+    operations: Annotated[
+        Annotated[tuple[OperationKind, ...], Meta(min_length=1)] | None,
+        Meta(
+            description="What it serves; null: anything. Routes whose results are not text find a model by it.",
+        ),
+    ] = None
     price: Annotated[PriceShape | None, Meta(description="Price, for the ledger and for cost limits.")] = None
     rotation: Annotated[Rotation, Meta(description="How endpoints of the lowest available priority take turns.")] = (
         "round_robin"

@@ -35,6 +35,13 @@ class ServerSettings(msgspec.Struct, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65_535, description="Port to listen on; 0 takes any free one.")] = 8080
     workers: Annotated[Count, Meta(le=1_024, description="Processes; more than one needs store.kind: redis.")] = 1
     max_body_mb: Annotated[Count, Meta(le=4_096, description="Largest request body, in megabytes; beyond it 413.")] = 32
+    max_upload_mb: Annotated[
+        Count, Meta(le=1_000_000, description="Largest multipart body, in megabytes, spooled to disk; beyond it 413.")
+    ] = 512
+    spool_mb: Annotated[
+        Count,
+        Meta(le=100_000_000, description="Multipart bodies on disk, all together, in MB; beyond it 503 overloaded."),
+    ] = 4096
     max_in_flight: Annotated[
         Count, Meta(le=10_000_000, description="Requests at a time; beyond it 503 overloaded.")
     ] = 10_000

@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.dialects.references import Positions
 from gateway.errors import GatewayError
-from gateway.types import Model, ProtocolName
+from gateway.types import Model, OperationKind, ProtocolName
 from gateway.types import Usage as Usage
 
 Json = dict[str, Any]
@@ -213,7 +213,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     path: str  # behind the prefix, and what is appended to an endpoint's base URL; `{name}` is one segment
     name: str  # its request is NAMERequest in the schema
     summary: str
-    body: Literal["application/json", "multipart/form-data"] | None
+    kind: OperationKind | None  # what a model's `operations` calls it; None: any model's
+    body: Literal["application/json", "multipart/form-data"] | None  # a form's route takes JSON as well
     family: Family
     model: Literal["runs", "names", "none"]  # it runs one and is billed; it names one and is free; it has none
     is_text: bool  # an unknown model may be served by the assigned one, and a body that is no JSON is an answer

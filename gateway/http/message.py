@@ -63,7 +63,12 @@ class Head:
 
 
 class Body(Protocol):
-    """A request's body as it arrives."""
+    """A request's body as it arrives.
+
+    `whole`: its last byte has come, be it read or not.
+    """
+
+    whole: bool
 
     @property
     def at_end(self) -> bool:
@@ -162,6 +167,11 @@ class Request:
     def query(self) -> MultiMapping[str]:
         """The query's fields, decoded."""
         return self.head.query
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the client has sent all of it."""
+        return self.body is not None or self.content.whole
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.head.target}>"

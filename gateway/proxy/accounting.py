@@ -68,7 +68,7 @@ class Accounts:
         operation, access, caller, terms, body = ask.operation, ask.access, ask.caller, ask.terms, ask.body
         reservation = None
         if terms.demands:
-            wanted = reserved_usage(body.fields, len(body.raw), operation)
+            wanted = reserved_usage(body.fields, body.size, operation)
             nano = _cost_nano(access.model.price, wanted.prompt_tokens, wanted.completion_tokens)
             place = self._on_head.get(call.request_id) if self._on_head else None
             reservation = await self._limiter.reserve(

@@ -9,6 +9,8 @@ import orjson
 from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
 from gateway.dialects.base import Operation, Translated
+from gateway.http.client import Upload
+from gateway.http.multipart import FormBody
 from gateway.limits import Terms
 from gateway.limits.prompt import prompt_tokens
 from gateway.store.base import Catalogue
@@ -19,7 +21,7 @@ class Ask(NamedTuple):
     """A request to relay: its operation, body, caller and model."""
 
     operation: Operation
-    body: openai.RequestBody
+    body: openai.RequestBody | FormBody
     caller: Caller
     access: Access
     catalogue: Catalogue
@@ -36,9 +38,7 @@ class Ask(NamedTuple):
 
     def is_cheap_to_ask(self, model: Model) -> bool:
         """Whether nothing large has to be translated for this model."""
-        return (
-            self.operation.translation is None or len(self.body.raw) < openai.LARGE_BYTES or self._is_spoken_by(model)
-        )
+        return self.operation.translation is None or self.body.size < openai.LARGE_BYTES or self._is_spoken_by(model)
 
     def as_asked_of(self, model: Model) -> Ask | None:
         """Return the request as this model's endpoints take it.
@@ -76,8 +76,22 @@ class Ask(NamedTuple):
             left_out += [one for one in model.endpoints if not are_served_at(companions, one)]
         return {id_text(one.id) for one in left_out}
 
-    def body_for(self, endpoint: Endpoint, model: Model, *, include_usage: bool) -> bytes:
+    def body_for(self, endpoint: Endpoint, model: Model, *, include_usage: bool) -> bytes | Upload:
         """The body as it goes to this endpoint of `model`."""
+        return self.body.rewritten(*self._names_at(endpoint, model), include_usage=include_usage)
+
+    @property
+    def json(self) -> openai.RequestBody:
+        """The body of a route that takes no forms."""
+        if isinstance(self.body, FormBody):
+            raise TypeError(f"{self.operation} was asked with a form")
+        return self.body
+
+    def json_for(self, endpoint: Endpoint, model: Model) -> bytes:
+        """The same body, as it goes to this endpoint of `model`."""
+        return self.json.rewritten(*self._names_at(endpoint, model))
+
+    def _names_at(self, endpoint: Endpoint, model: Model) -> tuple[str, list[str]]:
+        """The provider's names of the model, and of those named besides."""
         name = endpoint.provider_model or model.provider_model or model.name
-        mentioned = [each.provider_model_at(endpoint) or each.model.name for each in self.companions]
-        return self.body.rewritten(name, include_usage=include_usage, mentioned=mentioned)
+        return name, [each.provider_model_at(endpoint) or each.model.name for each in self.companions]

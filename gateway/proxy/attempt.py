@@ -28,11 +28,9 @@ from gateway.types import Timeouts
 
 # A whole answer is held up to here, so that an upstream dying within it is a failed attempt and not a broken answer.
 MAX_HELD_BYTES = 16 * 2**20
-MAX_ERROR_BYTES, ERROR_BODY_SECONDS = 64 * 2**10, 1.0  # no reason of an error is worth more
-# For so long the head of a response that has been created waits for its first words: until then it may still fail.
-PREPARATION_SECONDS = 1.0
-# What an upstream may still send behind the event that ends its stream; then it is left, whether it ends or not.
-GRACE_SECONDS = 0.5
+MAX_ERROR_BYTES, ERROR_BODY_SECONDS = 64 * 2**10, 1.0  # the reason of an error is worth that much, and no more
+PREPARATION_SECONDS = 1.0  # for which the head of a response waits for its first words: until then it may still fail
+GRACE_SECONDS = 0.5  # in which an upstream may still end its stream itself; then it is left
 _RETRYABLE = frozenset((401, 408, 425, 429))  # and all from 500
 
 
@@ -303,6 +301,8 @@ class Attempt(msgspec.Struct, eq=False):
             self._end_in_part()
         elif self._opening is not None and self._is_prepared:
             self._opened_as(self._opening, Verdict.EVENTS)
+        elif self._exchange is not None and self._exchange.is_sending and self.loop.time() < self.give_up_at - 0.01:
+            self._deadline.set(min(self.loop.time() + self.timeouts.first_byte, self.give_up_at), self._timed_out)
         else:
             self.on_failure(FirstByteTimedOut("no answer in time"))
 

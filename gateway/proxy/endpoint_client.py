@@ -14,6 +14,7 @@ from gateway.proxy.refusals.masking import Mask
 from gateway.types import AuthHeader, Endpoint, ProtocolName
 
 RawHeaders = list[tuple[bytes, bytes]]
+JSON = "application/json"
 
 # content-encoding is not in the contract's list, yet a compressed body is unreadable without it.
 _PASSED = {
@@ -65,6 +66,7 @@ class EndpointClient:
         self._passes = [name for name in endpoint.pass_headers if name not in _OF_TRACES]
         self._is_particular = bool(self._passes) or not self._own_headers.isdisjoint(_OFTEN_PASSED)
         self._heads: dict[str, bytes] = {}
+        self._untyped_heads: dict[str, bytes] = {}  # for forms: each has a boundary of its own
         self._mask: Mask | None = None
 
     def head(
@@ -74,16 +76,20 @@ class EndpointClient:
         own_fields: bytes = b"",
         passed: PassedOn = NOTHING,
         protocol: ProtocolName = "openai",
+        content_type: str = JSON,
     ) -> bytes:
-        """Return the request head for a JSON body of `length` bytes.
+        """Return the request head for a body of `length` bytes.
 
         `path` is the route's, as /chat/completions; no two protocols have the same.
 
         `own_fields`: header lines of the request's own, each with its line end. `passed`: what the client's head adds.
         """
-        begin = self._heads.get(path)
+        heads = self._heads
+        if content_type != JSON:
+            heads, own_fields = self._untyped_heads, b"content-type: %b\r\n%b" % (content_type.encode(), own_fields)
+        begin = heads.get(path)
         if begin is None:
-            begin = self._heads[path] = self._head_up_to_length(path, protocol)
+            begin = heads[path] = self._head_up_to_length(path, protocol, is_json=heads is self._heads)
         fields = passed.fields
         if self._is_particular:
             fields = passed.lines_with(self._passes, self._own_headers)
@@ -106,11 +112,11 @@ class EndpointClient:
             self._mask = Mask(self.endpoint)
         return self._mask
 
-    def _head_up_to_length(self, path: str, protocol: ProtocolName) -> bytes:
+    def _head_up_to_length(self, path: str, protocol: ProtocolName, *, is_json: bool) -> bytes:
         target = f"{self._base_path}{path}" + (f"?{self._query}" if self._query else "")
         fields = {
             "host": self._host_field,
-            "content-type": "application/json",
+            **({"content-type": JSON} if is_json else {}),
             "accept-encoding": "identity",
         }
         if "user-agent" not in self._passes:

@@ -31,7 +31,6 @@ from gateway.proxy.heartbeat import Heartbeat
 from gateway.proxy.refusals.judging import (
     Fault,
     Meaning,
-    body_digest,
     cause_of,
     fault_in,
     meaning_of,
@@ -223,16 +222,16 @@ class RelayedRequest(msgspec.Struct, eq=False):
 
         The caller closes the attempt.
         """
-        endpoint = endpoint_client.endpoint
+        asked, endpoint = self.asked, endpoint_client.endpoint
         began = perf_counter()
-        operation = self.asked.operation
-        passed = self.passed if self.asked.translated is None else self.passed.in_other_words()
-        body = self.asked.body_for(endpoint, upstream.model, include_usage=asks_usage)
+        passed = self.passed if asked.translated is None else self.passed.in_other_words()
+        body, operation = asked.body_for(endpoint, upstream.model, include_usage=asks_usage), asked.operation
+        protocol, content_type = operation.dialect.protocol, asked.body.content_type
         attempt = Attempt(
             self.loop,
             endpoint.timeouts,
             expects_stream=self.wants_stream,
-            take_usage_out=asks_usage and self.asked.translated is None,
+            take_usage_out=asks_usage and asked.translated is None,
             give_up_at=self.give_up_at,
             meter=self.response.meter,
             memory=self.memory,
@@ -241,7 +240,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         try:
             exchange = await self.relay.transport.exchange(
                 endpoint_client.origin,
-                endpoint_client.head(operation.path, len(body), self.own_fields, passed, operation.dialect.protocol),
+                endpoint_client.head(operation.path, len(body), self.own_fields, passed, protocol, content_type),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
@@ -327,7 +326,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         """
         leases = self.blame.shared() if self.blame is not None else []
         if leases:
-            body = body_digest(self.ask.body.raw)
+            body = self.ask.body.digest()
             for lease in leases:
                 self._cooled(lease, lease.failed_by_request(body, self.loop.time()))
 

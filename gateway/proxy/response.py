@@ -108,7 +108,7 @@ class Response(msgspec.Struct, eq=False):
         self.call.outcome = outcome
         self.meter.conclude()
         if self.account is not None:
-            self.account.settle(self.meter, self.call.served, self.ask.body.fields, body_size=len(self.ask.body.raw))
+            self.account.settle(self.meter, self.call.served, self.ask.body.fields, body_size=self.ask.body.size)
 
     def beat(self) -> bool:
         """Send a heartbeat; False where it is of no use."""

@@ -119,8 +119,12 @@ def candidates(ask: Ask, asked: Ask, upstreams: Upstreams) -> Iterator[tuple[Ups
     if ask.operation.has_fallbacks:
         for reference in model.fallbacks:
             fallback = catalogue.by_id(reference)
-            if fallback is not None:
+            if fallback is not None and _serves(fallback, ask):
                 yield upstreams.of(fallback, catalogue), None
+
+
+def _serves(model: Model, ask: Ask) -> bool:
+    return model.operations is None or ask.operation.kind in model.operations
 
 
 async def asked_of_fallback(ask: Ask, model: Model, memory: Held | None) -> Ask | None:
@@ -137,5 +141,5 @@ async def asked_of_fallback(ask: Ask, model: Model, memory: Held | None) -> Ask 
 async def _asked_in_thread(ask: Ask, model: Model, memory: Held | None) -> Ask | None:
     """Translate a large request while the loop goes on."""
     if memory is not None:
-        memory.grow(_COPIES * len(ask.body.raw))
+        memory.grow(_COPIES * ask.body.size)
     return await asyncio.to_thread(ask.as_asked_of, model)

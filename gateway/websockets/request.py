@@ -93,7 +93,7 @@ class SocketRequest(msgspec.Struct, eq=False):
     def _settle_account(self) -> None:
         self.meter.conclude()
         body = self.ask.body
-        self.account.settle(self.meter, self.hit.call.served, body.fields, body_size=len(body.raw))
+        self.account.settle(self.meter, self.hit.call.served, body.fields, body_size=body.size)
 
     def __repr__(self) -> str:
         return f"<SocketRequest {self.response_id or 'unanswered'}{', over' * self.is_over}>"

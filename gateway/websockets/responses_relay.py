@@ -98,7 +98,7 @@ class ResponsesRelay:
 
         def payload(endpoint: Endpoint, model: Model) -> bytes:
             request.meter.asked = True
-            return ask.body_for(endpoint, model, include_usage=False)
+            return ask.json_for(endpoint, model)
 
         try:
             opened = await opening.open(payload)
@@ -128,7 +128,7 @@ class ResponsesRelay:
             await self._fail(request, fault)
             return
         request.meter.asked, request.heard_at = True, loop.time()
-        await opened.socket.send(ask.body_for(endpoint, model, include_usage=False))
+        await opened.socket.send(ask.json_for(endpoint, model))
 
     # -- the upstream's events
 

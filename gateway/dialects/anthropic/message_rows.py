@@ -52,6 +52,7 @@ def _row(**fields: Any) -> Operation:
         "method": "POST",
         "body": JSON,
         "family": "core",
+        "kind": "chat",
         "is_text": True,
         "segments": (),
         "pins": NONE,

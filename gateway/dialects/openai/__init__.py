@@ -2,7 +2,7 @@
 
 from gateway.dialects.base import Contents, Usage
 from gateway.dialects.openai.answer_scan import JsonScan
-from gateway.dialects.openai.choosing import Mention, allowed_fields
+from gateway.dialects.openai.choosing import Mention, allowed_fields, form_fields, form_value
 from gateway.dialects.openai.contents import USAGE_READER, contents_of
 from gateway.dialects.openai.operations import KEPT_OPERATIONS, NOT_SERVED, OPERATIONS, PLAIN_EVENTS, why_not_served
 from gateway.dialects.openai.refusal import error_words, refusal_body, refusal_event
@@ -47,6 +47,8 @@ __all__ = [
     "error_event",
     "error_words",
     "flat_error_body",
+    "form_fields",
+    "form_value",
     "has_finish_reason",
     "is_error_payload",
     "is_last",

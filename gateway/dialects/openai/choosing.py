@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from gateway.dialects.openai.shapes import printable
-from gateway.errors import FieldNotAllowed, InvalidRequest
+from gateway.errors import FieldNotAllowed, InvalidMultipart, InvalidRequest
 
 Path = tuple[str | int, ...]
 
@@ -41,6 +41,10 @@ _HARMLESS_IN_ITEMS = frozenset(("type", "role", "content", "id", "status", "call
 _OF_CALLERS = frozenset(("function", "custom"))  # tools whose parameters are the caller's own schema
 _SESSIONS = frozenset(("session", "audio", "input", "output"))
 _NAMING = frozenset(("moderation", "advisor", "session"))  # objects whose `model` is one
+# Of forms:
+_DECIDING = ("model", "modelId", "stream")
+_TRUE = frozenset(("true", "1", "yes", "on", "t", "y"))  # as pydantic reads a form's field, and so most upstreams
+_FALSE = frozenset(("false", "0", "no", "off", "f", "n"))
 _MOST_LEVELS = 8
 _MOST_MENTIONS = 1_000
 
@@ -168,4 +172,70 @@ def _misspelled(path: Path) -> FieldNotAllowed:
     return FieldNotAllowed(
         f"The field `{spelled(path)}` is spelled in another case than one that this gateway reads.",
         param=spelled(path) if len(path) > 1 else str(path[0]),
+    )
+
+
+class FormFields:
+    """Which fields forms may have. `refused`: those of `routing.refuse_fields`.
+
+    Upstreams differ in how they read a form: some take the first of two fields, some the last, some fold their case or
+    read `model[]` as `model`. What could be read as another model than the one that is granted is refused.
+    """
+
+    __slots__ = ("_deciding", "_guarded", "_refused")
+
+    def __init__(self, refused: tuple[str, ...]) -> None:
+        self._refused = frozenset(refused)
+        self._deciding = {fold(name): name for name in (*refused, *_DECIDING)}
+        self._guarded = {fold(name): name for name in GUARDED}
+
+    def judge(self, name: str, before: set[str], *, is_file: bool) -> None:
+        """Judge a field by its name and those that came `before`.
+
+        Raises InvalidMultipart where two readings of it are possible, FieldNotAllowed where it is another spelling of a
+        field that counts.
+        """
+        plain = fold(name.partition("[")[0].strip())
+        meant = self._deciding.get(plain)
+        if meant is None:
+            meant = self._guarded.get(plain)
+            if meant is None:
+                return
+            if name != meant:
+                raise _spelled_otherwise(name, meant)
+        elif name != meant:
+            raise InvalidMultipart(f"The form spells the field `{meant}` in another way.")
+        if is_file:
+            raise InvalidMultipart(f"The form has the field `{meant}` as a file.")
+        if name in before:
+            raise InvalidMultipart(f"The form has the field `{meant}` twice.")
+
+    def refuse(self, names: set[str]) -> None:
+        """Raise FieldNotAllowed for a refused field of a form that is whole."""
+        found = sorted(self._refused & names)
+        if found:
+            raise FieldNotAllowed(f"This gateway does not take the field `{printable(found[0])}`.", param=found[0])
+
+
+@lru_cache(maxsize=8)
+def form_fields(refused: tuple[str, ...]) -> FormFields:
+    """The rules for one `routing.refuse_fields`, made once."""
+    return FormFields(refused)
+
+
+def form_value(name: str, text: str) -> str | bool:
+    """What a form's text means: `stream` is a boolean."""
+    if name == "stream":
+        asked = text.strip().lower()
+        if asked in _TRUE:
+            return True
+        if asked in _FALSE:
+            return False
+    return text
+
+
+def _spelled_otherwise(name: str, meant: str) -> FieldNotAllowed:
+    return FieldNotAllowed(
+        f"The field `{printable(name)}` is spelled in another way than `{meant}`, which this gateway reads.",
+        param=printable(name),
     )

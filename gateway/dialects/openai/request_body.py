@@ -8,20 +8,20 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgspec
 import orjson
 
 from gateway.dialects.openai.choosing import Mention, Path
+from gateway.dialects.openai.repetition import repetition_in
 from gateway.dialects.openai.scan import Size, measure, tame
-from gateway.dialects.openai.shapes import printable
 from gateway.errors import InvalidJson
 
 _TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."
 LARGE_BYTES = 1 << 16  # from here on a body is measured before it is parsed, which may take a while
-_MAX_EXAMINED = LARGE_BYTES  # bytes up to which a refused body is looked at once more, slowly
-_MAX_KEY_SHOWN = 64
+_DIGESTED_BYTES = 2**18  # from the beginning and from the end
 _MAX_VALUES = 1_000_000  # a value takes up to a hundred times its bytes as a Python object, and a while to be made
 _MAX_LEVELS = 254  # what orjson can write; it reads deeper
 _COLON, _BACKSLASH = 0x3A, 0x5C  # a search for a number skips the work of taking a bytes argument apart
@@ -29,7 +29,6 @@ _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _KEY = re.compile(rb"[ \t\n\r{,]*+(" + _STRING + rb")[ \t\n\r]*+:[ \t\n\r]*+")
 _BEFORE_ITEM = re.compile(rb"[ \t\n\r,]*+")
 _MODEL_AS_PLAIN_STRING = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
-_TOKEN = re.compile(_STRING + rb"|[{}:]")
 _members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -59,10 +58,13 @@ class RequestBody:
     `mentions`: the models that it names elsewhere, set by whoever examines the fields. `adds_model`: if it has none.
     """
 
-    __slots__ = ("_members", "_pieces", "adds_model", "fields", "mentions", "raw")
+    __slots__ = ("_members", "_pieces", "adds_model", "fields", "mentions", "raw", "size")
+
+    content_type = "application/json"
 
     def __init__(self, raw: bytes, fields: dict[str, Any]) -> None:
         self.raw = raw
+        self.size = len(raw)
         self.fields = fields
         self.mentions: tuple[Mention, ...] = ()
         self.adds_model = True
@@ -72,7 +74,12 @@ class RequestBody:
     def __repr__(self) -> str:
         return f"<RequestBody bytes={len(self.raw)} members={len(self.fields)}>"
 
-    def rewritten(self, model: str, *, include_usage: bool = False, mentioned: Sequence[str] = ()) -> bytes:
+    def digest(self) -> bytes:
+        """Digest the body at a cost independent of its size."""
+        ends = self.raw[:_DIGESTED_BYTES], self.raw[-_DIGESTED_BYTES:]
+        return blake2b(b"%d:%b%b" % (self.size, *ends), digest_size=16).digest()
+
+    def rewritten(self, model: str, mentioned: Sequence[str] = (), *, include_usage: bool = False) -> bytes:
         """Rewrite `raw` for the provider's `model`, without `modelId`.
 
         `stream_options.include_usage` is set if wanted, unless `stream_options` is neither an object nor null.
@@ -172,7 +179,7 @@ def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
     if not isinstance(fields, dict):
         raise InvalidJson(f"The request body must be a JSON object, not {_kind(fields)}.")
     if _has_repetition(raw, fields) if size is None else size.members != _count_members(fields):
-        raise InvalidJson(_repetition(raw))
+        raise InvalidJson(repetition_in(raw))
     return RequestBody(raw, fields)
 
 
@@ -239,37 +246,6 @@ def _count_escaped_colons(raw: bytes) -> int:
         return 0
     unescaped = raw.replace(b"\\\\", b"")  # the first of each pair escapes the second, so neither escapes a `u`
     return unescaped.count(b"\\u003a") + unescaped.count(b"\\u003A")
-
-
-def _repetition(raw: bytes) -> str:
-    """Return the error that names the repeated key."""
-    found = _find_repeated_key(raw) if len(raw) <= _MAX_EXAMINED else None
-    if found is None:
-        return "A key is given twice in the request body."
-    key, at = found
-    line_start = raw.rfind(b"\n", 0, at) + 1
-    line, column = raw.count(b"\n", 0, at) + 1, len(raw[line_start:at].decode()) + 1
-    return f'The key "{printable(key, _MAX_KEY_SHOWN)}" is given twice (line {line}, column {column}).'
-
-
-def _find_repeated_key(raw: bytes) -> tuple[str, int] | None:
-    """Return the first repeated key of valid JSON, and its place."""
-    open_objects: list[set[str]] = []
-    string: re.Match[bytes] | None = None
-    for token in _TOKEN.finditer(raw):
-        match token[0]:
-            case b"{":
-                open_objects.append(set())
-            case b"}":
-                open_objects.pop()
-            case b":" if string is not None:
-                key: str = orjson.loads(string[0])
-                if key in open_objects[-1]:
-                    return key, string.start()
-                open_objects[-1].add(key)
-            case _:
-                string = token
-    return None
 
 
 def _locate_members(raw: bytes) -> dict[str, _Member]:

@@ -8,9 +8,11 @@ from collections import Counter
 from typing import NamedTuple
 
 from gateway.errors import ConnectFailed, ConnectionCut, TransportError
-from gateway.http.client.connection import Connection, Exchange, Receiver
+from gateway.http.client.connection import Connection, Exchange
 from gateway.http.client.dial import AllowAddress, Dialer, Origin
 from gateway.http.client.proxy import Proxy
+from gateway.http.client.receiver import Receiver
+from gateway.http.client.sending import Upload
 
 _SWEEPS_PER_IDLE_TIME = 4
 _CLOSED = "closed by the gateway"
@@ -54,11 +56,11 @@ class Transport:
         self._drained = asyncio.Event()  # set by a lost connection that leaves none
 
     async def exchange(
-        self, origin: Origin, head: bytes, body: bytes, receiver: Receiver, *, connect_timeout: float
+        self, origin: Origin, head: bytes, body: bytes | Upload, receiver: Receiver, *, connect_timeout: float
     ) -> Exchange:
         """Send a request and return without waiting for the answer.
 
-        `head` whole, with its blank line.
+        `head` whole, with its blank line; an `Upload` goes out piece by piece, as the upstream takes it.
 
         Raises ConnectFailed or ConnectTimedOut (`connect_timeout` in seconds) when no connection can be had; the
         receiver hears nothing then. Cancelled while connecting, it leaves nothing open.

@@ -13,6 +13,8 @@ import msgspec
 from gateway.errors import ConnectionCut, InvalidResponse, TransportError
 from gateway.http.client.answer import AnswerParser
 from gateway.http.client.dial import Line, Origin
+from gateway.http.client.receiver import Receiver, report_receiver
+from gateway.http.client.sending import Sending, Upload
 
 # Below this, copying head and body into one piece is cheaper than a second system call.
 _JOINED_BODY_BYTES = 65536
@@ -22,39 +24,6 @@ STALE_WITHIN_SECONDS = 1.0
 # A read this large fills the loop's buffer, and uvloop reads up to 32 of those in one turn: others come in between.
 _LARGE_READ_BYTES = 128 * 1024
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
-
-
-class Receiver(Protocol):
-    """Receive an answer, synchronously from the socket's read.
-
-    `on_head`, `on_body` any number of times, `on_end`.
-
-    `on_failure` may come at any point instead of the rest. After `on_end`, `on_failure` or `Exchange.abort()` nothing
-    comes any more. An exception raised here aborts the connection, goes to the loop's exception handler, and is
-    followed by no further call.
-    """
-
-    def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Receive the final answer's head, never a 1xx.
-
-        Names lower-cased, values without outer white space.
-        """
-
-    def on_body(self, data: bytes) -> None:
-        """Receive de-chunked bytes, one call a read.
-
-        Otherwise as sent.
-        """
-
-    def on_end(self) -> None:
-        """Receive the end; the connection is pooled or closed."""
-
-    def on_failure(self, error: TransportError) -> None:
-        """Receive a failure; the connection is closed.
-
-        ConnectFailed, ConnectTimedOut (both only when a stale connection was being replaced), ConnectionCut or
-        InvalidResponse.
-        """
 
 
 class Owner(Protocol):
@@ -79,8 +48,13 @@ class Exchange(msgspec.Struct, eq=False):
     connection: Connection | None = None
     replacement: asyncio.Task[None] | None = None
     # Head and body, kept only as long as a stale connection may have to be replaced: until the first byte.
-    request: tuple[bytes, bytes] | None = None
+    request: tuple[bytes, bytes | Upload] | None = None
     sent_at: float = msgspec.field(default_factory=time.monotonic)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether the request itself is still on its way."""
+        return self.replacement is not None or (self.connection is not None and self.connection.is_sending)
 
     def pause(self) -> None:
         """Stop reading from the upstream, to slow it down.
@@ -121,20 +95,10 @@ class Exchange(msgspec.Struct, eq=False):
         return f"<Exchange {self.origin} {state}{' reused' * self.reused}{' paused' * self.paused}>"
 
 
-def report_receiver(error: Exception, receiver: Receiver) -> None:
-    """Report a receiver's exception to the loop's handler.
-
-    It is a fault of ours, never a TransportError.
-    """
-    asyncio.get_running_loop().call_exception_handler(
-        {"message": f"{type(receiver).__name__} raised while taking an answer", "exception": error}
-    )
-
-
 class Connection(asyncio.Protocol):
     """An HTTP/1.1 connection: idle, in one exchange, or closed."""
 
-    __slots__ = ("_answer", "_exchange", "_line", "_open", "_owner", "idle_since", "origin")
+    __slots__ = ("_answer", "_exchange", "_line", "_open", "_owner", "_sending", "idle_since", "origin")
 
     def __init__(self, origin: Origin, owner: Owner, max_head_bytes: int) -> None:
         self.origin = origin
@@ -143,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._answer = AnswerParser(max_head_bytes)
         self._exchange: Exchange | None = None
         self._line: Line | None = None
+        self._sending: Sending | None = None  # of a body that goes out piece by piece
         self._open = True
 
     def attach(self, line: Line) -> bool:
@@ -153,7 +118,12 @@ class Connection(asyncio.Protocol):
             return False
         return True
 
-    def send(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+    @property
+    def is_sending(self) -> bool:
+        """Whether a body is still being sent."""
+        return self._sending is not None and not self._sending.done
+
+    def send(self, exchange: Exchange, head: bytes, body: bytes | Upload) -> None:
         """Write a request; its answer goes to the exchange's receiver."""
         assert self._line is not None  # noqa: S101 — attach() comes first
         self._exchange = exchange
@@ -162,7 +132,10 @@ class Connection(asyncio.Protocol):
         transport = self._line.transport
         if exchange.paused:
             transport.pause_reading()
-        if len(body) <= _JOINED_BODY_BYTES:
+        if not isinstance(body, bytes):
+            transport.write(head)
+            self._sending = Sending(transport, body, self._could_not_send)
+        elif len(body) <= _JOINED_BODY_BYTES:
             transport.write(head + body)
         else:
             transport.write(head)
@@ -188,6 +161,8 @@ class Connection(asyncio.Protocol):
         """Close the connection now, without a call to the receiver."""
         self._detach()
         self._open = False
+        if self._sending is not None:
+            self._sending.stop()
         if self._line is not None:
             self._line.transport.abort()
 
@@ -219,6 +194,8 @@ class Connection(asyncio.Protocol):
         answer.feed(data)
         try:
             if answer.status and not head_was_complete:
+                if self._sending is not None and answer.status >= 300:
+                    self._sending.stop()  # what is refused already needs no rest
                 exchange.receiver.on_head(answer.status, answer.headers)
             if answer.parts and self._exchange is exchange:
                 exchange.receiver.on_body(answer.take_body())
@@ -231,6 +208,17 @@ class Connection(asyncio.Protocol):
             if self._exchange is exchange:
                 self.close()
             report_receiver(error, exchange.receiver)
+
+    def pause_writing(self) -> None:
+        if self._sending is not None:
+            self._sending.pause()
+
+    def resume_writing(self) -> None:
+        if self._sending is not None:
+            self._sending.resume()
+
+    def _could_not_send(self, reason: str) -> None:
+        self.cut(reason)
 
     def _read_on(self, exchange: Exchange) -> None:
         if self._exchange is exchange and not exchange.paused:
@@ -261,6 +249,7 @@ class Connection(asyncio.Protocol):
             return
         if self._answer.reusable and self._is_flushed():
             self._detach()
+            self._sending = None
             if exchange.paused:
                 self.resume_reading()
             self._owner.released(self)
@@ -291,6 +280,8 @@ class Connection(asyncio.Protocol):
         An answer to half an upload leaves the rest in between.
         """
         line = self._line
+        if self._sending is not None and not self._sending.sent_all:
+            return False
         return line is None or not (
             line.transport.get_write_buffer_size()
             or (line.raw is not line.transport and line.raw.get_write_buffer_size())

@@ -304,6 +304,7 @@ class _NothingMore:
     """The content of a request whose body was there at once."""
 
     at_end = True
+    whole = True
 
     async def read(self) -> bytes:
         return b""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import re
 from datetime import UTC, datetime
-from hashlib import blake2b
 from typing import NamedTuple
 
 from gateway.dialects import openai
@@ -26,7 +25,6 @@ _UNKNOWN_FIELD = re.compile(
     rb"|additional ?propert"
 )
 _LOOP = b'"loop_detected"'
-_DIGESTED_BYTES = 2**18  # from the beginning and from the end
 
 
 class Meaning(enum.Enum):
@@ -73,11 +71,6 @@ def fault_in(attempt: Attempt) -> Fault:
         return Fault(Cause.RATE_LIMITED, why, wait)
     words = _words_of(attempt) if status == 500 and not wait else None
     return Fault(Cause.BROKEN, why, wait, words, is_loop=status == LoopDetected.status and _LOOP in attempt.body)
-
-
-def body_digest(body: bytes) -> bytes:
-    """Digest a request's body at a cost independent of its size."""
-    return blake2b(b"%d:%b%b" % (len(body), body[:_DIGESTED_BYTES], body[-_DIGESTED_BYTES:]), digest_size=16).digest()
 
 
 def _words_of(attempt: Attempt) -> bytes | None:

@@ -79,7 +79,7 @@ class ResponsesBridge:
 
     async def _relay(self, hit: Hit, asked: Ask, lane: str | None, held: Held) -> None:
         session, fields = self._session, asked.body.fields
-        raw, whole_input = self._rebuilt(asked.body)
+        raw, whole_input = self._rebuilt(asked.json)
         if fields.get("generate") is False:
             await self._prepare(hit, asked, lane, whole_input)
             return

@@ -44,7 +44,7 @@ LOOPBACK = {"private_endpoints": ["127.0.0.1/32"]}
 
 def models(upstream: FakeUpstream) -> Iterator[Record]:
     """The names that the examples of the document ask for."""
-    for number, name in enumerate(["gpt-4o", "embedder", "moderator", "painter", "speaker"], start=1):
+    for number, name in enumerate(["gpt-4o", "embedder", "moderator", "painter", "speaker", "listener"], start=1):
         upstream.endpoint(name).always(particular)
         yield model(name, [endpoint(upstream, name)], id=number)
 
@@ -54,7 +54,7 @@ async def particular(request: Received) -> None:
     try:
         behaviour = as_openai()
         await behaviour(request)
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         await upstream_error(400, "This makes no sense.")(request)
 
 

@@ -22,7 +22,7 @@ from gateway.dialects.openai.operations.extra import (
 from gateway.dialects.openai.operations.files import FILE_ROWS
 from gateway.dialects.openai.operations.media import IMAGES, MEDIA_ROWS, SPEECH
 from gateway.dialects.openai.operations.not_served import NOT_SERVED, why_not_served
-from gateway.dialects.openai.operations.parts import BINARY, JSON, PLAIN_EVENTS
+from gateway.dialects.openai.operations.parts import BINARY, FORM, JSON, PLAIN_EVENTS
 from gateway.dialects.openai.operations.realtime import REALTIME
 from gateway.dialects.openai.operations.stored import STORED_ROWS
 from gateway.dialects.openai.operations.text import (
@@ -53,6 +53,7 @@ __all__ = [
     "CHAT_COMPLETIONS",
     "COMPLETIONS",
     "EMBEDDINGS",
+    "FORM",
     "IMAGES",
     "JSON",
     "KEPT_OPERATIONS",

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from gateway.dialects.base import Json, RequestSchema
-from gateway.dialects.openai.operations.parts import ANYTHING, BINARY, EVENTS, FORM, JSON, STREAM, relayed
+from gateway.dialects.openai.operations.parts import (
+    ANYTHING,
+    BINARY,
+    EVENTS,
+    FORM,
+    JSON,
+    SEARCH,
+    STREAM,
+    TRANSCRIPT,
+    relayed,
+)
+from gateway.dialects.openai.transcript import TRANSCRIPT_USAGE_READER
 from gateway.dialects.references import Position, Positions
 
 _FILE: Json = {"type": "string", "format": "binary"}
@@ -11,6 +22,7 @@ _FILE: Json = {"type": "string", "format": "binary"}
 IMAGES = relayed(
     path="/images/generations",
     name="ImagesGenerations",
+    kind="images",
     summary="Images",
     is_text=False,
     has_fallbacks=True,
@@ -22,11 +34,13 @@ IMAGES = relayed(
 IMAGE_EDITS = relayed(
     path="/images/edits",
     name="ImagesEdits",
+    kind="images",
     summary="Pictures changed",
     body=FORM,
     is_text=False,
     has_fallbacks=True,
     pins=Positions((Position("images[].file_id", "file"), Position("mask.file_id", "file"))),
+    prompt=SEARCH,
     request=RequestSchema(
         fields={"image": _FILE, "mask": _FILE, "prompt": {"type": "string"}} | STREAM,
         example={"model": "painter", "prompt": "A lighthouse by night"},
@@ -36,16 +50,19 @@ IMAGE_EDITS = relayed(
 IMAGE_VARIATIONS = relayed(
     path="/images/variations",
     name="ImagesVariations",
+    kind="images",
     summary="Pictures like one",
     body=FORM,
     is_text=False,
     has_fallbacks=True,
+    prompt=SEARCH,
     request=RequestSchema(fields={"image": _FILE}, example={"model": "painter"}),
     media=(JSON,),
 )
 SPEECH = relayed(
     path="/audio/speech",
     name="AudioSpeech",
+    kind="speech",
     summary="Speech",
     is_text=False,
     has_fallbacks=True,
@@ -58,22 +75,31 @@ SPEECH = relayed(
 TRANSCRIPTIONS = relayed(
     path="/audio/transcriptions",
     name="AudioTranscriptions",
+    kind="transcriptions",
     summary="What was said",
     body=FORM,
-    is_text=False,
+    is_text=True,
     has_fallbacks=True,
+    prompt=SEARCH,
+    answer=TRANSCRIPT,
+    usage=TRANSCRIPT_USAGE_READER,
     request=RequestSchema(
-        fields={"file": _FILE, "language": {"type": "string"}} | STREAM, example={"model": "listener"}
+        fields={"file": _FILE, "language": {"type": "string"}, "prompt": {"type": "string"}} | STREAM,
+        example={"model": "listener"},
     ),
     media=(JSON, EVENTS, "text/plain"),
 )
 TRANSLATIONS = relayed(
     path="/audio/translations",
     name="AudioTranslations",
+    kind="transcriptions",
     summary="What was said, in English",
     body=FORM,
-    is_text=False,
+    is_text=True,
     has_fallbacks=True,
+    prompt=SEARCH,
+    answer=TRANSCRIPT,
+    usage=TRANSCRIPT_USAGE_READER,
     request=RequestSchema(fields={"file": _FILE}, example={"model": "listener"}),
     media=(JSON, "text/plain"),
 )

@@ -35,6 +35,7 @@ SEARCH = PromptFields(with_parts=frozenset(), of_tokens=())
 TEXT_ANSWER = AnswerFields(
     bounds=("max_tokens", "max_completion_tokens", "max_output_tokens"), repeats=("n", "best_of"), prompts="prompt"
 )
+TRANSCRIPT = AnswerFields(bounds=(), repeats=(), prompts="")  # nothing in a request says how much was said
 PLAIN_EVENTS = EventRules(
     asks_usage=False,
     is_numbered=False,
@@ -149,6 +150,7 @@ def kept(
         path=path,
         name=_name(method, path),
         summary=summary,
+        kind=None,
         body=media_type,
         family=family,
         model=model,

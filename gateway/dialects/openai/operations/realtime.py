@@ -9,6 +9,7 @@ REALTIME = relayed(
     method="GET",
     path="/realtime",
     name="Realtime",
+    kind="realtime",
     summary="A session of speech and text",
     body=None,
     is_text=False,

@@ -16,6 +16,7 @@ GatewayError                     an answer to the client: status, type, code
 │   ├── UpgradeNotSupported      426 upgrade_not_supported
 │   ├── InvalidHttp              400 invalid_http
 │   ├── InvalidJson              400 invalid_json
+│   ├── InvalidMultipart         400 invalid_multipart
 │   ├── InvalidRequest           400 invalid_request
 │   ├── FieldNotAllowed          400 field_not_allowed
 │   ├── ModelRequired            400 model_required
@@ -50,8 +51,7 @@ ConfigError                      gateway.yaml cannot be used; holds every proble
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from gateway.errors.unseen import *  # noqa: F403
 
 NO_RETRY = ("x-should-retry", "false")
 
@@ -146,6 +146,10 @@ class InvalidHttp(ClientFault):
 
 class InvalidJson(ClientFault):
     status, code = 400, "invalid_json"
+
+
+class InvalidMultipart(ClientFault):
+    status, code = 400, "invalid_multipart"
 
 
 class InvalidRequest(ClientFault):
@@ -287,72 +291,3 @@ class LedgerUnavailable(GatewayFault):
 
 class InternalError(GatewayFault):
     status, code = 500, "internal_error"
-
-
-class TransportError(Exception):
-    """One attempt failed.
-
-    The text is for operators (log, admin routes), never for clients.
-    """
-
-
-class ConnectFailed(TransportError):
-    pass
-
-
-class ConnectTimedOut(TransportError):
-    pass
-
-
-class FirstByteTimedOut(TransportError):
-    pass
-
-
-class ConnectionCut(TransportError):
-    pass
-
-
-class IdleTimedOut(TransportError):
-    pass
-
-
-class InvalidResponse(TransportError):
-    pass
-
-
-class ConfigError(Exception):
-    """`problems` are lines of the form `FILE:LINE: path.to.key: what is wrong`.
-
-    `files` are those that the configuration names by `${file:…}`, with their fingerprints: one may be what is missing.
-    """
-
-    def __init__(
-        self, problems: Sequence[str], files: Mapping[str, tuple[int, int, int] | None] = MappingProxyType({})
-    ) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
-        self.files = files
-
-
-class LedgerError(Exception):
-    """A failure of the ledger, in words without secrets."""
-
-
-class JournalUnavailable(LedgerError):
-    """The journal took nothing: a full disk or its bound."""
-
-
-class LedgerUnusable(LedgerError):
-    """The ledger's database URL is wrong or its driver missing."""
-
-
-class QueryFailed(LedgerError):
-    """The database gave no answer to a usage query."""
-
-
-class TooManyQueries(LedgerError):
-    """Too many usage queries run already."""
-
-
-class DatabaseAway(LedgerError):
-    """The database cannot be reached, or fell silent."""

@@ -1,0 +1,60 @@
+"""Send a large body as fast as its upstream takes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+
+class Upload(Protocol):
+    """A body in pieces; `len` is its size in bytes."""
+
+    def __len__(self) -> int: ...
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body from its beginning, at each call anew."""
+
+
+class Sending:
+    """A body on its way, until it is sent or stopped.
+
+    `on_failure` gets the reason where its pieces cannot be had.
+    """
+
+    __slots__ = ("_may_write", "_task", "sent_all")
+
+    def __init__(self, transport: asyncio.Transport, body: Upload, on_failure: Callable[[str], None]) -> None:
+        self.sent_all = False
+        self._may_write = asyncio.Event()
+        self._may_write.set()
+        self._task = asyncio.get_running_loop().create_task(self._send(transport, body, on_failure))
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self._task.done()
+
+    def pause(self) -> None:
+        self._may_write.clear()
+
+    def resume(self) -> None:
+        self._may_write.set()
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+    async def _send(self, transport: asyncio.Transport, body: Upload, on_failure: Callable[[str], None]) -> None:
+        try:
+            async for piece in body.pieces():
+                await self._may_write.wait()
+                if transport.is_closing():
+                    return
+                transport.write(piece)
+        except Exception as error:
+            on_failure(f"the request's body could not be read: {error}")
+        else:
+            self.sent_all = True
+
+    def __repr__(self) -> str:
+        return f"<Sending {'all of it' if self.sent_all else 'stopped' if self.done else 'on its way'}>"
