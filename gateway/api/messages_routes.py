@@ -21,7 +21,7 @@ from gateway.types import Model
 
 _JSON = ("content-type", "application/json")
 _USUAL_LIMIT, _MOST = 20, 1000
-PICKED = ("claude", "anthropic")  # how ids begin that Claude Code's picker shows
+_PICKED = ("claude", "anthropic")
 
 
 def messages_routes() -> list[Route]:
@@ -111,9 +111,12 @@ async def show_model(hit: Hit) -> Reply:
 
 def shown_names(model: Model) -> list[str]:
     """Return a model's name, and aliases that Claude Code's picker shows."""
-    if model.name.startswith(PICKED):
-        return [model.name]
-    return [model.name, *(alias for alias in model.aliases if alias.startswith(PICKED))]
+    return [model.name] if is_picked(model.name) else [model.name, *filter(is_picked, model.aliases)]
+
+
+def is_picked(name: str) -> bool:
+    """Whether Claude Code's picker shows a model of this name."""
+    return name.startswith(_PICKED)
 
 
 def page_of(names: Sequence[str], query: MultiMapping[str]) -> anthropic.Page:

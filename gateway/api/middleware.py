@@ -47,10 +47,13 @@ _HEADER_NAMES = re.compile(r"[\w!#$%&'*+.^`|~-]+(?: *, *[\w!#$%&'*+.^`|~-]+)*", 
 _EXPOSED = ", ".join(
     (
         "x-request-id",
+        "request-id",
         "x-upstream-request-id",
         "x-gateway-model",
         "x-gateway-attempts",
         "x-gateway-requested-model",
+        "x-gateway-dropped",
+        "x-gateway-estimated",
         *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
         "retry-after",
         "x-should-retry",

@@ -146,7 +146,7 @@ class Router:
         segments = path.removeprefix(AZURE_DEPLOYMENTS).split("/")
         for length in range(1, len(segments)):
             rows = self._exact.get("/v1/" + "/".join(segments[length:]), {})
-            if all(segments[:length]) and any(row.operation is not None for row in rows.values()):
+            if all(segments[:length]) and any(map(_is_openais, rows.values())):
                 return rows, {DEPLOYMENT: unquote("/".join(segments[:length]))}
         raise RouteNotFound("There is nothing at this path.")
 
@@ -212,11 +212,15 @@ def is_ai_path(path: str) -> bool:
     return path.startswith(("/v1/", "/api/ai/", "/openai/")) and path not in _BESIDE_AI
 
 
+def _is_openais(route: Route) -> bool:
+    return route.operation is not None and route.operation.dialect.protocol == "openai"
+
+
 def _without_azure(path: str) -> str:
     """Return the path below /v1 that one of Azure's means."""
     for prefix in AZURE_PREFIXES:
-        if path.startswith(prefix):
-            return f"/v1/{path.removeprefix(prefix)}"
+        if path.startswith(prefix) and not (below := f"/v1/{path.removeprefix(prefix)}/").startswith(_ANTHROPIC_STEMS):
+            return below[:-1]
     return path
 
 

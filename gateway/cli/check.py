@@ -11,11 +11,15 @@ from pathlib import Path
 import orjson
 
 from gateway.access.diff import differences
+from gateway.api.messages_routes import is_picked
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.console import complain, print_line
 from gateway.cli.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
 from gateway.usage.sql.drivers import check_driver
+
+_MOST_NAMED = 20
+_PICKED = "it shows ids that begin with claude or anthropic, such aliases among them"
 
 
 def add_to(commands: Commands) -> None:
@@ -38,6 +42,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
         address_of(settings.store.url)  # refuses options that redis-py does not know
     print_line(f"{settings.source} is valid: {_counts(settings)}.")
+    hidden = [model.name for model in settings.models if not any(map(is_picked, (model.name, *model.aliases)))]
+    if hidden:
+        print_line(f"Claude Code's picker does not show {_named(hidden)}: {_PICKED}.")
     if arguments.against is not None:
         _print_differences(load_settings(Path(arguments.against), os.environ), settings)
     if not arguments.probe:
@@ -48,6 +55,12 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{failed} endpoint{'s' if failed != 1 else ''} failed; the lines that begin with FAIL say what is wrong."
         )
     return 1 if failed else 0
+
+
+def _named(names: list[str]) -> str:
+    """List names, the first of many."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _counts(settings: Settings) -> str:

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 
 import orjson
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.app import proxy_of
 from gateway.cli.console import complain, print_line
 from gateway.config import Settings
 from gateway.errors import ConnectFailed, ConnectTimedOut, TransportError
 from gateway.http.client import Transport
+from gateway.http.client.passed_on import NOTHING, passed_on
 from gateway.pool.state import without_credentials
 from gateway.proxy.endpoint_client import EndpointClient, read_head
 from gateway.types import Endpoint, Model
@@ -25,6 +27,7 @@ AT_A_TIME = 8
 SECONDS = 10.0  # for one endpoint, from the name's resolution to the list's last byte
 PATIENCE_SECONDS = 2.0  # after which people are told that it goes on
 MOST_BYTES = 8 << 20
+_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 _STATUS_WORDS = {
     401: "the credential is not accepted",
@@ -90,7 +93,9 @@ class _Asker:
     def ask(self, endpoint: Endpoint) -> asyncio.Task[ProbeResult]:
         endpoint_client = EndpointClient(endpoint)
         # The head that requests have, so that what they would run into is found, with another method.
-        head = endpoint_client.head("/models", 0).replace(b"POST ", b"GET ", 1)
+        protocol = endpoint.protocols[0]
+        passed = passed_on(_NO_HEADERS, "/models", ("anthropic-version",)) if protocol == "anthropic" else NOTHING
+        head = endpoint_client.head("/models", 0, b"", passed, protocol).replace(b"POST ", b"GET ", 1)
         same = endpoint_client.origin, head
         if same not in self._asked:
             self._asked[same] = asyncio.create_task(self._probe(endpoint_client, head))

@@ -37,7 +37,37 @@ async def test_against_tells_who_gains_and_loses_what(tmp_path: Path) -> None:
     assert (changed.code, changed.err) == (0, "")
     assert "  user 42 loses one\n" in changed.out
     assert "  user 43 gains one\n" in changed.out
-    assert (same.code, same.out.splitlines()[1:]) == (0, ["Nothing changes compared to old.yaml."])
+    assert (same.code, same.out.splitlines()[2:]) == (0, ["Nothing changes compared to old.yaml."])
+
+
+async def test_it_names_the_models_that_claude_code_does_not_show(tmp_path: Path) -> None:
+    """Its picker goes by how an id begins; an alias will do."""
+    at = endpoint("a", "https://a.example/v1")
+    aliased = model("qwen", at) | {"aliases": ["other", "claude-qwen"]}
+    shown = [model("claude-x", at), model("anthropic/y", at) | {"id": "y"}, aliased]
+    write(tmp_path, config(shown), "all.yaml")
+    write(tmp_path, config([*shown, *(model(f"m{number}", at) for number in range(30))]))
+    every, some = await asyncio.gather(command("check", "-c", "all.yaml", cwd=tmp_path), command("check", cwd=tmp_path))
+    assert (every.code, "Claude" in every.out) == (0, False)
+    assert (some.code, some.err) == (0, "")
+    line = some.row("Claude Code's picker does not show")
+    assert line.startswith("Claude Code's picker does not show m0, m1, ")
+    assert "m19 and 10 more" in line
+    assert "qwen" not in line
+
+
+async def test_a_probe_speaks_the_endpoints_protocol(tmp_path: Path) -> None:
+    upstream = await FakeUpstream.start(answer(200, LIST))
+    try:
+        at = upstream.endpoint("a")
+        write(tmp_path, config([model("one", endpoint("a", at.url, protocols=["anthropic"]))]))
+        told = await command("check", "--probe", cwd=tmp_path)
+    finally:
+        await upstream.close()
+    assert told.code == 0
+    (asked,) = at.requests
+    assert (asked.header("x-api-key"), asked.header("authorization")) == ("sk-secret-of-a", None)
+    assert asked.header("anthropic-version") == "2023-06-01"
 
 
 async def test_probe_tells_of_each_endpoint_whether_it_would_serve(tmp_path: Path) -> None:
