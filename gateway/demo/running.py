@@ -49,10 +49,11 @@ def flaky_models(upstream_url: str) -> str:
     return f"""
   - id: 1
     name: {MODEL}
+    aliases: [claude-{MODEL}]
     global: true
     endpoints:
-      - {{id: steady, url: "{upstream_url}/steady/v1"}}
-      - {{id: flaky, url: "{upstream_url}/flaky/v1"}}
+      - {{id: steady, url: "{upstream_url}/steady/v1", protocols: [openai, anthropic]}}
+      - {{id: flaky, url: "{upstream_url}/flaky/v1", protocols: [openai, anthropic]}}
 """
 
 
@@ -113,6 +114,10 @@ stream = client.chat.completions.create(
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 print()
+
+Or with Claude Code:
+
+ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN={key} ANTHROPIC_MODEL=claude-{MODEL} claude
 """
 
 

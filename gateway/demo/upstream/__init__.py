@@ -1,9 +1,10 @@
-"""An upstream that answers the whole OpenAI surface without a model.
+"""An upstream that answers the whole OpenAI surface, and Messages, without a model.
 
 loopback.py        the application: base paths, routes, errors; a flaky twin that answers 429 sometimes
 desk.py            what it keeps, within bounds            bodies.py  requests read, answers and events written
 words.py           its fixed words, and how they are counted
 invented.py        tool calls and values that a JSON schema asks for
+messages.py        messages and token counts, Anthropic's protocol
 chat.py            chat completions (stored ones too) and completions
 responses.py       responses: stored, chained, in the background; response_shapes.py: items and events
 numbers.py         embeddings, moderations, rerank

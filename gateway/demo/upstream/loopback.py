@@ -12,7 +12,7 @@ from itertools import count
 import orjson
 from aiohttp import web
 
-from gateway.demo.upstream import chat, pictures, responses, sounds
+from gateway.demo.upstream import chat, messages, pictures, responses, sounds
 from gateway.demo.upstream.bodies import MAX_BODY_BYTES, answer, fields_of
 from gateway.demo.upstream.desk import DESK, Desk, Json, Refused, desk_of
 from gateway.demo.upstream.numbers import embeddings, moderations, rerank
@@ -46,7 +46,7 @@ async def loopback_upstream(*, pause_seconds: float = SECONDS_BETWEEN_WORDS) -> 
 
 
 def _application(desk: Desk) -> web.Application:
-    whole = web.Application(middlewares=[in_openais_shape], client_max_size=MAX_BODY_BYTES + _FORM_BYTES)
+    whole = web.Application(middlewares=[in_its_shape], client_max_size=MAX_BODY_BYTES + _FORM_BYTES)
     whole[DESK] = desk
     for name, refuses in (("steady", None), ("flaky", count(1))):
         for route in _routes():
@@ -56,7 +56,7 @@ def _application(desk: Desk) -> web.Application:
 
 
 def _routes() -> list[web.RouteDef]:
-    rows = [chat, responses, conversations, pictures, sounds, kept_files, batches, file_search]
+    rows = [chat, responses, messages, conversations, pictures, sounds, kept_files, batches, file_search]
     plain = [("/embeddings", embeddings), ("/moderations", moderations), ("/rerank", rerank)]
     return [
         *(route for each in rows for route in each.ROUTES),
@@ -100,19 +100,20 @@ def sometimes_refusing(handler: _Handler, numbers: count[int]) -> _Handler:
 
 
 @web.middleware
-async def in_openais_shape(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Answer refusals, and what aiohttp refuses, in OpenAI's shape."""
+async def in_its_shape(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Answer refusals, and what aiohttp refuses, in the protocol's shape."""
     try:
         return await handler(request)
     except Refused as refused:
-        return _refusal(refused)
+        return _refusal(refused, request)
     except web.HTTPRequestEntityTooLarge:
-        return _refusal(Refused("The request is larger than 32 MB.", status=413))
+        return _refusal(Refused("The request is larger than 32 MB.", status=413), request)
     except web.HTTPException as fault:
         path = "/v1" + request.path.partition("/v1")[2]
-        return _refusal(Refused(f"Invalid URL ({request.method} {path})", status=fault.status))
+        return _refusal(Refused(f"Invalid URL ({request.method} {path})", status=fault.status), request)
 
 
-def _refusal(refused: Refused) -> web.Response:
-    body = orjson.dumps({"error": refused.body})
+def _refusal(refused: Refused, request: web.Request) -> web.Response:
+    is_messages = "/v1/messages" in request.path
+    body = messages.error_body(refused) if is_messages else orjson.dumps({"error": refused.body})
     return web.Response(status=refused.status, body=body, content_type="application/json")
