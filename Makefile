@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test torture check lint types layers docs format bench schema lock clean
+.PHONY: help demo test conformance torture check lint types layers docs format bench schema lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,10 @@ WORKERS ?= 4
 
 test: $(VENV)/.installed-dev  ## run the tests
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+# Needs node and npm; the mock of the specification (@stdy/cli) is installed into .cache/ the first time.
+conformance: $(VENV)/.installed-dev  ## the official clients over OpenAI's specification: directly against through the gateway
+	@$(BIN)/pytest tests/conformance
 
 # How long, by which seed, in which modes: make torture SECONDS=600 SEED=7 MODES=embedded
 SECONDS ?= 1800

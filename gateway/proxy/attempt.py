@@ -257,7 +257,7 @@ class Attempt(msgspec.Struct, eq=False):
             if not self._holding.size:
                 self.on_failure(InvalidResponse("an empty answer to a stream"))
                 return
-            if not self.head.encoding and openai.is_error_payload(self.body, None):
+            if not self.head.encoding and openai.is_error_body(self.body):
                 self.error_text = self.body
                 self.on_failure(InvalidResponse("an error in the place of a stream"))
                 return

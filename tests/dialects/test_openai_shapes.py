@@ -16,6 +16,7 @@ from gateway.dialects.openai import (
     error_body,
     error_event,
     flat_error_body,
+    is_error_body,
     is_error_payload,
     is_usage_only,
     may_bear_usage,
@@ -261,6 +262,7 @@ def test_any_json_is_looked_at_without_fail(value: Any) -> None:
     )
     failed = fields.get("error") is not None or fields.get("type") in ("error", "response.failed")
     assert is_error_payload(payload, None) == failed
+    assert is_error_body(payload) == (failed and fields.get("object") != "response")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,17 @@ async def test_json_as_a_whole_in_a_streams_place_is_relayed_as_it_is(stage: Sta
     assert (reply.status, reply.body, reply.header("content-type")) == (200, WHOLE, label)
 
 
+async def test_a_failed_response_as_a_whole_is_relayed_as_it_is(stage: Stage) -> None:
+    """It bears an `error`, and is an answer nevertheless: without `stream` it would be relayed too."""
+    one = stage.model()
+    body = b'{"id":"resp_1","object":"response","status":"failed","error":{"code":"server_error","message":"no"}}'
+    one.a.replies(answer(200, body))
+    reply = await stage.post({"model": one.name, "input": "Hi", "stream": True}, "responses")
+    assert (reply.status, reply.body) == (200, body)
+    one.a.replies(answer(200, b'{"error":{"message":"no"},"object":"error"}'))
+    assert (await stage.post({"model": one.name, "input": "Hi", "stream": True}, "responses")).status == 502
+
+
 async def test_json_as_a_whole_is_one_event_behind_a_heartbeat(strict: Stage) -> None:
     """The stream is open already: the answer goes on one line, and the end is said."""
     model, release = strict.model("pair"), asyncio.Event()

@@ -77,6 +77,14 @@ def is_error_payload(payload: bytes, name: bytes | None) -> bool:
     return top is not None and _is_error(top)
 
 
+def is_error_body(body: bytes) -> bool:
+    """Whether JSON as a whole is an error, in a stream's place.
+
+    A response that has failed is an answer: it bears its `error` beside all that it has.
+    """
+    return is_error_payload(body, None) and not _is_response(body)
+
+
 def is_last(payload: bytes, name: bytes | None) -> bool:
     """Whether a stream is whole with this event.
 
@@ -136,6 +144,10 @@ def whole_as_events(body: bytes) -> bytes | None:
     return b"data: " + b" ".join(body.removeprefix(_BOM).strip().splitlines()) + b"\n\ndata: [DONE]\n\n"
 
 
+class _Named(msgspec.Struct):
+    object: msgspec.Raw = msgspec.Raw(b"null")
+
+
 class _Choice(msgspec.Struct):
     delta: dict[str, Any] | None = None
     text: str | None = None
@@ -143,6 +155,7 @@ class _Choice(msgspec.Struct):
 
 
 _any_json = msgspec.json.Decoder(msgspec.Raw).decode
+_named = msgspec.json.Decoder(_Named).decode
 _choices = msgspec.json.Decoder(list[_Choice]).decode
 
 
@@ -156,6 +169,13 @@ def _are_empty(choices: msgspec.Raw) -> bool:
 def _has_content(choice: _Choice) -> bool:
     values = [value for name, value in (choice.delta or {}).items() if name != "role"]
     return bool(choice.text or choice.finish_reason or any(value not in (None, "", [], {}) for value in values))
+
+
+def _is_response(body: bytes) -> bool:
+    try:
+        return bytes(_named(body).object) == b'"response"'
+    except UNREADABLE:
+        return False
 
 
 def _is_error(top: TopMembers) -> bool:
