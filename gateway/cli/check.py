@@ -16,6 +16,7 @@ from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.console import complain, print_line
 from gateway.cli.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
+from gateway.types import Model
 from gateway.usage.sql.drivers import check_driver
 
 _MOST_NAMED = 20
@@ -42,7 +43,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         address_of(settings.store.url)  # refuses options that redis-py does not know
     print_line(f"{settings.source} is valid: {_counts(settings)}.")
-    hidden = [model.name for model in settings.models if not any(map(is_picked, (model.name, *model.aliases)))]
+    hidden = [model.name for model in settings.models if _chats(model) and not _is_shown(model)]
     if hidden:
         print_line(f"Claude Code's picker does not show {_named(hidden)}: {_PICKED}.")
     if arguments.against is not None:
@@ -55,6 +56,14 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{failed} endpoint{'s' if failed != 1 else ''} failed; the lines that begin with FAIL say what is wrong."
         )
     return 1 if failed else 0
+
+
+def _chats(model: Model) -> bool:
+    return model.operations is None or "chat" in model.operations
+
+
+def _is_shown(model: Model) -> bool:
+    return any(map(is_picked, (model.name, *model.aliases)))
 
 
 def _named(names: list[str]) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway import __version__
 from gateway.api.openapi.operations import TAGS, operation, template
-from gateway.api.openapi.relayed import MODELS, request_schemas
+from gateway.api.openapi.relayed import ANTHROPIC_MODELS, MODELS, request_schemas
 from gateway.api.router import Route
 
 Json = dict[str, Any]
@@ -68,7 +68,13 @@ def described(routes: Sequence[Route]) -> Json:
         "tags": [{"name": tag, "description": description} for tag, description in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _joined(components, request_schemas(routes), MODELS, {"FeatureDisabledBody": _FEATURE_DISABLED}),
+            "schemas": _joined(
+                components,
+                request_schemas(routes),
+                MODELS,
+                ANTHROPIC_MODELS,
+                {"FeatureDisabledBody": _FEATURE_DISABLED},
+            ),
             "responses": shared,
             "headers": _HEADERS,
             "parameters": _PARAMETERS,

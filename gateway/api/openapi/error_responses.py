@@ -12,6 +12,7 @@ from typing import Any
 from gateway import errors
 from gateway.admin_records.record_bodies import LinkChange
 from gateway.api.router import Route, error_shape, is_ai_path
+from gateway.dialects.anthropic import error_type
 from gateway.errors import (
     AiUnavailable,
     AlreadyThere,
@@ -80,6 +81,8 @@ def _faults(route: Route) -> Iterator[Fault]:
     if route.method in ("POST", "PUT"):
         yield from _BODY
     if route.operation is not None:
+        if route.operation.translation is not None:
+            yield errors.NotTranslatable
         yield from _RELAYED + _ADMITTED + _MODEL
         if "/proxy/" not in route.path:
             yield errors.NoModelGranted
@@ -96,6 +99,8 @@ def _own_faults(route: Route) -> Iterator[Fault]:
     if route.body is not None:
         yield from _MODEL + _ADMITTED
         yield from (errors.InvalidRequest, AiUnavailable)
+    if route.path.endswith("/anthropic/v1/models"):
+        yield errors.InvalidRequest
     if "/usage" in route.path:
         yield errors.InvalidRequest
     if route.path.endswith("/studio"):
@@ -144,8 +149,14 @@ def _shapes(route: Route, faults: list[Fault]) -> Iterator[Json]:
     if errors.FeatureDisabled in faults:
         yield {"$ref": "#/components/schemas/FeatureDisabledBody"}
     usual = [fault for fault in faults if fault is not errors.FeatureDisabled]
-    if error_shape(route.path) == "openai":
+    shape = error_shape(route.path)
+    if shape == "openai":
         yield _openai(usual)
+        return
+    if shape == "anthropic":
+        yield _anthropic(usual)
+        if unparsable := [fault for fault in usual if fault in _UNPARSABLE]:
+            yield _openai(unparsable)
         return
     own = set(_faults(route))
     flat = [fault for fault in usual if fault in own]
@@ -174,6 +185,18 @@ def _openai(faults: Iterable[Fault]) -> Json:
     }
     error = {"type": "object", "required": list(inner), "properties": inner}
     return {"type": "object", "required": ["error"], "properties": {"error": error}, "additionalProperties": False}
+
+
+def _anthropic(faults: Iterable[Fault]) -> Json:
+    inner = {
+        "type": {"enum": sorted({error_type(fault.status) for fault in faults})},
+        "message": {"type": "string"},
+        "code": {"enum": sorted({fault.code for fault in faults})},
+        "param": {"type": "string"},
+    }
+    error = {"type": "object", "required": ["type", "message", "code"], "properties": inner}
+    whole = {"type": {"const": "error"}, "error": error, "request_id": {"type": ["string", "null"]}}
+    return {"type": "object", "required": list(whole), "properties": whole, "additionalProperties": False}
 
 
 def _headers(fault: Fault) -> Json:

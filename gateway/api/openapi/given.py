@@ -54,6 +54,11 @@ _QUERIES: dict[str, list[Json]] = {
     **dict.fromkeys(PAGED, _PAGES),
     "/api/admin/audit": [_query("limit", _LIMIT | {"default": 100}, "Entries at most.")],
     "/api/admin/explain": _ABOUT,
+    "/api/ai/anthropic/v1/models": [
+        _query("limit", _LIMIT | {"default": 20}, "Models on a page."),
+        _query("after_id", {"type": "string"}, "The last id of the page before."),
+        _query("before_id", {"type": "string"}, "The first id of the page behind; not with `after_id`."),
+    ],
 }
 _PATH_EXAMPLES: Json = {
     "/api/admin/features/": "beta",

@@ -9,7 +9,7 @@ from gateway.api.openapi.error_responses import REQUEST_ID, refusals
 from gateway.api.openapi.given import ACTING, ANSWERS, EXAMPLES, PAGED, path_example, query_of
 from gateway.api.openapi.relayed import request_name
 from gateway.api.panel import ChatBody
-from gateway.api.router import Route
+from gateway.api.router import ANTHROPIC_PREFIX, Route
 from gateway.dialects.base import Json
 from gateway.dialects.openai.operations import BINARY, JSON
 
@@ -23,6 +23,8 @@ _STATUS: Json = {
 }
 _OPEN = {"/healthz": "Is it alive?", "/readyz": "Can it serve? More of it to keys with `usage:read`"}
 _TAGS = (
+    ("/v1/messages", "Anthropic"),
+    ("/api/ai/anthropic/", "Anthropic"),
     ("/v1/", "OpenAI"),
     ("/api/ai/openai/", "OpenAI"),
     ("/api/ai/usage", "Usage"),
@@ -39,6 +41,7 @@ _TAGS = (
 )
 TAGS: Mapping[str, str] = {
     "OpenAI": "The OpenAI surface, relayed to the endpoints of the model.",
+    "Anthropic": "Messages; under /v1 the models have this shape too, where `anthropic-version` is sent.",
     "Usage": "What was used, by whom, as JSON and CSV.",
     "Panel": "Chat, studio and models for a panel's users.",
     "Models": "Admin: the registry of models, and links to them.",
@@ -151,10 +154,11 @@ def _content(route: Route, schemas: Mapping[int, Json]) -> Json:
 def _answer(route: Route, schemas: Mapping[int, Json]) -> Json:
     if route.answer is not None:
         return schemas[id(route.answer)]
+    protocol = "Anthropic" if route.path.startswith(ANTHROPIC_PREFIX) else "OpenAI"
     if route.path.endswith("/v1/models"):
-        return {"$ref": "#/components/schemas/OpenAIModels"}
+        return {"$ref": f"#/components/schemas/{protocol}Models"}
     if route.path.endswith("/v1/models/{id...}"):
-        return {"$ref": "#/components/schemas/OpenAIModel"}
+        return {"$ref": f"#/components/schemas/{protocol}Model"}
     return _STATUS if route.path in _OPEN else {}
 
 

@@ -38,6 +38,32 @@ MODELS: dict[str, Json] = {
 }
 
 
+_ANTHROPIC_ENTRY: Json = {
+    "type": "object",
+    "required": ["id", "type", "display_name", "created_at", "lifecycle"],
+    "properties": {
+        "id": {"type": "string", "description": "The public name, or an alias that Claude Code's picker shows."},
+        "type": {"const": "model"},
+        "display_name": {"type": "string"},
+        "created_at": {"type": "string", "description": "Unknown: the epoch."},
+        "lifecycle": {"const": "active"},
+    },
+}
+ANTHROPIC_MODELS: dict[str, Json] = {
+    "AnthropicModel": _ANTHROPIC_ENTRY,
+    "AnthropicModels": {
+        "type": "object",
+        "required": ["data", "has_more", "first_id", "last_id"],
+        "properties": {
+            "data": {"type": "array", "items": {"$ref": "#/components/schemas/AnthropicModel"}},
+            "has_more": {"type": "boolean"},
+            "first_id": {"type": ["string", "null"]},
+            "last_id": {"type": ["string", "null"]},
+        },
+    },
+}
+
+
 def request_name(operation: Operation) -> str:
     return f"{operation.name}Request"
 

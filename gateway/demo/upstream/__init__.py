@@ -1,4 +1,4 @@
-"""An upstream that answers the whole OpenAI surface, and Messages, without a model.
+"""An upstream that answers every relayed route without a model.
 
 loopback.py        the application: base paths, routes, errors; a flaky twin that answers 429 sometimes
 desk.py            what it keeps, within bounds            bodies.py  requests read, answers and events written
