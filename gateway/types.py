@@ -14,6 +14,10 @@ from typing import Literal
 
 import msgspec
 
+from gateway.pricing import Price, RateCard
+from gateway.pricing import Usage as Usage
+from gateway.pricing import UsageDetails as UsageDetails
+
 Id = int | str
 Rotation = Literal["round_robin", "weighted", "least_busy"]
 Period = Literal["minute", "hour", "day", "month"]
@@ -124,52 +128,6 @@ class Timeouts(msgspec.Struct, frozen=True):
     total: float = 600
 
 
-class Price(msgspec.Struct, frozen=True):
-    """Currency units per million tokens."""
-
-    input: float = 0
-    output: float = 0
-
-
-class UsageDetails(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """What few answers report: tokens of other kinds, calls, sizes.
-
-    Tokens of input are within the prompt's, of output within the completion's; cached ones within `cached_tokens`.
-    """
-
-    cached_audio_tokens: int = 0
-    cached_image_tokens: int = 0
-    cache_write_tokens: int = 0  # kept for five minutes
-    cache_write_1h_tokens: int = 0
-    cache_write_12h_tokens: int = 0
-    audio_input_tokens: int = 0  # cached ones among them
-    image_input_tokens: int = 0
-    audio_output_tokens: int = 0
-    image_output_tokens: int = 0
-    images: int = 0  # made
-    audio_seconds: float = 0.0  # as reported
-    characters: int = 0  # of the request's `input`, where no tokens are reported
-    web_search: int = 0  # calls
-    file_search: int = 0
-    code_interpreter: int = 0
-    web_fetch: int = 0
-    service_tier: str | None = None  # None: the usual one
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens of one answer.
-
-    `cached_tokens` are part of the prompt's, `reasoning_tokens` part of the completion's.
-    """
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    cached_tokens: int = 0
-    reasoning_tokens: int = 0
-    details: UsageDetails | None = None
-
-
 class Limits(msgspec.Struct, frozen=True, gc=False):
     """The limits of a caller; `None` is no limit.
 
@@ -205,6 +163,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     protocols: tuple[ProtocolName, ...] = ("openai",)
     pass_headers: tuple[str, ...] = ()  # of the client's, in lower case
     timeouts: Timeouts = Timeouts()
+    price: Price | None = None  # its own, over the model's
+    card: RateCard | None = None  # the price that holds here, compiled
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -106,7 +106,10 @@ def _table(record: Schema, schema: Schema, sections: Mapping[str, Section]) -> s
 
 def _link(schema_of: Schema, section: Section) -> str:
     anchor = re.sub(r"[^\w-]", "", section.path)
-    return f"[{'list' if 'items' in schema_of else 'mapping'}](#{anchor})"
+    link, single = f"[{'list' if 'items' in schema_of else 'mapping'}](#{anchor})", _single(schema_of)
+    if single is not None:
+        link = f"{single} or {link}"
+    return f"by name: {link}" if "additionalProperties" in schema_of else link
 
 
 def _properties(record: Schema) -> list[tuple[str, Schema]]:
@@ -114,9 +117,20 @@ def _properties(record: Schema) -> list[tuple[str, Schema]]:
 
 
 def _kind(schema_of: Schema, schema: Schema) -> str | None:
-    """The name of the record that a key holds, or a list of; None where it holds something plain."""
-    name: str = schema_of.get("items", schema_of).get("$ref", "").rpartition("/")[2]
-    return name if "properties" in schema["$defs"].get(name, ()) else None
+    """Name the record that a key holds, or a list or a mapping of; None where it holds something plain."""
+    held = schema_of.get("additionalProperties") or schema_of.get("items") or schema_of
+    for each in (held, *held.get("anyOf", ())):
+        name: str = each.get("$ref", "").rpartition("/")[2]
+        if "properties" in schema["$defs"].get(name, ()):
+            return name
+    return None
+
+
+def _single(schema_of: Schema) -> str | None:
+    """Name what a key may hold in the place of a record."""
+    held = schema_of.get("additionalProperties") or schema_of
+    plain = [each for each in held.get("anyOf", ()) if "$ref" not in each]
+    return _type(plain[0]) if plain else None
 
 
 def _type(schema_of: Schema) -> str:

@@ -14,7 +14,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.config.schema import Amount, Cost, Money
+from gateway.config.schema import Amount, Cost
+from gateway.pricing import Price
 from gateway.types import AuthHeader, Limits, MaxTokensField, OperationKind, Period, ProtocolName, Rotation, Scope
 
 Origin: TypeAlias = Annotated[Literal["file", "store"], Meta(description="Who defines it: gateway.yaml or the store.")]
@@ -59,13 +60,6 @@ class LimitsBody(Body):
 GivenLimits: TypeAlias = LimitsBody | UnsetType | None
 
 
-class PriceBody(Body):
-    """Currency units per million tokens."""
-
-    input: Money = 0
-    output: Money = 0
-
-
 class TimeoutsBody(Body):
     """Seconds; what is missing is as in gateway.yaml."""
 
@@ -98,6 +92,7 @@ class EndpointBody(Body, kw_only=True):
     objects: bool | UnsetType = UNSET
     websocket: bool | UnsetType = UNSET
     timeouts: TimeoutsBody | UnsetType = UNSET
+    price: Price | UnsetType | None = UNSET
 
 
 class ModelConfig(msgspec.Struct, omit_defaults=True):
@@ -119,7 +114,7 @@ class ModelBody(Body, kw_only=True):
     limits: LimitsBody | None = None
     fallbacks: list[GivenId] | UnsetType = UNSET
     operations: Annotated[list[OperationKind], Meta(min_length=1)] | UnsetType | None = UNSET
-    price: PriceBody | None = None
+    price: Price | None = None
     rotation: Rotation | UnsetType = UNSET
     max_tokens_field: MaxTokensField | UnsetType = UNSET
     reasoning: bool | UnsetType = UNSET

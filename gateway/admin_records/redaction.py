@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from gateway.admin_records.record_bodies import LimitsBody, ModelConfig, Origin
 from gateway.pool.state import without_credentials
+from gateway.pricing import Price
 from gateway.types import (
     SCOPES,
     ApiKey,
@@ -22,7 +23,6 @@ from gateway.types import (
     MaxTokensField,
     Model,
     OperationKind,
-    Price,
     ProtocolName,
     Rotation,
     Secret,
@@ -56,6 +56,7 @@ class EndpointShown(msgspec.Struct, kw_only=True):
     objects: bool
     websocket: bool
     timeouts: Timeouts
+    price: Price | None
 
 
 class ModelShown(msgspec.Struct, kw_only=True):
@@ -204,6 +205,7 @@ def _endpoint_shown(endpoint: Endpoint) -> EndpointShown:
         objects=endpoint.objects,
         websocket=endpoint.websocket,
         timeouts=endpoint.timeouts,
+        price=endpoint.price,
     )
 
 

@@ -17,6 +17,7 @@ from gateway.config.crossrefs import key_digest
 from gateway.config.schema import (
     EndpointShape,
     GatewayFile,
+    GivenPrice,
     GrantShape,
     KeyShape,
     LimitsShape,
@@ -29,6 +30,7 @@ from gateway.config.schema import (
 )
 from gateway.config.settings import Lines, ProxySettings, Settings, StoreSettings, StudioSettings, UsageSettings
 from gateway.config.yaml.fingerprints import Fingerprint
+from gateway.pricing import Price, RateCard, rate_card
 from gateway.types import (
     ApiKey,
     Endpoint,
@@ -38,7 +40,6 @@ from gateway.types import (
     Model,
     Organisation,
     Plan,
-    Price,
     Secret,
     Timeouts,
     User,
@@ -137,6 +138,8 @@ def default_studio_tier(tiers: tuple[str, ...]) -> str:
 
 def make_model(shape: ModelShape, fallbacks: Iterable[str]) -> Model:
     """`fallbacks`: what `shape.fallbacks` stand for, in the same order."""
+    price = _known(shape.price)
+    card = None if price is None else rate_card(price)
     return Model(
         id=shape.id,
         name=shape.name,
@@ -147,11 +150,11 @@ def make_model(shape: ModelShape, fallbacks: Iterable[str]) -> Model:
         limits=make_limits(shape.limits),
         fallbacks=tuple(fallbacks),
         operations=shape.operations,
-        price=Price(input=shape.price.input, output=shape.price.output) if shape.price else None,
+        price=price,
         rotation=shape.rotation,
         max_tokens_field=shape.max_tokens_field,
         reasoning=shape.reasoning,
-        endpoints=tuple(_endpoint(endpoint) for endpoint in shape.endpoints),
+        endpoints=tuple(_endpoint(endpoint, card) for endpoint in shape.endpoints),
     )
 
 
@@ -161,8 +164,9 @@ def make_limits(shape: LimitsShape | None) -> Limits | None:
     return Limits(shape.rpm, shape.tpm, shape.concurrency, shape.requests, shape.tokens, shape.cost, shape.period)
 
 
-def _endpoint(shape: EndpointShape) -> Endpoint:
-    timeouts = shape.timeouts
+def _endpoint(shape: EndpointShape, card: RateCard | None) -> Endpoint:
+    """`card`: of the model's price, which holds where the endpoint has none."""
+    timeouts, price = shape.timeouts, _known(shape.price)
     return Endpoint(
         id=shape.id,
         url=shape.url,
@@ -181,7 +185,14 @@ def _endpoint(shape: EndpointShape) -> Endpoint:
         objects=shape.objects,
         pass_headers=shape.pass_headers,
         timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total),
+        price=price,
+        card=card if price is None else rate_card(price),
     )
+
+
+def _known(price: GivenPrice | None) -> Price | None:
+    """`auto` has been looked up by now, or refused."""
+    return price if isinstance(price, Price) else None
 
 
 def make_key(shape: KeyShape) -> ApiKey:

@@ -19,6 +19,7 @@ from gateway.config.schema import (
     lists_of_records,
     owners,
 )
+from gateway.pricing import Price, PriceStep, TierPrice
 from gateway.types import Id, id_text, usual_auth_header
 
 # A record or value whose own reading failed carries an empty text here; it has been told, and is passed over.
@@ -44,6 +45,10 @@ def check_alone(record: Record, problems: Problems) -> None:
         _check_unique(record.endpoints, problems)
         for endpoint in record.endpoints:
             _check_headers(endpoint, problems)
+        for holder in _holders(record):
+            if holder.price == "auto":
+                problems.add_at(holder.place.inside("price"), "`auto` is looked up for models of gateway.yaml alone")
+        _check_prices(record, problems)
     elif not isinstance(record, KeyShape):
         _check_unique(record.grants, problems)
 
@@ -107,6 +112,7 @@ def _check_unique(records: Iterable[Record | EndpointShape | GrantShape], proble
 def _check_models(models: Iterable[ModelShape], by_name: Mapping[str, ModelShape], problems: Problems) -> None:
     for model in models:
         _check_fallbacks(model, by_name, problems)
+        _check_prices(model, problems)
         for endpoint in model.endpoints:
             _check_headers(endpoint, problems)
 
@@ -158,6 +164,31 @@ def _check_headers(endpoint: EndpointShape, problems: Problems) -> None:
 def _credential_headers(endpoint: EndpointShape) -> tuple[str | None, ...]:
     header = endpoint.auth_header or usual_auth_header(endpoint.protocols)
     return (header,) if header is not None else ("authorization", "x-api-key")
+
+
+def _holders(model: ModelShape) -> Iterator[ModelShape | EndpointShape]:
+    """Yield who may have a price."""
+    yield model
+    yield from model.endpoints
+
+
+def _check_prices(model: ModelShape, problems: Problems) -> None:
+    for holder in _holders(model):
+        if not isinstance(holder.price, Price):
+            continue
+        place = holder.place.inside("price")
+        _check_steps(holder.price.above, place.inside("above"), problems)
+        for name, tier in holder.price.service_tiers.items():
+            if isinstance(tier, TierPrice):
+                _check_steps(tier.above, place.inside("service_tiers", name, "above"), problems)
+
+
+def _check_steps(steps: Iterable[PriceStep], place: Place, problems: Problems) -> None:
+    seen: set[int] = set()
+    for index, step in enumerate(steps):
+        if step.input_tokens in seen:
+            problems.add_at(place.inside(index, "input_tokens"), f"{step.input_tokens} is in this list already")
+        seen.add(step.input_tokens)
 
 
 def _check_grants(file: GatewayFile, models: Mapping[str, ModelShape], problems: Problems) -> None:

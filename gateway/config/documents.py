@@ -299,12 +299,13 @@ def _fields(struct: type) -> Mapping[str, types.Type | None]:
 
 
 def _bare(wanted: types.Type | None) -> types.Type | None:
-    """The type itself, without annotations and without `None` beside it."""
+    """The type itself, without annotations, `None` or single values beside it."""
     while isinstance(wanted, types.Metadata | types.UnionType):
         if isinstance(wanted, types.Metadata):
             wanted = wanted.type
         else:
-            wanted = next(member for member in wanted.types if not isinstance(member, types.NoneType))
+            members = [member for member in wanted.types if not isinstance(member, types.NoneType)]
+            wanted = next((each for each in members if isinstance(each, types.StructType)), members[0])
     return wanted
 
 

@@ -97,10 +97,12 @@ def _constrained(schema: Schema, extra: Schema) -> Schema:
 
 def _union(wanted: types.UnionType, definitions: dict[str, Schema]) -> Schema:
     members = [member for member in wanted.types if not isinstance(member, types.NoneType)]
-    if len(members) == 2:
-        schema: Schema = {"type": ["integer", "string"]}
+    if len(members) == 1:
+        schema: Schema = _schema(members[0], definitions)
+    elif any(isinstance(member, types.StructType) for member in members):
+        schema = {"anyOf": [_schema(member, definitions) for member in members]}
     else:
-        schema = _schema(members[0], definitions)
+        schema = {"type": ["integer", "string"]}
     return _nullable(schema) if len(members) < len(wanted.types) else schema
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -25,6 +25,7 @@ from gateway.config.settings import (
     SurfaceSettings,
     UsageSettings,
 )
+from gateway.pricing import Price
 from gateway.types import AuthHeader, Id, MaxTokensField, OperationKind, Period, ProtocolName, Rotation, Scope, Secret
 
 _LARGEST = 2**53  # whole in every JSON reader, JavaScript's too
@@ -32,7 +33,7 @@ _LARGEST = 2**53  # whole in every JSON reader, JavaScript's too
 Label = Annotated[str, Meta(extra={"check": checks.label})]
 Amount = Annotated[int, Meta(ge=1, le=_LARGEST)]
 Cost = Annotated[float, Meta(gt=0, le=1e12)]
-Money = Annotated[float, Meta(ge=0, le=1e9)]
+GivenPrice = Literal["auto"] | Price
 
 
 class Placed(msgspec.Struct, kw_only=True):
@@ -65,13 +66,6 @@ class TimeoutsShape(msgspec.Struct):
     total: Annotated[
         Seconds, Meta(description="Seconds for a whole answer, or all attempts until the first event.")
     ] = 600
-
-
-class PriceShape(msgspec.Struct):
-    """Currency units per million tokens."""
-
-    input: Annotated[Money, Meta(description="Price of a million prompt tokens.")] = 0
-    output: Annotated[Money, Meta(description="Price of a million completion tokens.")] = 0
 
 
 class EndpointShape(Placed, kw_only=True):
@@ -135,6 +129,7 @@ class EndpointShape(Placed, kw_only=True):
     timeouts: Annotated[TimeoutsShape, Meta(description="Time-outs towards this endpoint.")] = msgspec.field(
         default_factory=TimeoutsShape
     )
+    price: Annotated[GivenPrice | None, Meta(description="Price here, in the place of the model's.")] = None
 
 
 class ModelShape(Placed, kw_only=True):
@@ -158,7 +153,9 @@ class ModelShape(Placed, kw_only=True):
             description="What it serves; null: anything. Routes whose results are not text find a model by it.",
         ),
     ] = None
-    price: Annotated[PriceShape | None, Meta(description="Price, for the ledger and for cost limits.")] = None
+    price: Annotated[
+        GivenPrice | None, Meta(description="Price, for the ledger and cost limits; auto: looked up (extra prices).")
+    ] = None
     rotation: Annotated[Rotation, Meta(description="How endpoints of the lowest available priority take turns.")] = (
         "round_robin"
     )

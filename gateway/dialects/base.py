@@ -24,6 +24,15 @@ Family = Literal["core", "objects", "videos", "containers", "evals", "fine_tunin
 CLIENT_HEADERS = ("accept", "openai-beta", "idempotency-key", "x-client-request-id")
 
 
+class ToolCalls(NamedTuple):
+    """Calls of the provider's own tools."""
+
+    web_search: int = 0
+    file_search: int = 0
+    code_interpreter: int = 0
+    web_fetch: int = 0
+
+
 class Contents(msgspec.Struct, gc=False):
     """An answer's usage, text size and failure.
 
@@ -36,6 +45,9 @@ class Contents(msgspec.Struct, gc=False):
     failed: bool = False
     ended: bool = False  # a response is over, well or not: nothing goes on in the background
     unfinished: bool = False  # a promise of the responses route: the work goes on in the background
+    service_tier: str | None = None  # as it was reported; the last one holds
+    tools: ToolCalls | None = None  # all of the answer
+    images: int = 0  # made; adds to those before
 
 
 class Scan(Protocol):
@@ -48,6 +60,12 @@ class Scan(Protocol):
     def usage(self) -> Usage | None: ...
     @property
     def text_bytes(self) -> int: ...
+    @property
+    def service_tier(self) -> str | None: ...
+    @property
+    def tools(self) -> ToolCalls | None: ...
+    @property
+    def images(self) -> int: ...
     def feed(self, data: bytes) -> None: ...
     def end(self) -> None: ...
 
@@ -69,6 +87,7 @@ class UsageReader(msgspec.Struct, frozen=True, kw_only=True):
     contents: Callable[[bytes], Contents | None]
     scan: Callable[[], Scan]
     joined: Callable[[Usage | None, Usage | None], Usage | None] = last_usage  # an earlier report, and one after it
+    request_or_tokens: bool = False  # a price's `request` is paid only where no tokens are reported
 
 
 class PromptFields(msgspec.Struct, frozen=True, kw_only=True):

@@ -88,7 +88,10 @@ class Counts(msgspec.Struct, gc=False):
         )
 
     def _cached(self, text: int, audio: int, image: int, cached: int) -> tuple[int, int]:
-        """Return how much audio and images are cached: as reported, the rest text first."""
+        """Return the cached audio and images.
+
+        As reported; the rest is text first.
+        """
         of_audio = min(self.cached_audio, audio, cached)
         of_image = min(self.cached_image, image, cached - of_audio)
         left = max(0, cached - of_audio - of_image - text)

@@ -12,7 +12,14 @@ redis.py     one for many workers and machines; script_codec.py: arguments and r
 
 from gateway.limits.base import Limiter, Rebuild, Reservation
 from gateway.limits.demand import Demand, Standing, Used
-from gateway.limits.estimate import EstimatedUsage, estimated_tokens, estimated_usage, reserved_tokens, reserved_usage
+from gateway.limits.estimate import (
+    EstimatedUsage,
+    estimated_tokens,
+    estimated_usage,
+    repeats,
+    reserved_tokens,
+    reserved_usage,
+)
 from gateway.limits.headers import expected_refusal, rate_limit_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
@@ -40,6 +47,7 @@ __all__ = [
     "place_demands",
     "prompt_tokens",
     "rate_limit_headers",
+    "repeats",
     "reserved_tokens",
     "reserved_usage",
     "terms_of",

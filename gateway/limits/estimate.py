@@ -45,7 +45,7 @@ def reserved_usage(fields: Mapping[str, Any], body_size: int, operation: Operati
     answer = operation.answer
     if answer is None:
         return EstimatedUsage(prompt, 0)
-    answers = _repeats(fields, answer.repeats) * _prompts(fields.get(answer.prompts))
+    answers = repeats(fields, answer.repeats) * _prompts(fields.get(answer.prompts))
     return EstimatedUsage(prompt, min(_answer_tokens(fields, answer.bounds) * answers, _MOST_TOKENS - prompt))
 
 
@@ -78,7 +78,8 @@ def _answer_tokens(fields: Mapping[str, Any], bounds: tuple[str, ...]) -> int:
     return DEFAULT_ANSWER_TOKENS if largest < 0 else min(largest, LONGEST_ANSWER_TOKENS)
 
 
-def _repeats(fields: Mapping[str, Any], names: tuple[str, ...]) -> int:
+def repeats(fields: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    """How many answers are asked for, by the largest of these fields."""
     many = 1
     for name in names:
         many = max(many, _whole(fields[name]) or 1) if name in fields else many

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from time import perf_counter, time_ns
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,17 @@ def new_request_id() -> str:
     Neighbours in time are neighbours in the ledger's index.
     """
     return f"{time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class FailedTry(NamedTuple):
+    """An attempt that had no answer. `status`: 0 where none came."""
+
+    model: str
+    endpoint: Id
+    cause: str
+    reason: str
+    status: int
+    milliseconds: float
 
 
 class Call(msgspec.Struct, eq=False):
@@ -47,7 +59,8 @@ class Call(msgspec.Struct, eq=False):
     served: Model | None = None  # the model that answers, or was asked last
     endpoint: Endpoint | None = None
     attempts: int = 0
-    failures: list[tuple[str, Id, str]] | None = None  # of attempts: model, endpoint, cause
+    failures: list[FailedTry] | None = None
+    attempt_began: float = 0.0
     streamed: bool = False
     status: int = 0
     code: str | None = None  # of the error that it was told
@@ -55,15 +68,18 @@ class Call(msgspec.Struct, eq=False):
     first_byte: float | None = None
     upstream_seconds: float = 0.0
     usage: Usage | None = None
+    is_unpriced: bool = False  # its service tier has no price
     trace: Trace | None = None
     via: tuple[str, ...] = ()  # gateways of this kind that it came through
     on_interrupt: Callable[[], None] | None = None  # where no task is this call's alone
     on_leaving: Callable[[], None] | None = None  # what is to be given back when it has ended, however it does
 
-    def attempt_failed(self, cause: str) -> None:
+    def attempt_failed(self, cause: str, reason: str = "", status: int = 0) -> None:
         """The attempt under way had no answer for this call."""
         if self.served is not None and self.endpoint is not None:
-            self.failures = [*(self.failures or ()), (self.served.name, self.endpoint.id, cause)]
+            milliseconds = round((perf_counter() - self.attempt_began) * 1000, 3)
+            failed = FailedTry(self.served.name, self.endpoint.id, cause, reason or cause, status, milliseconds)
+            self.failures = [*(self.failures or ()), failed]
 
     def interrupt(self) -> None:
         """Interrupt the call for a reason of our own.

@@ -6,30 +6,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 import msgspec
 
-from gateway.dialects.base import Operation, Usage
+from gateway.dialects.base import Operation, ToolCalls, Usage
+from gateway.dialects.token_counts import USUAL_TIERS
 from gateway.errors import JournalUnavailable, LedgerUnavailable
 from gateway.limits import (
+    EstimatedUsage,
     Limiter,
     Reservation,
     estimated_usage,
     place_demands,
     prompt_tokens,
+    repeats,
     reserved_usage,
 )
-from gateway.observability.calls import Call
+from gateway.observability.calls import Call, FailedTry
+from gateway.pricing import RateCard, Rates
 from gateway.proxy.ask import Ask
 from gateway.proxy.usage_meter import UsageMeter
-from gateway.types import Caller, Model, Price
-from gateway.usage import NANO, Admission, Ledger, Settlement, UsageSource, cost_nano
+from gateway.types import Caller, Model, UsageDetails
+from gateway.usage import NANO, Admission, FailedAttempt, Ledger, Settlement, UsageSource
 
 NOTHING_USED = Usage()
+_NO_CALLS = ToolCalls()
+_NO_DETAILS = UsageDetails()
+_BROUGHT_ALONG = ("previous_response_id", "conversation")  # input that the body does not show
+_UNBOUNDED = 10**15
 _HEAD = ".head"  # what the name of a request is continued with for the place that it has before it is admitted
 UNWRITABLE = "The gateway cannot write down usage at the moment, so it serves nothing."
 
@@ -69,7 +77,7 @@ class Accounts:
         reservation = None
         if terms.demands:
             wanted = reserved_usage(body.fields, body.size, operation)
-            nano = _cost_nano(access.model.price, wanted.prompt_tokens, wanted.completion_tokens)
+            nano = dearest_nano(ask, wanted)
             place = self._on_head.get(call.request_id) if self._on_head else None
             reservation = await self._limiter.reserve(
                 call.request_id, terms.demands, tokens=wanted.total_tokens, cost=nano / NANO, now=now, place=place
@@ -124,8 +132,10 @@ class Account:
         self._settled = True
         counts = meter.counts or self._was_left(meter)
         usage, source = self._usage(meter, fields, body_size)
-        nano = _cost_nano(served.price if served is not None else None, usage.prompt_tokens, usage.completion_tokens)
         call, now = self._call, perf_counter()
+        if meter.service_tier is not None or meter.tools is not None or meter.images:
+            usage = _with_seen(usage, meter)
+        usage, nano, price = self._charge(usage, source, fields)
         call.usage = usage
         self._ledger.settle(
             Settlement(
@@ -145,6 +155,9 @@ class Account:
                 duration_ms=_milliseconds(call.began, now),
                 attempts=call.attempts,
                 answered=counts,
+                details=usage.details,
+                price=price,
+                failures=() if call.failures is None else tuple(map(_failed, call.failures)),
             )
         )
         if counts and self._reservation is not None:
@@ -171,6 +184,33 @@ class Account:
         else:
             return NOTHING_USED, "none"
         return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
+
+    def _charge(self, usage: Usage, source: UsageSource, fields: Mapping[str, Any]) -> tuple[Usage, int, str | None]:
+        """Return the usage, its cost in billionths, and the price's record.
+
+        By the price of the endpoint that answered.
+        """
+        call = self._call
+        card = call.endpoint.card if call.endpoint is not None and call.served is not None else None
+        if card is None:
+            return usage, 0, None
+        rates, is_due = card.rates(usage), source != "none" or call.outcome == "ok"
+        if is_due and source != "reported" and rates.others["characters"]:
+            usage = _replaced(usage, characters=_characters_of(fields))
+        if usage.details is not None:
+            call.is_unpriced = card.is_unpriced(usage)
+        requests = self._requests(usage) if is_due else 0
+        return usage, rates.cost_nano(usage, requests=requests), rates.record
+
+    def _requests(self, usage: Usage) -> int:
+        """Count how often `request` is paid.
+
+        Never for what runs no model, nor for a rerank that reports tokens.
+        """
+        operation = self._operation
+        if operation.model != "runs" or (operation.usage.request_or_tokens and usage.total_tokens):
+            return 0
+        return 1
 
     def _reported(self, usage: Usage) -> Usage:
         """Return reported usage; a bare total is the prompt's.
@@ -203,9 +243,78 @@ class Account:
         return self._call.streamed and meter.counts and not meter.failed and self._call.status < 300
 
 
-def _cost_nano(price: Price | None, prompt: int, completion: int) -> int:
-    return 0 if price is None else cost_nano(price, prompt, completion)
+def _failed(attempt: FailedTry) -> FailedAttempt:
+    return FailedAttempt(attempt.model, attempt.endpoint, attempt.reason, attempt.status, attempt.milliseconds)
 
 
 def _milliseconds(began: float, ended: float | None) -> float | None:
     return None if ended is None else round((ended - began) * 1000, 3)
+
+
+# -- money
+
+
+def dearest_nano(ask: Ask, wanted: EstimatedUsage) -> int:
+    """Return the most that the request may cost, in billionths.
+
+    At whichever endpoint of its model and fallbacks, by whichever of its prices.
+    """
+    cards = list(_cards(ask))
+    if not cards:
+        return 0
+    fields = ask.body.fields
+    known = max(ask.body.size, wanted.prompt_tokens)  # no token is shorter than a byte
+    brings_more = isinstance(fields.get("prompt"), dict) or any(fields.get(name) for name in _BROUGHT_ALONG)
+    most_input = _UNBOUNDED if brings_more else known
+    images, characters = repeats(fields, ("n",)), _characters_of(fields)
+    return max(
+        card.dearest_nano(
+            wanted.prompt_tokens, wanted.completion_tokens, most_input, images=images, characters=characters
+        )
+        for card in cards
+    )
+
+
+def _cards(ask: Ask) -> Iterator[RateCard]:
+    """Yield the prices of all endpoints, shared ones once in a row."""
+    last: RateCard | None = None
+    for model in _models(ask):
+        for endpoint in model.endpoints:
+            if endpoint.card is not None and endpoint.card is not last:
+                last = endpoint.card
+                yield last
+
+
+def _models(ask: Ask) -> Iterator[Model]:
+    model = ask.access.model
+    yield model
+    if ask.operation.has_fallbacks:
+        for reference in model.fallbacks:
+            fallback = ask.catalogue.by_id(reference)
+            if fallback is not None:
+                yield fallback
+
+
+def requests_paid(rates: Rates, usage: Usage, cost_nano: int) -> int:
+    """Tell whether `request` is in a cost that is booked."""
+    return int(rates.cost_nano(usage, requests=0) != cost_nano)
+
+
+def _with_seen(usage: Usage, meter: UsageMeter) -> Usage:
+    """Add what stands beside a usage: tier, tool calls, images."""
+    calls, reported = meter.tools or _NO_CALLS, usage.details or _NO_DETAILS
+    tier = None if meter.service_tier in USUAL_TIERS else meter.service_tier
+    seen = {name: max(count, getattr(reported, name)) for name, count in calls._asdict().items()}
+    return _replaced(usage, **seen, images=meter.images, service_tier=tier or reported.service_tier)
+
+
+def _replaced(usage: Usage, **details: Any) -> Usage:
+    changed = msgspec.structs.replace(usage.details or _NO_DETAILS, **details)
+    return msgspec.structs.replace(usage, details=None if changed == _NO_DETAILS else changed)
+
+
+def _characters_of(fields: Mapping[str, Any]) -> int:
+    """Count the characters of the request's `input`."""
+    given = fields.get("input")
+    texts = given if isinstance(given, list) else [given]
+    return sum(len(text) for text in texts if isinstance(text, str))

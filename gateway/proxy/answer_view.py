@@ -126,7 +126,13 @@ class BodyReader:
             scan = self._reader.scan()
             scan.feed(body)
             scan.end()
-        return Contents(scan.usage, whole_text_bytes=scan.text_bytes)
+        return Contents(
+            scan.usage,
+            whole_text_bytes=scan.text_bytes,
+            service_tier=scan.service_tier,
+            tools=scan.tools,
+            images=scan.images,
+        )
 
 
 def _beginning(body: bytes) -> list[bytes]:

@@ -34,6 +34,7 @@ from gateway.proxy.refusals.judging import (
     cause_of,
     fault_in,
     meaning_of,
+    reason_of,
     refuses_stream_options,
 )
 from gateway.proxy.refusals.refused import refused
@@ -207,9 +208,9 @@ class RelayedRequest(msgspec.Struct, eq=False):
                 attempt, error = await self._try(upstream, endpoint_client, False)
                 endpoint_client.refuses_stream_options = error is None and 200 <= attempt.status < 300
             if error is not None:
-                self._failed(
-                    lease, Fault(cause_of(error), str(error)), answer_text=upstream_text(endpoint_client, attempt)
-                )
+                fault = Fault(cause_of(error), str(error))
+                text = upstream_text(endpoint_client, attempt)
+                self._failed(lease, fault, reason_of(error, attempt.status), attempt.status, answer_text=text)
                 return False
             return await self._judge(endpoint_client, lease, attempt)
         finally:
@@ -223,7 +224,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         The caller closes the attempt.
         """
         asked, endpoint = self.asked, endpoint_client.endpoint
-        began = perf_counter()
+        began = self.call.attempt_began = perf_counter()
         passed = self.passed if asked.translated is None else self.passed.in_other_words()
         body, operation = asked.body_for(endpoint, upstream.model, include_usage=asks_usage), asked.operation
         protocol, content_type = operation.dialect.protocol, asked.body.content_type
@@ -273,7 +274,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if meaning is Meaning.FAILED:
             if status == 401:
                 self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
-            self._failed(lease, fault_in(attempt), answer_text=upstream_text(endpoint_client, attempt))
+            text = upstream_text(endpoint_client, attempt)
+            self._failed(lease, fault_in(attempt), reason_of(None, status), status, answer_text=text)
             return False
         if meaning is Meaning.REDIRECT:
             # Following it could lead anywhere; relaying it would lead the client past us.
@@ -288,7 +290,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if meaning is Meaning.REFUSED:
             self.response.refused(answer)
             return True
-        self.call.attempt_failed("refused")
+        self.call.attempt_failed("refused", reason_of(None, status), status)
         if self.failures.refusal is None:
             self.failures.refusal = Refusal(answer, self.call.endpoint, self.call.served)
         return False
@@ -298,8 +300,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if self.blame is not None:
             self._count(self.blame.add(lease, None))
 
-    def _failed(self, lease: Lease, fault: Fault, *, answer_text: str | None = None) -> None:
-        self.call.attempt_failed(fault.cause.value)
+    def _failed(self, lease: Lease, fault: Fault, reason: str, status: int, *, answer_text: str | None = None) -> None:
+        self.call.attempt_failed(fault.cause.value, reason, status)
         cooldown = None
         if fault.words is None:
             cooldown = lease.failed(fault.cause, self.loop.time(), retry_after_seconds=fault.wait_seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.dialects.base import Contents, Scan, Usage, UsageReader
+from gateway.dialects.base import Contents, Scan, ToolCalls, Usage, UsageReader
 from gateway.dialects.openai import USAGE_READER
 from gateway.http.sse import EventFramer, Fragment, events_data
 from gateway.proxy.answer_view import BodyReader, View
@@ -25,6 +25,9 @@ class UsageMeter(msgspec.Struct, eq=False):
     unfinished: bool = False  # the answer says that the work is yet to be done
     usage: Usage | None = None
     failed: bool = False  # an error took the answer's place, or came in its midst
+    service_tier: str | None = None  # the last reported
+    tools: ToolCalls | None = None
+    images: int = 0
     ended: bool = False  # a response has said that it is over, be it that it failed
     _text_bytes: int = 0
     _whole_text_bytes: int = 0  # the same text, told as a whole at the end
@@ -140,8 +143,14 @@ class UsageMeter(msgspec.Struct, eq=False):
             self.failed = True
         elif contents.ended:
             self.ended = True
+        if contents.service_tier is not None:
+            self.service_tier = contents.service_tier
+        if contents.images:
+            self.images += contents.images
         if contents.usage is None:
             return False
+        if contents.tools is not None:
+            self.tools = contents.tools
         self.usage = self.reader.joined(self.usage, contents.usage)
         return True
 
@@ -150,6 +159,9 @@ class UsageMeter(msgspec.Struct, eq=False):
         if scan is not None:
             scan.end()
             self.usage = self.reader.joined(self.usage, scan.usage)
+            self.images += scan.images
+            self.service_tier = scan.service_tier or self.service_tier
+            self.tools = scan.tools or self.tools
             if self._scan_retells:
                 self._whole_text_bytes = max(self._whole_text_bytes, scan.text_bytes)
             else:
@@ -161,6 +173,9 @@ class UsageMeter(msgspec.Struct, eq=False):
         self._text_bytes += contents.text_bytes
         self._whole_text_bytes = max(self._whole_text_bytes, contents.whole_text_bytes)
         self.failed = self.failed or contents.failed
+        self.service_tier = contents.service_tier or self.service_tier
+        self.tools = contents.tools or self.tools
+        self.images += contents.images
         return contents
 
 

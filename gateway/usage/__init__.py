@@ -23,13 +23,14 @@ sql/       drivers    which driver a URL asks for
 Those from `database` on load SQLAlchemy; nothing here does so before it is needed.
 """
 
-from gateway.usage.journal.records import NANO, Admission, Settlement, UsageSource, cost_nano
+from gateway.usage.journal.records import NANO, Admission, FailedAttempt, Settlement, UsageSource
 from gateway.usage.ledger import Ledger, LedgerStatus, WhenUnwritable
 from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
 
 __all__ = [
     "NANO",
     "Admission",
+    "FailedAttempt",
     "Group",
     "Ledger",
     "LedgerStatus",
@@ -42,5 +43,4 @@ __all__ = [
     "UsageRow",
     "UsageSource",
     "WhenUnwritable",
-    "cost_nano",
 ]

@@ -84,6 +84,9 @@ async def test_a_request_becomes_a_row(url: Secret, open_ledger: OpenLedger) -> 
         "duration_ms": 99.75,
         "attempts": 3,
         "counted_on": "user:42",
+        "details": None,
+        "price_id": None,
+        "failures": None,
     }
 
 

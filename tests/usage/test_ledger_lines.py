@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledgerkit import admission, settlement
 
-from gateway.types import Price
 from gateway.usage.journal.lines import scan, to_line
 from gateway.usage.journal.pairing import Tail, carried
-from gateway.usage.journal.records import Record, cost_nano
+from gateway.usage.journal.records import Record
 from gateway.usage.journal.segments import Segment
 
 RECORDS: list[Record] = [
@@ -130,11 +129,3 @@ def test_following_a_file_reads_each_record_once(
         assert (tail.damaged, tail.is_torn()) == (0, False)
     finally:
         segment.close()
-
-
-def test_costs_are_exact() -> None:
-    """A tenth is a tenth: a million requests must not drift from the price list."""
-    assert cost_nano(Price(input=0.1, output=0.3), 1, 0) == 100
-    assert cost_nano(Price(input=2.5, output=10), 1_000_000, 1_000_000) == 12_500_000_000
-    assert cost_nano(Price(input=0.000_4, output=0), 1, 0) == 0
-    assert cost_nano(Price(), 5, 5) == 0

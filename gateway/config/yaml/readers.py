@@ -122,6 +122,26 @@ class MappingReader(Reader):
             return name
 
 
+class EitherReader(Reader):
+    """Read a single value by one reader, a mapping by another."""
+
+    def __init__(self, single: Reader, record: RecordReader) -> None:
+        self._single = single
+        self._record = record
+        self.expected = f"{single.expected} or {record.expected}"
+        self.stand_in = record.stand_in
+        single.expected = self.expected
+
+    def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        return self._of(node).read(walk, node, path)
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        return self._of(node).prepare(walk, node, texts)
+
+    def _of(self, node: Node) -> Reader:
+        return self._record if node.__class__ is MappingNode else self._single
+
+
 class _FieldReader(NamedTuple):
     attribute: str
     reader: Reader
@@ -228,8 +248,16 @@ def reader_of(wanted: types.Type, extra: Mapping[str, Any] | None = None) -> Rea
 
 def _union_reader(wanted: types.UnionType, extra: Mapping[str, Any] | None) -> Reader:
     members = [member for member in wanted.types if not isinstance(member, types.NoneType)]
-    inner = IdReader() if len(members) == 2 else reader_of(members[0], extra)
+    inner = reader_of(members[0], extra) if len(members) == 1 else _either_reader(members)
     return NullableReader(inner) if len(members) < len(wanted.types) else inner
+
+
+def _either_reader(members: list[types.Type]) -> Reader:
+    records = [member for member in members if isinstance(member, types.StructType)]
+    if not records:
+        return IdReader()  # a number or text
+    single = next(member for member in members if not isinstance(member, types.StructType))
+    return EitherReader(reader_of(single), RecordReader(records[0]))
 
 
 def _check_of(wanted: types.Type) -> Check | None:

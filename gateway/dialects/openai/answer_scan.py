@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 
-from gateway.dialects.base import Usage
+from gateway.dialects.base import ToolCalls, Usage
 from gateway.dialects.openai.usage_report import last_usage, read_report
 
 _MOST_USAGE_BYTES = 16 * 1024  # no report is longer
@@ -21,6 +21,15 @@ _TEXT_KEY = re.compile(
     rb'[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"'
 )
 _LONGEST_KEY_BYTES = 48
+# Calls of tools and pictures among the output, and the tier.
+_MARK = re.compile(
+    rb'"(?:type"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"(?P<kind>(?:web_search|file_search|code_interpreter|web_fetch'
+    rb"|image_generation)_call|image_(?:generation|edit)\.partial_image)"
+    rb'"|service_tier"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}"(?P<tier>[^"\\]{1,40})"'
+    rb'|b64_json"[ \t\r\n]{0,8}:[ \t\r\n]{0,8}")'
+)
+_LONGEST_MARK_BYTES = 80
+_CALLS = (b"web_search_call", b"file_search_call", b"code_interpreter_call", b"web_fetch_call")
 _STRING = re.compile(rb'[^"\\]*+(?:\\(?:u.{4}|[^u])[^"\\]*+)*+', re.DOTALL)
 _read_value = json.JSONDecoder().raw_decode  # stops behind the value: what follows belongs to the rest of the body
 
@@ -33,7 +42,20 @@ class JsonScan:
     `key`, with its quotes, stands before the object that `read` finds a report in.
     """
 
-    __slots__ = ("_in_text", "_key", "_read", "_rest", "_usage_rest", "text_bytes", "usage")
+    __slots__ = (
+        "_calls",
+        "_in_text",
+        "_is_partial",
+        "_key",
+        "_made",
+        "_marks_rest",
+        "_read",
+        "_rest",
+        "_usage_rest",
+        "service_tier",
+        "text_bytes",
+        "usage",
+    )
 
     def __init__(self, key: bytes = b'"usage"', read: Callable[[object], Usage | None] = read_report) -> None:
         self._key = key
@@ -43,9 +65,24 @@ class JsonScan:
         self._usage_rest = b""  # what may be the beginning of a report
         self._rest = b""  # what may be the beginning of a text's key, or of an escape
         self._in_text = False
+        self.service_tier: str | None = None
+        self._calls: dict[bytes, int] = {}
+        self._made = 0
+        self._is_partial = False  # of a picture's beginning
+        self._marks_rest = b""
+
+    @property
+    def tools(self) -> ToolCalls | None:
+        calls = ToolCalls(*(self._calls.get(name, 0) for name in _CALLS))
+        return calls if any(calls) else None
+
+    @property
+    def images(self) -> int:
+        return 0 if self._is_partial else self._made + self._calls.get(b"image_generation_call", 0)
 
     def feed(self, data: bytes) -> None:
         self._find_usage(data)
+        self._find_marks(data)
         self._count_text(data)
 
     def end(self) -> None:
@@ -79,6 +116,20 @@ class JsonScan:
             return False
         self.usage = last_usage(self.usage, usage)
         return usage is not None
+
+    def _find_marks(self, data: bytes) -> None:
+        text, end = self._marks_rest + data, 0
+        for mark in _MARK.finditer(text):
+            end = mark.end()
+            kind, tier = mark["kind"], mark["tier"]
+            if kind is not None:
+                self._calls[kind] = self._calls.get(kind, 0) + 1
+                self._is_partial = self._is_partial or kind.endswith(b"partial_image")
+            elif tier is not None:
+                self.service_tier = tier.decode(errors="replace")
+            else:
+                self._made += 1
+        self._marks_rest = text[max(end, len(text) - _LONGEST_MARK_BYTES) :]
 
     def _count_text(self, data: bytes) -> None:
         text = self._rest + data

@@ -6,16 +6,19 @@ large for one look, and those of another shape, are scanned instead (`answer_sca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from gateway.dialects.base import Contents, UsageReader
+from gateway.dialects.base import Contents, ToolCalls, UsageReader
 from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.payload import UNREADABLE, top_members
-from gateway.dialects.openai.usage_report import ReportedUsage, usage_of
+from gateway.dialects.openai.usage_report import ReportedUsage, decoded, usage_of
 
 _NOTHING = msgspec.Raw(b"null")
 _NO_ERROR = frozenset((b"null", b"{}", b"[]", b'""', b"false"))
 _UNFINISHED = (b'"queued"', b'"in_progress"')
+_CALLS = ("web_search_call", "file_search_call", "code_interpreter_call", "web_fetch_call")
 _ENDS = frozenset(("response.completed", "response.failed", "response.incomplete"))
 
 
@@ -52,6 +55,7 @@ class _Part(msgspec.Struct, gc=False):
 class _Item(msgspec.Struct, gc=False):
     """An item of a response's output."""
 
+    type: str | None = None
     content: list[_Part] | None = None
     summary: list[_Part] | None = None
     arguments: str | None = None
@@ -59,12 +63,14 @@ class _Item(msgspec.Struct, gc=False):
 
 class _Response(msgspec.Struct, gc=False):
     usage: ReportedUsage | None = None
+    service_tier: str | None = None
     output: list[_Item] | None = None
 
 
 class _Payload(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: ReportedUsage | None = None
+    service_tier: str | None = None
     type: str | None = None
     delta: str | None = None
     response: _Response | None = None
@@ -96,8 +102,10 @@ def contents_of(payload: bytes) -> Contents | None:
         contents.usage = parsed.usage.read()
     if parsed.response is not None:
         _add_response(contents, parsed.response)
+    if parsed.service_tier is not None:
+        contents.service_tier = parsed.service_tier
     if parsed.output:
-        contents.whole_text_bytes = _text_of_output(parsed.output)
+        _add_output(contents, parsed.output)
     if parsed.type in _ENDS:
         contents.ended = True
     elif parsed.error is not _NOTHING or parsed.type == "error":
@@ -110,8 +118,23 @@ def contents_of(payload: bytes) -> Contents | None:
 def _add_response(contents: Contents, response: _Response) -> None:
     if contents.usage is None and response.usage is not None:
         contents.usage = response.usage.read()
+    if response.service_tier is not None:
+        contents.service_tier = response.service_tier
     if response.output:
-        contents.whole_text_bytes = _text_of_output(response.output)
+        _add_output(contents, response.output)
+
+
+def _add_output(contents: Contents, items: list[_Item]) -> None:
+    contents.whole_text_bytes = _text_of_output(items)
+    _add_calls(contents, [item.type for item in items])
+
+
+def _add_calls(contents: Contents, types: Sequence[str | None]) -> None:
+    """Count calls of tools, and images made, by the items' types."""
+    calls = ToolCalls(*(types.count(name) for name in _CALLS))
+    if any(calls):
+        contents.tools = calls
+    contents.images = types.count("image_generation_call")
 
 
 def _text_of_choices(choices: list[_Choice]) -> int:
@@ -158,13 +181,33 @@ def _contents_of_odd(payload: bytes) -> Contents | None:
     scan.feed(payload)
     scan.end()
     kind, error = bytes(top.type).strip(b'"').decode(errors="replace"), bytes(top.error).translate(None, b" \t\r\n")
-    return Contents(
+    contents = Contents(
         usage_of(payload),
         scan.text_bytes,
         failed=kind not in _ENDS and (kind == "error" or error not in _NO_ERROR),
         ended=kind in _ENDS,
         unfinished=bytes(top.status) in _UNFINISHED,
     )
+    inner = top_members(bytes(top.response)) or top
+    contents.service_tier = _text(inner.service_tier) or _text(top.service_tier)
+    _add_calls(contents, _types(inner.output))
+    return contents
+
+
+class _Typed(msgspec.Struct, gc=False):
+    type: msgspec.Raw = _NOTHING
+
+
+def _types(output: msgspec.Raw) -> list[str | None]:
+    try:
+        return [_text(item.type) for item in msgspec.json.decode(output, type=list[_Typed])]
+    except UNREADABLE:
+        return []
+
+
+def _text(value: msgspec.Raw) -> str | None:
+    found = decoded(value) if bytes(value).startswith(b'"') else None
+    return found if isinstance(found, str) else None
 
 
 USAGE_READER = UsageReader(contents=contents_of, scan=JsonScan)

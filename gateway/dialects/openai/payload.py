@@ -17,7 +17,9 @@ class TopMembers(msgspec.Struct, frozen=True):
 
     choices: msgspec.Raw = _NULL
     error: msgspec.Raw = _NULL
+    output: msgspec.Raw = _NULL
     response: msgspec.Raw = _NULL
+    service_tier: msgspec.Raw = _NULL
     status: msgspec.Raw = _NULL
     type: msgspec.Raw = _NULL
     usage: msgspec.Raw = _NULL

@@ -35,7 +35,8 @@ def rerank_contents(payload: bytes) -> Contents | None:
 class RerankScan:
     """The same, of an answer too large to be decoded."""
 
-    text_bytes = 0
+    text_bytes = images = 0
+    service_tier = tools = None
 
     def __init__(self) -> None:
         self._scans = (JsonScan(b'"meta"', _read_meta), JsonScan())
@@ -57,7 +58,7 @@ class RerankScan:
         return f"<RerankScan: {self.usage}>"
 
 
-RERANK_USAGE_READER = UsageReader(contents=rerank_contents, scan=RerankScan)
+RERANK_USAGE_READER = UsageReader(contents=rerank_contents, scan=RerankScan, request_or_tokens=True)
 
 
 def _usage_in_meta(payload: bytes) -> Usage | None:

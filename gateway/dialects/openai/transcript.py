@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.dialects.base import Contents, UsageReader
+from gateway.dialects.base import Contents, Usage, UsageReader
 from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.contents import contents_of
 from gateway.dialects.openai.payload import UNREADABLE
+from gateway.dialects.openai.usage_report import decoded, seconds_of
+from gateway.types import UsageDetails
 
 
 class _Answer(msgspec.Struct):
     text: str | None = None
+    duration: msgspec.Raw | None = None  # of a verbose one
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -23,11 +26,15 @@ def transcript_contents(payload: bytes) -> Contents | None:
     if contents is None:
         return None
     try:
-        text = _decode(payload).text
+        answer = _decode(payload)
     except UNREADABLE:
-        text = None
-    if text:
-        contents.whole_text_bytes = max(contents.whole_text_bytes, len(text.encode("utf-8", "surrogatepass")))
+        return contents
+    if answer.text:
+        size = len(answer.text.encode("utf-8", "surrogatepass"))
+        contents.whole_text_bytes = max(contents.whole_text_bytes, size)
+    if contents.usage is None and answer.duration is not None:
+        seconds = seconds_of(decoded(answer.duration))
+        contents.usage = Usage(details=UsageDetails(audio_seconds=seconds)) if seconds else None
     return contents
 
 

@@ -211,7 +211,7 @@ def read_report(usage: object) -> Usage | None:
         reasoning=_number(of_completion, "reasoning_tokens"),
         audio_output=_number(of_completion, "audio_tokens"),
         image_output=_number(of_completion, "image_tokens"),
-        audio_seconds=_seconds(usage.get("seconds")) or _seconds(usage.get("prompt_audio_seconds")),
+        audio_seconds=seconds_of(usage.get("seconds")) or seconds_of(usage.get("prompt_audio_seconds")),
         web_search=_number(tools, "web_search_requests"),
         file_search=_number(tools, "file_search_requests"),
         code_interpreter=_number(tools, "code_execution_requests"),
@@ -283,7 +283,7 @@ def _count(value: object) -> int | None:
     return None
 
 
-def _seconds(value: object) -> float:
+def seconds_of(value: object) -> float:
     """Parse seconds of sound; 0 where there are none."""
     if type(value) is str and _DECIMAL.fullmatch(value.strip()):
         value = float(value)

@@ -12,7 +12,7 @@ from operator import add
 from typing import NamedTuple
 
 from gateway.errors import InternalError
-from gateway.observability.calls import NO_ROUTE, Call
+from gateway.observability.calls import NO_ROUTE, Call, FailedTry
 from gateway.observability.metrics.families import (
     DURATION_SECONDS,
     FIRST_BYTE_SECONDS,
@@ -25,6 +25,7 @@ from gateway.types import Id, id_text
 
 # Models may be made at run time, and be renamed: beyond so many combinations new models are counted as one.
 MOST_SERIES = 20_000
+MOST_UNPRICED = 200  # models and tiers; these are an upstream's words
 OTHER_MODEL = "(other)"
 NO_REQUEST = "(unparsable)"  # what came was no request that one could look at
 
@@ -84,6 +85,7 @@ class Counters:
         self._failures: dict[tuple[str, Id, str], int] = defaultdict(int)
         self._cooldowns: dict[tuple[str, Id, str], int] = defaultdict(int)
         self._taken_ids = 0
+        self._unpriced: dict[tuple[str, str], int] = defaultdict(int)  # by model and service tier
 
     def finished(self, call: Call, now: float) -> None:
         """Count a request that has ended at `now` (of `time.perf_counter`)."""
@@ -114,6 +116,8 @@ class Counters:
             counts.failovers += attempts - 1
             if call.failures is not None:
                 self._failed(counts, call.failures)
+            if call.is_unpriced:
+                self._count_unpriced(model, call)
         if first_byte is not None:
             histogram, value = counts.first_byte, first_byte - began
             histogram[bisect_left(FIRST_BYTE_SECONDS, value)] += 1
@@ -156,13 +160,22 @@ class Counters:
             _add(sums["gateway_upstream_attempts_total"], (model, id_text(endpoint), cause), count)
         for (model, endpoint, cause), count in list(self._cooldowns.items()):
             _add(sums["gateway_cooldowns_total"], (model, id_text(endpoint), cause), count)
+        for (model, tier), count in list(self._unpriced.items()):
+            _add(sums["gateway_unpriced_total"], (model, tier), count)
         return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}
 
-    def _failed(self, counts: RequestCounts, failures: list[tuple[str, Id, str]]) -> None:
+    def _failed(self, counts: RequestCounts, failures: list[FailedTry]) -> None:
         counts.answered -= len(failures)
-        for failure in failures:
+        for model, endpoint, cause, *_ in failures:
+            failure = model, endpoint, cause
             if failure in self._failures or len(self._failures) < MOST_SERIES:
                 self._failures[failure] += 1
+
+    def _count_unpriced(self, model: str, call: Call) -> None:
+        details = call.usage.details if call.usage is not None else None
+        tier = (details.service_tier or "") if details is not None else ""
+        known = (model, tier) in self._unpriced or len(self._unpriced) < MOST_UNPRICED
+        self._unpriced[(model, tier) if known else (OTHER_MODEL, "")] += 1
 
     def _begun(self, key: Key) -> RequestCounts:
         if len(self._counts) >= MOST_SERIES:

@@ -72,6 +72,12 @@ FAMILIES: dict[str, Family] = {
             buckets=OWN_SECONDS,
         ),
         Family(
+            "gateway_unpriced_total",
+            "counter",
+            "Requests booked at the base price, for their service tier has none.",
+            ("model", "tier"),
+        ),
+        Family(
             "gateway_tokens_total",
             "counter",
             "Tokens used. `cached` are part of `prompt`, `reasoning` of `completion`.",

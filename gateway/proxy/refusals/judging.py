@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from gateway.dialects import openai
-from gateway.errors import ConnectTimedOut, FirstByteTimedOut, LoopDetected, TransportError
+from gateway.errors import (
+    ConnectFailed,
+    ConnectionCut,
+    ConnectTimedOut,
+    FirstByteTimedOut,
+    IdleTimedOut,
+    InvalidResponse,
+    LoopDetected,
+    TransportError,
+)
 from gateway.pool import Cause, retry_after_seconds
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import RawHeaders, Shape
@@ -24,6 +34,14 @@ _UNKNOWN_FIELD = re.compile(
     rb"(?:field|key|param|argument|propert|option|member|attribute)"
     rb"|additional ?propert"
 )
+_REASONS: Mapping[type[TransportError], str] = {
+    ConnectFailed: "connect",
+    ConnectTimedOut: "connect",
+    FirstByteTimedOut: "first_byte",
+    ConnectionCut: "cut_off",
+    IdleTimedOut: "idle",
+    InvalidResponse: "invalid_answer",
+}
 _LOOP = b'"loop_detected"'
 
 
@@ -80,6 +98,13 @@ def _words_of(attempt: Attempt) -> bytes | None:
 
 def cause_of(error: TransportError) -> Cause:
     return Cause.TIMED_OUT if isinstance(error, ConnectTimedOut | FirstByteTimedOut) else Cause.BROKEN
+
+
+def reason_of(error: TransportError | None, status: int) -> str:
+    """Name why an attempt failed, in our own words."""
+    if error is None:
+        return "credential" if status == 401 else f"status_{status}"
+    return next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), "broken")
 
 
 def refuses_stream_options(attempt: Attempt) -> bool:

@@ -5,13 +5,11 @@ A row of the ledger is the two together.
 
 from __future__ import annotations
 
-from decimal import Decimal
-from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
-from gateway.types import Id, Outcome, Price
+from gateway.types import Id, Outcome, UsageDetails
 
 UsageSource = Literal["reported", "estimated", "none"]
 
@@ -43,6 +41,16 @@ class CarriedAdmission(Admission, frozen=True, array_like=True, tag="c", gc=Fals
     """
 
 
+class FailedAttempt(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An attempt without an answer. `status`: 0 where none came."""
+
+    model: str
+    endpoint: Id
+    reason: str
+    status: int = 0
+    milliseconds: float = 0.0
+
+
 class Settlement(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False):
     """A request's end, written before its answer's last byte.
 
@@ -65,24 +73,9 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False
     duration_ms: float | None = None
     attempts: int = 0
     answered: bool = True  # False: no upstream gave an answer, and so it does not count against `requests` limits
+    details: UsageDetails | None = None  # what few answers report
+    price: str | None = None  # the price that was used, as JSON; a change of prices changes what comes, never what was
+    failures: tuple[FailedAttempt, ...] = ()  # attempts that had no answer, in order
 
 
 Record = Admission | CarriedAdmission | Settlement
-
-
-def cost_nano(price: Price, prompt_tokens: int, completion_tokens: int) -> int:
-    """Return the tokens' cost in billionths, rounded once.
-
-    Of the currency's unit, and exactly.
-    """
-    per_million = _exact(price.input) * prompt_tokens + _exact(price.output) * completion_tokens
-    return round(per_million * (NANO // 1_000_000))
-
-
-@lru_cache(maxsize=512)  # a few prices, asked for twice a request
-def _exact(price: float) -> Decimal:
-    """Return the decimal fraction that the file has.
-
-    0.1 means a tenth, not the nearest binary fraction.
-    """
-    return Decimal(repr(price))

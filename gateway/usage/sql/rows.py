@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any
+
+import msgspec
 
 from gateway.types import Id
 from gateway.usage.journal.records import Admission, Settlement
@@ -17,9 +21,12 @@ Row = dict[str, Any]  # a column's name to its value, as SQLAlchemy takes it
 ID_CHARACTERS = 600  # what an index of PostgreSQL and MariaDB takes; see `longids` for what is longer
 REQUEST_ID_CHARACTERS = 64
 CLIENT_ID_CHARACTERS = 128
+PRICE_ID_CHARACTERS = 32
 _MOST_DIGITS = sys.int_info.default_max_str_digits  # of a number in a text; no id can have more and be one
 ROUTE_CHARACTERS = 100
 INTERRUPTED_STATUS = 503
+
+_encode = msgspec.json.Encoder().encode
 
 # Bounds of one request, far beyond what is real: an upstream's nonsense must not overflow the sum of a month.
 MOST_TOKENS = 10**12
@@ -92,6 +99,10 @@ def row_of(admission: Admission, settlement: Settlement) -> Row:
         "duration_ms": settlement.duration_ms,
         "attempts": settlement.attempts,
         "counted_on": _optional_id(admission.counted_on),
+        "details": _optional_json(settlement.details),
+        "price_id": None if settlement.price is None else price_id(settlement.price),
+        "price": settlement.price,  # no column: it goes beside the table
+        "failures": _optional_json(settlement.failures),
     }
 
 
@@ -107,6 +118,16 @@ def interrupted(admission: Admission) -> Settlement:
         status=INTERRUPTED_STATUS,
         outcome="interrupted",
     )
+
+
+@lru_cache(maxsize=1024)
+def price_id(price: str) -> str:
+    """The id of a price's JSON, the same in every process."""
+    return sha256(price.encode("utf-8", "surrogatepass")).hexdigest()[:PRICE_ID_CHARACTERS]
+
+
+def _optional_json(value: object) -> str | None:
+    return without_nul(_encode(value).decode()) if value else None
 
 
 def _optional_id(value: Id | None) -> str | None:

@@ -18,7 +18,7 @@ from gateway.usage.sql.database import Database
 from gateway.usage.sql.long_ids import fitted
 from gateway.usage.sql.migrations.runner import migrate
 from gateway.usage.sql.rows import Row
-from gateway.usage.sql.table import ai_usage, insert_new, long_ids
+from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices
 
 WRITE_SECONDS = 15
 _EXPIRED_AT_ONCE = 500
@@ -37,6 +37,7 @@ class Store:
         self._insert, self._parameters = _prepared(self._database)
         sizes = ROWS_AT_ONCE if self._database.dialect == "sqlite" else ()
         self._insert_many = [(size, _for_many_rows(self._insert, size)) for size in sizes]
+        self._known_prices: set[str | None] = {None}  # are there already
         self._lengths: dict[str, int] = {}  # of the columns that take only so many characters
 
     def prepare(self) -> None:
@@ -68,7 +69,11 @@ class Store:
         if self._lengths:
             rows = [fitted(row, self._lengths, too_long) for row in rows]
         parameters = [self._parameters(row) for row in rows]
+        new_prices = {row["price_id"]: row["price"] for row in rows if row["price_id"] not in self._known_prices}
         with self._database.begin() as connection:
+            if new_prices:
+                insert_price = insert_new(prices, self._database.dialect)
+                connection.execute(insert_price, [{"id": key, "price": new_prices[key]} for key in sorted(new_prices)])
             if too_long:
                 insert_id = insert_new(long_ids, self._database.dialect)
                 connection.execute(insert_id, [{"hash": key, "id": whole} for key, whole in too_long.items()])
@@ -80,6 +85,7 @@ class Store:
                     connection.exec_driver_sql(insert, tuple(chain.from_iterable(together)))
             if parameters:
                 connection.exec_driver_sql(self._insert, parameters)
+        self._known_prices.update(new_prices)
 
     def _insert_one_by_one(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
         """So that one bad row holds up nothing but itself."""

@@ -24,7 +24,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from gateway.usage.sql.rows import CLIENT_ID_CHARACTERS, ID_CHARACTERS, REQUEST_ID_CHARACTERS, ROUTE_CHARACTERS
+from gateway.usage.sql.rows import (
+    CLIENT_ID_CHARACTERS,
+    ID_CHARACTERS,
+    PRICE_ID_CHARACTERS,
+    REQUEST_ID_CHARACTERS,
+    ROUTE_CHARACTERS,
+)
 
 SCHEMA_VERSION = 1  # the newest that this gateway can write to; what was done to the tables is in `ai_usage_steps`
 _EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
@@ -58,6 +64,9 @@ ai_usage = Table(
     Column("duration_ms", Double),
     Column("attempts", Integer, nullable=False),
     Column("counted_on", String(ID_CHARACTERS)),
+    Column("details", Text),  # tokens of further kinds, calls and tier, as JSON; NULL for most
+    Column("price_id", String(PRICE_ID_CHARACTERS)),  # of the price that was used; NULL: none
+    Column("failures", Text),  # attempts that had no answer, as JSON; NULL for most
     Index("ai_usage_by_time", "time_ms"),
     Index("ai_usage_by_user", "user_id", "time_ms"),
     Index("ai_usage_by_organisation", "organisation_id", "time_ms"),
@@ -72,6 +81,15 @@ long_ids = Table(
     metadata,
     Column("hash", String(64), primary_key=True),
     Column("id", Text, nullable=False),
+    mysql_collate=_EXACT_TEXT,
+    mariadb_collate=_EXACT_TEXT,
+)
+
+prices = Table(
+    "ai_usage_prices",
+    metadata,
+    Column("id", String(PRICE_ID_CHARACTERS), primary_key=True),
+    Column("price", Text, nullable=False),  # JSON, as `pricing.rates` reads it
     mysql_collate=_EXACT_TEXT,
     mariadb_collate=_EXACT_TEXT,
 )

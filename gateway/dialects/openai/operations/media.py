@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.dialects.base import Json, RequestSchema
+from gateway.dialects.openai.made_usage import IMAGE_USAGE_READER, SPEECH_USAGE_READER
 from gateway.dialects.openai.operations.parts import (
     ANYTHING,
     BINARY,
@@ -26,6 +27,7 @@ IMAGES = relayed(
     summary="Images",
     is_text=False,
     has_fallbacks=True,
+    usage=IMAGE_USAGE_READER,
     request=RequestSchema(
         fields={"prompt": {"type": "string"}}, example={"model": "painter", "prompt": "A lighthouse"}
     ),
@@ -39,6 +41,7 @@ IMAGE_EDITS = relayed(
     body=FORM,
     is_text=False,
     has_fallbacks=True,
+    usage=IMAGE_USAGE_READER,
     pins=Positions((Position("images[].file_id", "file"), Position("mask.file_id", "file"))),
     prompt=SEARCH,
     request=RequestSchema(
@@ -56,6 +59,7 @@ IMAGE_VARIATIONS = relayed(
     is_text=False,
     has_fallbacks=True,
     prompt=SEARCH,
+    usage=IMAGE_USAGE_READER,
     request=RequestSchema(fields={"image": _FILE}, example={"model": "painter"}),
     media=(JSON,),
 )
@@ -66,6 +70,7 @@ SPEECH = relayed(
     summary="Speech",
     is_text=False,
     has_fallbacks=True,
+    usage=SPEECH_USAGE_READER,
     request=RequestSchema(
         fields={"input": {"type": "string"}}, example={"model": "speaker", "input": "Hello!", "voice": "alloy"}
     ),

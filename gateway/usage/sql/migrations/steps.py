@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Table, inspect
 
-from gateway.usage.sql.table import ai_usage, long_ids, schema_version
+from gateway.usage.sql.table import ai_usage, long_ids, prices, schema_version
 
 
 class Step(NamedTuple):
@@ -43,7 +43,25 @@ def _long_ids(connection: Connection) -> None:
     _make(connection, long_ids)
 
 
+def _kinds_and_prices(connection: Connection) -> None:
+    _make(connection, prices)
+    _add_columns(connection, ai_usage, "details", "price_id", "failures")
+
+
+def _add_columns(connection: Connection, table: Table, *names: str) -> None:
+    """Add columns that may be NULL.
+
+    No database rewrites a row for them.
+    """
+    there = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    for name in names:
+        if name not in there:
+            kind = table.columns[name].type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}")
+
+
 STEPS = (
     Step(1, "the tables of the first release", _first_release),
     Step(2, "ids that are longer than their column are kept whole", _long_ids),
+    Step(3, "tokens by kind, the price that was used, failed attempts", _kinds_and_prices),
 )
