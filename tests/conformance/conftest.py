@@ -1,7 +1,8 @@
-"""A mock of the published API, served by `@stdy/cli` (npm), and a gateway in front of it."""
+"""A mock of the published API (`@stdy/cli` of npm), and a gateway in front of it."""
 
 from __future__ import annotations
 
+import fcntl
 import inspect
 import lzma
 import shutil
@@ -21,8 +22,8 @@ from conformance.published import SPECIFICATION
 from kit.gateway import KEYS, GatewayProcess, config
 from kit.wire import DEADLINE_SECONDS
 
-VERSION = "0.22.2"
-INSTALLED = Path(__file__).parents[2] / ".cache" / f"stdy-cli-{VERSION}"
+PACKAGES = {"@stdy/cli": "0.22.2", "openai": "7.59.0"}
+INSTALLED = Path(__file__).parents[2] / ".cache" / "conformance"
 INSTALL_SECONDS = 300
 HERE = Path(__file__).parent
 _MISSING: list[str] = []
@@ -47,22 +48,32 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def steady() -> Path:
-    """The program; it is installed below .cache where it is missing."""
-    program = INSTALLED / "node_modules" / ".bin" / "steady"
-    if not program.exists():
-        npm = shutil.which("npm")
-        if npm is None or shutil.which("node") is None:
-            pytest.skip("Node and npm are not on PATH.")
-        command = [npm, "install", "--no-fund", "--no-audit", "--prefix", str(INSTALLED), f"@stdy/cli@{VERSION}"]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-        if done.returncode != 0 or not program.exists():
-            pytest.skip(f"npm could not install @stdy/cli: {done.stderr.strip()[-300:]}")
-    return program
+def packages() -> Path:
+    """The mock and the Node client, as npm installs them; below .cache where they are not yet."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("Node and npm are not on PATH.")
+    folder = INSTALLED / "node_modules"
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    with (INSTALLED / "lock").open("wb") as lock:  # processes of one run share them
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not all((folder / name / "package.json").exists() for name in PACKAGES):
+            wanted = [f"{name}@{version}" for name, version in PACKAGES.items()]
+            command = [npm, "install", "--no-fund", "--no-audit", "--prefix", str(INSTALLED), *wanted]
+            done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+            if done.returncode != 0:
+                pytest.skip(f"npm could not install {' and '.join(wanted)}: {done.stderr.strip()[-300:]}")
+    return folder
 
 
 @pytest.fixture(scope="session")
-def mock_url(steady: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def node_client(packages: Path) -> Path:
+    """The module to import."""
+    return packages / "openai" / "index.mjs"
+
+
+@pytest.fixture(scope="session")
+def mock_url(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The mock's base URL. Its answers are the same for the same request."""
     directory = tmp_path_factory.mktemp("mock")
     document = directory / "openai.yml"
@@ -70,7 +81,7 @@ def mock_url(steady: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(steady), "--host", "127.0.0.1", "--port", str(port), "--quiet", str(document)]
+    command = [str(packages / ".bin" / "steady"), "--host", "127.0.0.1", "--port", str(port), "--quiet", str(document)]
     with (directory / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
         try:
             url = f"http://127.0.0.1:{port}/v1"

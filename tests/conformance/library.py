@@ -23,6 +23,7 @@ class Method(NamedTuple):
     name: str
     verb: str
     path: str  # below the base URL, parameters as `{}`
+    segments: tuple[str, ...]  # the names of these
     parameters: dict[str, inspect.Parameter]
 
     @property
@@ -79,8 +80,8 @@ def _methods(owner: object, prefix: str) -> Iterator[Method]:
                 yield from _methods(resource, f"{prefix}{name}.")
 
 
-def _request_of(function: Callable[..., Any]) -> tuple[str, str] | None:
-    """Verb and path of the request that a method makes."""
+def _request_of(function: Callable[..., Any]) -> tuple[str, str, tuple[str, ...]] | None:
+    """Verb, path and names of its parameters, of the request that a method makes."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _VERBS:
@@ -90,5 +91,6 @@ def _request_of(function: Callable[..., Any]) -> tuple[str, str] | None:
             if isinstance(path, ast.Constant) and isinstance(path.value, str):
                 verb = next((word.value for word in node.keywords if word.arg == "method"), None)
                 named = str(verb.value).upper() if isinstance(verb, ast.Constant) else _VERBS[node.func.attr]
-                return named, re.sub(r"\{\w+\}", "{}", path.value.partition("?")[0])
+                plain = path.value.partition("?")[0]
+                return named, re.sub(r"\{\w+\}", "{}", plain), tuple(re.findall(r"\{(\w+)\}", plain))
     return None
