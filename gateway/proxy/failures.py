@@ -8,6 +8,7 @@ import msgspec
 
 from gateway.errors import NO_RETRY, GatewayError, LoopDetected, UpstreamFailed
 from gateway.pool import Obstacle, no_answer
+from gateway.proxy.ask import Ask
 from gateway.proxy.refusals.judging import Fault
 from gateway.proxy.refusals.refused import Refused
 from gateway.types import Endpoint, Model
@@ -22,6 +23,7 @@ class Refusal(NamedTuple):
     answer: Refused
     endpoint: Endpoint | None
     model: Model | None
+    asked: Ask  # in the words of that model's endpoints
 
 
 class Failures(msgspec.Struct, eq=False):

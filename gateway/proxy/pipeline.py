@@ -156,6 +156,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if refusal is None:
             raise self.failures.error(self.loop.time())
         self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
+        if refusal.asked is not self.asked:
+            self._use(refusal.asked)
         self.response.refused(refusal.answer)
 
     def _use(self, asked: Ask) -> None:
@@ -292,7 +294,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
             return True
         self.call.attempt_failed("refused", reason_of(None, status), status)
         if self.failures.refusal is None:
-            self.failures.refusal = Refusal(answer, self.call.endpoint, self.call.served)
+            self.failures.refusal = Refusal(answer, self.call.endpoint, self.call.served, self.asked)
         return False
 
     def _alive(self, lease: Lease, now: float) -> None:

@@ -9,7 +9,7 @@ import anthropic
 import pytest
 import pytest_asyncio
 from kit import KEYS, FakeUpstream, Stage, answer, events
-from kit.answers import event
+from kit.answers import event, upstream_error
 from kit.stage import Record, endpoint, model
 
 ASKED: Any = {"max_tokens": 64, "messages": [{"role": "user", "content": "Hi"}]}
@@ -75,6 +75,22 @@ async def test_a_native_model_falls_back_to_a_translated_one(stage: Stage, clien
     assert message.content[0].to_dict()["text"] == "Hello from the fake upstream"
     asked = chat.requests[-1].json()
     assert (asked["max_tokens"], asked["reasoning_effort"]) == (64, "low")
+
+
+async def test_the_first_refusal_is_told_in_its_own_words(stage: Stage, client: anthropic.AsyncAnthropic) -> None:
+    """Whichever protocol was asked last: a chat's 404 in Anthropic's shape, a native one as it came."""
+    stage.upstream.endpoint("chat").replies(upstream_error(404, "No such deployment."))
+    stage.upstream.endpoint("native-only").replies(answer(500))
+    with pytest.raises(anthropic.NotFoundError) as translated:
+        await client.messages.create(model="chat-first", **ASKED)
+    body: Any = translated.value.body
+    assert (body["type"], body["error"]["message"]) == ("error", "No such deployment.")
+    own = {"type": "error", "error": {"type": "not_found_error", "message": "Nowhere."}, "request_id": "theirs"}
+    stage.upstream.endpoint("native").replies(answer(404, own))
+    stage.upstream.endpoint("chat-only").replies(answer(500))
+    with pytest.raises(anthropic.NotFoundError) as native:
+        await client.messages.create(model="native-first", **ASKED)
+    assert native.value.body == own
 
 
 async def test_a_fallback_without_a_translation_is_passed_over(stage: Stage, client: anthropic.AsyncAnthropic) -> None:

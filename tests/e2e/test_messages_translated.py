@@ -11,7 +11,7 @@ import anthropic
 import pytest
 import pytest_asyncio
 from kit import KEYS, RESET, Stage, events
-from kit.answers import DONE, Step, answer, as_openai, chunk, delta, event, raw, upstream_error, usage_only
+from kit.answers import DONE, Step, answer, as_openai, chunk, delta, event, full, raw, upstream_error, usage_only
 from kit.books import acting_for, fresh_user, rows
 from kit.stage import FreshModel
 
@@ -288,6 +288,38 @@ async def test_signs_of_life_are_pings(strict: Stage) -> None:
     kinds = [each["type"] for each in pinged(first + reply.body)]
     assert kinds[0] == "message_start"
     assert kinds[-1] == "message_stop"
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_behind_a_ping_what_is_no_stream_is_told_as_events(strict: Stage, status: int) -> None:
+    """A refusal with its message, a failure in our words."""
+    model, go_on = strict.model(), asyncio.Event()
+    error = {"error": {"message": "That is too much.", "type": "upstream_type", "param": None, "code": "much"}}
+    model.a.replies(raw(b"", go_on, full(status, error)))
+    async with strict.asking(asking(model, stream=True), "messages") as wire:
+        assert (await wire.head()).status == 200
+        first = await wire.event()
+        go_on.set()
+        reply = await wire.body()
+    [last] = pinged(first + reply.body)
+    assert last["type"] == "error"
+    assert last["error"]["type"] == ("invalid_request_error" if status == 400 else "api_error")
+    assert ("too much" in last["error"]["message"]) == (status == 400)
+
+
+async def test_behind_a_ping_a_whole_answer_is_told_as_events(strict: Stage) -> None:
+    model, go_on = strict.model(), asyncio.Event()
+    choice = {"index": 0, "message": {"role": "assistant", "content": HELLO}, "finish_reason": "stop"}
+    model.a.replies(raw(b"", go_on, full(200, {"id": "c-1", "choices": [choice], "usage": CACHED})))
+    async with strict.asking(asking(model, stream=True), "messages") as wire:
+        await wire.head()
+        first = await wire.event()
+        go_on.set()
+        reply = await wire.body()
+    found = pinged(first + reply.body)
+    assert [each["delta"]["text"] for each in found if each["type"] == "content_block_delta"] == [HELLO]
+    assert found[-2]["usage"]["cache_read_input_tokens"] == 60
+    assert found[-1] == {"type": "message_stop"}
 
 
 def _streamed(*pieces: bytes) -> Iterator[bytes]:
