@@ -63,7 +63,10 @@ class Ask(NamedTuple):
 
     def _is_spoken_by(self, model: Model) -> bool:
         protocol = self.operation.dialect.protocol
-        return any(protocol in endpoint.protocols for endpoint in model.endpoints)
+        for endpoint in model.endpoints:  # noqa: SIM110  # the first nearly always does: `any` would be more calls
+            if protocol in endpoint.protocols:
+                return True
+        return False
 
     def endpoints_left_out(self, model: Model) -> set[str]:
         """List endpoints that speak another protocol or lack a named model.
@@ -71,10 +74,11 @@ class Ask(NamedTuple):
         Ids of endpoints of `model`, as text.
         """
         protocol, companions = self.operation.dialect.protocol, self.companions
-        left_out = [one for one in model.endpoints if protocol not in one.protocols]
-        if companions:
-            left_out += [one for one in model.endpoints if not are_served_at(companions, one)]
-        return {id_text(one.id) for one in left_out}
+        left_out: set[str] = set()
+        for one in model.endpoints:
+            if protocol not in one.protocols or (companions and not are_served_at(companions, one)):
+                left_out.add(id_text(one.id))
+        return left_out
 
     def body_for(self, endpoint: Endpoint, model: Model, *, include_usage: bool) -> bytes | Upload:
         """The body as it goes to this endpoint of `model`."""
