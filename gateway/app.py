@@ -19,11 +19,13 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import LookUps
+from gateway.access.sessions import Sessions
 from gateway.api import Router, all_routes, rows_by_version
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
 from gateway.api.runtime import Current, Runtime
 from gateway.config import Settings
+from gateway.dashboard import dashboard_routes
 from gateway.errors import GatewayError, Overloaded, QueryFailed, StoreUnavailable, TooManyQueries
 from gateway.http.bounds import ClientBounds
 from gateway.http.client import Origin, Proxy, Transport
@@ -56,6 +58,7 @@ from gateway.store.cached import CachedRecords
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.file import YamlStore
 from gateway.store.layered import LayeredStore
+from gateway.store.passes import EmbeddedPasses, Passes, RedisPasses
 from gateway.usage import Ledger
 from gateway.websockets import SocketPaths, socket_routes
 
@@ -108,11 +111,14 @@ async def running(
 
         remembered = CachedRecords(records, log)
         store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness.generation)
+        authenticator, passes = Authenticator(store, now, lookups), passes_of(settings, records)
+        held.push_async_callback(passes.close)
         current.runtime = Runtime(
             settings=settings,
             store=store,
             lookups=lookups,
-            authenticator=Authenticator(store, now, lookups),
+            authenticator=authenticator,
+            sessions=Sessions(passes, authenticator, now),
             relay=Relay(
                 transport,
                 upstreams,
@@ -124,6 +130,7 @@ async def running(
             ),
             bounds=bounds_of(settings, log),
             records=records,
+            passes=passes,
             remembered=remembered,
             ledger=ledger,
             limiter=limiter,
@@ -154,12 +161,14 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
     What is read only at the start is left as it is.
     """
     store, lookups = layered_store(settings, before.remembered), LookUps(before.remembered.freshness.generation)
+    authenticator = Authenticator(store, before.clock, lookups)
     return replace(
         before,
         settings=settings,
         store=store,
         lookups=lookups,
-        authenticator=Authenticator(store, before.clock, lookups),
+        authenticator=authenticator,
+        sessions=Sessions(before.passes, authenticator, before.clock),
         relay=replace(before.relay, heartbeat_seconds=settings.server.stream_heartbeat_seconds),
         bounds=bounds_of(settings, before.log),
     )
@@ -191,7 +200,7 @@ def make_server(current: Current) -> Server:
         runtime.counters.unparsable(fault.status, fault.code)
         return rendered(fault)
 
-    router = Router(all_routes(), socket_routes(current))
+    router = Router([*all_routes(), *dashboard_routes()], socket_routes(current))
     return Server(
         Dispatcher(current, router, Router(rows_by_version())),
         render_error=refused,
@@ -231,6 +240,15 @@ def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
     from gateway.store.redis import RedisStore
 
     return RedisStore(RedisLink(address_of(store.url), log), log, prefix=store.prefix)
+
+
+def passes_of(settings: Settings, records: RecordStore) -> Passes:
+    """Return where sessions and tickets are kept."""
+    if settings.store.kind == "embedded":
+        return EmbeddedPasses(settings.store.path)
+    from gateway.store.redis import RedisStore
+
+    return RedisPasses(cast(RedisStore, records).link, prefix=settings.store.prefix)
 
 
 def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:

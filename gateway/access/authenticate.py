@@ -123,6 +123,23 @@ class Authenticator:
         _refuse_other_addresses(caller, address)
         return caller
 
+    async def caller_by_hash(
+        self, sha256: str, user: Id, scopes: Sequence[Scope], scope: Scope | None, address: str
+    ) -> Caller:
+        """Return the caller of a session that a key began.
+
+        It has those of `scopes` that the key still has. Raises as `caller`.
+        """
+        key = await self._store.key(sha256)
+        if key is None or not is_valid(key, self._clock()):
+            raise _invalid()
+        caller = await self._caller(key, user)
+        own = msgspec.structs.replace(caller.key, scopes=caller.key.scopes & frozenset(scopes))
+        caller = msgspec.structs.replace(caller, key=own)
+        self._check(own, scope, acts=False)
+        _refuse_other_addresses(caller, address)
+        return caller
+
     async def _found(self, shown: Shown, scope: Scope | None) -> Caller:
         acted_for = shown.acted_for
         key = await self._store.key(key_sha256(shown.key()))

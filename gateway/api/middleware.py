@@ -16,6 +16,7 @@ from gateway.api.messages_responder import request_id_field
 from gateway.api.panel import flat_body
 from gateway.api.router import ErrorShape, Hit, Route, Router, error_shape, is_ai_path, wants_websocket
 from gateway.api.runtime import Current, Runtime
+from gateway.api.signed_in import signed_in
 from gateway.dialects import anthropic, openai
 from gateway.errors import (
     FeatureDisabled,
@@ -33,10 +34,11 @@ from gateway.http.via import gateways_passed
 from gateway.observability.calls import CLIENT_GONE, Call
 from gateway.observability.logging import AccessLine
 from gateway.observability.tracing import trace_of
-from gateway.types import Scope
+from gateway.types import Caller, Scope
 
 _LONGEST_CLIENT_ID = 128
 _REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
+_COOKIE = istr("cookie")
 _ANTHROPIC_VERSION = istr("anthropic-version")
 _CLOSE = ("connection", "close")
 
@@ -171,14 +173,24 @@ class Dispatcher:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
             request.held = held = runtime.memory.hold_request()
             shown, scope, peer = reading.shown, _required_scope(route), call.peer
-            authenticator = runtime.authenticator
-            call.caller = authenticator.remembered(shown, scope, peer) or await authenticator.caller(shown, scope, peer)
+            known = runtime.authenticator.remembered(shown, scope, peer)
+            call.caller = known or await self._caller(runtime, request, call, shown, scope)
             held.owner = call.caller.user.id
         response = await route.handler(Hit(runtime, request, call, reading.params, reading.passed))
         if isinstance(response, Answer) and call.attempts == 0:
             response.fields = (*response.fields, ("x-request-id", call.request_id))
         call.status = call.status or response.status
         return response
+
+    async def _caller(
+        self, runtime: Runtime, request: Request, call: Call, shown: Shown, scope: Scope | None
+    ) -> Caller:
+        """Look the caller up: by its key, else by its session."""
+        if shown.presented is None and _COOKIE in request.headers:
+            caller = await signed_in(runtime, request, call, scope, shown.acted_for)
+            if caller is not None:
+                return caller
+        return await runtime.authenticator.caller(shown, scope, call.peer)
 
     def _match(
         self, runtime: Runtime, call: Call, headers: CIMultiDictProxy[str], reading: Reading

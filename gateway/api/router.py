@@ -202,7 +202,7 @@ def error_shape(path: str, *, by_version: bool = False) -> ErrorShape:
     """
     if f"{path}/".startswith(_ANTHROPIC_STEMS) or (by_version and path.startswith("/v1/")):
         return "anthropic"
-    if path.startswith("/api/") and not path.startswith(_OPENAI_STEM):
+    if path.startswith(("/api/", "/dashboard")) and not path.startswith(_OPENAI_STEM):
         return "flat"
     return "openai"
 

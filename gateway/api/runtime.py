@@ -11,6 +11,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import LookUps
+from gateway.access.sessions import Sessions
 from gateway.api.intake import Intake
 from gateway.config import Settings
 from gateway.config.reload import Reloader
@@ -29,6 +30,7 @@ from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.pipeline import Relay
 from gateway.store.base import GrantStore, RecordStore
 from gateway.store.cached import CachedRecords
+from gateway.store.passes import Passes
 from gateway.usage import Ledger
 
 
@@ -44,10 +46,12 @@ class Runtime:
     store: GrantStore
     lookups: LookUps
     authenticator: Authenticator
+    sessions: Sessions
     relay: Relay
     bounds: ClientBounds
     # handed from one to the next
     records: RecordStore
+    passes: Passes
     remembered: CachedRecords
     ledger: Ledger
     limiter: Limiter

@@ -72,6 +72,11 @@ class ServerSettings(msgspec.Struct, frozen=True):
         tuple[Annotated[str, Meta(extra={"check": checks.network})], ...],
         Meta(description="Address ranges (CIDR) that endpoint URLs made by admin routes or Redis may point at."),
     ] = ()
+    dashboard: Annotated[bool, Meta(description="Whether the pages below /dashboard are served.")] = True
+    dashboard_frames: Annotated[
+        tuple[Annotated[str, Meta(extra={"check": checks.public_url})], ...],
+        Meta(description="Origins whose pages may frame those below /dashboard, such as https://panel.example.com."),
+    ] = ()
     public_url: Annotated[
         str | None,
         Meta(

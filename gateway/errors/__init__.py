@@ -95,6 +95,14 @@ class InsufficientScope(ClientFault):
     status, type, code = 403, "permission_error", "insufficient_scope"
 
 
+class InvalidTicket(ClientFault):
+    status, code = 401, "invalid_ticket"
+
+
+class CrossSite(ClientFault):
+    status, type, code = 403, "permission_error", "cross_site"
+
+
 class IpNotAllowed(ClientFault):
     status, type, code = 403, "permission_error", "ip_not_allowed"
 

@@ -1,0 +1,82 @@
+"""The pages and their files, as rows of the router."""
+
+from __future__ import annotations
+
+from gateway.api.middleware import require_ai
+from gateway.api.router import Hit, Route, RouteHandler
+from gateway.config.settings import ServerSettings
+from gateway.dashboard.assets import Assets
+from gateway.dashboard.session_routes import TICKETS, session_routes
+from gateway.dashboard.shell import Page, page_headers, shell
+from gateway.errors import RouteNotFound
+from gateway.http.reply import Answer, Reply
+
+PAGES = (
+    Page("ai-chat", "Chat", is_operators=False),
+    Page("ai-studio", "Studio", is_operators=False),
+    Page("usage", "Usage", is_operators=False),
+    Page("keys", "Keys", is_operators=False),
+    Page("models", "Models", is_operators=True),
+    Page("users", "Users", is_operators=True),
+    Page("fleet", "Fleet", is_operators=True),
+    Page("soc", "SOC", is_operators=True),
+)
+SIGN_IN = Page("session", "Sign in", is_operators=True)
+_FOR_EVER = ("cache-control", "public, max-age=31536000, immutable")
+
+
+def dashboard_routes() -> list[Route]:
+    """The rows of all pages; they answer 404 where `server.dashboard` is false."""
+    assets = Assets()
+    pages = [Route("GET", f"/dashboard/{page.name}", page_handler(page, assets), None) for page in (*PAGES, SIGN_IN)]
+    return [
+        *pages,
+        Route("GET", "/dashboard", to_the_first, None),
+        Route("GET", "/dashboard/", to_the_first, None),
+        Route("GET", "/dashboard/static/{version}/{name...}", file_handler(assets), None),
+        *session_routes(),
+        TICKETS,
+    ]
+
+
+def page_handler(page: Page, assets: Assets) -> RouteHandler:
+    """Serve a page's HTML."""
+    content = shell(page, assets)
+
+    async def handler(hit: Hit) -> Reply:
+        server = refuse_without_pages(hit)
+        if not page.is_operators:
+            await require_ai(hit.runtime)
+        return Answer(200, page_headers(server.dashboard_frames), content)
+
+    return handler
+
+
+def file_handler(assets: Assets) -> RouteHandler:
+    """Serve a file of `static/`; its address has the hash of all of them."""
+
+    async def handler(hit: Hit) -> Reply:
+        refuse_without_pages(hit)
+        asset = assets.find(hit.params["name"])
+        if asset is None or hit.params["version"] != assets.version:
+            raise RouteNotFound("There is no such file; load the page again.")
+        fields = [("content-type", asset.content_type), _FOR_EVER, ("x-content-type-options", "nosniff")]
+        if "gzip" not in hit.request.headers.get("accept-encoding", "").lower():
+            return Answer(200, [*fields, ("vary", "accept-encoding")], asset.body)
+        packed = [*fields, ("content-encoding", "gzip"), ("vary", "accept-encoding")]
+        return Answer(200, packed, asset.compressed)
+
+    return handler
+
+
+async def to_the_first(hit: Hit) -> Reply:
+    refuse_without_pages(hit)
+    return Answer(303, [("location", "/dashboard/ai-chat"), ("content-type", "text/plain")], b"")
+
+
+def refuse_without_pages(hit: Hit) -> ServerSettings:
+    """Raise RouteNotFound where the pages are switched off; else return the server's settings."""
+    server = hit.runtime.settings.server
+    if not server.dashboard:
+        raise RouteNotFound("The pages of this gateway are switched off.")
+    return server

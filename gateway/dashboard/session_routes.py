@@ -1,0 +1,130 @@
+"""Signing in by key or ticket, and out; tickets for panels."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+
+from gateway.api.admin.typed import answer, raw_body, typed
+from gateway.api.router import Hit, Route
+from gateway.api.signed_in import NO_STORE, cookie_name, is_https, origin_of, refuse_cross_site, token_of
+from gateway.errors import InvalidRequest
+from gateway.http.reply import Answer, Reply
+from gateway.types import SCOPES, Id, Scope
+
+_COOKIE = "{name}={value}; Path=/; HttpOnly; Max-Age={seconds}; SameSite={same_site}{more}"
+_SECONDS = 7 * 86_400
+
+
+class SignIn(msgspec.Struct, forbid_unknown_fields=True):
+    """Either is given. `next`: a path below /dashboard/ to go on to."""
+
+    key: str | None = None
+    ticket: str | None = None
+    next: str | None = None
+
+
+class SignedIn(msgspec.Struct):
+    user: Id
+    name: str | None
+    scopes: list[Scope]
+    next: str
+
+
+class TicketBody(msgspec.Struct, forbid_unknown_fields=True):
+    scopes: tuple[Scope, ...] = ()
+
+
+class TicketMade(msgspec.Struct):
+    """`url` signs in; it holds for a minute, once."""
+
+    ticket: str
+    url: str
+    expires: int  # seconds since 1970
+
+
+async def sign_in(hit: Hit) -> Reply:
+    """Begin a session by a key or a ticket, and set its cookie."""
+    hit.request.connection.answer_fields = NO_STORE
+    refuse_cross_site(hit.runtime, hit.request)
+    body = typed(await raw_body(hit), SignIn)
+    framed = is_framed_by_another_site(hit)
+    sessions, address = hit.runtime.sessions, hit.call.peer
+    if body.ticket is not None and body.key is None:
+        token, caller = await sessions.begin_by_ticket(body.ticket, address, framed=framed)
+    elif body.key is not None and body.ticket is None:
+        token, caller = await sessions.begin_by_key(body.key.strip(), address, framed=framed)
+    else:
+        raise InvalidRequest("Give either `key` or `ticket`.")
+    old = token_of(hit.runtime, hit.request)
+    if old is not None:
+        await sessions.end(old)
+    user = caller.user
+    scopes = [scope for scope in SCOPES if scope in caller.key.scopes]
+    made = SignedIn(user.id, user.name, scopes, safe_next(body.next))
+    return answer(made, headers=(("set-cookie", cookie(hit, token, _SECONDS, framed=framed)),))
+
+
+async def sign_out(hit: Hit) -> Reply:
+    """End the session, and take its cookie back."""
+    hit.request.connection.answer_fields = NO_STORE
+    refuse_cross_site(hit.runtime, hit.request)
+    token = token_of(hit.runtime, hit.request)
+    if token is not None:
+        await hit.runtime.sessions.end(token)
+    gone = cookie(hit, "", 0, framed=is_framed_by_another_site(hit))
+    return Answer(204, [("set-cookie", gone), ("content-type", "application/json")], b"")
+
+
+async def issue_ticket(hit: Hit) -> Reply:
+    """Make a ticket with which the user acted for signs in at the pages."""
+    body = typed(await raw_body(hit) or b"{}", TicketBody)
+    ticket = await hit.runtime.sessions.issue_ticket(hit.caller, body.scopes)
+    url = f"{origin_of(hit.runtime, hit.request)}/dashboard/session?ticket={quote(ticket)}"
+    expires = int(hit.runtime.clock().timestamp()) + 60
+    return answer(TicketMade(ticket, url, expires), 201, headers=NO_STORE)
+
+
+def safe_next(given: str | None) -> str:
+    """Return where to go on: a path below /dashboard/, else the first page."""
+    is_safe = given is not None and given.startswith("/dashboard/") and given.isprintable() and "\\" not in given
+    return given if is_safe and given is not None and "//" not in given and ".." not in given else "/dashboard/ai-chat"
+
+
+def is_framed_by_another_site(hit: Hit) -> bool:
+    """Whether a page of one of `dashboard_frames` has framed this one."""
+    frames = hit.runtime.settings.server.dashboard_frames
+    return bool(frames) and is_https(hit.runtime, hit.request) and "x-gateway-framed" in hit.request.headers
+
+
+def cookie(hit: Hit, value: str, seconds: int, *, framed: bool) -> str:
+    """Return the `set-cookie` of a session."""
+    secure = is_https(hit.runtime, hit.request)
+    more = ("; Secure" if secure else "") + ("; Partitioned" if framed else "")
+    return _COOKIE.format(
+        name=cookie_name(hit.runtime, hit.request),
+        value=value,
+        seconds=seconds,
+        same_site="None" if framed else "Strict",
+        more=more,
+    )
+
+
+def session_routes() -> list[Route]:
+    return [
+        Route("POST", "/dashboard/session", sign_in, None, body=SignIn, answer=SignedIn, summary="Sign in"),
+        Route("DELETE", "/dashboard/session", sign_out, None, statuses=(204,), summary="Sign out"),
+    ]
+
+
+TICKETS = Route(
+    "POST",
+    "/api/ai/tickets",
+    issue_ticket,
+    "act:as",
+    body=TicketBody,
+    answer=TicketMade,
+    statuses=(201,),
+    summary="A ticket with which a user signs in at the pages",
+)

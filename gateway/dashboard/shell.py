@@ -1,0 +1,74 @@
+"""The HTML around each page, and the headers that it bears."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import NamedTuple
+
+from gateway.dashboard.assets import Assets
+from gateway.http.message import Headers
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors {frames}; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_SHELL = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<link rel="icon" href="{icon}">
+<link rel="stylesheet" href="{style}">
+{preloads}
+<script type="module" src="{script}"></script>
+</head>
+<body data-page="{name}">
+<noscript>These pages need JavaScript.</noscript>
+</body>
+</html>
+"""
+
+
+class Page(NamedTuple):
+    """A page: its name in the address, its title, and whose it is.
+
+    `is_operators`: it stays while the feature `ai` is off. `modules`: files that its first module imports.
+    """
+
+    name: str
+    title: str
+    is_operators: bool
+
+
+def page_headers(frames: tuple[str, ...]) -> Headers:
+    """Return the headers of every page. `frames`: origins that may frame it."""
+    ancestors = " ".join(("'self'", *frames)) if frames else "'none'"
+    return (
+        ("content-type", "text/html; charset=utf-8"),
+        ("cache-control", "no-store"),
+        ("content-security-policy", _POLICY.format(frames=ancestors)),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+    )
+
+
+def shell(page: Page, assets: Assets) -> bytes:
+    """Return a page's HTML: everything in it is drawn by its module."""
+    script = f"pages/{page.name}.js"
+    preloads = "\n".join(
+        f'<link rel="modulepreload" href="{escape(assets.url(name))}">'
+        for name in assets.names()
+        if name.endswith(".js") and (name.startswith(("core/", f"{page.name}/")))
+    )
+    return _SHELL.format(
+        title=escape(f"{page.title} · ecli"),
+        icon=escape(assets.url("icon.svg")),
+        style=escape(assets.url("style.css")),
+        preloads=preloads,
+        script=escape(assets.url(script)),
+        name=escape(page.name),
+    ).encode()

@@ -1,0 +1,112 @@
+// @ts-check
+/** Ask the gateway's own routes; errors have a code, words and a request id. */
+
+export class ApiError extends Error {
+  /**
+   * @param {number} status 0: nothing was reached
+   * @param {string} code
+   * @param {string} message
+   * @param {{requestId?: string | null, retryAfter?: number | null, body?: any}} [more]
+   */
+  constructor(status, code, message, more = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.requestId = more.requestId ?? null;
+    this.retryAfter = more.retryAfter ?? null;
+    this.body = more.body ?? null;
+  }
+}
+
+/** @type {(() => void)[]} */
+const whenOver = [];
+
+/** Call back when an answer says that the session is over. @param {() => void} listener */
+export function onSessionOver(listener) {
+  whenOver.push(listener);
+}
+
+/**
+ * Ask a route; the answer's JSON. Raises ApiError.
+ * @param {string} path
+ * @param {{method?: string, body?: any, signal?: AbortSignal}} [options]
+ * @returns {Promise<any>}
+ */
+export async function api(path, options = {}) {
+  const response = await raw(path, options);
+  if (response.status === 204) return null;
+  const text = await response.text();
+  return text ? JSON.parse(text) : null;
+}
+
+/**
+ * Ask a route; the response, once it is a good one. Raises ApiError.
+ * @param {string} path
+ * @param {{method?: string, body?: any, signal?: AbortSignal}} [options]
+ * @returns {Promise<Response>}
+ */
+export async function raw(path, { method = "GET", body, signal } = {}) {
+  /** @type {RequestInit} */
+  const init = { method, signal, credentials: "same-origin", redirect: "error" };
+  if (method !== "GET") {
+    init.headers = { "content-type": "application/json" };
+    init.body = body === undefined ? (method === "DELETE" ? undefined : "{}") : JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, init);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, "offline", "The gateway cannot be reached. Check your connection; nothing was lost.");
+  }
+  if (response.ok) return response;
+  throw await fault(response);
+}
+
+/** @param {Response} response */
+async function fault(response) {
+  const text = await response.text().catch(() => "");
+  let body = null;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    // a proxy's page, perhaps
+  }
+  const inner = typeof body?.error === "object" && body.error !== null ? body.error : body;
+  const code = (typeof body?.error === "string" ? body.error : inner?.code) ?? `http_${response.status}`;
+  const seconds = Number(response.headers.get("retry-after"));
+  const error = new ApiError(response.status, code, inner?.message ?? `The gateway answered ${response.status}.`, {
+    requestId: response.headers.get("x-request-id"),
+    retryAfter: Number.isFinite(seconds) && seconds > 0 ? seconds : null,
+    body,
+  });
+  if (response.status === 401 && code !== "invalid_ticket") whenOver.forEach((listener) => listener());
+  return error;
+}
+
+/**
+ * Read a stream of server-sent events: the `data` of each.
+ * @param {Response} response
+ * @returns {AsyncGenerator<string>}
+ */
+export async function* events(response) {
+  if (!response.body) return;
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      rest += value;
+      let end;
+      while ((end = rest.indexOf("\n\n")) >= 0) {
+        const lines = rest.slice(0, end).split("\n");
+        rest = rest.slice(end + 2);
+        const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
+        if (data.length) yield data.join("\n");
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}

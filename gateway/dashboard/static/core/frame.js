@@ -1,0 +1,215 @@
+// @ts-check
+/** The frame around every page: pages at the left, title, account and theme; keys that work everywhere. */
+
+import { api, ApiError, onSessionOver } from "./api.js";
+import { ask, el, fill } from "./dom.js";
+import { duration } from "./format.js";
+
+/** @typedef {{user: number | string, name: string | null, tier: string, scopes: string[], features: Record<string, boolean>, currency: string | null}} Me */
+
+const PAGES = [
+  { name: "ai-chat", title: "Chat", key: "c", ai: true },
+  { name: "ai-studio", title: "Studio", key: "s", ai: true },
+  { name: "usage", title: "Usage", key: "u", ai: true },
+  { name: "keys", title: "Keys", key: "k", ai: true },
+  { name: "models", title: "Models", key: "m", scope: "ai:manage" },
+  { name: "users", title: "Users", key: "p", scope: "ai:manage" },
+  { name: "fleet", title: "Fleet", key: "f", scope: "ai:manage" },
+  { name: "soc", title: "SOC", key: "o", scope: "usage:read" },
+];
+
+/**
+ * Draw a page in its frame: signed in, or the form to sign in.
+ * @param {(room: {content: HTMLElement, me: Me, title: HTMLElement}) => void | Promise<void>} draw
+ */
+export async function page(draw) {
+  const name = document.body.dataset.page ?? "";
+  theme(localStorage.getItem("theme"));
+  let over = false;
+  onSessionOver(() => {
+    if (over) return;
+    over = true;
+    signInAgain();
+  });
+  const content = el("main.content", { id: "content" });
+  const title = el("h1", null, PAGES.find((each) => each.name === name)?.title ?? "");
+  let me;
+  try {
+    me = /** @type {Me} */ (await api("/api/ai/me"));
+  } catch (error) {
+    over = true;
+    document.body.replaceChildren(el("main.content", null, error instanceof ApiError && error.status === 401 ? signIn() : failure(error)));
+    return;
+  }
+  const mine = PAGES.filter((each) => (each.scope ? me.scopes.includes(each.scope) : me.features.ai !== false));
+  document.body.replaceChildren(
+    el("div.frame", null,
+      el("nav.pages", { "aria-label": "Pages" },
+        el("div.mark", null, "ecli"),
+        mine.filter((each) => !each.scope).map((each) => link(each, name)),
+        mine.some((each) => each.scope) && el("hr", null),
+        mine.filter((each) => each.scope).map((each) => link(each, name)),
+      ),
+      el("div.room", null, el("header.head", null, title, account(me), themeButton()), content),
+    ),
+  );
+  keys(mine);
+  const mayBeHere = mine.some((each) => each.name === name);
+  if (!mayBeHere) {
+    fill(content, state("Not yours", "Your key does not open this page. Ask whoever gave it to you, or sign in with another."));
+    return;
+  }
+  try {
+    await draw({ content, me, title });
+  } catch (error) {
+    fill(content, failure(error));
+  }
+}
+
+/** @param {{name: string, title: string}} each @param {string} current */
+function link(each, current) {
+  return el("a", { href: `/dashboard/${each.name}`, "aria-current": each.name === current ? "page" : null }, each.title);
+}
+
+/** @param {Me} me */
+function account(me) {
+  const shown = me.name ?? `user ${me.user}`;
+  return el("button.quiet", {
+    type: "button",
+    "aria-label": `Account: ${shown}`,
+    onclick: async () => {
+      const out = await ask(shown, (close) => [
+        el("p.muted", null, `User ${me.user}, tier ${me.tier}.`),
+        el("div.row.end", null,
+          el("button", { type: "button", onclick: () => close(false) }, "Close"),
+          el("button.danger", { type: "button", onclick: () => close(true) }, "Sign out"),
+        ),
+      ]);
+      if (!out) return;
+      document.dispatchEvent(new CustomEvent("signing-out"));
+      await api("/dashboard/session", { method: "DELETE" });
+      location.href = "/dashboard/session";
+    },
+  }, shown);
+}
+
+/** @param {string | null} chosen */
+function theme(chosen) {
+  if (chosen) document.documentElement.dataset.theme = chosen;
+  else delete document.documentElement.dataset.theme;
+}
+
+function themeButton() {
+  return el("button.quiet", {
+    type: "button",
+    "aria-label": "Dark or light",
+    onclick: () => {
+      const isDark = getComputedStyle(document.documentElement).colorScheme.includes("dark")
+        && (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
+      const next = isDark ? "light" : "dark";
+      localStorage.setItem("theme", next);
+      theme(next);
+    },
+  }, "☾");
+}
+
+/** The form to sign in with a key. */
+export function signIn() {
+  const words = el("p.note.bad", { role: "alert", hidden: true });
+  const field = el("input", { type: "password", name: "key", autocomplete: "current-password", required: true, autofocus: true });
+  const form = el("form.state", {
+    onsubmit: async (/** @type {SubmitEvent} */ event) => {
+      event.preventDefault();
+      try {
+        const next = new URLSearchParams(location.search).get("next") ?? (document.body.dataset.page === "session" ? null : location.pathname + location.search);
+        const answer = await api("/dashboard/session", { method: "POST", body: { key: field.value, next } });
+        location.href = answer.next;
+      } catch (error) {
+        words.hidden = false;
+        words.textContent = error instanceof ApiError && error.status === 401 ? "This key is not valid. Check it for missing characters." : String(/** @type {Error} */ (error).message);
+        field.focus();
+      }
+    },
+  }, el("h2", null, "Sign in"), el("label", null, "Your key", field), words, el("button.primary", { type: "submit" }, "Sign in"));
+  return form;
+}
+
+function signInAgain() {
+  ask("Your session is over", () => [el("p", null, "Sign in again to go on; what you have typed is kept."), signIn()]);
+}
+
+/**
+ * A state with a face: what it is, and what to do.
+ * @param {string} title
+ * @param {string} words
+ * @param {...any} more
+ */
+export function state(title, words, ...more) {
+  return el("div.state", { role: "status" }, el("h2", null, title), el("p.muted", null, words), ...more);
+}
+
+/** What went wrong, and what to do. @param {unknown} error */
+export function failure(error) {
+  if (!(error instanceof ApiError)) return state("Something broke on this page", String(/** @type {any} */ (error)?.message ?? error), again());
+  const [title, words] = wordsFor(error);
+  return state(title, words, error.requestId && el("p.small.muted", null, "Request ", el("code", null, error.requestId)), again());
+}
+
+function again() {
+  return el("button", { type: "button", onclick: () => location.reload() }, "Try again");
+}
+
+/**
+ * A title and words for an error, for people.
+ * @param {ApiError} error
+ * @returns {[string, string]}
+ */
+export function wordsFor(error) {
+  const wait = error.retryAfter ? ` Try again in ${duration(error.retryAfter)}.` : "";
+  switch (error.code) {
+    case "offline": return ["You are offline", error.message];
+    case "feature_disabled": return ["AI is switched off", "Your operator has switched it off for now."];
+    case "no_model_granted": return ["No model yet", "No AI model has been set up for your account yet. Please ask your administrator for one."];
+    case "model_not_accessible": return ["This model is not yours", error.message];
+    case "tier_required": return ["Not in your tier", `This needs the tier ${error.body?.required ?? "above yours"}. Ask your administrator for it.`];
+    case "rate_limit_exceeded": return ["Too fast", `${error.message}${wait}`];
+    case "insufficient_quota": return ["Limit reached", error.message];
+    case "upstream_rate_limited": return ["The model is busy", `Its provider asks us to wait.${wait}`];
+    case "overloaded": case "shutting_down": return ["The gateway is busy", `Try again in a moment.${wait}`];
+    case "store_unavailable": case "ledger_unavailable": return ["Not at the moment", `${error.message}${wait}`];
+    case "upstream_timeout": return ["No answer in time", "The model took too long. Try again, or choose another."];
+    case "upstream_error": case "ai_unavailable": case "upstream_credentials_rejected": return ["The model could not answer", "Its provider failed. Try again shortly, or choose another."];
+    case "stream_incomplete": return ["The answer broke off", "The answer broke off. Try again."];
+    case "invalid_api_key": case "missing_api_key": return ["Signed out", "Sign in again."];
+    default: return ["That did not work", error.message];
+  }
+}
+
+/** @param {{name: string, key: string}[]} mine */
+function keys(mine) {
+  let going = false;
+  document.addEventListener("keydown", (event) => {
+    const target = /** @type {HTMLElement} */ (event.target);
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog")) return;
+    if (going) {
+      const wanted = mine.find((each) => each.key === event.key);
+      going = false;
+      if (wanted) location.href = `/dashboard/${wanted.name}`;
+    } else if (event.key === "g") {
+      going = true;
+      setTimeout(() => (going = false), 1500);
+    } else if (event.key === "/") {
+      const field = /** @type {HTMLElement | null} */ (document.querySelector("[data-search]"));
+      if (field) event.preventDefault();
+      field?.focus();
+    } else if (event.key === "?") {
+      ask("Keys", (close) => [
+        el("table", null, el("tbody", null,
+          el("tr", null, el("td", null, el("kbd", null, "/")), el("td", null, "search, or the message")),
+          mine.map((each) => el("tr", null, el("td", null, el("kbd", null, `g ${each.key}`)), el("td", null, each.name))),
+        )),
+        el("div.row.end", null, el("button", { type: "button", onclick: () => close() }, "Close")),
+      ]);
+    }
+  });
+}
