@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from yaml.nodes import MappingNode, Node
 
+from gateway.config.autoprices import set_auto_prices
 from gateway.config.convert import Records, grant_id
 from gateway.config.crossrefs import check
 from gateway.config.environment import read_proxy
@@ -107,8 +109,10 @@ def _settings(root: Node | None, problems: Problems, environ: Mapping[str, str],
     models = check(file, problems)
     needs_proxy = any(not endpoint.url.startswith("http:") for model in file.models for endpoint in model.endpoints)
     proxy = read_proxy(environ, problems, is_needed=needs_proxy)
+    looked_up = set_auto_prices(file, problems)
     problems.raise_if_any(expander.files)
-    return Records(file, models, base_dir).settings(proxy, problems.filename, expander.files)
+    settings = Records(file, models, base_dir).settings(proxy, problems.filename, expander.files)
+    return msgspec.structs.replace(settings, looked_up=looked_up) if looked_up else settings
 
 
 def _read_text(path: Path, filename: str) -> str:

@@ -232,7 +232,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Paths are absolute; references are ids as text.
 
-    `files`: those that a `${file:…}` names, and what they were like just before they were read.
+    `files`: those that a `${file:…}` names, and what they were like just before they were read. `looked_up`: in words,
+    the prices found for `price: auto`.
     """
 
     server: ServerSettings
@@ -254,3 +255,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     lines: Lines
     files: dict[str, Fingerprint | None] = {}
+    looked_up: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 kinds   what a request used, by kind
 price   prices as gateway.yaml writes them
+lookup  prices of genai-prices, read in a child process
 rates   the same, layered and compiled to whole numbers: the cost of a request, the dearest that it may get
 """
 
