@@ -250,3 +250,21 @@ async def test_an_error_event_in_mid_stream_is_the_upstreams_own(stage: Stage) -
     model.a.replies(events(start(), delta("Hel"), error))
     reply = await stage.post(ask(model.name, stream=True), "messages")
     assert reply.body == start() + delta("Hel") + error
+
+
+async def test_a_model_named_in_a_tool_must_be_granted(stage: Stage) -> None:
+    """An advisor's is looked up, and replaced by what the endpoint calls it."""
+    model = fresh(stage)
+    advisor = {"type": "advisor_20260301", "name": "advisor", "model": "secret"}
+    reply = await stage.post(ask(model.name, tools=[advisor]), "messages")
+    error = assert_shape(reply, 403, "permission_error", "model_not_accessible")
+    assert error["param"] == "tools[0].model"
+    own = advisor | {"model": model.name}
+    assert (await stage.post(ask(model.name, tools=[own]), "messages")).status == 200
+    assert model.a.requests[0].json()["tools"][0]["model"] == model.provider_name
+
+
+@pytest.mark.parametrize("headers", [[("x-gateway-user", "")], [("x-api-key", "a" * 30), ("x-api-key", "b" * 30)]])
+async def test_headers_that_are_refused(stage: Stage, headers: list[tuple[str, str]]) -> None:
+    reply = await stage.post(ask(fresh(stage).name), "messages", key=KEYS["panel"], headers=headers)
+    assert_shape(reply, 400, "invalid_request_error", "invalid_request")
