@@ -207,7 +207,7 @@ class RealtimeSession(Session):
         await self._opened.socket.ping()
 
     async def release(self) -> None:
-        await self._opened.socket.close()
+        await self._opened.close()
         self._opened.lease.release()
         for request in list(self._requests.values()):
             request.left()

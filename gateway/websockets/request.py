@@ -58,9 +58,13 @@ class SocketRequest(msgspec.Struct, eq=False):
             self.created = True
             self.lease.succeeded(self.heard_at)
 
-    def ended(self, *, failed: bool = False) -> None:
+    def ended(self) -> None:
         """Settle a response that has said it is over."""
-        self._settle("upstream_error" if failed else "ok", 200)
+        self._settle("ok", 200)
+
+    def refused(self, status: int) -> None:
+        """Settle a response that an upstream's error took the place of, or ended."""
+        self._settle("upstream_error", 200 if self.created else status)
 
     def failed(self, fault: GatewayError, outcome: Outcome = "upstream_error") -> None:
         """Settle a response that comes to nothing, or no further."""

@@ -36,6 +36,7 @@ class ResponsesRelay:
         self._opened: Opened | None = None
         self._model: Model | None = None  # of the first `create`: whose endpoint it is
         self._opening: asyncio.Task[None] | None = None
+        self._commit = asyncio.Event()  # no other endpoint is tried once one has been asked
         self._lanes: dict[str | None, deque[SocketRequest]] = {}
         self._last: dict[str | None, SocketRequest] = {}  # by lane, for steered successors
 
@@ -70,8 +71,12 @@ class ResponsesRelay:
         await self._opened.socket.send(body.raw)
 
     async def _ready(self) -> None:
-        """Wait until it is known where the socket leads."""
+        """Wait until it is known where the socket leads.
+
+        Whoever has more to say than the first message does not wait for that one's first event.
+        """
         if self._opening is not None:
+            self._commit.set()
             await asyncio.wait({self._opening})
 
     def _endpoint_for(self, ask: Ask) -> Endpoint | None:
@@ -94,7 +99,7 @@ class ResponsesRelay:
     async def _open(self, request: SocketRequest) -> None:
         """Open the upstream's socket by its first request."""
         ask, session = request.ask, self._session
-        opening = Opening(request.hit, ask, RESPONSES.path, None, session.most_bytes)
+        opening = Opening(request.hit, ask, RESPONSES.path, None, session.most_bytes, self._commit)
 
         def payload(endpoint: Endpoint, model: Model) -> bytes:
             request.meter.asked = True
@@ -108,7 +113,7 @@ class ResponsesRelay:
             return
         if request.is_over:  # interrupted meanwhile
             opened.lease.release()
-            await opened.socket.close()
+            await opened.close()
             self._opening = None
             return
         self._opened, self._model, request.lease = opened, ask.access.model, opened.lease
@@ -133,8 +138,8 @@ class ResponsesRelay:
     # -- the upstream's events
 
     async def _pump(self, opened: Opened) -> None:
-        message = opened.first
-        while message is not None and (content := content_of(message)) is not None:
+        message = await opened.first if opened.first is not None else await opened.socket.receive()
+        while (content := content_of(message)) is not None:
             await self._pass_on(content, opened, is_text=message.type is aiohttp.WSMsgType.TEXT)
             message = await opened.socket.receive()
         code = opened.socket.close_code
@@ -203,10 +208,8 @@ class ResponsesRelay:
         fault = fault_of_event(event)
         if fault is not None and request.lease is not None and not request.created:
             report_failure(request.hit, request.lease, fault)
-        if isinstance(event.status, int) and not request.created:
-            request.hit.call.status = event.status
         self._over(request)
-        request.ended(failed=True)
+        request.refused(event.status if isinstance(event.status, int) else 502)
 
     # -- endings
 
@@ -264,7 +267,7 @@ class ResponsesRelay:
     async def release(self) -> None:
         """Close the upstream and settle what ran."""
         if self._opened is not None:
-            await self._opened.socket.close()
+            await self._opened.close()
         elif self._opening is not None:
             self._opening.cancel()
             await asyncio.wait({self._opening})

@@ -36,7 +36,12 @@ class Opened(NamedTuple):
     socket: UpstreamSocket
     client: EndpointClient
     lease: Lease
-    first: aiohttp.WSMessage | None
+    first: asyncio.Task[aiohttp.WSMessage] | None
+
+    async def close(self) -> None:
+        if self.first is not None:
+            self.first.cancel()
+        await self.socket.close()
 
 
 class Opening:
@@ -44,7 +49,10 @@ class Opening:
 
     Each is tried at most once."""
 
-    def __init__(self, hit: Hit, ask: Ask, path: str, query: Query | None, most_bytes: int) -> None:
+    def __init__(
+        self, hit: Hit, ask: Ask, path: str, query: Query | None, most_bytes: int, commit: asyncio.Event | None = None
+    ) -> None:
+        self._commit = commit or asyncio.Event()  # once set, an endpoint that has been asked is the one
         self._hit = hit
         self._ask = ask
         self._path = path
@@ -78,39 +86,43 @@ class Opening:
 
     async def _from_endpoint(self, client: EndpointClient, lease: Lease, payload: Payload | None) -> Opened | None:
         """Open a socket to this endpoint; None to try the next."""
-        socket = None
+        socket, first = None, None
         try:
             socket = await UpstreamSocket.connect(self._network(), self._dialling(client))
-            first = None
             if payload is not None:
                 await socket.send(payload(lease.endpoint, self._ask.access.model))
-                first = await self._first(socket, lease.endpoint)
-                fault = fault_in(first)
-                if fault is not None:
-                    raise _Refused(fault)
+                first = self._loop.create_task(socket.receive())
+                await self._judge(first, lease.endpoint)
         except (TransportError, ConnectionError, _Refused) as error:
             self._failed(lease, error)
         except BaseException:
             lease.release()
-            if socket is not None:
-                await socket.close()
+            await _discarded(socket, first)
             raise
         else:
             return Opened(socket, client, lease, first)
         lease.release()
-        if socket is not None:
-            await socket.close()
+        await _discarded(socket, first)
         return None
 
-    async def _first(self, socket: UpstreamSocket, endpoint: Endpoint) -> aiohttp.WSMessage:
+    async def _judge(self, first: asyncio.Task[aiohttp.WSMessage], endpoint: Endpoint) -> None:
+        """Wait for the first event, unless another endpoint is out of the question."""
+        committed = self._loop.create_task(self._commit.wait())
         try:
-            async with asyncio.timeout(endpoint.timeouts.first_byte):
-                first = await socket.receive()
-        except TimeoutError:
-            raise FirstByteTimedOut("no event in time") from None
-        if content_of(first) is None:
+            timeout = endpoint.timeouts.first_byte
+            await asyncio.wait([first, committed], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            committed.cancel()
+        if not first.done():
+            if self._commit.is_set():
+                return
+            raise FirstByteTimedOut("no event in time")
+        message = first.result()
+        if content_of(message) is None:
             raise ConnectionCut("the upstream closed the socket before an event")
-        return first
+        fault = fault_in(message)
+        if fault is not None:
+            raise _Refused(fault)
 
     def _dialling(self, client: EndpointClient) -> Dialling:
         hit, relay, timeouts = self._hit, self._hit.runtime.relay, client.endpoint.timeouts
@@ -151,6 +163,13 @@ class _Refused(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.why)
         self.fault = fault
+
+
+async def _discarded(socket: UpstreamSocket | None, first: asyncio.Task[aiohttp.WSMessage] | None) -> None:
+    if first is not None:
+        first.cancel()
+    if socket is not None:
+        await socket.close()
 
 
 def silent(model: Model) -> set[str]:

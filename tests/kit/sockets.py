@@ -69,6 +69,7 @@ class SocketUpstream:
         self.handshakes: list[web.Request] = []
         self.script: Script = answering()
         self.refuses: int | None = None  # a status for handshakes
+        self.redirects: str | None = None
         self._news = asyncio.Event()
         application = web.Application()
         application.router.add_get("/v1/{route:.*}", self._serve)
@@ -102,6 +103,8 @@ class SocketUpstream:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         self.handshakes.append(request)
+        if self.redirects is not None:
+            raise web.HTTPTemporaryRedirect(self.redirects)
         if self.refuses is not None:
             return web.json_response({"error": {"message": "no sk-upstream-secret-ws"}}, status=self.refuses)
         socket = web.WebSocketResponse(compress=False, max_msg_size=0)
