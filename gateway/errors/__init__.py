@@ -185,7 +185,7 @@ class NotTranslatable(ClientFault):
 
 
 class RateLimited(ClientFault):
-    """A limit has no room now, but soon: `retry-after`, 1 to 60 seconds."""
+    """A limit has no room now; `retry-after`: 1 to 60 seconds."""
 
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 

@@ -25,6 +25,7 @@ class Event(msgspec.Struct):
     """An upstream's event, as far as it is looked at."""
 
     type: Any = None
+    event_id: Any = None
     stream_id: Any = None
     response_id: Any = None
     sequence_number: Any = None

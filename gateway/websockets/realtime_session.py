@@ -53,14 +53,13 @@ class RealtimeSession(Session):
     # -- the client's events
 
     async def take(self, content: bytes, *, is_text: bool) -> None:
-        held, about = self.hold(), None
+        held = self.hold()
         try:
             body = await self.parsed(content, held)
-            event_id = body.fields.get("event_id")
-            about = event_id if isinstance(event_id, str) else None
             await self._opened.socket.send(await self._renamed(body), is_text=is_text)
         except GatewayError as fault:
-            await self.send(realtime_error(fault, about))
+            event_id = read_event(content).event_id
+            await self.send(realtime_error(fault, event_id if isinstance(event_id, str) else None))
         finally:
             held.release()
 

@@ -12,7 +12,7 @@ from gateway.errors import GatewayError, InvalidRequest
 from gateway.http.memory_budget import Held
 from gateway.proxy.ask import Ask
 from gateway.websockets.bridge.responses_bridge import ResponsesBridge
-from gateway.websockets.frames import error_event
+from gateway.websockets.frames import error_event, read_event
 from gateway.websockets.responses_relay import ResponsesRelay
 from gateway.websockets.session import UNSUPPORTED, Session
 from gateway.websockets.sockets import Sockets
@@ -45,7 +45,7 @@ class ResponsesSession(Session):
         if not is_text:
             self.close_soon(UNSUPPORTED)
             return
-        held, lane = self.hold(), None
+        held = self.hold()
         is_handed_over = False
         request_id = self.opened_by.request_id
         try:
@@ -59,7 +59,7 @@ class ResponsesSession(Session):
                 await self._other(body)
         except GatewayError as fault:
             if not self._over.done():
-                await self.send(error_event(fault, lane=lane, request_id=request_id))
+                await self.send(error_event(fault, lane=read_event(content).lane, request_id=request_id))
         finally:
             if not is_handed_over:
                 held.release()

@@ -21,6 +21,7 @@ from gateway.errors import (
     InsufficientScope,
     InvalidKey,
     InvalidRequest,
+    IpNotAllowed,
     MissingKey,
     ShuttingDown,
     StoreUnavailable,
@@ -36,7 +37,7 @@ CLOSE_SECONDS = 2.0
 GOING_AWAY, UNSUPPORTED, REVOKED, BROKEN, RESTART = 1001, 1003, 1008, 1011, 1012
 # What an upstream may close with that says nothing but that it has closed.
 PASSED_CODES = frozenset((1000, GOING_AWAY, 1009, RESTART, 1013))
-_LOST_KEY = (InvalidKey, MissingKey, InsufficientScope, InvalidRequest)
+_LOST_KEY = (InvalidKey, MissingKey, InsufficientScope, InvalidRequest, IpNotAllowed)
 
 
 class Session:
@@ -162,7 +163,9 @@ class Session:
 
     def hold(self) -> Held:
         """Hold memory for a message or more."""
-        return self.sockets.current.runtime.memory.hold()
+        held = self.sockets.current.runtime.memory.hold()
+        held.owner = self._known.user.id
+        return held
 
     # -- requests
 
@@ -219,7 +222,10 @@ class Session:
     async def caller(self, runtime: Runtime) -> Caller:
         """Authenticate anew, by what the handshake has shown. Raises as `Authenticator.caller`."""
         authenticator = runtime.authenticator
-        return authenticator.remembered(self._shown, "ai:use") or await authenticator.caller(self._shown, "ai:use")
+        shown, address = self._shown, self.opened_by.peer
+        return authenticator.remembered(shown, "ai:use", address) or await authenticator.caller(
+            shown, "ai:use", address
+        )
 
     # -- once a moment
 
@@ -228,7 +234,8 @@ class Session:
         runtime = self.sockets.current.runtime
         runtime.lookups.begin()
         try:
-            if runtime.authenticator.remembered(self._shown, "ai:use") is None and not self._checking:
+            known = runtime.authenticator.remembered(self._shown, "ai:use", self.opened_by.peer)
+            if known is None and not self._checking:
                 self._checking = True
                 self.spawn(self._check_key())
         except _LOST_KEY:
@@ -242,7 +249,7 @@ class Session:
 
     async def _check_key(self) -> None:
         try:
-            await self.sockets.current.runtime.authenticator.caller(self._shown, "ai:use")
+            await self.caller(self.sockets.current.runtime)
         except _LOST_KEY:
             self.close_soon(REVOKED)
         except StoreUnavailable:  # the last known record holds
