@@ -253,14 +253,19 @@ class Caller(msgspec.Struct, frozen=True):
         return scope in self.key.scopes
 
     def may_use(self, model: Model) -> bool:
-        """Whether its key, and each that made it, is for this model too."""
+        """Whether its key, and each maker's, is for this model too."""
         return (self.key.models is None or names_model(self.key.models, model)) and all(
             maker.models is None or names_model(maker.models, model) for maker in self.makers
         )
 
     @property
+    def is_narrowed(self) -> bool:
+        """Whether its keys are for some models alone."""
+        return self.key.models is not None or any(maker.models is not None for maker in self.makers)
+
+    @property
     def ranges(self) -> list[tuple[str, ...]]:
-        """The CIDRs from which it may come: it must be within one of each."""
+        """The CIDRs that it must come from, one of each."""
         return [key.ips for key in (self.key, *self.makers) if key.ips]
 
 

@@ -5,6 +5,7 @@ middleware.py        around every route: request id, feature flag, caller, error
 runtime.py           everything that follows from one configuration; a request keeps the one it began with
 intake.py            bodies of JSON: bounded in size, time, values and memory
 openai_routes.py     the OpenAI surface, under two prefixes
+kept/                what upstreams keep: files, stored responses, vector stores
 openai_responder.py  its answers: what the relay reports, as OpenAI's clients read it
 messages_routes.py   Anthropic's protocol, under two prefixes; messages_responder.py: its answers
 panel_routes.py      chat, studio, discovery, the relay with the model in the URL; panel/: their protocol
@@ -20,6 +21,7 @@ from gateway.api import own_routes as own
 from gateway.api import panel_routes as panel
 from gateway.api import usage_routes as usage
 from gateway.api.admin import admin_routes
+from gateway.api.kept.kept_routes import kept_routes
 from gateway.api.messages_routes import messages_routes, rows_by_version
 from gateway.api.openai_routes import openai_routes
 from gateway.api.openapi import openapi_route
@@ -31,6 +33,7 @@ __all__ = ["Route", "Router", "all_routes", "rows_by_version"]
 def all_routes() -> list[Route]:
     rows = [
         *openai_routes(),
+        *kept_routes(),
         *messages_routes(),
         *panel.ROUTES,
         *own.ROUTES,

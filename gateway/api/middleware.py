@@ -14,7 +14,18 @@ from gateway.access.authenticate import Shown
 from gateway.access.client_address import Forwarded, client_address
 from gateway.api.messages_responder import request_id_field
 from gateway.api.panel import flat_body
-from gateway.api.router import ErrorShape, Hit, Route, Router, error_shape, is_ai_path, wants_websocket
+from gateway.api.router import (
+    ErrorShape,
+    Hit,
+    Route,
+    Router,
+    error_shape,
+    find_route,
+    is_ai_path,
+    require_family,
+    socket_route,
+    wants_websocket,
+)
 from gateway.api.runtime import Current, Runtime
 from gateway.api.signed_in import signed_in
 from gateway.dialects import anthropic, openai
@@ -22,13 +33,11 @@ from gateway.errors import (
     FeatureDisabled,
     GatewayError,
     InternalError,
-    RouteNotFound,
     ShuttingDown,
-    UpgradeNotSupported,
 )
 from gateway.http.client.passed_on import NOTHING, passed_on
 from gateway.http.framing import refuse_ambiguous
-from gateway.http.message import Head, Headers, Request
+from gateway.http.message import Headers, Request
 from gateway.http.reply import Answer, Reply
 from gateway.http.via import gateways_passed
 from gateway.observability.calls import CLIENT_GONE, Call
@@ -73,6 +82,7 @@ class Reading:
         "by_version",
         "client_request_id",
         "error_shape",
+        "family",
         "forwarded",
         "is_ai",
         "params",
@@ -95,14 +105,23 @@ class Reading:
         self.forwarded = Forwarded.of(headers)
         self.shown = Shown.of(headers, is_websocket=self.wants_websocket)
         self.route: Route | None = None  # once it was looked for
+        self.family: str | None = None  # that `surface.extra` has to name for the route
         self.params: Mapping[str, str] = {}
         self.passed = NOTHING
 
-    def found(self, route: Route, params: Mapping[str, str], head: Head) -> None:
-        """Note the route, and what of the head goes up on it."""
-        self.route, self.params = route, params
+    def find(self, runtime: Runtime, router: Router, request: Request) -> Route:
+        """Find the route, and what of the head goes up on it.
+
+        Raises RouteNotFound, MethodNotAllowed or UpgradeNotSupported.
+        """
+        head, self.params = request.head, {}
+        route = socket_route(runtime, router, head.path) if self.wants_websocket else None
+        if route is None:
+            route, self.params = find_route(router, head.method, head.path, head.headers, by_version=self.by_version)
+        self.route, self.family = route, route.family
         if route.operation is not None:
             self.passed = passed_on(head.headers, head.target, route.operation.client_headers, self.shown.presented)
+        return route
 
 
 class Dispatcher:
@@ -164,10 +183,11 @@ class Dispatcher:
         lookups.begin()
         if reading.is_ai and not lookups.features.get("ai"):
             await require_ai(runtime)
-        route = reading.route
-        if route is None:
-            route, params = self._match(runtime, call, request.headers, reading)
-            reading.found(route, params, request.head)
+        route = reading.route or reading.find(
+            runtime, self._by_version if reading.by_version else self._router, request
+        )
+        if reading.family is not None:
+            require_family(runtime, reading.family)
         call.route = route.path
         if route.scope is not None:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
@@ -191,20 +211,6 @@ class Dispatcher:
             if caller is not None:
                 return caller
         return await runtime.authenticator.caller(shown, scope, call.peer)
-
-    def _match(
-        self, runtime: Runtime, call: Call, headers: CIMultiDictProxy[str], reading: Reading
-    ) -> tuple[Route, Mapping[str, str]]:
-        router = self._by_version if reading.by_version else self._router
-        socket = router.socket(call.path) if reading.wants_websocket else None
-        if socket is not None:
-            if not runtime.settings.server.websockets:
-                raise UpgradeNotSupported("WebSockets are not served here; send the same as a POST.")
-            return socket, {}
-        try:
-            return router.match(call.method, call.path)
-        except RouteNotFound:
-            raise not_found(router.base_path_meant(call.path, by_version=reading.by_version), headers) from None
 
 
 def access_line(call: Call, now: float) -> AccessLine:
@@ -252,15 +258,6 @@ async def require_ai(runtime: Runtime) -> None:
 
 def _required_scope(route: Route) -> Scope | None:
     return None if route.scope == "any" else route.scope
-
-
-def not_found(base_path: str | None, headers: Mapping[str, str]) -> RouteNotFound:
-    """Return the 404, which corrects a wrong `base_url`."""
-    host = headers.get("host")
-    if base_path is None or not host:
-        return RouteNotFound("There is nothing at this path.")
-    scheme = "https" if headers.get("x-forwarded-proto", "").lower() == "https" else "http"
-    return RouteNotFound(f"There is nothing at this path. Set the client's `base_url` to {scheme}://{host}{base_path}")
 
 
 def client_request_id(text: str | None) -> str | None:

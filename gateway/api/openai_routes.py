@@ -9,6 +9,7 @@ from functools import partial
 from gateway.access.companions import Companion, companions, require_common_endpoint
 from gateway.access.lookup_cache import Use
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve, serving
+from gateway.api.kept.object_asks import with_objects
 from gateway.api.openai_responder import OpenAIResponder
 from gateway.api.router import DEPLOYMENT, OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
@@ -53,11 +54,14 @@ def relay_handler(operation: Operation) -> RouteHandler:
 
     async def handler(hit: Hit) -> Reply:
         body = await body_of(hit)
-        return await relayed_answer(hit, await ask_for(hit, operation, body))
+        ask = await ask_for(hit, operation, body)
+        if operation.may_concern_objects(body.fields, body.raw):
+            ask = await with_objects(hit, ask)
+        return await relayed_answer(hit, ask)
 
     async def form_handler(hit: Hit) -> Reply:
         async with form_or_body_of(hit) as body:
-            return await relayed_answer(hit, await ask_for(hit, operation, body))
+            return await relayed_answer(hit, await with_objects(hit, await ask_for(hit, operation, body)))
 
     return form_handler if operation.body == FORM else handler
 
@@ -68,7 +72,7 @@ async def form_or_body_of(hit: Hit) -> AsyncIterator[openai.RequestBody | FormBo
 
     A form, or JSON where the client says so. Raises what `body_of` does, and InvalidMultipart.
     """
-    if "json" in hit.request.headers.get("content-type", "").partition(";")[0].lower():
+    if asks_with_json(hit):
         yield await body_of(hit)
         return
     form = await form_of(hit)
@@ -76,6 +80,11 @@ async def form_or_body_of(hit: Hit) -> AsyncIterator[openai.RequestBody | FormBo
         yield form
     finally:
         form.close()
+
+
+def asks_with_json(hit: Hit) -> bool:
+    """Whether the client says that its body is JSON."""
+    return "json" in hit.request.headers.get("content-type", "").partition(";")[0].lower()
 
 
 async def form_of(hit: Hit, *, adds_model: bool = True) -> FormBody:

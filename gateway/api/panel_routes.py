@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from gateway.access.resolve import Named, accessible, resolve
+from gateway.api.kept.object_asks import with_objects
 from gateway.api.openai_routes import (
     ask_for,
     body_of,
@@ -234,7 +235,7 @@ async def relayed_by_id(hit: Hit, operation: Operation, body: openai.RequestBody
     )
     others = companions_of(operation, body, hit.caller, access, catalogue)
     ask = Ask(operation, body, hit.caller, access, catalogue, terms_of(access, hit.caller), others)
-    return await relayed_answer(hit, ask)
+    return await relayed_answer(hit, await with_objects(hit, ask))
 
 
 # The paths are rows, spelled out: one that is written in any other way (dots, escapes, doubled slashes) is not found.

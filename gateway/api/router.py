@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from gateway.api.runtime import Runtime
+from gateway.dialects import openai
 from gateway.dialects.base import Operation
-from gateway.errors import MethodNotAllowed, RouteNotFound
+from gateway.errors import MethodNotAllowed, RouteNotFound, UpgradeNotSupported
 from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.message import Request
 from gateway.http.reply import Reply
@@ -71,6 +72,12 @@ class Route(NamedTuple):
     summary: str = ""
     operation: Operation | None = None
 
+    @property
+    def family(self) -> str | None:
+        """The family that `surface.extra` must name for this row, None for most."""
+        family = self.operation.family if self.operation is not None else "core"
+        return None if family in ("core", "objects") else family
+
 
 class RelayedPaths:
     """The paths of relayed rows, an Azure deployment's among them."""
@@ -115,6 +122,17 @@ class Router:
         if route is None:
             raise MethodNotAllowed(f"This path does not take {method}.", headers=(("allow", _allowed(rows)),))
         return route, params
+
+    def below_base(self, path: str) -> str | None:
+        """Return what is behind the base URL of the OpenAI surface.
+
+        None for any other path.
+        """
+        plain = _without_azure(path)
+        for prefix in OPENAI_PREFIXES:
+            if plain.startswith(f"{prefix}/"):
+                return plain.removeprefix(prefix)
+        return None
 
     @property
     def upgrades(self) -> frozenset[str]:
@@ -185,6 +203,68 @@ class Router:
         except RouteNotFound:
             return False
         return True
+
+
+def find_route(
+    router: Router, method: str, path: str, headers: Mapping[str, str], *, by_version: bool
+) -> tuple[Route, Mapping[str, str]]:
+    """Return the route and its parameters; raise RouteNotFound or MethodNotAllowed."""
+    try:
+        return router.match(method, path)
+    except RouteNotFound:
+        raise _no_such_route(router, method, path, headers, by_version=by_version) from None
+    except MethodNotAllowed as refusal:
+        raise _no_such_method(router, method, path, refusal) from None
+
+
+def socket_route(runtime: Runtime, router: Router, path: str) -> Route | None:
+    """Return the row of a WebSocket. Raises UpgradeNotSupported where they are off."""
+    route = router.socket(path)
+    if route is not None and not runtime.settings.server.websockets:
+        raise UpgradeNotSupported("WebSockets are not served here; send the same as a POST.")
+    return route
+
+
+def _no_such_route(
+    router: Router, method: str, path: str, headers: Mapping[str, str], *, by_version: bool
+) -> RouteNotFound:
+    """Return the 404 of a path without a row.
+
+    It corrects a wrong `base_url`, and gives the reason for what official libraries can ask for.
+    """
+    meant, below = router.base_path_meant(path, by_version=by_version), router.below_base(path)
+    if meant is None and below is not None and not by_version:
+        return _not_served(openai.why_not_served(method, below))
+    return _wrong_base(meant, headers)
+
+
+def _no_such_method(
+    router: Router, method: str, path: str, refusal: MethodNotAllowed
+) -> RouteNotFound | MethodNotAllowed:
+    """Return the 405, or the 404 of what is left out."""
+    below = router.below_base(path)
+    reason = openai.why_not_served(method, below) if below is not None else None
+    return refusal if reason is None else _not_served(reason)
+
+
+def require_family(runtime: Runtime, family: str) -> None:
+    """Raise RouteNotFound unless `surface.extra` names the family."""
+    if family not in runtime.settings.surface.extra:
+        raise _not_served(f"`surface.extra` of gateway.yaml does not name `{family}`")
+
+
+def _not_served(reason: str | None) -> RouteNotFound:
+    """Return the 404 of what has no row here, with its reason."""
+    return RouteNotFound(f"This gateway has no such route (not_served{f': {reason}' if reason else ''}).")
+
+
+def _wrong_base(base_path: str | None, headers: Mapping[str, str]) -> RouteNotFound:
+    """Return the 404, which corrects a wrong `base_url`."""
+    host = headers.get("host")
+    if base_path is None or not host:
+        return RouteNotFound("There is nothing at this path.")
+    scheme = "https" if headers.get("x-forwarded-proto", "").lower() == "https" else "http"
+    return RouteNotFound(f"There is nothing at this path. Set the client's `base_url` to {scheme}://{host}{base_path}")
 
 
 def wants_websocket(method: str, headers: Mapping[str, str]) -> bool:

@@ -6,12 +6,12 @@ No field has a default, so a row without one does not start; `client_headers` ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.dialects.references import Positions
+from gateway.dialects.references import OTHER_SPELLINGS, Positions
 from gateway.errors import GatewayError
 from gateway.types import Model, OperationKind, ProtocolName
 from gateway.types import Usage as Usage
@@ -206,7 +206,7 @@ class Learnt(NamedTuple):
     field: str | None = None
     by_default: bool = True
 
-    def is_asked(self, fields: Json) -> bool:
+    def is_asked(self, fields: Mapping[str, Any]) -> bool:
         """Whether answers to this request bring them."""
         wanted = fields.get(self.field) if self.field is not None else None
         return self.by_default if wanted is None else wanted is not False
@@ -240,9 +240,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     has_fallbacks: bool  # whether another model may answer
     segments: tuple[Segment, ...]  # of the path
     pins: Positions  # of the body: ids that must be the caller's, and send the request to where they live
-    reads_content: bool  # its body may bear `encrypted_content`, which pins as well
+    content_pins: Positions  # of the body: `encrypted_content`, which pins where it is known
     learns: tuple[Learnt, ...]  # ids that its answers, and events of them, bring
-    makes_content: bool  # its answers may bear `encrypted_content`
+    contents: Positions  # of `encrypted_content` in its answers, and events of them
     lists: ListRules | None  # None: no list of top level
     deletes: bool  # the path's object is forgotten once the upstream has deleted it
     works_on: str | None  # the field that asks for work which goes on when nobody listens
@@ -270,5 +270,28 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it runs a model, so that grants, limits and prices hold."""
         return self.model == "runs"
 
+    def may_concern_objects(self, fields: Json, raw: bytes) -> bool:
+        """Whether a request may name objects, or its answers bring some.
+
+        By its bytes alone, and quick: a plain request pays for nothing of what others need.
+        """
+        if self.segments or self.contents.positions:
+            return True
+        for learnt in self.learns:
+            if learnt.is_asked(fields):
+                return True
+        return may_have(self.pins.signs, raw)
+
     def __repr__(self) -> str:
         return f"<Operation {self.method} {self.path}>"
+
+
+def may_have(signs: tuple[bytes, ...], raw: bytes) -> bool:
+    """Whether JSON may have one of these names, however it is spelled."""
+    if not signs:
+        return False
+    folded = raw.lower()
+    for sign in signs:
+        if sign in folded:
+            return True
+    return (b"\\u" in folded or not raw.isascii()) and any(each in folded for each in OTHER_SPELLINGS)

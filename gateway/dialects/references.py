@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 _EACH: Final = "[]"
 # A name may be spelled with escapes, or with the two signs beyond ASCII that fold to `s` and `k`.
-_OTHER_SPELLINGS = (
+OTHER_SPELLINGS = (
     b"\\u004",
     b"\\u005",
     b"\\u006",
@@ -84,7 +84,7 @@ class _Node:
 class Positions:
     """The positions of one operation's body, or of its answers."""
 
-    __slots__ = ("_root", "_signs", "positions")
+    __slots__ = ("_root", "positions", "signs")
 
     def __init__(self, positions: Iterable[Position]) -> None:
         self.positions = tuple(positions)
@@ -94,19 +94,10 @@ class Positions:
             for step in _steps(position.path):
                 node = node.grown(step)
             node.kind, node.when = position.kind, position.when
-        self._signs = _signs(self.positions)
+        self.signs = _signs(self.positions)
 
     def __bool__(self) -> bool:
         return bool(self.positions)
-
-    def may_be_in(self, raw: bytes) -> bool:
-        """Whether JSON may have any of them, by its bytes alone. Quick."""
-        if not self._signs:
-            return False
-        folded = raw.lower()
-        if any(sign in folded for sign in self._signs):
-            return True
-        return (b"\\u" in folded or not raw.isascii()) and any(each in folded for each in _OTHER_SPELLINGS)
 
     def within(self, fields: Mapping[str, Any]) -> Iterator[Reference]:
         """Yield every id at a position, in the body's order."""

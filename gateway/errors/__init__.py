@@ -8,6 +8,9 @@ GatewayError                     an answer to the client: status, type, code
 │   ├── ModelNotAccessible       403 model_not_accessible
 │   ├── NoModelGranted           403 no_model_granted
 │   ├── ModelNotFound            404 model_not_found
+│   ├── ModelRequired            400 model_required
+│   ├── ObjectNotFound           404 object_not_found
+│   ├── ObjectsApart             400 objects_apart
 │   ├── RouteNotFound            404 not_found
 │   ├── MethodNotAllowed         405 method_not_allowed
 │   ├── ClientTooSlow            408 request_timeout
@@ -19,8 +22,6 @@ GatewayError                     an answer to the client: status, type, code
 │   ├── InvalidMultipart         400 invalid_multipart
 │   ├── InvalidRequest           400 invalid_request
 │   ├── FieldNotAllowed          400 field_not_allowed
-│   ├── ModelRequired            400 model_required
-│   ├── ObjectsApart             400 objects_apart
 │   ├── PreviousResponseNotFound  400 previous_response_not_found
 │   └── NotTranslatable          400 not_translatable
 ├── UpstreamFault                no endpoint gave an answer
@@ -31,6 +32,7 @@ GatewayError                     an answer to the client: status, type, code
 │   └── StreamIncomplete         in-band only: stream_incomplete
 └── GatewayFault                 it is us
     ├── Overloaded               503 overloaded
+    ├── ObjectUnavailable        503 object_unavailable
     ├── LoopDetected             508 loop_detected
     ├── ShuttingDown             503 shutting_down
     ├── FeatureDisabled          503, with a body of its own
@@ -123,6 +125,22 @@ class ModelNotFound(ClientFault):
     status, code = 404, "model_not_found"
 
 
+class ModelRequired(ClientFault):
+    status, code = 400, "model_required"
+
+
+class ObjectNotFound(ClientFault):
+    """An object is unknown, or another caller's: one and the same answer."""
+
+    status, code = 404, "object_not_found"
+
+
+class ObjectsApart(ClientFault):
+    """No endpoint of the request's model has all of its objects."""
+
+    status, code = 400, "objects_apart"
+
+
 class RouteNotFound(ClientFault):
     status, code = 404, "not_found"
 
@@ -166,14 +184,6 @@ class InvalidRequest(ClientFault):
 
 class FieldNotAllowed(ClientFault):
     status, code = 400, "field_not_allowed"
-
-
-class ModelRequired(ClientFault):
-    status, code = 400, "model_required"
-
-
-class ObjectsApart(ClientFault):
-    status, code = 400, "objects_apart"
 
 
 class PreviousResponseNotFound(ClientFault):
@@ -258,6 +268,16 @@ class GatewayFault(GatewayError):
 
 class Overloaded(GatewayFault):
     status, code = 503, "overloaded"
+    headers = (("retry-after", "1"),)
+
+
+class ObjectUnavailable(GatewayFault):
+    """Every endpoint of an object's account is away.
+
+    `headers` has `retry-after`.
+    """
+
+    status, code = 503, "object_unavailable"
     headers = (("retry-after", "1"),)
 
 

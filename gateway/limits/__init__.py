@@ -24,9 +24,20 @@ from gateway.limits.headers import expected_refusal, rate_limit_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
 from gateway.limits.prompt import prompt_tokens
-from gateway.limits.scopes import Terms, demands, grant_scope, key_of, key_scope, place_demands, terms_of
+from gateway.limits.scopes import (
+    CALLS_A_MINUTE,
+    Terms,
+    call_terms,
+    demands,
+    grant_scope,
+    key_of,
+    key_scope,
+    place_demands,
+    terms_of,
+)
 
 __all__ = [
+    "CALLS_A_MINUTE",
     "Demand",
     "EstimatedUsage",
     "Limiter",
@@ -37,6 +48,7 @@ __all__ = [
     "Terms",
     "Used",
     "bounds",
+    "call_terms",
     "demands",
     "estimated_tokens",
     "estimated_usage",

@@ -13,6 +13,7 @@ from gateway.limits.demand import Demand, is_limiting
 from gateway.types import Access, Caller, Id, Limits, id_text
 
 _KEY = "key:"
+CALLS_A_MINUTE = 600  # of a user, for what runs no model
 
 
 class Terms(NamedTuple):
@@ -48,6 +49,19 @@ def demands(access: Access, caller: Caller) -> tuple[Demand, ...]:
         if key.limits is not None and is_limiting(key.limits):
             wanted.append(Demand(key_scope(key.id), key.limits))
     return tuple(wanted)
+
+
+def call_terms(caller: Caller) -> Terms:
+    """Return the scopes of a call that runs no model.
+
+    It counts in the key's `concurrency` and in a bound of its own for each user, in nothing else.
+    """
+    scope = f"user:{_quoted(caller.user.id)}:calls"
+    wanted = [Demand(scope, Limits(rpm=CALLS_A_MINUTE))]
+    own = caller.key.limits
+    if own is not None and own.concurrency is not None:
+        wanted.append(Demand(key_scope(caller.key.id), Limits(concurrency=own.concurrency)))
+    return Terms(tuple(wanted), scope, caller.organisations[0].id if caller.organisations else None)
 
 
 def place_demands(caller: Caller) -> tuple[Demand, ...]:

@@ -171,7 +171,7 @@ class Account:
             self._limiter.cancel(self._reservation, now=time.time())
 
     def _usage(self, meter: UsageMeter, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
-        if not self._operation.is_billed:
+        if not self._operation.is_billed:  # a response that is read again was booked when it was made
             return NOTHING_USED, "none"
         was_left, goes_on = self._was_left(meter), self._goes_on(meter, fields)
         # A report of nothing, made before the end, says nothing of what was used then.

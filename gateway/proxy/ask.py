@@ -10,9 +10,13 @@ from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
 from gateway.dialects.base import Operation, Translated
 from gateway.http.client import Upload
+from gateway.http.client.passed_on import PassedOn
 from gateway.http.multipart import FormBody
 from gateway.limits import Terms
 from gateway.limits.prompt import prompt_tokens
+from gateway.proxy.endpoint_client import EndpointClient
+from gateway.proxy.keeping.object_keeper import Keeper
+from gateway.proxy.keeping.pins import Pin
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, Endpoint, Model, id_text
 
@@ -29,6 +33,19 @@ class Ask(NamedTuple):
     companions: tuple[Companion, ...] = ()  # one for each of the body's mentions
     streams_by_query: bool = False  # the URL asks for a stream
     translated: Translated | None = None  # where it is asked in another protocol's words
+    target: str | None = None  # the path to ask for, where it has ids in it
+    pin: Pin | None = None  # the account that keeps its objects
+    keeper: Keeper | None = None  # remembers what its answers bring
+
+    @property
+    def needs_no_model(self) -> bool:
+        """Whether it goes to an account, by whichever of its models."""
+        return self.pin is not None and bool(self.pin.models)
+
+    @property
+    def path(self) -> str:
+        """What is appended to an endpoint's base URL."""
+        return self.target or self.operation.path
 
     @property
     def wants_stream(self) -> bool:
@@ -69,19 +86,41 @@ class Ask(NamedTuple):
         return False
 
     def endpoints_left_out(self, model: Model) -> set[str]:
-        """List endpoints that speak another protocol or lack a named model.
+        """List endpoints that speak another protocol, or lack what is named.
+
+        A model or an object.
 
         Ids of endpoints of `model`, as text.
         """
         protocol, companions = self.operation.dialect.protocol, self.companions
         left_out: set[str] = set()
         for one in model.endpoints:
-            if protocol not in one.protocols or (companions and not are_served_at(companions, one)):
+            if (
+                protocol not in one.protocols
+                or (companions and not are_served_at(companions, one))
+                or (self.pin is not None and not self.pin.account.holds(model, one))
+            ):
                 left_out.add(id_text(one.id))
         return left_out
 
+    def head_at(self, client: EndpointClient, length: int, own_fields: bytes, passed: PassedOn) -> bytes:
+        """The head before a body of so many bytes."""
+        operation = self.operation
+        return client.head(
+            self.path,
+            length,
+            own_fields,
+            passed,
+            operation.dialect.protocol,
+            self.body.content_type,
+            method=operation.method,
+            is_lasting=self.target is None,
+        )
+
     def body_for(self, endpoint: Endpoint, model: Model, *, include_usage: bool) -> bytes | Upload:
         """The body as it goes to this endpoint of `model`."""
+        if self.needs_no_model and isinstance(self.body, openai.RequestBody):
+            return self.body.raw
         return self.body.rewritten(*self._names_at(endpoint, model), include_usage=include_usage)
 
     @property

@@ -77,24 +77,33 @@ class EndpointClient:
         passed: PassedOn = NOTHING,
         protocol: ProtocolName = "openai",
         content_type: str = JSON,
+        *,
+        method: str = "POST",
+        is_lasting: bool = True,
     ) -> bytes:
         """Return the request head for a body of `length` bytes.
 
-        `path` is the route's, as /chat/completions; no two protocols have the same.
+        `path` is the route's, as /chat/completions; no two protocols have the same. A body of no bytes is none.
+        `is_lasting`: the path comes again.
 
         `own_fields`: header lines of the request's own, each with its line end. `passed`: what the client's head adds.
         """
-        heads = self._heads
+        heads, is_usual = self._heads, method == "POST" and length > 0
         if content_type != JSON:
             heads, own_fields = self._untyped_heads, b"content-type: %b\r\n%b" % (content_type.encode(), own_fields)
-        begin = heads.get(path)
+        begin = heads.get(path) if is_usual else None
         if begin is None:
-            begin = heads[path] = self._head_up_to_length(path, protocol, is_json=heads is self._heads)
+            is_json = heads is self._heads and length > 0
+            begin = self._head_up_to_length(path, protocol, method, is_json=is_json)
+            if is_usual and is_lasting:
+                heads[path] = begin
         fields = passed.fields
         if self._is_particular:
             fields = passed.lines_with(self._passes, self._own_headers)
         if passed.query:
             begin = self._with_query(begin, passed)
+        if not length and method != "POST":
+            return b"%b%b%b\r\n" % (begin, fields, own_fields)
         return b"%b%b%bcontent-length: %d\r\n\r\n" % (begin, fields, own_fields, length)
 
     def _with_query(self, begin: bytes, passed: PassedOn) -> bytes:
@@ -112,7 +121,7 @@ class EndpointClient:
             self._mask = Mask(self.endpoint)
         return self._mask
 
-    def _head_up_to_length(self, path: str, protocol: ProtocolName, *, is_json: bool) -> bytes:
+    def _head_up_to_length(self, path: str, protocol: ProtocolName, method: str, *, is_json: bool) -> bytes:
         target = f"{self._base_path}{path}" + (f"?{self._query}" if self._query else "")
         fields = {
             "host": self._host_field,
@@ -126,7 +135,7 @@ class EndpointClient:
             header = self.endpoint.auth_header or _USUAL_AUTH_HEADERS[protocol]
             fields[header] = f"Bearer {key.reveal()}" if header == "authorization" else key.reveal()
         fields.update((name.lower(), value.reveal()) for name, value in self.endpoint.headers.items())
-        return request_head("POST", target, list(fields.items()))[: -len(b"\r\n")]
+        return request_head(method, target, list(fields.items()))[: -len(b"\r\n")]
 
     def __repr__(self) -> str:
         return f"<EndpointClient of {self.origin.host}:{self.origin.port}>"

@@ -150,11 +150,11 @@ class RelayedRequest(msgspec.Struct, eq=False):
             asked = of_own or await asked_of_fallback(self.ask, upstream.model, self.memory)
             if asked is not None and await self._from_pool(upstream, asked):
                 return
-            if self._is_out_of_time():
+            if self._is_out_of_time() or (self.ask.pin is not None and self.call.attempts):
                 break
         refusal = self.failures.refusal
         if refusal is None:
-            raise self.failures.error(self.loop.time())
+            raise self.failures.error(self.loop.time(), is_pinned=self.ask.pin is not None)
         self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
         if refusal.asked is not self.asked:
             self._use(refusal.asked)
@@ -229,7 +229,6 @@ class RelayedRequest(msgspec.Struct, eq=False):
         began = self.call.attempt_began = perf_counter()
         passed = self.passed if asked.translated is None else self.passed.in_other_words()
         body, operation = asked.body_for(endpoint, upstream.model, include_usage=asks_usage), asked.operation
-        protocol, content_type = operation.dialect.protocol, asked.body.content_type
         attempt = Attempt(
             self.loop,
             endpoint.timeouts,
@@ -243,7 +242,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         try:
             exchange = await self.relay.transport.exchange(
                 endpoint_client.origin,
-                endpoint_client.head(operation.path, len(body), self.own_fields, passed, protocol, content_type),
+                asked.head_at(endpoint_client, len(body), self.own_fields, passed),
                 body,
                 attempt,
                 connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
@@ -269,7 +268,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
             if attempt.shape is Shape.WHOLE:
                 if attempt.view is not None:
                     self.response.meter.whole(attempt.view, is_text=self.ask.operation.is_text)
-                self.response.whole(attempt)
+                await self.response.whole(attempt)
             else:
                 await self.response.streamed(attempt)
             return True

@@ -14,6 +14,7 @@ from gateway.proxy.accounting import Account
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import Shape
+from gateway.proxy.keeping.kept_events import KeptEvents
 from gateway.proxy.refusals.refused import Refused
 from gateway.proxy.responder import Client, Fields, Head, Responder
 from gateway.proxy.usage_meter import UsageMeter
@@ -36,8 +37,15 @@ class Response(msgspec.Struct, eq=False):
     first_event_out: bool = False
     attempt: Attempt | None = None  # whose stream goes to the client
 
-    def whole(self, attempt: Attempt) -> None:
-        """Answer with a whole answer of the upstream's."""
+    async def whole(self, attempt: Attempt) -> None:
+        """Answer with a whole answer of the upstream's.
+
+        What it brings is remembered first. Raises StoreUnavailable or LedgerUnavailable.
+        """
+        keeper, call = self.ask.keeper, self.call
+        if keeper is not None and call.served is not None and call.endpoint is not None:
+            self.meter.answered = True
+            await keeper.whole(call.served, call.endpoint, attempt.body, attempt.head.encoding)
         head = self._answered(attempt.status, attempt.head.passed)
         self.responder.on_answer(head, attempt.body, attempt.head.encoding)
         self._end("upstream_error" if self.meter.failed else "ok")
@@ -68,18 +76,34 @@ class Response(msgspec.Struct, eq=False):
         if goes_on and attempt.shape is Shape.FLOW:
             raise UpstreamFailed("The model's answer came in a form that a stream cannot bear.")
         self.attempt = attempt
+        events = await self._kept(attempt)
         head = self._answered(attempt.status, attempt.head.passed)
         if not goes_on:
             self.responder.on_head(head)
         self.first_event_out = True
-        self.client.watch(attempt.pressure)
-        broken = await attempt.pour(self.responder.on_event, into_stream=goes_on)
+        self.client.watch(attempt.pressure if events is None else events.pressure)
+        if events is None:
+            broken = await attempt.pour(self.responder.on_event, into_stream=goes_on)
+        else:
+            broken = await events.pour(into_stream=goes_on)
         if broken is None:
             self._end("upstream_error" if self.meter.failed else "ok")
             return
         endpoint = call.endpoint.id if call.endpoint is not None else None
         self.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
         raise StreamIncomplete("The stream broke off before its end.")
+
+    async def _kept(self, attempt: Attempt) -> KeptEvents | None:
+        """Remember what the first events bring, then relay through `KeptEvents`.
+
+        None where a stream brings nothing. Raises StoreUnavailable or LedgerUnavailable.
+        """
+        keeper, call = self.ask.keeper, self.call
+        if keeper is None or attempt.shape is not Shape.EVENTS or call.served is None or call.endpoint is None:
+            return None
+        self.meter.answered = True
+        await keeper.remember(keeper.news_in(attempt.body, call.served, call.endpoint))
+        return KeptEvents(keeper, attempt, self.responder.on_event, call.served, call.endpoint)
 
     def failed(self, fault: GatewayError) -> None:
         """Answer with an error: raised, or in-band after the head."""
@@ -143,6 +167,8 @@ class Response(msgspec.Struct, eq=False):
 
     def _own_fields(self, *, with_timing: bool = True) -> Fields:
         own = own_fields(self.call, self.ask.catalogue, with_timing=with_timing)
+        if self.ask.needs_no_model:  # whichever model's endpoint it was, says nothing to the caller
+            own = [field for field in own if field[0] != "x-gateway-model"]
         return own if self.account is None else own + self.account.headers
 
 

@@ -113,10 +113,15 @@ def candidates(ask: Ask, asked: Ask, upstreams: Upstreams) -> Iterator[tuple[Ups
     """Yield the model's own pool, then its fallbacks'.
 
     A grant of the first covers them. `asked`: what its own endpoints are asked; None where `asked_of_fallback` says it.
+    For what needs no model, the pools of all models with endpoints of the object's account; what is pinned has no
+    fallbacks.
     """
     model, catalogue = ask.access.model, ask.catalogue
+    if ask.pin is not None and ask.needs_no_model:
+        yield from ((upstreams.of(each, catalogue), asked) for each in ask.pin.models)
+        return
     yield upstreams.of(model, catalogue), asked
-    if ask.operation.has_fallbacks:
+    if ask.operation.has_fallbacks and ask.pin is None:
         for reference in model.fallbacks:
             fallback = catalogue.by_id(reference)
             if fallback is not None and _serves(fallback, ask):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.dialects.base import may_have
 from gateway.dialects.openai.operations import CHAT_COMPLETIONS, RESPONSES
 from gateway.dialects.references import NONE, Position, Positions, is_of_type
 
@@ -49,7 +50,7 @@ def test_an_id_is_found_at_its_position(body: dict[str, Any], param: str, kind: 
     found = list(RESPONSES.pins.within(body))
     assert [(each.param, each.kind) for each in found] == [(param, kind)]
     for raw in (json.dumps(body), json.dumps(body, ensure_ascii=False)):
-        assert RESPONSES.pins.may_be_in(raw.encode())
+        assert may_have(RESPONSES.pins.signs, raw.encode())
 
 
 @pytest.mark.parametrize("body", NOT_FOUND)
@@ -59,14 +60,14 @@ def test_nothing_is_found_elsewhere(body: dict[str, Any]) -> None:
 
 def test_a_plain_chat_is_not_looked_through() -> None:
     plain = {"model": "m", "messages": [{"role": "user", "content": "Grüße, 你好 – see file_id and audio"}]}
-    assert not CHAT_COMPLETIONS.pins.may_be_in(json.dumps(plain).encode())
-    assert not CHAT_COMPLETIONS.pins.may_be_in(json.dumps(plain, ensure_ascii=False).encode())
+    assert not CHAT_COMPLETIONS.may_concern_objects(plain, json.dumps(plain).encode())
+    assert not CHAT_COMPLETIONS.may_concern_objects(plain, json.dumps(plain, ensure_ascii=False).encode())
 
 
 @pytest.mark.parametrize("spelled", [rb'"file_\u0069d"', rb'"FILE_ID"', rb'"f\u0049le_id"', rb'"file\u005fid"'])
 def test_another_spelling_of_a_name_is_looked_at(spelled: bytes) -> None:
     body = b'{"messages":[{"role":"user","content":[{"type":"file","file":{%b:"f"}}]}]}' % spelled
-    assert CHAT_COMPLETIONS.pins.may_be_in(body)
+    assert may_have(CHAT_COMPLETIONS.pins.signs, body)
     assert [each.id for each in CHAT_COMPLETIONS.pins.within(json.loads(body))] == ["f"]
 
 
@@ -78,4 +79,4 @@ def test_a_condition_is_of_the_object_around() -> None:
 
 def test_no_positions_are_in_nothing() -> None:
     assert not NONE
-    assert not NONE.may_be_in(b'{"id":"x"}')
+    assert not may_have(NONE.signs, b'{"id":"x"}')

@@ -13,6 +13,7 @@ from gateway import errors
 from gateway.admin_records.record_bodies import LinkChange
 from gateway.api.router import Route, error_shape, is_ai_path
 from gateway.dialects.anthropic import error_type
+from gateway.dialects.base import Operation
 from gateway.errors import (
     AiUnavailable,
     AlreadyThere,
@@ -81,15 +82,26 @@ def _faults(route: Route) -> Iterator[Fault]:
     if route.method in ("POST", "PUT"):
         yield from _BODY
     if route.operation is not None:
-        if route.operation.translation is not None:
-            yield errors.NotTranslatable
-        yield from _RELAYED + _ADMITTED + _MODEL
-        if "/proxy/" not in route.path:
+        yield from _RELAYED + _ADMITTED
+        yield from _operation_faults(route.operation)
+        if route.operation.model != "none" and "/proxy/" not in route.path:
             yield errors.NoModelGranted
     elif route.path.startswith("/api/admin/"):
         yield from _admin_faults(route)
     else:
         yield from _own_faults(route)
+
+
+def _operation_faults(operation: Operation) -> Iterator[Fault]:
+    """What a model, a translation or objects can be refused for."""
+    if operation.model != "none":
+        yield from _MODEL
+    if operation.translation is not None:
+        yield errors.NotTranslatable
+    if operation.segments or operation.pins or operation.content_pins:
+        yield from (errors.ObjectNotFound, errors.ObjectsApart, errors.ObjectUnavailable)
+    if operation.family != "core":
+        yield from (errors.RouteNotFound, errors.ModelRequired, errors.ModelNotFound, errors.ModelNotAccessible)
 
 
 def _own_faults(route: Route) -> Iterator[Fault]:

@@ -4,7 +4,14 @@ from gateway.dialects.base import Contents, Usage
 from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.choosing import Mention, allowed_fields, form_fields, form_value
 from gateway.dialects.openai.contents import USAGE_READER, contents_of
-from gateway.dialects.openai.operations import KEPT_OPERATIONS, NOT_SERVED, OPERATIONS, PLAIN_EVENTS, why_not_served
+from gateway.dialects.openai.operations import (
+    KEPT_OPERATIONS,
+    LISTS,
+    NOT_SERVED,
+    OPERATIONS,
+    PLAIN_EVENTS,
+    why_not_served,
+)
 from gateway.dialects.openai.refusal import error_words, refusal_body, refusal_event
 from gateway.dialects.openai.request_body import LARGE_BYTES, RequestBody, read_body, size_of
 from gateway.dialects.openai.scan import Size
@@ -30,6 +37,7 @@ __all__ = [
     "END_SIGNS",
     "KEPT_OPERATIONS",
     "LARGE_BYTES",
+    "LISTS",
     "NOT_SERVED",
     "OPERATIONS",
     "PLAIN_EVENTS",

@@ -89,7 +89,10 @@ def test_every_body_has_an_example_that_is_valid() -> None:
             ((_, media),) = operation["requestBody"]["content"].items()
             assert validator(media["schema"]).is_valid(media["example"]), name
             seen += 1
-    assert seen == len([route for route in ROUTES if route.method in ("POST", "PUT", "PATCH")])
+    bodiless = [route for route in ROUTES if route.operation is not None and route.operation.body is None]
+    assert seen == len(
+        [route for route in ROUTES if route.method in ("POST", "PUT", "PATCH") and route not in bodiless]
+    )
     for shape, example in EXAMPLES.items():
         assert isinstance(msgspec.convert(example, shape), shape)
 

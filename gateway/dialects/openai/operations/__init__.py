@@ -48,6 +48,9 @@ KEPT_OPERATIONS = (
     *TUNING_ROWS,
 )
 
+# The list of each kind that has one.
+LISTS = {row.lists.kind: row.lists for row in KEPT_OPERATIONS if row.lists is not None}
+
 __all__ = [
     "BINARY",
     "CHAT_COMPLETIONS",
@@ -57,6 +60,7 @@ __all__ = [
     "IMAGES",
     "JSON",
     "KEPT_OPERATIONS",
+    "LISTS",
     "MODERATIONS",
     "NOT_SERVED",
     "OPERATIONS",

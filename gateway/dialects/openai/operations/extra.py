@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from gateway.dialects.base import ListRules
-from gateway.dialects.openai.operations.parts import ANYTHING, FORM, kept, makes, positions
+from gateway.dialects.openai.operations.parts import ANYTHING, BINARY, FORM, kept, makes, positions
 from gateway.dialects.openai.operations.positions import DATA_SOURCE_PINS
 from gateway.dialects.references import Position
 
@@ -48,7 +48,7 @@ VIDEO_ROWS = (
     ),
     _video("GET", "/videos/{video_id}", "A video", learns=_VIDEO),
     _video("DELETE", "/videos/{video_id}", "Delete a video", deletes=True),
-    _video("GET", "/videos/{video_id}/content", "A video's film", media=(ANYTHING,)),
+    _video("GET", "/videos/{video_id}/content", "A video's film", media=(BINARY, ANYTHING)),
     _video("POST", "/videos/{video_id}/remix", "A video made anew", example={"prompt": "At dusk"}, learns=_VIDEO),
 )
 CONTAINER_ROWS = (
@@ -73,7 +73,7 @@ CONTAINER_ROWS = (
     ),
     _container("GET", "/containers/{container_id}/files/{file_id}", "A file of a container"),
     _container("DELETE", "/containers/{container_id}/files/{file_id}", "Delete a file of a container"),
-    _container("GET", "/containers/{container_id}/files/{file_id}/content", "What it holds", media=(ANYTHING,)),
+    _container("GET", "/containers/{container_id}/files/{file_id}/content", "What it holds", media=(BINARY, ANYTHING)),
 )
 SKILL_ROWS = (
     _skill("GET", "/skills", "The caller's skills", lists=_list_of("skill")),
@@ -81,12 +81,12 @@ SKILL_ROWS = (
     _skill("GET", "/skills/{skill_id}", "A skill", learns=_SKILL),
     _skill("POST", "/skills/{skill_id}", "Change a skill", example={"default_version": "2"}, learns=_SKILL),
     _skill("DELETE", "/skills/{skill_id}", "Delete a skill", deletes=True),
-    _skill("GET", "/skills/{skill_id}/content", "What a skill holds", media=(ANYTHING,)),
+    _skill("GET", "/skills/{skill_id}/content", "What a skill holds", media=(BINARY, ANYTHING)),
     _skill("GET", "/skills/{skill_id}/versions", "The versions of a skill"),
     _skill("POST", "/skills/{skill_id}/versions", "Add a version to a skill", body=FORM),
     _skill("GET", "/skills/{skill_id}/versions/{version}", "A version of a skill"),
     _skill("DELETE", "/skills/{skill_id}/versions/{version}", "Delete a version of a skill"),
-    _skill("GET", "/skills/{skill_id}/versions/{version}/content", "What it holds", media=(ANYTHING,)),
+    _skill("GET", "/skills/{skill_id}/versions/{version}/content", "What it holds", media=(BINARY, ANYTHING)),
 )
 
 _eval = partial(kept, family="evals")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.dialects.base import Learnt, ListRules
-from gateway.dialects.openai.operations.parts import ANYTHING, FORM, kept, makes, positions
+from gateway.dialects.openai.operations.parts import ANYTHING, BINARY, FORM, kept, makes, positions
 from gateway.dialects.references import Position, Positions
 
 _FILES = ListRules(
@@ -27,7 +27,7 @@ FILE_ROWS = (
     kept("POST", "/files", "Keep a file", body=FORM, example={"purpose": "user_data"}, learns=makes("file")),
     kept("GET", "/files/{file_id}", "A file", learns=makes("file")),
     kept("DELETE", "/files/{file_id}", "Delete a file", deletes=True),
-    kept("GET", "/files/{file_id}/content", "What a file holds", media=(ANYTHING,)),
+    kept("GET", "/files/{file_id}/content", "What a file holds", media=(BINARY, ANYTHING)),
     kept("POST", "/uploads", "Begin an upload in parts", example=_NEW_UPLOAD, learns=_UPLOAD),
     kept("POST", "/uploads/{upload_id}/parts", "Add a part to an upload", body=FORM),
     kept("POST", "/uploads/{upload_id}/complete", "End an upload", example={"part_ids": ["part_abc"]}, learns=_UPLOAD),

@@ -54,4 +54,8 @@ RESPONSE_PINS = Positions(
 # Of a whole answer, and of the events that tell of the response or of one of its items.
 RESPONSE_IDS = Positions((*_response_ids(""), *_response_ids("response."), *_item_ids("item")))
 ITEM_IDS = Positions((*_item_ids("data[]"), Position("id", "item", lambda item: item.get("object") is None)))
+CONTENT_PINS = Positions((Position("input[].encrypted_content", "content"),))
+CONTENTS = Positions(
+    Position(f"{where}.encrypted_content", "content") for where in ("output[]", "response.output[]", "item")
+)
 DATA_SOURCE_PINS = Positions((Position("data_source.source.id", "file", is_of_type("file_id")),))

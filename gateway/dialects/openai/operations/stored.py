@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.dialects.base import Learnt, ListRules
 from gateway.dialects.openai.operations.parts import EVENTS, JSON, RESPONSE_EVENTS, kept, makes
-from gateway.dialects.openai.operations.positions import ITEM_IDS, ITEM_PINS, RESPONSE_IDS, RESPONSE_PINS
+from gateway.dialects.openai.operations.positions import CONTENT_PINS, ITEM_IDS, ITEM_PINS, RESPONSE_IDS, RESPONSE_PINS
 
 _METADATA = {"metadata": {"topic": "demo"}}
 _ITEMS = {"items": [{"type": "message", "role": "user", "content": "Hello!"}]}
@@ -28,8 +28,9 @@ STORED_ROWS = (
         "How many tokens a request would take",
         example={"model": "gpt-4o", "input": "Hello!"},
         model="names",
+        is_text=True,
         pins=RESPONSE_PINS,
-        reads_content=True,
+        content_pins=CONTENT_PINS,
     ),
     kept(
         "GET",

@@ -18,7 +18,7 @@ from gateway.dialects.openai.operations.parts import (
     TEXTS,
     relayed,
 )
-from gateway.dialects.openai.operations.positions import RESPONSE_IDS, RESPONSE_PINS
+from gateway.dialects.openai.operations.positions import CONTENT_PINS, CONTENTS, RESPONSE_IDS, RESPONSE_PINS
 from gateway.dialects.openai.rerank import RERANK_USAGE_READER
 from gateway.dialects.references import Position, Positions
 
@@ -72,9 +72,9 @@ RESPONSES = relayed(
     answer=TEXT_ANSWER,
     events=RESPONSE_EVENTS,
     pins=RESPONSE_PINS,
-    reads_content=True,
+    content_pins=CONTENT_PINS,
     learns=(Learnt(RESPONSE_IDS, "store"),),
-    makes_content=True,
+    contents=CONTENTS,
     request=RequestSchema(
         fields={"input": TEXTS, "instructions": {"type": ["string", "null"]}} | STREAM | {"max_output_tokens": COUNT},
         example={"model": "gpt-4o", "input": "Hello!"},
@@ -90,8 +90,8 @@ COMPACT = relayed(
     has_fallbacks=True,
     answer=TEXT_ANSWER,
     pins=RESPONSE_PINS,
-    reads_content=True,
-    makes_content=True,
+    content_pins=CONTENT_PINS,
+    contents=CONTENTS,
     request=RequestSchema(
         fields={"input": TEXTS, "instructions": {"type": ["string", "null"]}},
         example={"model": "gpt-4o", "input": "Hello!"},

@@ -1,0 +1,76 @@
+"""Read ids, bodies and states out of a decoded answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.dialects import openai
+from gateway.dialects.references import Path, Positions, Reference
+from gateway.objects.record import MOST_BODY_BYTES, ObjectRecord
+
+_ABOUT = ("purpose", "status", "name")  # what filters ask for
+_MOST_ABOUT_CHARACTERS = 256
+
+
+def records_in(
+    fields: Mapping[str, Any], raw: bytes | None, positions: Positions, *, owner: str, account: str, model: str | None
+) -> Iterator[ObjectRecord]:
+    """Yield a record for each id at these positions.
+
+    `raw`: the whole answer, which is the body of an object that is all of it; None for an event.
+    """
+    for reference in positions.within(fields):
+        around = _around(fields, reference)
+        has_list = reference.kind in openai.LISTS
+        yield ObjectRecord(
+            id=reference.id,
+            kind=reference.kind,
+            owner=owner,
+            account=account,
+            model=model,
+            created=_created(around),
+            body=_body(around, raw if len(reference.path) == 1 else None) if has_list and around else None,
+            final=is_final(reference.kind, around) if around else True,
+            in_lists=has_list,
+            about=_about(around) if has_list else {},
+        )
+
+
+def is_final(kind: str, fields: Mapping[str, Any]) -> bool:
+    """Whether an object will not change by itself any more."""
+    rules = openai.LISTS.get(kind)
+    if rules is None:
+        return True
+    return rules.unfinished is not None and fields.get("status") not in rules.unfinished
+
+
+def _around(fields: Mapping[str, Any], reference: Reference) -> Mapping[str, Any]:
+    """Return the object whose own id this is.
+
+    Nothing where the id is a mere mention.
+    """
+    return _at(fields, reference.path[:-1]) if reference.path[-1] == "id" else {}
+
+
+def _at(fields: Any, path: Path) -> Any:
+    for step in path:
+        fields = fields[step]
+    return fields
+
+
+def _body(around: Mapping[str, Any], raw: bytes | None) -> bytes | None:
+    body = orjson.dumps(around) if raw is None else raw
+    return body if len(body) <= MOST_BODY_BYTES else b""
+
+
+def _created(around: Mapping[str, Any]) -> int:
+    created = around.get("created_at", around.get("created"))
+    return int(created) if isinstance(created, int | float) and not isinstance(created, bool) else 0
+
+
+def _about(around: Mapping[str, Any]) -> dict[str, str]:
+    found = ((name, around.get(name)) for name in _ABOUT)
+    return {name: value[:_MOST_ABOUT_CHARACTERS] for name, value in found if isinstance(value, str)}

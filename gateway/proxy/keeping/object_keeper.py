@@ -1,0 +1,146 @@
+"""Remember the objects that an answer brings, before its client has them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.dialects.base import Operation
+from gateway.dialects.references import NONE, Positions
+from gateway.http.sse import events_data
+from gateway.objects.accounts import Accounts
+from gateway.objects.index import ObjectIndex
+from gateway.objects.record import ObjectRecord
+from gateway.proxy.keeping.answer_objects import records_in
+from gateway.proxy.keeping.pins import hashes_of
+from gateway.proxy.refusals.masking import readable
+from gateway.types import Endpoint, Model
+
+_LARGE_BYTES = 1 << 20  # from here on a body is decoded beside the loop
+
+
+class News(NamedTuple):
+    """What a piece of an answer brings that was not seen before."""
+
+    records: tuple[ObjectRecord, ...]
+    hashes: tuple[str, ...]  # of content
+    account: str
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.hashes)
+
+
+_NOTHING = News((), (), "")
+
+
+class Keeper:
+    """Looks for objects in the answers to one request.
+
+    `model`: the id, as text, of the one under which they are made. `forgets`: the object that it deletes.
+    """
+
+    __slots__ = (
+        "_accounts",
+        "_contents",
+        "_ids",
+        "_index",
+        "_is_single",
+        "_model",
+        "_owner",
+        "_seen",
+        "_signs",
+        "forgets",
+    )
+
+    def __init__(
+        self,
+        index: ObjectIndex,
+        accounts: Accounts,
+        ids: Positions,
+        contents: Positions,
+        *,
+        owner: str,
+        model: str | None,
+        forgets: str | None = None,
+    ) -> None:
+        self._index = index
+        self._accounts = accounts
+        self._ids = ids
+        self._contents = contents
+        self._owner = owner
+        self._model = model
+        self._seen: set[str] = set()
+        self._signs = (*ids.signs, *contents.signs)
+        self._is_single = [each.path for each in ids.positions] == ["id"] and not contents
+        self.forgets = forgets
+
+    async def whole(self, model: Model, endpoint: Endpoint, body: bytes, encoding: bytes) -> None:
+        """Remember what a whole answer brings, or forget what it has deleted.
+
+        Raises StoreUnavailable or LedgerUnavailable.
+        """
+        if self.forgets is not None:
+            await self._index.forget(self.forgets)
+            return
+        content = readable(body, encoding) if self._signs and endpoint.objects else None
+        if content is not None and self._may_bring(content):
+            fields = await _decoded(content)
+            if fields is not None:
+                await self.remember(self._news_of(fields, content, self._accounts.label(model, endpoint)))
+
+    def news_in(self, data: bytes, model: Model, endpoint: Endpoint) -> News:
+        """Return what whole events bring; quick where that is nothing."""
+        if not self._may_bring(data) or not endpoint.objects or (self._is_single and self._seen):
+            return _NOTHING
+        account = self._accounts.label(model, endpoint)
+        found = [self._news_of(fields, None, account) for fields in _payloads(data) if fields is not None]
+        records = tuple(record for news in found for record in news.records)
+        return News(records, tuple(each for news in found for each in news.hashes), account)
+
+    async def remember(self, news: News) -> None:
+        """Raise StoreUnavailable or LedgerUnavailable."""
+        if news.records:
+            await self._index.remember(news.records)
+        if news.hashes:
+            await self._index.remember_content(news.hashes, owner=self._owner, account=news.account)
+
+    def _may_bring(self, data: bytes) -> bool:
+        return any(sign in data for sign in self._signs)
+
+    def _news_of(self, fields: Mapping[str, Any], raw: bytes | None, account: str) -> News:
+        records = records_in(fields, raw, self._ids, owner=self._owner, account=account, model=self._model)
+        new = tuple(each for each in records if each.id not in self._seen)
+        hashes = tuple(each for each in hashes_of(self._contents, fields) if each not in self._seen)
+        self._seen.update(record.id for record in new)
+        self._seen.update(hashes)
+        return News(new, hashes, account)
+
+    def __repr__(self) -> str:
+        return f"<Keeper of {self._ids!r} for {self._owner}>"
+
+
+def learnt_by(operation: Operation, fields: Mapping[str, Any]) -> Positions:
+    """Return where answers to this request bring ids."""
+    asked = [each.ids for each in operation.learns if each.is_asked(fields)] if operation.learns else []
+    if len(asked) > 1:
+        return Positions(position for ids in asked for position in ids.positions)
+    return asked[0] if asked else NONE
+
+
+async def _decoded(content: bytes) -> dict[str, Any] | None:
+    return _loaded(content) if len(content) < _LARGE_BYTES else await asyncio.to_thread(_loaded, content)
+
+
+def _payloads(events: bytes) -> list[dict[str, Any] | None]:
+    return [_loaded(data) for data in events_data(events)]
+
+
+def _loaded(data: bytes) -> dict[str, Any] | None:
+    try:
+        fields = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return fields if isinstance(fields, dict) else None
