@@ -18,5 +18,6 @@ upstream    the model provider that all of them stand before
 load        closed-loop load for throughput, streams and bodies
 latency     one request at a time to each target in random order
 resolution  from a request's headers to caller, model and grant, with nothing else going on
+uploads     one large upload, its memory and its bytes: a command of its own
 wire        the bytes that upstream and load agree on
 """
