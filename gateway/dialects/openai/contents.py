@@ -211,3 +211,27 @@ def _text(value: msgspec.Raw) -> str | None:
 
 
 USAGE_READER = UsageReader(contents=contents_of, scan=JsonScan)
+
+
+class _Transcript(msgspec.Struct):
+    text: str | None = None
+
+
+_decode_transcript = msgspec.json.Decoder(_Transcript).decode
+
+
+def transcript_contents(payload: bytes) -> Contents | None:
+    """Read a transcription, or an event of one, whose `text` is everything."""
+    contents = contents_of(payload)
+    if contents is None:
+        return None
+    try:
+        text = _decode_transcript(payload).text
+    except UNREADABLE:
+        text = None
+    if text:
+        contents.whole_text_bytes = max(contents.whole_text_bytes, _size(text))
+    return contents
+
+
+TRANSCRIPT_USAGE_READER = UsageReader(contents=transcript_contents, scan=JsonScan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.dialects.base import Json, RequestSchema
+from gateway.dialects.openai.contents import TRANSCRIPT_USAGE_READER
 from gateway.dialects.openai.made_usage import IMAGE_USAGE_READER, SPEECH_USAGE_READER
 from gateway.dialects.openai.operations.parts import (
     ANYTHING,
@@ -15,7 +16,6 @@ from gateway.dialects.openai.operations.parts import (
     TRANSCRIPT,
     relayed,
 )
-from gateway.dialects.openai.transcript import TRANSCRIPT_USAGE_READER
 from gateway.dialects.references import Position, Positions
 
 _FILE: Json = {"type": "string", "format": "binary"}
