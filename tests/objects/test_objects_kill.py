@@ -34,7 +34,7 @@ def ids_of(said: list[bytes], kind: bytes) -> set[str]:
 async def everything_is_there(bench: Bench, said: list[bytes]) -> None:
     index = await bench.open()
     put, perhaps_gone, gone, begun = (ids_of(said, kind) for kind in (b"p", b"t", b"d", b"b"))
-    assert len(put) > KILLS
+    assert put
     found = set(await index.find(put))
     assert put - perhaps_gone <= found
     assert not gone & found
