@@ -115,7 +115,6 @@ class JournaledIndex:
     async def forget(self, object_id: str) -> None:
         record = (await self.find([object_id])).get(object_id)
         if record is not None:
-            self._records.drop(object_id)
             await self._change([Drop(object_id, record.kind, record.owner)])
             self._records.drop(object_id)
 
