@@ -139,6 +139,10 @@ class Translated(Protocol):
         """The body; the relay sets `model` and asks for usage."""
 
     @property
+    def raw(self) -> bytes:
+        """The same as JSON."""
+
+    @property
     def dropped(self) -> tuple[str, ...]:
         """The hints that have no counterpart, for `x-gateway-dropped`."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import orjson
-
 from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
 from gateway.dialects.base import Operation, Translated
@@ -74,7 +72,7 @@ class Ask(NamedTuple):
             return None
         translated = translation.translate(self.body.fields, model)
         fields = translated.fields
-        body, operation = openai.RequestBody(orjson.dumps(fields), fields), translation.operation
+        body, operation = openai.RequestBody(translated.raw, fields), translation.operation
         translated.prompt_tokens = prompt_tokens(fields, len(body.raw), operation.prompt)
         return self._replace(operation=operation, body=body, companions=(), translated=translated)
 

@@ -19,7 +19,7 @@ from gateway.dialects.anthropic.translation.hints import (
 )
 
 THINKING = "thinking"
-_THOUGHTS = frozenset(("thinking", "redacted_thinking"))
+_THOUGHTS = ("thinking", "redacted_thinking")
 _MESSAGE = frozenset(("role", "content"))
 _TEXT = frozenset(("type", "text", "citations"))
 _IMAGE = frozenset(("type", "source"))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 
+import orjson
+
 from gateway.dialects.anthropic.translation.chat_errors import refusal
 from gateway.dialects.anthropic.translation.completion import UntranslatableAnswer
 from gateway.dialects.anthropic.translation.hints import Json
 from gateway.dialects.anthropic.translation.message_stream import MessageStream
 from gateway.dialects.anthropic.translation.request import chat_request
 from gateway.dialects.anthropic.translation.whole_message import message
+from gateway.errors import NotTranslatable
 from gateway.types import Model
 
 _ID_BYTES = 12
@@ -24,6 +27,7 @@ class MessagesOverChat:
     def __init__(self, fields: Json, model: Model) -> None:
         request = chat_request(fields, max_tokens_field=model.max_tokens_field, reasons=model.reasoning)
         self.fields = request.fields
+        self.raw = _written(request.fields)
         self.dropped = request.dropped
         self.prompt_tokens = 0
         self._model = model.name
@@ -75,3 +79,13 @@ class MessagesOverChat:
                 otherwise=self._otherwise, model=self._model, prompt_tokens=self.prompt_tokens, stops=self._stops
             )
         return self._stream
+
+
+def _written(fields: Json) -> bytes:
+    try:
+        return orjson.dumps(fields)
+    except orjson.JSONEncodeError:  # values that orjson has read can be refused for their depth only
+        raise NotTranslatable(
+            "The request is nested as deeply as may be, and a level deeper in the words of chat completions.",
+            param="tools",
+        ) from None
