@@ -116,7 +116,8 @@ function themeButton() {
 /** The form to sign in with a key. */
 export function signIn() {
   const words = el("p.note.bad", { role: "alert", hidden: true });
-  const field = el("input", { type: "password", name: "key", autocomplete: "current-password", required: true, autofocus: true });
+  const field = el("input", { type: "password", name: "key", autocomplete: "current-password", required: true });
+  requestAnimationFrame(() => field.focus());
   const form = el("form.state", {
     onsubmit: async (/** @type {SubmitEvent} */ event) => {
       event.preventDefault();
