@@ -25,6 +25,9 @@ from kit.wire import DEADLINE_SECONDS
 PACKAGES = {"@stdy/cli": "0.22.2", "openai": "7.59.0"}
 INSTALLED = Path(__file__).parents[2] / ".cache" / "conformance"
 INSTALL_SECONDS = 300
+LISTS_AS_THE_CLIENTS_WRITE_THEM = [
+    f"--validator-{place}-{kind}-format=brackets" for place in ("query", "form") for kind in ("array", "object")
+]
 HERE = Path(__file__).parent
 _MISSING: list[str] = []
 
@@ -81,7 +84,8 @@ def mock_url(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(packages / ".bin" / "steady"), "--host", "127.0.0.1", "--port", str(port), "--quiet", str(document)]
+    program = [str(packages / ".bin" / "steady"), "--host", "127.0.0.1", "--port", str(port), "--quiet"]
+    command = [*program, *LISTS_AS_THE_CLIENTS_WRITE_THEM, str(document)]
     with (directory / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
         try:
             url = f"http://127.0.0.1:{port}/v1"

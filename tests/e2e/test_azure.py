@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
 import pytest_asyncio
 from kit import KEYS, Stage, Wire, assert_error, request_bytes
+from kit.answers import answer
 from kit.stage import SLASHED, ask
 
 HELLO = "Hello from the fake upstream"
@@ -73,6 +75,18 @@ async def test_the_blocking_client(stage: Stage, blocking: openai.AzureOpenAI) -
         return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 
     assert await asyncio.to_thread(ask_for_all) == HELLO
+
+
+async def test_forms(stage: Stage, client: openai.AsyncAzureOpenAI) -> None:
+    """Sound and pictures are sent as forms; the model of the path is written into them."""
+    model = stage.model()
+    model.a.always(answer(200, {"text": "Hi", "created": 1, "data": []}))
+    heard = await client.audio.transcriptions.create(model=model.name, file=("a.wav", b"RIFF"))
+    assert heard.text == "Hi"
+    await client.images.edit(model=model.name, prompt="Hi", image=("a.png", b"\x89PNG"))
+    sent = [(request.route, request.body) for request in model.a.requests]
+    assert [route for route, _ in sent] == ["audio/transcriptions", "images/edits"]
+    assert all(f"\r\n\r\n{model.provider_name}\r\n".encode() in body for _, body in sent)
 
 
 async def test_a_client_of_one_deployment(stage: Stage) -> None:
@@ -143,6 +157,15 @@ async def test_only_relayed_routes_have_deployments(
     async with Wire.open(stage.port) as wire:
         await wire.send(request_bytes(method, path, ask("m"), key=KEYS["user"]))
         assert_error(await wire.reply(), status, code)
+
+
+async def test_the_feature_switches_these_paths_off_too(tmp_path: Path) -> None:
+    async with Stage.open(tmp_path, features={"ai": False}) as stage, Wire.open(stage.port) as wire:
+        for path in ("/openai/v1/responses", "/openai/deployments/m/chat/completions", "/openai/nothing"):
+            await wire.send(request_bytes("POST", path, ask("m"), key=KEYS["user"]))
+            reply = await wire.reply()
+            assert (reply.status, reply.body) == (503, b'{"error":"feature_disabled"}')
+            assert reply.header("x-should-retry") == "false"
 
 
 # --- a base URL that is almost right
