@@ -14,6 +14,7 @@ from gateway.dialects import anthropic, openai
 from gateway.dialects.base import Operation
 from gateway.errors import InvalidRequest
 from gateway.http.reply import Answer, Reply
+from gateway.limits import call_terms
 from gateway.proxy.ask import Ask
 from gateway.proxy.response import own_fields
 from gateway.proxy.upstreams import asked_of_own_model
@@ -60,11 +61,11 @@ def messages_handler(operation: Operation) -> RouteHandler:
 def count_handler(operation: Operation) -> RouteHandler:
     """The same, but an estimate where Messages are translated.
 
-    No chat upstream counts tokens.
+    No chat upstream counts tokens. It runs no model, and so counts in the bound of such calls alone.
     """
 
     async def handler(hit: Hit) -> Reply:
-        ask = await _asked(hit, operation)
+        ask = (await _asked(hit, operation))._replace(terms=call_terms(hit.caller))
         asked = await asked_of_own_model(ask, hit.request.held)
         if asked.translated is None:
             return await relayed_answer(hit, ask, MessagesResponder)

@@ -36,6 +36,7 @@ def models(upstream: FakeUpstream) -> Iterator[Record]:
     )
     yield speaking(upstream, "bearer", each={"auth_header": "authorization"})
     yield speaking(upstream, "limited", limits={"tokens": 100, "period": "month"})
+    yield speaking(upstream, "strict", limits={"rpm": 1, "requests": 1})
     yield speaking(upstream, "secret", **{"global": False})
 
 

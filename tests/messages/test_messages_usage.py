@@ -161,6 +161,15 @@ async def test_counting_tokens_is_free(stage: Stage) -> None:
     assert totals["tokens"] == 0
 
 
+async def test_counting_tokens_is_no_request_of_limits(stage: Stage) -> None:
+    """Neither `rpm` nor `requests` of the model count it, and a total that is used up does not refuse it."""
+    for _ in range(3):
+        assert (await stage.post({"model": "strict", "messages": []}, "messages/count_tokens")).status == 200
+    assert (await stage.post(ask("strict"), "messages")).status == 200
+    assert (await stage.post(ask("strict"), "messages")).status == 429
+    assert (await stage.post({"model": "strict", "messages": []}, "messages/count_tokens")).status == 200
+
+
 async def test_a_client_that_leaves_pays_for_what_was_seen(stage: Stage) -> None:
     model = fresh(stage)
     user = fresh_user()
