@@ -52,8 +52,8 @@ def flaky_models(upstream_url: str) -> str:
     aliases: [claude-{MODEL}]
     global: true
     endpoints:
-      - {{id: steady, url: "{upstream_url}/steady/v1", protocols: [openai, anthropic]}}
-      - {{id: flaky, url: "{upstream_url}/flaky/v1", protocols: [openai, anthropic]}}
+      - {{id: steady, url: "{upstream_url}/steady/v1", protocols: [openai, anthropic], websocket: true}}
+      - {{id: flaky, url: "{upstream_url}/flaky/v1", protocols: [openai, anthropic], websocket: true}}
 """
 
 

@@ -7,6 +7,7 @@ invented.py        tool calls and values that a JSON schema asks for
 messages.py        messages and token counts, Anthropic's protocol
 chat.py            chat completions (stored ones too) and completions
 responses.py       responses: stored, chained, in the background; response_shapes.py: items and events
+spoken.py          both WebSockets: responses on lanes, realtime in text
 numbers.py         embeddings, moderations, rerank
 pictures.py        images; a small PNG                     sounds.py  speech, transcriptions; a small WAV
 objects/           files and uploads, batches (whose lines it answers itself), vector stores, conversations

@@ -12,7 +12,7 @@ from itertools import count
 import orjson
 from aiohttp import web
 
-from gateway.demo.upstream import chat, messages, pictures, responses, sounds
+from gateway.demo.upstream import chat, messages, pictures, responses, sounds, spoken
 from gateway.demo.upstream.bodies import MAX_BODY_BYTES, answer, fields_of
 from gateway.demo.upstream.desk import DESK, Desk, Json, Refused, desk_of
 from gateway.demo.upstream.numbers import embeddings, moderations, rerank
@@ -56,7 +56,7 @@ def _application(desk: Desk) -> web.Application:
 
 
 def _routes() -> list[web.RouteDef]:
-    rows = [chat, responses, messages, conversations, pictures, sounds, kept_files, batches, file_search]
+    rows = [chat, responses, messages, conversations, pictures, sounds, kept_files, batches, file_search, spoken]
     plain = [("/embeddings", embeddings), ("/moderations", moderations), ("/rerank", rerank)]
     return [
         *(route for each in rows for route in each.ROUTES),
