@@ -11,7 +11,7 @@ redis.py     one for many workers and machines; script_codec.py: arguments and r
 """
 
 from gateway.limits.base import Limiter, Rebuild, Reservation
-from gateway.limits.demand import Demand, Standing, Used
+from gateway.limits.demand import Demand, Standing, Used, nano
 from gateway.limits.estimate import (
     EstimatedUsage,
     estimated_tokens,
@@ -56,6 +56,7 @@ __all__ = [
     "grant_scope",
     "key_of",
     "key_scope",
+    "nano",
     "place_demands",
     "prompt_tokens",
     "rate_limit_headers",

@@ -25,11 +25,23 @@ Those from `database` on load SQLAlchemy; nothing here does so before it is need
 
 from gateway.usage.journal.records import NANO, Admission, FailedAttempt, Settlement, UsageSource
 from gateway.usage.ledger import Ledger, LedgerStatus, WhenUnwritable
-from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
+from gateway.usage.reports import (
+    Cost,
+    Group,
+    LimitScope,
+    Totals,
+    UsageQuery,
+    UsageRecord,
+    UsageReport,
+    UsageRow,
+    cost_text,
+    exact_cost,
+)
 
 __all__ = [
     "NANO",
     "Admission",
+    "Cost",
     "FailedAttempt",
     "Group",
     "Ledger",
@@ -43,4 +55,6 @@ __all__ = [
     "UsageRow",
     "UsageSource",
     "WhenUnwritable",
+    "cost_text",
+    "exact_cost",
 ]

@@ -6,15 +6,29 @@ Days are UTC. Tokens are each request's total; costs are kept exact and told in 
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Literal
+from decimal import Decimal
+from typing import Annotated, Literal
 
 import msgspec
 
 from gateway.types import Id
 from gateway.usage.journal.records import NANO
 
+# An exact decimal of at most nine places, as JSON has it: a float would lose the end of a large sum.
+Cost = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "number"})]
 Group = Literal["day", "model", "endpoint"]
 LimitScope = Literal["counted_on", "key"]
+
+
+def exact_cost(cost_nano: int) -> msgspec.Raw:
+    """Write billionths as units of the currency, in JSON."""
+    return msgspec.Raw(cost_text(cost_nano).encode())
+
+
+def cost_text(cost_nano: int) -> str:
+    units, billionths = divmod(abs(cost_nano), NANO)
+    places = f".{billionths:09d}".rstrip("0").rstrip(".")
+    return f"{'-' if cost_nano < 0 else ''}{units}{places}"
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -91,7 +105,7 @@ class UsageRecord(msgspec.Struct, frozen=True):
     reasoning_tokens: int
     total_tokens: int
     usage_source: str
-    cost: float
+    cost: Decimal
     first_byte_ms: float | None
     duration_ms: float | None
     attempts: int

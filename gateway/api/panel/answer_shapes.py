@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.openai import Usage
-from gateway.limits import Used
+from gateway.limits import Used, nano
 from gateway.types import Access, Id, Limits, Model, Period, Source
+from gateway.usage import Cost, exact_cost
 
 
 class UsageView(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ class UsedView(msgspec.Struct, frozen=True):
 
     requests: int
     tokens: int
-    cost: float
+    cost: Cost
 
 
 class MyModel(msgspec.Struct, frozen=True, rename="camel"):
@@ -102,7 +103,7 @@ def view(model: Model) -> ModelView:
 
 def my_model(access: Access, used: Used) -> MyModel:
     grant_id = access.grant.id if access.grant is not None else None
-    return MyModel(view(access.model), _limits_view(access.limits), UsedView(*used), access.source, grant_id)
+    return MyModel(view(access.model), _limits_view(access.limits), _used_view(used), access.source, grant_id)
 
 
 def _limits_view(limits: Limits | None) -> LimitsView | None:
@@ -110,3 +111,7 @@ def _limits_view(limits: Limits | None) -> LimitsView | None:
     fields: dict[str, Any] = msgspec.structs.asdict(limits or Limits())
     is_limiting = any(value is not None for name, value in fields.items() if name != "period")
     return LimitsView(**fields) if is_limiting else None
+
+
+def _used_view(used: Used) -> UsedView:
+    return UsedView(used.requests, used.tokens, exact_cost(nano(used.cost)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
 
 from gateway.types import MADE_BY, Id, id_text
-from gateway.usage.journal.records import NANO
 from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
 from gateway.usage.sql.long_ids import forms_in_columns, hash_in
 from gateway.usage.sql.rows import id_of, stored_forms, stored_id
@@ -175,7 +175,7 @@ def record_of(row: Any) -> UsageRecord:
         reasoning_tokens=row.reasoning_tokens,
         total_tokens=row.total_tokens,
         usage_source=row.usage_source,
-        cost=row.cost_nano / NANO,
+        cost=Decimal(row.cost_nano).scaleb(-9),
         first_byte_ms=row.first_byte_ms,
         duration_ms=row.duration_ms,
         attempts=row.attempts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 
 from gateway.usage import UsageRecord
 
@@ -28,7 +29,7 @@ def _cell(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%S.") + f"{value.microsecond // 1000:03d}Z"
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
         return f"{value:.{_EXACT_COST_DIGITS}f}".rstrip("0").rstrip(".")
     return str(value) if isinstance(value, int) else _text(str(value))
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.types import Id, id_text
-from gateway.usage import Group, Totals, UsageQuery, UsageReport, UsageRow
+from gateway.usage import Cost, Group, Totals, UsageQuery, UsageReport, UsageRow, exact_cost
 
 
 class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -21,7 +21,7 @@ class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
     tokens: int
     prompt_tokens: int
     completion_tokens: int
-    cost: float
+    cost: Cost
 
 
 class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -40,7 +40,7 @@ class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     tokens: int
     prompt_tokens: int
     completion_tokens: int
-    cost: float
+    cost: Cost
 
 
 class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +106,8 @@ def _given(value: Id | None) -> Id | UnsetType:
 
 
 def _amounts(totals: Totals) -> AmountsAnswer:
-    return AmountsAnswer(totals.requests, totals.tokens, totals.prompt_tokens, totals.completion_tokens, totals.cost)
+    cost = exact_cost(totals.cost_nano)
+    return AmountsAnswer(totals.requests, totals.tokens, totals.prompt_tokens, totals.completion_tokens, cost)
 
 
 def _rows(report: UsageReport, group: Group, names: Mapping[str, str]) -> tuple[UsageRowAnswer, ...]:
@@ -114,7 +115,7 @@ def _rows(report: UsageReport, group: Group, names: Mapping[str, str]) -> tuple[
 
 
 def _row(row: UsageRow, group: Group, names: Mapping[str, str]) -> UsageRowAnswer:
-    return msgspec.convert({**_of(row, group, names), **msgspec.to_builtins(_amounts(row.totals))}, UsageRowAnswer)
+    return UsageRowAnswer(**_of(row, group, names), **msgspec.structs.asdict(_amounts(row.totals)))  # type: ignore[arg-type]
 
 
 def _of(row: UsageRow, group: Group, names: Mapping[str, str]) -> dict[str, Id | None]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import NamedTuple
 
 from gateway.types import Id, id_text
+from gateway.usage import exact_cost
 from gateway.usage.views.json_shapes import AmountsAnswer, UsageRowAnswer, UsageSummary
 
 BAR_CELLS = 24
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█")
-_NOTHING = AmountsAnswer(0, 0, 0, 0, 0.0)
+_NOTHING = AmountsAnswer(0, 0, 0, 0, exact_cost(0))
 _TITLES = ("requests", "tokens", "cost")
 
 
@@ -81,7 +83,7 @@ def _row(cells: tuple[str, ...], widths: list[int], bar: str = "") -> str:
 
 
 def _figures(amounts: AmountsAnswer | UsageRowAnswer) -> tuple[str, str, str]:
-    return f"{amounts.requests:,}", f"{amounts.tokens:,}", f"{amounts.cost:,.4f}"
+    return f"{amounts.requests:,}", f"{amounts.tokens:,}", f"{Decimal(bytes(amounts.cost).decode()):,.4f}"
 
 
 def _height(amounts: AmountsAnswer | UsageRowAnswer, lines: list[_Line]) -> int:
