@@ -13,7 +13,8 @@ import msgspec
 from gateway.dialects.base import Contents, ToolCalls, UsageReader
 from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.payload import UNREADABLE, top_members
-from gateway.dialects.openai.usage_report import ReportedUsage, decoded, usage_of
+from gateway.dialects.openai.usage_report import ReportedUsage, decoded, seconds_of, usage_of
+from gateway.types import Usage, UsageDetails
 
 _NOTHING = msgspec.Raw(b"null")
 _NO_ERROR = frozenset((b"null", b"{}", b"[]", b'""', b"false"))
@@ -215,6 +216,7 @@ USAGE_READER = UsageReader(contents=contents_of, scan=JsonScan)
 
 class _Transcript(msgspec.Struct):
     text: str | None = None
+    duration: msgspec.Raw = _NOTHING  # of a verbose one
 
 
 _decode_transcript = msgspec.json.Decoder(_Transcript).decode
@@ -226,11 +228,14 @@ def transcript_contents(payload: bytes) -> Contents | None:
     if contents is None:
         return None
     try:
-        text = _decode_transcript(payload).text
+        transcript = _decode_transcript(payload)
     except UNREADABLE:
-        text = None
-    if text:
-        contents.whole_text_bytes = max(contents.whole_text_bytes, _size(text))
+        return contents
+    if transcript.text:
+        contents.whole_text_bytes = max(contents.whole_text_bytes, _size(transcript.text))
+    if contents.usage is None and transcript.duration is not _NOTHING:
+        seconds = seconds_of(decoded(transcript.duration))
+        contents.usage = Usage(details=UsageDetails(audio_seconds=seconds)) if seconds else None
     return contents
 
 

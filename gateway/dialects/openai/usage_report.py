@@ -18,6 +18,7 @@ _MOST_DIGITS = 13
 _MOST_SECONDS = 10**7
 _DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,20})?")
 _CACHE_NAMES = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"))
+_NULL = msgspec.Raw(b"null")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -68,18 +69,18 @@ class ReportedUsage(msgspec.Struct, gc=False, omit_defaults=True):
     completion_tokens_details: _OfOutput | None = None
     input_tokens_details: _OfInput | None = None
     output_tokens_details: _OfOutput | None = None
-    input_token_details: msgspec.Raw | None = None
-    output_token_details: msgspec.Raw | None = None
-    cached_tokens: msgspec.Raw | None = None
-    prompt_cache_hit_tokens: msgspec.Raw | None = None
-    cache_read_input_tokens: msgspec.Raw | None = None
-    cache_creation_input_tokens: msgspec.Raw | None = None
-    cache_creation: msgspec.Raw | None = None
-    seconds: msgspec.Raw | None = None
-    prompt_audio_seconds: msgspec.Raw | None = None
-    server_tool_use: msgspec.Raw | None = None
-    service_tier: msgspec.Raw | None = None
-    speed: msgspec.Raw | None = None
+    input_token_details: msgspec.Raw = _NULL
+    output_token_details: msgspec.Raw = _NULL
+    cached_tokens: msgspec.Raw = _NULL
+    prompt_cache_hit_tokens: msgspec.Raw = _NULL
+    cache_read_input_tokens: msgspec.Raw = _NULL
+    cache_creation_input_tokens: msgspec.Raw = _NULL
+    cache_creation: msgspec.Raw = _NULL
+    seconds: msgspec.Raw = _NULL
+    prompt_audio_seconds: msgspec.Raw = _NULL
+    server_tool_use: msgspec.Raw = _NULL
+    service_tier: msgspec.Raw = _NULL
+    speed: msgspec.Raw = _NULL
 
     def read(self) -> Usage | None:
         """None where it holds no count."""
@@ -111,6 +112,7 @@ class ReportedUsage(msgspec.Struct, gc=False, omit_defaults=True):
             is self.server_tool_use
             is self.service_tier
             is self.speed
+            is _NULL
         )
 
 
