@@ -26,8 +26,6 @@ NAMES = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_crea
 REPORTS = st.dictionaries(st.sampled_from(NAMES), COUNTS)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), FLOATS, st.text())
-    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()
-)
 JSON = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)), max_leaves=8)
 FIELDS = st.sampled_from(("type", "delta", "content_block", "message", "content", "usage", "error"))
 INNER = st.dictionaries(st.sampled_from(("text", "thinking", "partial_json", "input", "usage", "content")), JSON)
