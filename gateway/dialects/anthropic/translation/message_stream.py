@@ -128,8 +128,8 @@ class MessageStream:
         return self.feed(body) + self.feed(_DONE)
 
     def _chunk(self, found: Json) -> bytes:
-        if (usage := usage_of(found)) is not None:
-            self.usage = last_usage(self.usage, usage)
+        if found.get("usage"):
+            self.usage = last_usage(self.usage, usage_of(found))
         choice = choice_in(found)
         if choice is None:
             return b""
