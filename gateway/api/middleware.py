@@ -109,6 +109,11 @@ class Reading:
         self.params: Mapping[str, str] = {}
         self.passed = NOTHING
 
+    def require_family(self, runtime: Runtime) -> None:
+        """Raise RouteNotFound where the route's family is not served."""
+        if self.family is not None:
+            require_family(runtime, self.family)
+
     def find(self, runtime: Runtime, router: Router, request: Request) -> Route:
         """Find the route, and what of the head goes up on it.
 
@@ -183,11 +188,8 @@ class Dispatcher:
         lookups.begin()
         if reading.is_ai and not lookups.features.get("ai"):
             await require_ai(runtime)
-        route = reading.route or reading.find(
-            runtime, self._by_version if reading.by_version else self._router, request
-        )
-        if reading.family is not None:
-            require_family(runtime, reading.family)
+        route = reading.route or reading.find(runtime, self._router_of(reading), request)
+        reading.require_family(runtime)
         call.route = route.path
         if route.scope is not None:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
@@ -201,6 +203,9 @@ class Dispatcher:
             response.fields = (*response.fields, ("x-request-id", call.request_id))
         call.status = call.status or response.status
         return response
+
+    def _router_of(self, reading: Reading) -> Router:
+        return self._by_version if reading.by_version else self._router
 
     async def _caller(
         self, runtime: Runtime, request: Request, call: Call, shown: Shown, scope: Scope | None

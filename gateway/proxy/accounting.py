@@ -192,7 +192,7 @@ class Account:
         """
         call = self._call
         card = call.endpoint.card if call.endpoint is not None and call.served is not None else None
-        if card is None:
+        if card is None or not self._operation.is_billed:
             return usage, 0, None
         rates, is_due = card.rates(usage), source != "none" or call.outcome == "ok"
         if is_due and source != "reported" and rates.others["characters"]:

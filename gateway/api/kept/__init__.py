@@ -1,5 +1,6 @@
-"""Objects (contract §12): what upstreams keep, asked of whoever keeps it.
+"""Relay requests for objects to the upstreams that keep them (contract §12).
 
-kept_routes.py  rows that need no model, or merely name one
-object_asks.py  where the objects of a request live, and what its answers bring
+kept_routes.py   rows that need no model, or merely name one
+list_handler.py  lists of top level, from our own index
+object_asks.py   where the objects of a request live, and what its answers bring
 """

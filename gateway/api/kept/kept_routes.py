@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 from gateway.access.resolve import access_to, assigned
+from gateway.api.kept.list_handler import list_handler
 from gateway.api.kept.object_asks import found_objects, raw_of, require_ids, with_objects
 from gateway.api.openai_routes import ask_for, asks_with_json, body_of, form_of, relayed_answer
 from gateway.api.router import OPENAI_PREFIXES, Hit, Route, RouteHandler
@@ -34,13 +35,12 @@ def kept_routes() -> list[Route]:
         Route(
             operation.method,
             prefix + operation.path,
-            kept_handler(operation),
+            kept_handler(operation) if operation.lists is None else list_handler(operation, operation.lists),
             summary=operation.summary,
             operation=operation,
         )
         for prefix in OPENAI_PREFIXES
         for operation in openai.KEPT_OPERATIONS
-        if operation.lists is None
     ]
 
 

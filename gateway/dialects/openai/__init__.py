@@ -10,6 +10,7 @@ from gateway.dialects.openai.operations import (
     NOT_SERVED,
     OPERATIONS,
     PLAIN_EVENTS,
+    RETRIEVALS,
     why_not_served,
 )
 from gateway.dialects.openai.refusal import error_words, refusal_body, refusal_event
@@ -41,6 +42,7 @@ __all__ = [
     "NOT_SERVED",
     "OPERATIONS",
     "PLAIN_EVENTS",
+    "RETRIEVALS",
     "USAGE_READER",
     "Contents",
     "JsonScan",

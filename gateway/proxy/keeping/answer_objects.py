@@ -32,7 +32,7 @@ def records_in(
             account=account,
             model=model,
             created=_created(around),
-            body=_body(around, raw if len(reference.path) == 1 else None) if has_list and around else None,
+            body=_body(around, raw, reference) if has_list and around else None,
             final=is_final(reference.kind, around) if around else True,
             in_lists=has_list,
             about=_about(around) if has_list else {},
@@ -61,8 +61,10 @@ def _at(fields: Any, path: Path) -> Any:
     return fields
 
 
-def _body(around: Mapping[str, Any], raw: bytes | None) -> bytes | None:
-    body = orjson.dumps(around) if raw is None else raw
+def _body(around: Mapping[str, Any], raw: bytes | None, reference: Reference) -> bytes | None:
+    if raw is None:  # what an event has of an object is not all of it
+        return None
+    body = raw if len(reference.path) == 1 else orjson.dumps(around)
     return body if len(body) <= MOST_BODY_BYTES else b""
 
 

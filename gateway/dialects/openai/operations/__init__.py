@@ -51,6 +51,13 @@ KEPT_OPERATIONS = (
 # The list of each kind that has one.
 LISTS = {row.lists.kind: row.lists for row in KEPT_OPERATIONS if row.lists is not None}
 
+# How an object of such a kind is read.
+RETRIEVALS = {
+    row.segments[0].kind: row
+    for row in KEPT_OPERATIONS
+    if row.method == "GET" and len(row.segments) == 1 and row.path.endswith("}") and row.segments[0].kind is not None
+}
+
 __all__ = [
     "BINARY",
     "CHAT_COMPLETIONS",
@@ -68,6 +75,7 @@ __all__ = [
     "REALTIME",
     "RERANK",
     "RESPONSES",
+    "RETRIEVALS",
     "SPEECH",
     "why_not_served",
 ]
