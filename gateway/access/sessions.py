@@ -1,4 +1,4 @@
-"""Sessions of the pages: signed in by a key or a ticket (contract §15)."""
+"""Sessions of the pages, begun by a key or a ticket."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ class Sessions:
         return ticket
 
     async def begin_by_key(self, text: str, address: str, *, framed: bool) -> tuple[str, Caller]:
-        """Sign in by a typed key; return the cookie's value. Raises InvalidKey or IpNotAllowed."""
+        """Sign in by a typed key; return the cookie's value.
+
+        Raises InvalidKey or IpNotAllowed.
+        """
         shown = Shown(text, None)
         caller = await self._authenticator.caller(shown, None, address)
         scopes: list[Scope] = [scope for scope in SCOPES if scope in caller.key.scopes and scope != "act:as"]
@@ -85,7 +88,10 @@ class Sessions:
         return token, caller
 
     async def caller(self, token: str, scope: Scope | None, address: str) -> Caller:
-        """Return who is signed in. Raises InvalidKey, InsufficientScope or IpNotAllowed."""
+        """Return who is signed in.
+
+        Raises InvalidKey, InsufficientScope or IpNotAllowed.
+        """
         digest = _digest(token)
         session = await self._found(digest)
         caller = await self._caller(session, scope, address)

@@ -10,6 +10,7 @@ openai_responder.py  its answers: what the relay reports, as OpenAI's clients re
 messages_routes.py   Anthropic's protocol, under two prefixes; messages_responder.py: its answers
 panel_routes.py      chat, studio, discovery, the relay with the model in the URL; panel/: their protocol
 admin/               records, keys, features; endpoints, explain, audit
+signed_in.py         a session's cookie as a credential; what keeps other sites out
 own_routes.py        what callers may know and keep of themselves: `me`, their keys
 usage_routes.py      what was used, as JSON and CSV
 ops/                 /healthz, /readyz, /metrics

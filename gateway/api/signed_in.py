@@ -1,4 +1,4 @@
-"""A session's cookie as a credential, and what a browser's request must show (contract §15)."""
+"""Take a session's cookie as a credential, safe from other sites."""
 
 from __future__ import annotations
 
@@ -41,7 +41,10 @@ def is_https(runtime: Runtime, request: Request) -> bool:
 
 
 def cookie_name(runtime: Runtime, request: Request) -> str:
-    """Return the name of the session's cookie; browsers share cookies between ports."""
+    """Return the name of the session's cookie.
+
+    It bears the port, for browsers share cookies between ports.
+    """
     if is_https(runtime, request):
         return SECURE_COOKIE
     port = request.headers.get("host", "").rpartition(":")[2]
@@ -80,7 +83,7 @@ async def signed_in(
 
 
 def refuse_cross_site(runtime: Runtime, request: Request) -> None:
-    """Raise CrossSite for a change that another site's page may have asked for."""
+    """Raise CrossSite for a change that another site may ask."""
     if request.method in _SAFE_METHODS:
         return
     headers = request.headers

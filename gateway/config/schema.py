@@ -250,7 +250,7 @@ class KeyShape(Placed, kw_only=True):
 
 
 class StoredKeyShape(KeyShape, kw_only=True):
-    """An API key that was made at run time: what the file has no need to say."""
+    """An API key that was made at run time."""
 
     last4: Annotated[str | None, Meta(description="The end of its text.")] = None
     created: Annotated[datetime | None, Meta(description="When it was made.")] = None

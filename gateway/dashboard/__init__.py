@@ -1,6 +1,6 @@
 """The pages: chat, studio, usage, keys, and the operators' desk (contract §15).
 
-routes.py          the pages, their files, tickets
+pages.py           the pages, their files, tickets
 session_routes.py  signing in and out
 assets.py          the files of static/, by the hash of all of them
 shell.py           the HTML around a page, and the headers that every page bears
@@ -8,6 +8,6 @@ shell.py           the HTML around a page, and the headers that every page bears
 static/            ES modules, style and pictures of our own; no build step, nothing foreign
 """
 
-from gateway.dashboard.routes import dashboard_routes
+from gateway.dashboard.pages import dashboard_routes
 
 __all__ = ["dashboard_routes"]

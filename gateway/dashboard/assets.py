@@ -25,7 +25,7 @@ class Asset(NamedTuple):
 
 
 class Assets:
-    """All files by their path below `static/`; `version` is a hash of them all."""
+    """All files by their path; `version` hashes them all."""
 
     def __init__(self, directory: Path = STATIC) -> None:
         self._files: dict[str, Asset] = {}

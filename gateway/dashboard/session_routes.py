@@ -45,7 +45,7 @@ class TicketMade(msgspec.Struct):
 
 
 async def sign_in(hit: Hit) -> Reply:
-    """Begin a session by a key or a ticket, and set its cookie."""
+    """Begin a session by key or ticket; set its cookie."""
     hit.request.connection.answer_fields = NO_STORE
     refuse_cross_site(hit.runtime, hit.request)
     body = typed(await raw_body(hit), SignIn)
@@ -78,7 +78,7 @@ async def sign_out(hit: Hit) -> Reply:
 
 
 async def issue_ticket(hit: Hit) -> Reply:
-    """Make a ticket with which the user acted for signs in at the pages."""
+    """Make a ticket for the pages, for the user acted for."""
     body = typed(await raw_body(hit) or b"{}", TicketBody)
     ticket = await hit.runtime.sessions.issue_ticket(hit.caller, body.scopes)
     url = f"{origin_of(hit.runtime, hit.request)}/dashboard/session?ticket={quote(ticket)}"
@@ -87,7 +87,7 @@ async def issue_ticket(hit: Hit) -> Reply:
 
 
 def safe_next(given: str | None) -> str:
-    """Return where to go on: a path below /dashboard/, else the first page."""
+    """Return a path below /dashboard/, else that of the first page."""
     is_safe = given is not None and given.startswith("/dashboard/") and given.isprintable() and "\\" not in given
     return given if is_safe and given is not None and "//" not in given and ".." not in given else "/dashboard/ai-chat"
 

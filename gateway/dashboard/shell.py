@@ -33,7 +33,7 @@ _SHELL = """<!doctype html>
 
 
 class Page(NamedTuple):
-    """A page: its name in the address, its title, and whose it is.
+    """A page: name in the address, title, whose it is.
 
     `is_operators`: it stays while the feature `ai` is off. `modules`: files that its first module imports.
     """

@@ -8,4 +8,5 @@ runtime_models.py  those of models, which are all held
 freshness.py       how long what was read may be relied on
 embedded.py        run-time documents in a SQLite file, for one process
 redis.py           run-time documents in Redis, for many
+passes.py          sessions and tickets, for a limited time
 """

@@ -42,13 +42,16 @@ class Passes(Protocol):
     async def get(self, kind: PassKind, pass_id: str) -> bytes | None: ...
 
     async def take(self, kind: PassKind, pass_id: str) -> bytes | None:
-        """Return a document and forget it, in one atomic step on all workers."""
+        """Return a document and forget it, atomically for all workers."""
 
     async def close(self) -> None: ...
 
 
 class EmbeddedPasses:
-    """Passes of one process, in a SQLite file of their own. `epoch`: seconds since 1970."""
+    """Passes of one process, in their own SQLite file.
+
+    `epoch`: seconds since 1970.
+    """
 
     def __init__(self, directory: str | Path, *, epoch: Callable[[], float] = time.time) -> None:
         self._file = Path(directory) / FILE_NAME

@@ -1,4 +1,4 @@
-"""What operators ask: is it alive and ready, and how much of everything.
+"""Answer operators: is it alive, is it ready, how much.
 
 health.py    /healthz, /readyz
 metrics.py   /metrics; gauges.py: what is read off when it is asked for

@@ -214,7 +214,7 @@ def limit_totals_of(rows: Iterable[Any], by: LimitScope) -> dict[str, Totals]:
 
 
 def last_used_query(user: Id) -> Select[*tuple[Any, ...]]:
-    """Return the query of when each of a user's keys was last used."""
+    """Query when each of a user's keys was last used."""
     forms = forms_in_columns(stored_forms(user))
     last = func.max(_usage.time_ms).label("time_ms")
     return select(_usage.key_id.label("of"), last).where(_usage.user_id.in_(forms)).group_by(_usage.key_id)

@@ -106,7 +106,10 @@ class Reader:
         return sum((await self._limit_totals("key", since, id_text(key))).values(), Totals())
 
     async def last_used(self, user: Id) -> dict[str, datetime]:
-        """When each of a user's keys was last used, by its id as text."""
+        """Return when each of a user's keys was last used.
+
+        By its id as text.
+        """
         query = queries.last_used_query(user)
         rows = await self._ask(self._reports, lambda connection: self._rows(connection, query))
         return {id_text(id_of(row.of)): datetime.fromtimestamp(row.time_ms / 1000, UTC) for row in rows}

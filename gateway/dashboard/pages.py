@@ -53,7 +53,7 @@ def page_handler(page: Page, assets: Assets) -> RouteHandler:
 
 
 def file_handler(assets: Assets) -> RouteHandler:
-    """Serve a file of `static/`; its address has the hash of all of them."""
+    """Serve a file of `static/`, by the hash of all."""
 
     async def handler(hit: Hit) -> Reply:
         refuse_without_pages(hit)
@@ -75,7 +75,7 @@ async def to_the_first(hit: Hit) -> Reply:
 
 
 def refuse_without_pages(hit: Hit) -> ServerSettings:
-    """Raise RouteNotFound where the pages are switched off; else return the server's settings."""
+    """Return the server's settings. Raises RouteNotFound without pages."""
     server = hit.runtime.settings.server
     if not server.dashboard:
         raise RouteNotFound("The pages of this gateway are switched off.")
