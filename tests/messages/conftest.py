@@ -36,6 +36,8 @@ def models(upstream: FakeUpstream) -> Iterator[Record]:
     )
     yield speaking(upstream, "bearer", each={"auth_header": "authorization"})
     yield speaking(upstream, "limited", limits={"tokens": 100, "period": "month"})
+    price = {"input": 3, "output": 15, "cached_input": 0.3, "cache_write": 3.75, "cache_write_1h": 6}
+    yield speaking(upstream, "priced", price=price)
     yield speaking(upstream, "strict", limits={"rpm": 1, "requests": 1})
     yield speaking(upstream, "secret", **{"global": False})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -191,6 +192,14 @@ async def test_kinds_are_kept_apart(stage: Stage) -> None:
     assert report.details is not None
     kinds = report.details.cache_write_tokens, report.details.cache_write_1h_tokens
     assert (report.prompt_tokens, report.cached_tokens, *kinds) == (239, 200, 20, 10)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_each_kind_is_priced(stage: Stage, streams: bool) -> None:
+    """9 uncached at 3, 200 read at 0.3, 20 written at 3.75 and 10 at 6, 12 written by the model at 15 a million."""
+    _, row = await booked(stage, ask("priced", stream=streams))
+    assert tokens(row) == (239, 12, 251, "reported")
+    assert Decimal(row["cost"]) == Decimal("0.000402")
 
 
 async def test_a_whole_stream_is_counted_once(stage: Stage) -> None:
