@@ -15,14 +15,16 @@ from gateway.http.memory_budget import Held
 from gateway.objects.accounts import Accounts
 from gateway.proxy.ask import Ask
 from gateway.proxy.failures import Failures
-from gateway.types import Endpoint, Model
+from gateway.types import Endpoint, Model, id_text
 from gateway.websockets.frames import ENDS, Event, content_of, error_event, read_event
 from gateway.websockets.request import SocketRequest
 from gateway.websockets.session import BROKEN, PASSED_CODES, Session
+from gateway.websockets.socket_objects import pinned, remember
 from gateway.websockets.upstream_choice import Opened, Opening, fault_of_event, lease_of, report_failure
 
 CREATED = "response.created"
 TRY_LATER = 1013
+MOST_KNOWN = 1_000
 
 
 class ResponsesRelay:
@@ -38,6 +40,7 @@ class ResponsesRelay:
         self._opening: asyncio.Task[None] | None = None
         self._commit = asyncio.Event()  # no other endpoint is tried once one has been asked
         self._lanes: dict[str | None, deque[SocketRequest]] = {}
+        self._known: deque[str] = deque(maxlen=MOST_KNOWN)  # ids of its responses, stored or not
         self._last: dict[str | None, SocketRequest] = {}  # by lane, for steered successors
 
     # -- the client's messages
@@ -45,6 +48,7 @@ class ResponsesRelay:
     async def create(self, hit: Hit, ask: Ask, lane: str | None, held: Held) -> None:
         """Admit a response and ask the upstream for it. Raises GatewayError."""
         try:
+            ask = await pinned(hit, ask, self._known)
             await self._ready()
             endpoint = self._endpoint_for(ask)
             request = await SocketRequest.admit(self._session, hit, ask, lane=lane)
@@ -87,12 +91,12 @@ class ResponsesRelay:
         if self._opened is None or self._model is None:
             return None
         own, model = self._opened.lease.endpoint, ask.access.model
-        if model.id == self._model.id and own in model.endpoints:
+        left_out = ask.endpoints_left_out(model)
+        if model.id == self._model.id and own in model.endpoints and id_text(own.id) not in left_out:
             return own
         account = Accounts((self._model, model)).of(self._model, own)
-        left_out = ask.endpoints_left_out(model)
         for endpoint in account.endpoints_of(model) if account is not None else ():
-            if str(endpoint.id) not in left_out:
+            if id_text(endpoint.id) not in left_out:
                 return endpoint
         raise ObjectsApart("This model is not served where this socket leads; open another one for it.", param="model")
 
@@ -151,6 +155,8 @@ class ResponsesRelay:
         request = await self._created(event) if event.type == CREATED else self._about(event)
         if request is not None:
             request.saw(content, event)
+            if not await self._is_remembered(request, content):
+                return
         if event.type == "error":
             content = opened.client.mask.over(content)
         if request is not None and event.type in ENDS:
@@ -159,6 +165,19 @@ class ResponsesRelay:
         elif request is not None and event.type == "error":
             self._refused(request, event)
         await self._session.send(content, is_text=is_text)
+
+    async def _is_remembered(self, request: SocketRequest, content: bytes) -> bool:
+        """Remember an event's objects; without that neither it nor its response goes on."""
+        call = request.hit.call
+        if request.ask.keeper is None or call.served is None or call.endpoint is None:
+            return True
+        try:
+            await remember(request.ask, content, call.served, call.endpoint)
+        except GatewayError as fault:
+            await self._fail(request, fault)
+            self._session.close_soon(BROKEN)
+            return False
+        return True
 
     def _about(self, event: Event) -> SocketRequest | None:
         """Find the response that an event is about: its lane's first."""
@@ -181,6 +200,8 @@ class ResponsesRelay:
                 return None
             self._lanes.setdefault(event.lane, deque()).appendleft(request)
         request.response_id = event.id
+        if event.id is not None:
+            self._known.append(event.id)
         self._last[request.lane] = request
         return request
 

@@ -71,9 +71,9 @@ async def test_of_a_lane_the_last_response_alone_is_kept(stand: Stand) -> None:
     stand.plain.replies(*[events(*streamed(said("x"), number=number)) for number in (1, 2)])
     async with stand.client() as client:
         for _ in range(2):
-            await client.create("plain")
+            await client.create("plain", store=False)
             await client.end()
-        await client.create("plain", previous_response_id="resp_1")
+        await client.create("plain", store=False, previous_response_id="resp_1")
         assert (await client.refusal())["error"]["code"] == "previous_response_not_found"
 
 
@@ -83,11 +83,11 @@ async def test_more_than_16_mb_are_not_kept(stand: Stand) -> None:
     large = "x" * (9 << 20)
     async with stand.client() as client:
         for lane in ("a", "b"):
-            await client.create("plain", input=large, stream_id=lane)
+            await client.create("plain", input=large, stream_id=lane, store=False)
             await client.end()
-        await client.create("plain", previous_response_id="resp_2", stream_id="b")
+        await client.create("plain", previous_response_id="resp_2", stream_id="b", store=False)
         assert (await client.end())[-1]["type"] == "response.completed"
-        await client.create("plain", previous_response_id="resp_1", stream_id="a")
+        await client.create("plain", previous_response_id="resp_1", stream_id="a", store=False)
         assert (await client.refusal())["error"]["code"] == "previous_response_not_found"
 
 

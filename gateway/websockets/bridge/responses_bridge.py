@@ -22,6 +22,7 @@ from gateway.websockets.bridge.frame_queue import Outbox
 from gateway.websockets.frames import error_event, members, with_lane
 from gateway.websockets.request import SocketRequest
 from gateway.websockets.session import Session
+from gateway.websockets.socket_objects import is_stored, pinned
 
 STEER = "response.steer"
 MOST_WAITING = 32  # responses of one socket, running or waiting for their lane; then its messages wait
@@ -79,36 +80,42 @@ class ResponsesBridge:
 
     async def _relay(self, hit: Hit, asked: Ask, lane: str | None, held: Held) -> None:
         session, fields = self._session, asked.body.fields
-        raw, whole_input = self._rebuilt(asked.json)
+        raw, whole_input = await self._rebuilt(hit, asked.json)
         if fields.get("generate") is False:
-            await self._prepare(hit, asked, lane, whole_input)
+            await self._prepare(hit, asked, lane, whole_input or ())
             return
         body = await session.parsed(raw, held)
-        ask = await ask_for(hit, RESPONSES, body)
+        ask = await pinned(hit, await ask_for(hit, RESPONSES, body))
         responder = BridgeResponder(
             self._outbox, lane, hit.call.request_id, ask.operation.events.refusal_event, session.most_bytes
         )
         user, refused = id_text(ask.caller.user.id), hit.runtime.settings.routing.refuse_fields
         passed = hit.passed.of_request(user, ask.operation.route, refused)
         await hit.runtime.relay.run(hit.call, ask, responder, client=responder, memory=held, passed=passed)
-        if responder.response_id is not None and responder.is_good:
+        if responder.response_id is not None and responder.is_good and whole_input is not None:
             self._chains.keep(lane, responder.response_id, (*whole_input, *responder.output))
 
-    def _rebuilt(self, body: openai.RequestBody) -> tuple[bytes, tuple[bytes, ...]]:
-        """Return the body of a POST, and its whole input. Raises PreviousResponseNotFound."""
+    async def _rebuilt(self, hit: Hit, body: openai.RequestBody) -> tuple[bytes, tuple[bytes, ...] | None]:
+        """Return the body of a POST, and its whole input if known here.
+
+        An upstream that stores responses knows more than is kept. Raises PreviousResponseNotFound.
+        """
         fields = members(body.raw)
-        whole = input_items(fields.get("input"))
+        whole: tuple[bytes, ...] | None = input_items(fields.get("input"))
         previous = body.fields.get("previous_response_id")
         if previous is not None:
             kept = self._chains.find(previous)
-            if kept is None:
+            if kept is not None:
+                whole = (*kept.items, *(whole or ()))
+                del fields["previous_response_id"]
+                fields["input"] = msgspec.Raw(b"[" + b",".join(whole) + b"]")
+            elif body.fields.get("generate") is not False and await is_stored(hit, previous):
+                whole = None
+            else:
                 raise PreviousResponseNotFound(
                     "The response named in `previous_response_id` is not kept on this socket; send the whole input.",
                     param="previous_response_id",
                 )
-            whole = (*kept.items, *whole)
-            del fields["previous_response_id"]
-            fields["input"] = msgspec.Raw(b"[" + b",".join(whole) + b"]")
         for name in _OF_SOCKETS:
             fields.pop(name, None)
         fields["stream"] = _TRUE
