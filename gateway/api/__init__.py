@@ -13,11 +13,12 @@ admin/               records, keys, features; endpoints, explain, audit
 signed_in.py         a session's cookie as a credential; what keeps other sites out
 own_routes.py        what callers may know and keep of themselves: `me`, their keys
 usage_routes.py      what was used, as JSON and CSV
+receipt_routes.py    single requests: tokens by kind, cost by part, attempts
 ops/                 /healthz, /readyz, /metrics
 openapi/             /openapi.json, made from all of these
 """
 
-from gateway.api import ops
+from gateway.api import ops, receipt_routes
 from gateway.api import own_routes as own
 from gateway.api import panel_routes as panel
 from gateway.api import usage_routes as usage
@@ -39,6 +40,7 @@ def all_routes() -> list[Route]:
         *panel.ROUTES,
         *own.ROUTES,
         *usage.ROUTES,
+        *receipt_routes.ROUTES,
         *admin_routes(),
         *ops.ROUTES,
     ]

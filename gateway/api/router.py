@@ -27,6 +27,7 @@ _ANTHROPIC_STEMS = (ANTHROPIC_PREFIX.removesuffix("v1"), "/v1/messages/")
 _OPENAI_STEM = OPENAI_PREFIXES[0].removesuffix("v1")
 _SLASHES = re.compile(r"//++")
 _BESIDE_AI = frozenset(("/api/ai/me", "/api/ai/tickets"))
+_RECEIPTS = "/api/ai/usage/requests"  # operators see them while the feature is off; the handler asks for whom
 _VERSIONS = re.compile(r"^(?:v1/)++")
 
 
@@ -289,7 +290,9 @@ def error_shape(path: str, *, by_version: bool = False) -> ErrorShape:
 
 def is_ai_path(path: str) -> bool:
     """Whether the feature flag `ai` rules this path."""
-    return path.startswith(("/v1/", "/api/ai/", "/openai/")) and path not in _BESIDE_AI
+    return (
+        path.startswith(("/v1/", "/api/ai/", "/openai/")) and path not in _BESIDE_AI and not path.startswith(_RECEIPTS)
+    )
 
 
 def _is_openais(route: Route) -> bool:

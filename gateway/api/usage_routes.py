@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from datetime import date
 from typing import NamedTuple, get_args
 
 import msgspec
@@ -91,10 +92,10 @@ def report(find: FindSubject) -> RouteHandler:
         group = _group(hit)
         if hit.request.method == "HEAD":
             return head_alone(hit, [JSON, ("x-request-id", hit.call.request_id)])
-        with _reading(hit):
-            await _until_reached(hit)
+        with reading(hit):
+            await until_reached(hit)
             found = await hit.runtime.ledger.reader.report(usage, group, whose=id_text(hit.caller.user.id))
-        names = {} if group == "day" else await _names(hit)
+        names = {} if group == "day" else await names_of(hit)
         return Answer(200, [JSON], msgspec.json.encode(answer_of(usage, found, group, names)))
 
     return handler
@@ -111,10 +112,10 @@ def export(find: FindSubject) -> RouteHandler:
         if hit.request.method == "HEAD":
             return head_alone(hit, _csv_headers(hit, usage))
         stream = EventStream()
-        with _reading(hit):
-            await _until_reached(hit)
+        with reading(hit):
+            await until_reached(hit)
             reader = hit.runtime.ledger.reader
-        with _reading(hit), reader.exporting(id_text(hit.caller.user.id)):
+        with reading(hit), reader.exporting(id_text(hit.caller.user.id)):
             try:
                 async with aclosing(reader.export(usage)) as records:
                     async for block in _blocks(records):
@@ -141,7 +142,7 @@ def head_alone(hit: Hit, fields: Headers) -> Reply:
 
 
 @contextmanager
-def _reading(hit: Hit) -> Iterator[None]:
+def reading(hit: Hit) -> Iterator[None]:
     try:
         yield
     except TooManyQueries:
@@ -151,7 +152,7 @@ def _reading(hit: Hit) -> Iterator[None]:
         raise StoreUnavailable("Usage cannot be read at the moment; it goes on being counted.") from None
 
 
-async def _until_reached(hit: Hit) -> None:
+async def until_reached(hit: Hit) -> None:
     """Wait until the ledger's table is up to date. Raises QueryFailed.
 
     After a start, until the table is there and what the last process left behind is in it.
@@ -165,7 +166,7 @@ async def _until_reached(hit: Hit) -> None:
         raise QueryFailed("the database has not been reached yet") from None
 
 
-async def _names(hit: Hit) -> dict[str, str]:
+async def names_of(hit: Hit) -> dict[str, str]:
     """Models' public names, by id as text."""
     return {id_text(model.id): model.name for model in (await hit.runtime.store.catalogue()).models}
 
@@ -193,12 +194,16 @@ def _csv_headers(hit: Hit, usage: UsageQuery) -> list[tuple[str, str]]:
 
 
 def _asked(hit: Hit, subject: Subject) -> UsageQuery:
+    return UsageQuery(*days_in(hit), user=subject.user, organisation=subject.organisation)
+
+
+def days_in(hit: Hit) -> tuple[date, date]:
+    """Return the first and last day that are asked for."""
     query = hit.request.query
     try:
-        first, last = days_asked(query.get("from"), query.get("to"), hit.runtime.clock().date())
+        return days_asked(query.get("from"), query.get("to"), hit.runtime.clock().date())
     except ValueError as mistake:
         raise InvalidRequest(str(mistake)) from None
-    return UsageQuery(first, last, user=subject.user, organisation=subject.organisation)
 
 
 def _group(hit: Hit) -> Group:

@@ -18,8 +18,7 @@ from pathlib import Path
 import msgspec
 from yaml.nodes import MappingNode, Node
 
-from gateway.config.autoprices import set_auto_prices
-from gateway.config.convert import Records, grant_id
+from gateway.config.convert import Records, grant_id, set_auto_prices
 from gateway.config.crossrefs import check
 from gateway.config.environment import read_proxy
 from gateway.config.jsonschema import settings_schema

@@ -222,6 +222,10 @@ class RecordNotFound(ClientFault):
     status, code = 404, "not_found"
 
 
+class ReceiptNotFound(ClientFault):
+    status, code = 404, "receipt_not_found"
+
+
 class DefinedInFile(ClientFault):
     status, code = 409, "defined_in_file"
 

@@ -4,6 +4,7 @@ ledger     what the rest of the gateway sees
 handover   finished rows on their way to the database, in memory
 writer     the thread that brings them there; `following`: what memory could not hold is read back
 reports    what can be asked, and the shapes of the answers
+receipts   what is known of single requests
 views      the answers of the usage routes
 
 journal/   records    the two records of a request: admitted, settled

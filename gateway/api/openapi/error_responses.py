@@ -115,6 +115,8 @@ def _own_faults(route: Route) -> Iterator[Fault]:
         yield errors.InvalidRequest
     if "/usage" in route.path:
         yield errors.InvalidRequest
+    if route.path.endswith("/requests/{id}"):
+        yield errors.ReceiptNotFound
     if route.path.endswith("/studio"):
         yield TierRequired
 

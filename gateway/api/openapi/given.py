@@ -60,6 +60,13 @@ _QUERIES: dict[str, list[Json]] = {
         _query("before_id", {"type": "string"}, "The first id of the page behind; not with `after_id`."),
     ],
 }
+_RECEIPTS: list[Json] = [
+    _query("model", {"type": "string"}, "Of this model alone: its id or name."),
+    _query("key", {"type": "string"}, "Of this key alone."),
+    _query("user", {"type": "string"}, "Another's, for keys with `usage:read`."),
+    _query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "How many, 20 by default."),
+    _query("after", {"type": "string"}, "The last id of the page before."),
+]
 _PATH_EXAMPLES: Json = {
     "/api/admin/features/": "beta",
     "/api/ai/proxy/": "1",
@@ -127,6 +134,8 @@ def query_of(method: str, path: str) -> list[Json]:
         return []
     if path.endswith("/export.csv"):
         return _DAYS
+    if "/usage/requests" in path:
+        return [] if path.endswith("}") else [*_DAYS, *_RECEIPTS]
     if "/usage" in path:
         return [*_DAYS, _query("group", _GROUP, "What the rows tell apart.")]
     return _QUERIES.get(path, [])

@@ -22,8 +22,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.errors import DatabaseAway, QueryFailed
 from gateway.types import Id, Secret, id_text
+from gateway.usage.receipts import ReceiptQuery, RequestRecord
 from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport
-from gateway.usage.sql import queries
+from gateway.usage.sql import queries, receipt_queries
 from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
 from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
@@ -71,6 +72,18 @@ class Reader:
             return await self._ask(
                 self._reports, lambda connection: queries.report_of(self._rows(connection, query), group)
             )
+
+    async def request(self, request_id: str) -> RequestRecord | None:
+        """Return one request; None where there is no such row."""
+        query = receipt_queries.request_query(request_id)
+        found = await self._ask(self._totals, lambda connection: self._requests(connection, query))
+        return found[0] if found else None
+
+    async def requests(self, asked: ReceiptQuery, *, whose: str = "") -> list[RequestRecord]:
+        """Return a page of requests, newest first."""
+        query = receipt_queries.requests_query(asked)
+        with self._reports.place(whose):
+            return await self._ask(self._reports, lambda connection: self._requests(connection, query))
 
     def exporting(self, whose: str) -> AbstractContextManager[None]:
         """Hold a place among exports within the block."""
@@ -155,6 +168,12 @@ class Reader:
     def _helping(self, query: Any, connection: Connection) -> tuple[list[UsageRecord], queries.Position | None]:
         rows = self._rows(connection, query)
         return [queries.record_of(row) for row in rows], queries.position_of(rows[-1]) if rows else None
+
+    def _requests(self, connection: Connection, query: Any) -> list[RequestRecord]:
+        rows = self._rows(connection, query)
+        of_prices = receipt_queries.prices_query(rows)
+        known = {} if of_prices is None else {row.id: row.price for row in connection.execute(of_prices)}
+        return [receipt_queries.request_of(row, known) for row in rows]
 
     def _rows(self, connection: Connection, query: Any) -> Sequence[Any]:
         try:

@@ -1,0 +1,221 @@
+"""What one request cost and why, by its receipt: every kind of token, each attempt, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from kit import KEYS, FakeUpstream, Reply, Stage, answer
+from kit.answers import CLOSE, event, events, full, raw, upstream_error
+from kit.books import acting_for, fresh_user, until
+from kit.stage import Record, ask, endpoint, model
+
+PRICE = {
+    "input": 2.5,
+    "cached_input": 0.25,
+    "output": 10,
+    "reasoning": 20,
+    "request": 0.001,
+    "tools": {"web_search": 0.01},
+    "service_tiers": {"flex": 0.5},
+    "above": [{"input_tokens": 1000, "input": 5}],
+}
+USAGE = {
+    "prompt_tokens": 900,
+    "completion_tokens": 30,
+    "total_tokens": 930,
+    "prompt_tokens_details": {"cached_tokens": 800},
+    "completion_tokens_details": {"reasoning_tokens": 10},
+}
+
+
+def priced(upstream: FakeUpstream) -> Iterator[Record]:
+    own = {"input": 1000}
+    pool = [endpoint(upstream, "first", priority=0), endpoint(upstream, "second", priority=1, price=own)]
+    yield model("pair", pool, price=PRICE)
+    yield model("single", [endpoint(upstream, "single")], price=PRICE)
+    yield model("painter", [endpoint(upstream, "painter")], price={"image": 0.04, "image_output": 40})
+    yield model("speaker", [endpoint(upstream, "speaker")], price={"characters": 15})
+    yield model("budget", [endpoint(upstream, "budget")], price={"output": 10}, limits={"cost": 1.0, "period": "day"})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    directory = tmp_path_factory.mktemp("receipts")
+    async with Stage.open(directory, priced, users=[{"id": 42}], usage={"currency": "EUR"}) as stage:
+        yield stage
+
+
+async def buy(shop: Stage, user: str, body: Record, route: str = "chat/completions") -> Reply:
+    return await shop.post(body, route, key=KEYS["panel"], headers=acting_for(user))
+
+
+async def receipt(shop: Stage, reply: Reply, key: str = KEYS["panel"]) -> dict[str, Any]:
+    return await receipt_by_id(shop, reply.header("x-request-id") or "", key)
+
+
+async def receipt_by_id(shop: Stage, request_id: str, key: str = KEYS["panel"]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    async def is_there() -> bool:
+        told = await shop.get(f"/api/ai/usage/requests/{request_id}", key=key)
+        if told.status == 200:
+            found.update(json.loads(told.body, parse_float=Decimal, parse_int=int))
+        return told.status == 200
+
+    await until(is_there)
+    return found
+
+
+async def test_a_receipt_has_tokens_by_kind_and_cost_by_part(shop: Stage) -> None:
+    shop.upstream.endpoint("single").replies(answer(200, {"object": "x", "usage": USAGE}))
+    reply = await buy(shop, "mia", ask("single"))
+    found = await receipt(shop, reply)
+    assert found["tokens"] == {
+        "prompt": 900,
+        "completion": 30,
+        "total": 930,
+        "cached": 800,
+        "reasoning": 10,
+        "kinds": {"input": 100, "cached_input": 800, "output": 20, "reasoning": 10},
+    }
+    parts = {
+        "input": "0.00025",
+        "cached_input": "0.0002",
+        "output": "0.0002",
+        "reasoning": "0.0002",
+        "request": "0.001",
+    }
+    assert found["parts"] == {name: Decimal(cost) for name, cost in parts.items()}
+    assert found["cost"] == Decimal("0.00185")
+    assert (found["user"], found["model"], found["name"], found["endpoint"]) == ("mia", "id-single", "single", "single")
+    assert (found["outcome"], found["usageSource"], found["currency"]) == ("ok", "reported", "EUR")
+    (attempt,) = found["attempts"]
+    assert (attempt["endpoint"], attempt["reason"], attempt["status"]) == ("single", None, 200)
+    assert attempt["ms"] > 0
+
+
+async def test_a_streams_tier_and_step_make_its_price(shop: Stage) -> None:
+    """The tier stands in every event, the usage in the last; 1,001 tokens are more than 1,000."""
+    usage = {"prompt_tokens": 1001, "completion_tokens": 10, "total_tokens": 1011}
+    last = {"choices": [], "service_tier": "flex", "usage": usage}
+    said = {"choices": [{"index": 0, "delta": {"content": "Hi"}}], "service_tier": "flex"}
+    shop.upstream.endpoint("single").replies(events(event(said), event(last), b"data: [DONE]\n\n"))
+    found = await receipt(shop, await buy(shop, "mia", ask("single", stream=True)))
+    assert found["cost"] == (Decimal("1001") * 5 + 100) / 2_000_000 + Decimal("0.0005")
+    assert (found["serviceTier"], found["streamed"]) == ("flex", True)
+    assert (found["price"]["factor"], found["price"]["above"]) == (Decimal("0.5"), 1000)
+
+
+async def test_failed_attempts_are_told_with_their_reasons(shop: Stage) -> None:
+    """And the price is that of the endpoint which answered; no word of an upstream is in it."""
+    shop.upstream.endpoint("first").replies(upstream_error(503, "SECRET WORDS"))
+    shop.upstream.endpoint("second").replies(answer(200, {"object": "x", "usage": {"prompt_tokens": 1}}))
+    found = await receipt(shop, await buy(shop, "mia", ask("pair")))
+    assert [(each["endpoint"], each["reason"], each["status"]) for each in found["attempts"]] == [
+        ("first", "status_503", 503),
+        ("second", None, 200),
+    ]
+    assert found["cost"] == Decimal("0.001")
+    assert "SECRET" not in str(found)
+
+
+async def test_a_connection_that_is_cut_is_a_reason(shop: Stage) -> None:
+    shop.upstream.endpoint("first").replies(raw(full(200, b"x" * 50)[:-20], CLOSE))
+    shop.upstream.endpoint("second").replies(upstream_error(401))
+    found = await receipt(shop, await buy(shop, "mia", ask("pair")))
+    assert [each["reason"] for each in found["attempts"]] == ["cut_off", "credential"]
+    assert (found["outcome"], found["cost"], found["status"]) == ("upstream_error", 0, 502)
+
+
+async def test_a_cancelled_stream_has_a_receipt(shop: Stage) -> None:
+    user, never = fresh_user(), asyncio.Event()
+    said = event({"choices": [{"index": 0, "delta": {"content": "Hello"}}]})
+    shop.upstream.endpoint("single").replies(events(said, never))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await buy(shop, user, ask("single", stream=True))
+    never.set()
+    page: dict[str, Any] = {}
+
+    async def is_listed() -> bool:
+        page.update((await shop.get(f"/api/ai/usage/requests?user={user}", key=KEYS["panel"])).json())
+        return bool(page["data"])
+
+    await until(is_listed)
+    (found,) = page["data"]
+    assert (found["outcome"], found["status"], found["usageSource"]) == ("cancelled", 499, "estimated")
+    assert found["tokens"]["completion"] > 0
+
+
+async def test_images_and_characters_are_paid_for(shop: Stage) -> None:
+    made = {"created": 1, "data": [{"b64_json": "QQ=="}, {"b64_json": "QQ=="}]}
+    usage = {"input_tokens": 5, "output_tokens": 1000, "total_tokens": 1005}
+    shop.upstream.endpoint("painter").replies(answer(200, made | {"usage": usage}))
+    drawn = await receipt(
+        shop, await buy(shop, "mia", {"model": "painter", "prompt": "x", "n": 2}, "images/generations")
+    )
+    assert drawn["cost"] == Decimal("0.12")
+    assert drawn["tokens"]["kinds"] == {"input": 5, "image_output": 1000, "image": 2}
+    shop.upstream.endpoint("speaker").replies(answer(200, b"\x00\x01", content_type="audio/mpeg"))
+    spoken = await receipt(shop, await buy(shop, "mia", {"model": "speaker", "input": "Grüß"}, "audio/speech"))
+    assert (spoken["cost"], spoken["tokens"]["kinds"]) == (Decimal("0.00006"), {"characters": 4})
+
+
+async def test_calls_of_tools_are_paid_for(shop: Stage) -> None:
+    usage = {"input_tokens": 0, "output_tokens": 1, "total_tokens": 1}
+    output = [{"type": "web_search_call"}, {"type": "message", "content": []}, {"type": "web_search_call"}]
+    body = {"id": "r", "object": "response", "status": "completed", "output": output, "usage": usage}
+    shop.upstream.endpoint("single").replies(answer(200, body))
+    found = await receipt(shop, await buy(shop, "mia", {"model": "single", "input": "x"}, "responses"))
+    assert found["cost"] == Decimal("0.02101")
+    assert found["parts"]["web_search"] == Decimal("0.02")
+
+
+async def test_one_sees_ones_own_alone(shop: Stage) -> None:
+    """Another's id and one that is none get the same answer; with `usage:read` every one is seen."""
+    shop.upstream.endpoint("single").replies(answer(200, {"object": "x", "usage": USAGE}))
+    theirs = await buy(shop, fresh_user(), ask("single"))
+    request_id = theirs.header("x-request-id") or ""
+    await receipt(shop, theirs)
+    for wanted in (request_id, "no-such-request"):
+        refused = await shop.get(f"/api/ai/usage/requests/{wanted}", key=KEYS["user"])
+        assert (refused.status, refused.json()["error"]) == (404, "receipt_not_found")
+    assert (await shop.get(f"/api/ai/usage/requests/{request_id}", key=KEYS["reader"])).status == 200
+    assert (await shop.get("/api/ai/usage/requests?user=mia", key=KEYS["user"])).status == 403
+
+
+async def test_pages_go_from_the_newest_to_the_oldest(shop: Stage) -> None:
+    user = fresh_user()
+    shop.upstream.endpoint("single").replies(*[answer(200, {"object": "x", "usage": USAGE})] * 5)
+    made = [(await buy(shop, user, ask("single"))).header("x-request-id") for _ in range(5)]
+    await receipt_by_id(shop, made[-1] or "")
+    found, after = [], ""
+    while True:
+        page = (await shop.get(f"/api/ai/usage/requests?user={user}&limit=2{after}", key=KEYS["panel"])).json()
+        found += [each["id"] for each in page["data"]]
+        after = f"&after={page['lastId']}"
+        if not page["hasMore"]:
+            break
+    assert found == made[::-1]
+    nothing = await shop.get(f"/api/ai/usage/requests?user={user}&after=none", key=KEYS["panel"])
+    assert nothing.json() == {"data": [], "hasMore": False, "lastId": None}
+
+
+async def test_a_budget_holds_whatever_is_asked_at_once(shop: Stage) -> None:
+    """64 requests that may cost 0.64 each, at a budget of 1.0: none is refused for good while it is not used up."""
+    usage = {"prompt_tokens": 0, "completion_tokens": 2_000, "total_tokens": 2_000}
+    shop.upstream.endpoint("budget").replies(*[answer(200, {"object": "x", "usage": usage})] * 64)
+    user = fresh_user()
+    replies = await asyncio.gather(*(buy(shop, user, ask("budget", max_tokens=64_000)) for _ in range(64)))
+    served = [reply for reply in replies if reply.status == 200]
+    assert served
+    codes = {reply.json()["error"]["code"] for reply in replies if reply.status != 200}
+    spent = len(served) * Decimal("0.02")
+    assert codes <= ({"rate_limit_exceeded"} if spent < 1 else {"rate_limit_exceeded", "insufficient_quota"})
+    assert spent <= Decimal("1.02")
