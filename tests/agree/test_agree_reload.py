@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from agree_kit import Load, chat, gateway, ready, rewrite, settings
 from kit import DONE, KEYS, FakeUpstream, GatewayProcess, Wire, ask, events, request_bytes
-from kit.answers import delta, upstream_error
+from kit.answers import answer, delta, upstream_error
 from kit.books import until
 from kit.stage import Record, endpoint, model
 
@@ -198,3 +198,34 @@ async def test_a_request_keeps_the_configuration_that_it_began_with(upstream: Fa
         assert (await wire.reply()).error()["code"] == "field_not_allowed"
         assert (await chat(at.gateway, "keeping")).status == 200
         assert keeping.requests[-1].json()["model"] == "provider/of-today"
+
+
+async def test_a_new_price_holds_for_what_comes_and_leaves_what_was(upstream: FakeUpstream, tmp_path: Path) -> None:
+    """The receipt of a request from before the reload has its price of then, and its cost; budgets go on from there."""
+    usage = {"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000}
+    upstream.endpoint("shop").replies(*[answer(200, {"object": "x", "usage": usage})] * 50)
+
+    async def bought(at: Edited) -> str:
+        reply = await chat(at.gateway, "shop")
+        assert reply.status == 200
+        return reply.header("x-request-id") or ""
+
+    async def cost(at: Edited, request_id: str) -> tuple[Any, Any]:
+        told = await at.gateway.get(f"/api/ai/usage/requests/{request_id}", key=KEYS["panel"])
+        return (told.json()["cost"], told.json()["price"]) if told.status == 200 else (None, None)
+
+    async def until_cost(at: Edited, request_id: str, wanted: tuple[Any, Any]) -> None:
+        async def is_so() -> bool:
+            return await cost(at, request_id) == wanted
+
+        await until(is_so, 10)
+
+    shop = model("shop", [endpoint(upstream, "shop")])
+    async with edited(tmp_path, shop | {"price": {"input": 1.5}}) as at:
+        before = await bought(at)
+        await until_cost(at, before, (1.5, {"input": 1.5}))
+        at.write(shop | {"price": {"input": 7}, "aliases": ["dearer"]})
+        await at.until_served("dearer")
+        after = await bought(at)
+        await until_cost(at, after, (7, {"input": 7}))
+        await until_cost(at, before, (1.5, {"input": 1.5}))
