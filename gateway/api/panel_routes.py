@@ -46,7 +46,15 @@ from gateway.api.router import Hit, Route, RouteHandler
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
 from gateway.dialects.openai.operations import CHAT_COMPLETIONS, FORM
-from gateway.errors import AiUnavailable, InvalidJson, InvalidRequest, NoModelGranted, TierRequired, UpstreamFault
+from gateway.errors import (
+    AiUnavailable,
+    InvalidJson,
+    InvalidRequest,
+    ModelRequired,
+    NoModelGranted,
+    TierRequired,
+    UpstreamFault,
+)
 from gateway.http.multipart import FormBody
 from gateway.http.reply import Answer, Reply
 from gateway.limits import grant_scope, terms_of
@@ -128,7 +136,7 @@ async def converse(hit: Hit, body: openai.RequestBody, words: Words) -> Reply:
     streamed = body.fields.get("stream") is True
     try:
         ask = await ask_for(hit, CHAT_COMPLETIONS, body)
-    except NoModelGranted:
+    except (NoModelGranted, ModelRequired):
         return without_model(hit, words, streamed=streamed)
     return await (told_in_events(hit, ask, words) if streamed else told_whole(hit, ask, words))
 

@@ -146,6 +146,17 @@ async def test_a_variation_of_an_image(media: Stage, client: openai.AsyncOpenAI)
     assert (await asked.request(number)).route == "images/variations"
 
 
+async def test_azures_class_names_the_model_in_the_path(media: Stage) -> None:
+    """The form's own model, and the path's, are both the deployment."""
+    asked, number = upstream_of(media, "listener", answer(200, HEARD))
+    async with openai.AsyncAzureOpenAI(
+        azure_endpoint=media.url, api_key=KEYS["user"], api_version="2024-10-21", azure_deployment="listener"
+    ) as azure:
+        heard = await azure.audio.transcriptions.create(model="whatever", file=("a.wav", SOUND))
+    assert heard.text == "Hello there"
+    assert {each.name: each.content for each in fields_of(await asked.request(number))}["model"] == b"provider/listener"
+
+
 async def test_speech_flows_from_its_first_byte(media: Stage, client: openai.AsyncOpenAI) -> None:
     goes_on = asyncio.Event()
     sound_head = head(200, [("content-type", "audio/mpeg"), ("transfer-encoding", "chunked")])

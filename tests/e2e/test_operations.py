@@ -163,6 +163,21 @@ async def test_whoever_has_no_model_is_not_asked_for_one(tmp_path_factory: pytes
             assert_error(reply, 403, "no_model_granted", "permission_error")
 
 
+async def test_whoever_has_no_model_that_chats_is_told_so_in_the_panel(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """As a caller without any model is: nothing that a user could mend went wrong."""
+
+    def models(upstream: FakeUpstream) -> Iterator[Record]:
+        yield model("vectors", [endpoint(upstream, "vectors")], operations=["embeddings"])
+
+    async with Stage.open(tmp_path_factory.mktemp("mute"), models) as stage:
+        reply = await stage.post({"message": "Hi"}, "chat", prefix="/api/ai/")
+        assert (reply.status, list(reply.json())) == (200, ["reply"])
+        assert_error(await ask(stage, "chat/completions"), 400, "model_required", param="model")
+        assert_error(await ask(stage, "chat/completions", model="nobody"), 404, "model_not_found", param="model")
+
+
 async def test_an_admin_may_say_what_a_model_serves(tmp_path_factory: pytest.TempPathFactory) -> None:
     manager = {
         "id": "boss",
