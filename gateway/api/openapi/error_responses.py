@@ -14,6 +14,7 @@ from gateway.admin_records.record_bodies import LinkChange
 from gateway.api.router import Route, error_shape, is_ai_path
 from gateway.dialects.anthropic import error_type
 from gateway.dialects.base import Operation
+from gateway.dialects.openai.operations import FORM
 from gateway.errors import (
     AiUnavailable,
     AlreadyThere,
@@ -96,6 +97,10 @@ def _operation_faults(operation: Operation) -> Iterator[Fault]:
     """What a model, a translation or objects can be refused for."""
     if operation.model != "none":
         yield from _MODEL
+    if operation.model == "runs":
+        yield errors.ModelRequired
+    if operation.body == FORM:
+        yield errors.InvalidMultipart
     if operation.translation is not None:
         yield errors.NotTranslatable
     if operation.segments or operation.pins or operation.content_pins:
