@@ -55,6 +55,7 @@ def _load(runtime: Runtime) -> Iterator[Reading]:
     yield "gateway_in_flight_limit", runtime.settings.server.max_in_flight
     yield "gateway_memory_held_bytes", runtime.memory.held
     yield "gateway_memory_limit_bytes", runtime.memory.most
+    yield "gateway_spool_bytes", runtime.forms.spools.used
     yield "gateway_event_loop_lag_seconds", runtime.loop_lag.worst_seconds
     yield "gateway_draining", runtime.calls.draining
     if runtime.log_stream is not None:

@@ -87,6 +87,7 @@ FAMILIES: dict[str, Family] = {
         Family("gateway_in_flight_limit", "gauge", "`server.max_in_flight`, of all workers together."),
         Family("gateway_memory_held_bytes", "gauge", "Held by requests: bodies, what they become, answers."),
         Family("gateway_memory_limit_bytes", "gauge", "`server.memory_mb`, of all workers together."),
+        Family("gateway_spool_bytes", "gauge", "Uploads on disk; `server.spool_mb` bounds them."),
         Family(
             "gateway_event_loop_lag_seconds",
             "gauge",
