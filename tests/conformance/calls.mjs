@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 
 const [at, baseURL, apiKey] = process.argv.slice(2);
 const { default: OpenAI, toFile } = await import(at);
-const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
+const client = new OpenAI({ baseURL, apiKey, adminAPIKey: apiKey, maxRetries: 0 });
 
 const camel = (name) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 
