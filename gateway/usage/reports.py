@@ -39,6 +39,7 @@ class Totals(msgspec.Struct, frozen=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_nano: int = 0
+    calls: int = 0  # that ran no model: objects read, made or deleted, lists; they are not among `requests`
 
     @property
     def cost(self) -> float:

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, union_all
 
 from gateway.types import MADE_BY, Id, id_text
 from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
@@ -54,12 +54,15 @@ def start_of_day_ms(day: date) -> int:
 
 # -- reports
 
+# The route of what ran no model begins with its method, as `Operation.route` writes it.
+_CALLS = func.coalesce(func.sum(case((_usage.route.contains(" "), 1), else_=0)), 0)
 _SUMS = (
-    func.count().label("requests"),
+    (func.count() - _CALLS).label("requests"),
     func.coalesce(func.sum(_usage.total_tokens), 0).label("tokens"),
     func.coalesce(func.sum(_usage.prompt_tokens), 0).label("prompt_tokens"),
     func.coalesce(func.sum(_usage.completion_tokens), 0).label("completion_tokens"),
     func.coalesce(func.sum(_usage.cost_nano), 0).label("cost_nano"),
+    _CALLS.label("calls"),
 )
 _GROUPS: Mapping[Group, tuple[ColumnElement[Any], ...]] = {
     # Whole numbers throughout: MariaDB divides into so few digits that a day's last millisecond would be the next's.

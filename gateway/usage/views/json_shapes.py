@@ -22,6 +22,7 @@ class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
     prompt_tokens: int
     completion_tokens: int
     cost: Cost
+    calls: int | UnsetType = UNSET  # that ran no model, where there were any
 
 
 class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -41,6 +42,7 @@ class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     cost: Cost
+    calls: int | UnsetType = UNSET  # that ran no model, where there were any
 
 
 class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,8 @@ def _given(value: Id | None) -> Id | UnsetType:
 
 def _amounts(totals: Totals) -> AmountsAnswer:
     cost = exact_cost(totals.cost_nano)
-    return AmountsAnswer(totals.requests, totals.tokens, totals.prompt_tokens, totals.completion_tokens, cost)
+    used = totals.requests, totals.tokens, totals.prompt_tokens, totals.completion_tokens, cost
+    return AmountsAnswer(*used, totals.calls or UNSET)
 
 
 def _rows(report: UsageReport, group: Group, names: Mapping[str, str]) -> tuple[UsageRowAnswer, ...]:
