@@ -257,6 +257,7 @@ ROUTES = [
             summary=f"{operation.summary}, of the model in the path"
         )
         for operation in served_operations()
+        if operation.family == "core"
         for version in ("", "/v1")
     ),
 ]

@@ -20,6 +20,7 @@ from gateway.admin_records.record_bodies import (
 )
 from gateway.admin_records.redaction import FeatureShown, LinkMade
 from gateway.api.panel import ChatAnswer, ChatBody, ModelView, MyModel, StudioAnswer, StudioBody
+from gateway.dialects.base import ListRules
 from gateway.usage.views import UsageAnswer
 
 Json = dict[str, Any]
@@ -139,6 +140,19 @@ def query_of(method: str, path: str) -> list[Json]:
     if "/usage" in path:
         return [*_DAYS, _query("group", _GROUP, "What the rows tell apart.")]
     return _QUERIES.get(path, [])
+
+
+def query_of_list(rules: ListRules) -> list[Json]:
+    """The query parameters of a list of objects."""
+    order: Json = {"type": "string", "enum": ["asc", "desc"], "default": "desc" if rules.newest_first else "asc"}
+    limit: Json = {"type": "integer", "minimum": 1, "maximum": rules.most, "default": rules.usual}
+    return [
+        _query("limit", limit, "Objects on a page; what is beyond the bounds is taken for the nearest."),
+        _query("order", order, "By creation."),
+        _query("after", {"type": "string"}, "The id of the last object of the page before."),
+        _query("before", {"type": "string"}, "The id of the first object of the page after."),
+        *(_query(name, {"type": "string"}, "What its own must be.") for name in rules.filters if name != "metadata"),
+    ]
 
 
 def path_example(path: str) -> str:

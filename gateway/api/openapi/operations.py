@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from gateway.api.openapi.error_responses import REQUEST_ID, refusals
-from gateway.api.openapi.given import ACTING, ANSWERS, EXAMPLES, PAGED, path_example, query_of
+from gateway.api.openapi.given import ACTING, ANSWERS, EXAMPLES, PAGED, path_example, query_of, query_of_list
 from gateway.api.openapi.relayed import request_name
 from gateway.api.panel import ChatBody
 from gateway.api.router import ANTHROPIC_PREFIX, Route
@@ -113,7 +113,9 @@ def _parameters(route: Route) -> list[Json]:
         for name, rest in _PARAMETER.findall(route.path)
     ]
     acting = [ACTING] if route.scope is not None else []
-    return [*in_path, *query_of(route.method, route.path), *acting]
+    rules = route.operation.lists if route.operation is not None else None
+    query = query_of(route.method, route.path) if rules is None else query_of_list(rules)
+    return [*in_path, *query, *acting]
 
 
 def _body(route: Route, schemas: Mapping[int, Json]) -> Json | None:

@@ -84,6 +84,7 @@ RESPONSES = relayed(
 COMPACT = relayed(
     path="/responses/compact",
     name="ResponsesCompact",
+    family="objects",
     kind="chat",
     summary="A conversation made shorter",
     is_text=True,
