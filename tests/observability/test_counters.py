@@ -8,10 +8,10 @@ from metrics_kit import Scrape
 from gateway.dialects.openai import Usage
 from gateway.observability.calls import Call
 from gateway.observability.metrics import FAMILIES, Counters, Samples, joined
-from gateway.observability.metrics.counters import MOST_SERIES, OTHER_MODEL
+from gateway.observability.metrics.counters import MOST_SERIES, MOST_UNPRICED, OTHER_MODEL
 from gateway.observability.metrics.exposition import exposition
 from gateway.observability.metrics.families import lasting
-from gateway.types import Endpoint, Model
+from gateway.types import Endpoint, Model, UsageDetails
 
 
 def a_call(model: str = "m", endpoint: int | str = "a", seconds: float = 0.3) -> Call:
@@ -155,3 +155,15 @@ def test_every_family_is_told_in_both_formats() -> None:
     for name, family in FAMILIES.items():
         assert (f"{name}_bucket" if family.kind == "histogram" else name) in names
         assert (family.kind == "counter") == name.endswith("_total")
+
+
+def test_what_is_booked_without_a_price_of_its_tier_is_counted() -> None:
+    """By model and tier; a tier is an upstream's word, so that there is a bound on how many."""
+    calls = []
+    for tier in ["scale", "scale", *(f"made-up-{number}" for number in range(2 * MOST_UNPRICED))]:
+        call = a_call()
+        call.usage, call.is_unpriced = Usage(details=UsageDetails(service_tier=tier)), True
+        calls.append(call)
+    found = told(a_call(), *calls)
+    assert found.total("gateway_unpriced_total", model="m", tier="scale") == 2
+    assert found.total("gateway_unpriced_total", model=OTHER_MODEL, tier="") == MOST_UNPRICED + 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.contents import contents_of, transcript_contents
 from gateway.dialects.openai.made_usage import image_contents, speech_contents
 from gateway.dialects.openai.usage_report import usage_of
@@ -84,3 +85,20 @@ def test_calls_of_tools_and_the_tier_stand_beside_the_usage() -> None:
         assert contents.tools[:2] == (2, 1)
         assert contents.usage is not None
         assert contents.usage.prompt_tokens == 9
+
+
+def test_an_answer_too_large_to_be_decoded_has_them_too() -> None:
+    """At every split of the bytes: calls, images and tier; what is within a text does not count."""
+    quoted = json.dumps('"type":"web_search_call"')
+    body = (
+        f'{{"output":[{{"type":"web_search_call"}},{{"text":{quoted}}},{{"type" : "code_interpreter_call"}},'
+        '{"type":"image_generation_call"}],"service_tier":"flex","usage":{"input_tokens":3,"output_tokens":4}}'
+    ).encode()
+    for split in range(len(body)):
+        scan = JsonScan()
+        scan.feed(body[:split])
+        scan.feed(body[split:])
+        scan.end()
+        assert scan.tools == (1, 0, 1, 0), split
+        assert (scan.images, scan.service_tier) == (1, "flex"), split
+        assert counted(scan.usage) == {"input": 3, "output": 4}

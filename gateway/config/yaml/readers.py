@@ -130,7 +130,7 @@ class EitherReader(Reader):
         self._record = record
         self.expected = f"{single.expected} or {record.expected}"
         self.stand_in = record.stand_in
-        single.expected = self.expected
+        single.expected, single.stand_in = self.expected, self.stand_in
 
     def read(self, walk: Walk, node: Node, path: Path) -> Any:
         return self._of(node).read(walk, node, path)
