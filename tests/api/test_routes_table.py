@@ -119,9 +119,7 @@ def test_every_operation_has_its_rows_and_the_lane_serves_those_without_paramete
         paths = {route.path for route in routes if route.operation is operation}
         whole = {f"/v1{operation.path}", f"/api/ai/openai/v1{operation.path}"}
         by_id = {f"/api/ai/proxy/{{modelId}}{version}{operation.path}" for version in ("", "/v1")}
-        assert paths == (
-            whole | by_id if operation.family == "core" else whole
-        )
+        assert paths == (whole | by_id if operation.family == "core" else whole)
         azure = {f"{prefix}{operation.path}" for prefix in ("/openai", "/openai/v1", "/openai/deployments/m")}
         relayed = Router(routes).relayed
         assert all(path in relayed for path in whole | azure)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from kit import KEYS, FakeUpstream, Reply, Stage, answer
+from kit import KEYS, FakeUpstream, GatewayProcess, Reply, Stage, Wire, answer, as_openai, config, request_bytes
 from kit.answers import CLOSE, event, events, full, raw, upstream_error
 from kit.books import acting_for, fresh_user, until
 from kit.stage import Record, ask, endpoint, model
@@ -219,3 +221,28 @@ async def test_a_budget_holds_whatever_is_asked_at_once(shop: Stage) -> None:
     spent = len(served) * Decimal("0.02")
     assert codes <= ({"rate_limit_exceeded"} if spent < 1 else {"rate_limit_exceeded", "insufficient_quota"})
     assert spent <= Decimal("1.02")
+
+
+async def test_a_killed_gateways_request_has_a_receipt(tmp_path: Path) -> None:
+    """`kill -9` in mid-stream: after the next start it is there, interrupted, with nothing made up."""
+    upstream, never = await FakeUpstream.start(as_openai()), asyncio.Event()
+    said = event({"choices": [{"index": 0, "delta": {"content": "Hello"}}]})
+    upstream.endpoint("single").replies(events(said, never))
+    settings = config(list(priced(upstream)))
+    try:
+        async with GatewayProcess.start(settings, tmp_path) as first:
+            async with Wire.open(first.port) as wire:
+                body = ask("single", stream=True)
+                await wire.send(request_bytes("POST", "/v1/chat/completions", body, key=KEYS["user"]))
+                head = await wire.head()
+                first.signal(signal.SIGKILL)
+                await first.wait()
+            request_id = head.header("x-request-id") or ""
+        async with GatewayProcess.start(settings, tmp_path) as second:
+            shop = Stage(upstream, second)
+            found = await receipt_by_id(shop, request_id, KEYS["user"])
+    finally:
+        never.set()
+        await upstream.close()
+    assert (found["outcome"], found["cost"], found["usageSource"]) == ("interrupted", 0, "none")
+    assert (found["tokens"]["total"], found["attempts"], found["streamed"]) == (0, [], True)

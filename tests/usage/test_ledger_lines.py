@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import zlib
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledgerkit import admission, settlement
 
+from gateway.types import UsageDetails
 from gateway.usage.journal.lines import scan, to_line
 from gateway.usage.journal.pairing import Tail, carried
-from gateway.usage.journal.records import Record
+from gateway.usage.journal.records import FailedAttempt, Record
 from gateway.usage.journal.segments import Segment
 
 RECORDS: list[Record] = [
@@ -129,3 +131,35 @@ def test_following_a_file_reads_each_record_once(
         assert (tail.damaged, tail.is_torn()) == (0, False)
     finally:
         segment.close()
+
+
+class OldSettlement(msgspec.Struct, frozen=True, array_like=True, tag="s"):
+    """A settlement as the release before wrote and read it: what has come since stands behind it."""
+
+    request_id: str
+    served_model: int | str | None
+    endpoint: int | str | None
+    status: int
+    outcome: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    total_tokens: int = 0
+    usage_source: str = "none"
+    cost_nano: int = 0
+    first_byte_ms: float | None = None
+    duration_ms: float | None = None
+    attempts: int = 0
+    answered: bool = True
+
+
+def test_journals_of_two_versions_are_read_by_either() -> None:
+    """During an upgrade, and after a downgrade, each may replay what the other has left."""
+    details = UsageDetails(cache_write_tokens=5, service_tier="flex")
+    failed = (FailedAttempt("m", 7, "status_503", 503, 1.5),)
+    new = settlement("a", details=details, price='{"input":2.5}', failures=failed)
+    old = OldSettlement(*(getattr(new, name) for name in OldSettlement.__struct_fields__))
+    assert scan(to_line(new)).records == [new]
+    assert scan(to_line(old)).records == [settlement("a")]  # type: ignore[arg-type]
+    assert msgspec.json.decode(msgspec.json.encode(new), type=OldSettlement) == old
