@@ -7,10 +7,10 @@ import secrets
 import orjson
 
 from gateway.dialects.anthropic.translation.chat_errors import refusal
+from gateway.dialects.anthropic.translation.chat_request import chat_request
 from gateway.dialects.anthropic.translation.completion import UntranslatableAnswer
 from gateway.dialects.anthropic.translation.hints import Json
 from gateway.dialects.anthropic.translation.message_stream import MessageStream
-from gateway.dialects.anthropic.translation.request import chat_request
 from gateway.dialects.anthropic.translation.whole_message import message
 from gateway.errors import NotTranslatable
 from gateway.types import Model
