@@ -34,6 +34,7 @@ from gateway.websockets.sockets import Sockets
 
 # The closing handshake with a client: one that does not answer it in time is cut.
 CLOSE_SECONDS = 2.0
+FRAME_HEAD_BYTES = 14  # at most
 GOING_AWAY, UNSUPPORTED, REVOKED, BROKEN, RESTART = 1001, 1003, 1008, 1011, 1012
 # What an upstream may close with that says nothing but that it has closed.
 PASSED_CODES = frozenset((1000, GOING_AWAY, 1009, RESTART, 1013))
@@ -62,6 +63,8 @@ class Session:
         self._next_ping = self._loop.time() + self._ping_seconds
         self._ws = web.WebSocketResponse(timeout=CLOSE_SECONDS, compress=False, max_msg_size=self.most_bytes + 1)
         self._over: asyncio.Future[int] = self._loop.create_future()  # the code of an ending of our own
+        held = hit.request.held
+        self._held_at_first = held.size if held is not None else 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._checking = self._pinging = False
 
@@ -106,7 +109,14 @@ class Session:
             content = content_of(message)
             if content is None:
                 return
+            self._let_go(len(content) + FRAME_HEAD_BYTES)
             await self.take(content, is_text=message.type is aiohttp.WSMsgType.TEXT)
+
+    def _let_go(self, size: int) -> None:
+        """Count a message no more as arriving: whoever takes it holds it."""
+        held = self.request.held
+        if held is not None:
+            held.shrink(min(size, max(0, held.size - self._held_at_first)))
 
     async def _finish(self) -> None:
         for task in self._tasks:

@@ -50,6 +50,14 @@ class Passage:
         self.request = request
         self.give(_announcement(request.head, may_upgrade=may_upgrade))
 
+    def has_room(self, size: int) -> bool:
+        """Count bytes of another protocol; False where memory has no room.
+
+        They are the request's until its conversation lets go of them.
+        """
+        held = self.request.held if self.request is not None else None
+        return held is None or held.has_grown(size)
+
     def give(self, data: bytes) -> None:
         """Pass on bytes as they are."""
         if self._application is not None:

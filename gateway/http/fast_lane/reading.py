@@ -114,7 +114,10 @@ class Reading(Writing):
 
     def data_received(self, data: bytes) -> None:
         if self._passage.upgraded:
-            self._passage.give(data)
+            if self._passage.has_room(len(data)):
+                self._passage.give(data)
+            else:
+                self.abort()
             return
         if self._body is not None and self._arriving is not None:
             data = self._take_body(self._body, self._arriving, data)
