@@ -26,8 +26,7 @@ from gateway.proxy.stream.opening import BOM, NO_STREAM, Opening, Verdict
 from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Timeouts
 
-# A whole answer is held up to here, so that an upstream dying within it is a failed attempt and not a broken answer.
-MAX_HELD_BYTES = 16 * 2**20
+MAX_HELD_BYTES = 16 * 2**20  # of a whole answer: an upstream that dies within it is a failed attempt, no broken answer
 MAX_ERROR_BYTES, ERROR_BODY_SECONDS = 64 * 2**10, 1.0  # the reason of an error is worth that much, and no more
 PREPARATION_SECONDS = 1.0  # for which the head of a response waits for its first words: until then it may still fail
 GRACE_SECONDS = 0.5  # in which an upstream may still end its stream itself; then it is left
@@ -125,10 +124,8 @@ class Attempt(msgspec.Struct, eq=False):
                 self._exchange.resume()
 
     def look(self) -> None:
-        """Feed the view with what is held, and all that comes.
-
-        A small body is looked at once, at its end; a large or a compressed one would be too much work there.
-        """
+        """Feed the view with what is held, and all that comes."""
+        # A small body is looked at once, at its end; a large or a compressed one would be too much work there.
         if self.view is not None and not self._looks:
             self._looks = True
             self.view.feed(self.body)
@@ -301,10 +298,13 @@ class Attempt(msgspec.Struct, eq=False):
             self._end_in_part()
         elif self._opening is not None and self._is_prepared:
             self._opened_as(self._opening, Verdict.EVENTS)
-        elif self._exchange is not None and self._exchange.is_sending and self.loop.time() < self.give_up_at - 0.01:
-            self._deadline.set(min(self.loop.time() + self.timeouts.first_byte, self.give_up_at), self._timed_out)
+        elif (by := min(self._uploaded_at() + self.timeouts.first_byte, self.give_up_at)) > self.loop.time() + 0.01:
+            self._deadline.set(by, self._timed_out)
         else:
             self.on_failure(FirstByteTimedOut("no answer in time"))
+
+    def _uploaded_at(self) -> float:
+        return self._exchange.last_sent_at if self._exchange is not None else -math.inf
 
     def _fall_silent(self) -> None:
         now = self.loop.time()

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import random
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -344,3 +345,27 @@ async def test_a_client_that_leaves_ends_the_upload_to_its_upstream(tmp_path: Pa
                     pass
         writer.close()
         await until_spooled(stage, 0)
+
+
+async def test_the_first_event_is_waited_for_from_the_uploads_end_on(tmp_path: Path) -> None:
+    """An upstream that takes its time to read is none that falls silent."""
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        left = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        while left:
+            await asyncio.sleep(0.02)  # the pace, not a signal: far longer in all than `first_byte`
+            left -= len(await reader.read(min(left, 2**16)))
+        writer.write(b'HTTP/1.1 200 OK\r\nconnection: close\r\n\r\ndata: {"type":"transcript.text.done"}\n\n')
+        writer.close()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)  # what waits in the kernel is sent, to the gateway
+    server = await asyncio.start_server(slow, sock=listener, limit=2**16)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    patience = {"first_byte": 2, "total": 60}
+    record = model("slow", [{"id": "slow", "url": url, "timeouts": patience}])
+    sound = FILE._replace(content=bytes(15_000_000))
+    async with server, Stage.open(tmp_path, lambda _: [record]) as stage:
+        reply = await send(stage, sound, Field("stream", b"true"))
+        assert (reply.status, reply.body) == (200, b'data: {"type":"transcript.text.done"}\n\n')

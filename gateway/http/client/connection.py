@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import ssl
 import time
@@ -55,6 +56,11 @@ class Exchange(msgspec.Struct, eq=False):
     def is_sending(self) -> bool:
         """Whether the request itself is still on its way."""
         return self.replacement is not None or (self.connection is not None and self.connection.is_sending)
+
+    @property
+    def last_sent_at(self) -> float:
+        """When an upload went out, in the loop's time; never, where there is none."""
+        return self.connection.last_sent_at if self.connection is not None else -math.inf
 
     def pause(self) -> None:
         """Stop reading from the upstream, to slow it down.
@@ -122,6 +128,11 @@ class Connection(asyncio.Protocol):
     def is_sending(self) -> bool:
         """Whether a body is still being sent."""
         return self._sending is not None and not self._sending.done
+
+    @property
+    def last_sent_at(self) -> float:
+        """The same, of the present exchange."""
+        return self._sending.last_at if self._sending is not None else -math.inf
 
     def send(self, exchange: Exchange, head: bytes, body: bytes | Upload) -> None:
         """Write a request; its answer goes to the exchange's receiver."""

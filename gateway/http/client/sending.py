@@ -22,18 +22,25 @@ class Sending:
     `on_failure` gets the reason where its pieces cannot be had.
     """
 
-    __slots__ = ("_may_write", "_task", "sent_all")
+    __slots__ = ("_ended_at", "_loop", "_may_write", "_task", "sent_all")
 
     def __init__(self, transport: asyncio.Transport, body: Upload, on_failure: Callable[[str], None]) -> None:
         self.sent_all = False
         self._may_write = asyncio.Event()
         self._may_write.set()
-        self._task = asyncio.get_running_loop().create_task(self._send(transport, body, on_failure))
+        self._loop = asyncio.get_running_loop()
+        self._ended_at = 0.0
+        self._task = self._loop.create_task(self._send(transport, body, on_failure))
 
     @property
     def done(self) -> bool:
         """Whether nothing more will be sent."""
         return self._task.done()
+
+    @property
+    def last_at(self) -> float:
+        """When the last of it went out, in the loop's time; now, while it goes on."""
+        return self._ended_at if self.done else self._loop.time()
 
     def pause(self) -> None:
         self._may_write.clear()
@@ -55,6 +62,7 @@ class Sending:
             on_failure(f"the request's body could not be read: {error}")
         else:
             self.sent_all = True
+            self._ended_at = self._loop.time()
 
     def __repr__(self) -> str:
         return f"<Sending {'all of it' if self.sent_all else 'stopped' if self.done else 'on its way'}>"
