@@ -22,6 +22,8 @@ from gateway.demo.faulty import REFUSE, FaultyUpstream, Met
 from gateway.demo.upstream import MODEL, loopback_upstream
 from gateway.process.serve import serve
 
+# The upstream has an answer of each kind, also where a client names no model.
+OPERATIONS = ("chat", "completions", "embeddings", "moderations", "images", "speech", "transcriptions", "rerank")
 # Short enough to be seen: an operator who tries a stall does not wait for minutes.
 FAULTY_TIMEOUTS = "{connect: 2, first_byte: 3, idle: 3, total: 8}"
 
@@ -51,6 +53,7 @@ def flaky_models(upstream_url: str) -> str:
     name: {MODEL}
     aliases: [claude-{MODEL}]
     global: true
+    operations: [{", ".join(OPERATIONS)}, realtime]
     endpoints:
       - {{id: steady, url: "{upstream_url}/steady/v1", protocols: [openai, anthropic], websocket: true}}
       - {{id: flaky, url: "{upstream_url}/flaky/v1", protocols: [openai, anthropic], websocket: true}}

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2 as httpx
 import openai
 import pytest
+from kit.gateway import KEYS
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
@@ -20,6 +21,7 @@ MESSAGES: Any = [{"role": "user", "content": "Hello there"}]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}
 CHAT_TOOLS: Any = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
 TOOLS: Any = [{"type": "function", "name": "weather", "parameters": SCHEMA, "strict": False}]
+BEARER = {"authorization": f"Bearer {KEYS['user']}"}
 GREETING = "Hello! This is the demo upstream"
 
 
@@ -70,15 +72,17 @@ async def test_a_tool_is_called_and_its_result_ends_it(client: AsyncOpenAI, is_s
     assert done.choices[0].finish_reason == "stop"
 
 
-async def test_stored_chats(client: AsyncOpenAI) -> None:
+async def test_stored_chats(client: AsyncOpenAI, url: str, steady: str) -> None:
     made = [
         await client.chat.completions.create(model="demo", messages=MESSAGES, store=True, metadata={"n": str(number)})
         for number in range(3)
     ]
     await client.chat.completions.create(model="demo", messages=MESSAGES)
-    assert [each.id async for each in client.chat.completions.list(limit=2)] == [each.id for each in made]
-    found = await client.chat.completions.list(metadata={"n": "1"})
-    assert [each.id for each in found.data] == [made[1].id]
+    # Of one second, so in no order that holds everywhere.
+    assert {each.id async for each in client.chat.completions.list(limit=2)} == {each.id for each in made}
+    if url == steady:  # a gateway's list is made from answers, in which there is no metadata yet
+        found = await client.chat.completions.list(metadata={"n": "1"})
+        assert [each.id for each in found.data] == [made[1].id]
     assert (await client.chat.completions.retrieve(made[0].id)).id == made[0].id
     assert (await client.chat.completions.update(made[0].id, metadata={"a": "b"})).metadata == {"a": "b"}
     # The library's type knows the assistant's messages alone; the users' are what is stored.
@@ -100,15 +104,16 @@ async def test_responses_chains_and_items(client: AsyncOpenAI, url: str) -> None
     assert len(items.data) == 1
     count = await client.responses.input_tokens.count(model="demo", input="a b c")
     assert count.input_tokens == 3
-    async with AsyncOpenAI(base_url=url, api_key="none") as lenient:  # its type has no place for a user's message
+    async with AsyncOpenAI(base_url=url, api_key=KEYS["user"]) as lenient:  # its type has no place for a user's message
         compacted = await lenient.responses.compact(model="demo", input="a b c")
         assert [item.type for item in compacted.output] == ["message", "compaction"]
     await client.responses.delete(first.id)
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(first.id)
-    with pytest.raises(openai.BadRequestError) as caught:
+    with pytest.raises(openai.APIStatusError) as caught:
         await client.responses.create(model="demo", input="Hi", previous_response_id=first.id)
-    assert (caught.value.code, caught.value.param) == ("previous_response_not_found", "previous_response_id")
+    assert caught.value.code in ("previous_response_not_found", "object_not_found"), "there, or here already"
+    assert caught.value.param == "previous_response_id"
     kept = await client.responses.create(model="demo", input="Hi", store=False)
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(kept.id)
@@ -176,7 +181,7 @@ async def test_texts_and_numbers(client: AsyncOpenAI, url: str) -> None:
     text = await client.completions.create(model="demo", prompt=["a", "b"])
     assert len(text.choices) == 2
     # Its type has no place for the null that ends no chunk but the last.
-    async with AsyncOpenAI(base_url=url, api_key="none") as lenient:
+    async with AsyncOpenAI(base_url=url, api_key=KEYS["user"]) as lenient:
         stream = await lenient.completions.create(model="demo", prompt="a", stream=True)
         assert "".join([chunk.choices[0].text async for chunk in stream]).startswith(GREETING)
         # Nor for a vector in base64, which the library itself asks for.
@@ -190,7 +195,7 @@ async def test_texts_and_numbers(client: AsyncOpenAI, url: str) -> None:
     assert (await client.models.retrieve("demo")).id == "demo"
     body = {"model": "demo", "query": "red boat", "documents": ["a tower", "a red boat", "red"], "top_n": 2}
     async with httpx.AsyncClient() as plain_client:
-        ranked = (await plain_client.post(f"{url}/rerank", json=body)).json()
+        ranked = (await plain_client.post(f"{url}/rerank", json=body, headers=BEARER)).json()
     assert [each["index"] for each in ranked["results"]] == [1, 2]
 
 

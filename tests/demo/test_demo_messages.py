@@ -16,9 +16,9 @@ GREETING = "Hello! This is the demo upstream"
 
 
 @pytest_asyncio.fixture
-async def asker(url: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def asker(steady: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async with anthropic.AsyncAnthropic(
-        base_url=url.removesuffix("/v1"), api_key="none", max_retries=0, _strict_response_validation=True
+        base_url=steady.removesuffix("/v1"), api_key="none", max_retries=0, _strict_response_validation=True
     ) as asker:
         yield asker
 
