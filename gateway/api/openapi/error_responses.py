@@ -39,6 +39,7 @@ _KEYED: tuple[Fault, ...] = (
     errors.MissingKey,
     errors.InvalidKey,
     errors.InsufficientScope,
+    errors.IpNotAllowed,
     errors.Overloaded,
     errors.ShuttingDown,
     errors.StoreUnavailable,
@@ -80,7 +81,7 @@ def _faults(route: Route) -> Iterator[Fault]:
     if route.scope is None:
         return
     yield from _KEYED
-    if route.method in ("POST", "PUT"):
+    if route.method in ("POST", "PUT", "PATCH"):
         yield from _BODY
     if route.operation is not None:
         yield from _RELAYED + _ADMITTED
@@ -111,6 +112,9 @@ def _operation_faults(operation: Operation) -> Iterator[Fault]:
 
 def _own_faults(route: Route) -> Iterator[Fault]:
     """The panel's routes, usage, and what the OpenAI surface answers by itself."""
+    if route.path.startswith("/api/ai/keys"):
+        yield from _key_faults(route)
+        return
     if route.path.endswith("/models/{id...}"):
         yield from _MODEL
     if route.body is not None:
@@ -124,6 +128,14 @@ def _own_faults(route: Route) -> Iterator[Fault]:
         yield errors.ReceiptNotFound
     if route.path.endswith("/studio"):
         yield TierRequired
+
+
+def _key_faults(route: Route) -> Iterator[Fault]:
+    """What a change of one's own keys can be refused for."""
+    if route.method != "GET":
+        yield from (errors.InvalidRequest, errors.TooManyKeys)
+    if "{" in route.path:
+        yield from (RecordNotFound, errors.DefinedInFile)
 
 
 def _admin_faults(route: Route) -> Iterator[Fault]:
