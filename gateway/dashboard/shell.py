@@ -21,7 +21,7 @@ _SHELL = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <link rel="icon" href="{icon}">
-<link rel="stylesheet" href="{style}">
+{styles}
 {preloads}
 <script type="module" src="{script}"></script>
 </head>
@@ -35,12 +35,14 @@ _SHELL = """<!doctype html>
 class Page(NamedTuple):
     """A page: name in the address, title, whose it is.
 
-    `is_operators`: it stays while the feature `ai` is off. `modules`: files that its first module imports.
+    `is_operators`: it stays while the feature `ai` is off. `parts`: folders of modules that it shares with others;
+    its own are in the folder of its name.
     """
 
     name: str
     title: str
     is_operators: bool
+    parts: tuple[str, ...] = ()
 
 
 def page_headers(frames: tuple[str, ...]) -> Headers:
@@ -59,16 +61,19 @@ def page_headers(frames: tuple[str, ...]) -> Headers:
 def shell(page: Page, assets: Assets) -> bytes:
     """Return a page's HTML: everything in it is drawn by its module."""
     script = f"pages/{page.name}.js"
-    preloads = "\n".join(
-        f'<link rel="modulepreload" href="{escape(assets.url(name))}">'
-        for name in assets.names()
-        if name.endswith(".js") and (name.startswith(("core/", f"{page.name}/")))
-    )
+    folders = tuple(f"{folder}/" for folder in ("core", page.name, *page.parts))
+    files = [name for name in assets.names() if name.startswith(folders)]
+    styles = ["style.css", *(name for name in files if name.endswith(".css"))]
+    modules = [name for name in files if name.endswith(".js")]
     return _SHELL.format(
         title=escape(f"{page.title} · ecli"),
         icon=escape(assets.url("icon.svg")),
-        style=escape(assets.url("style.css")),
-        preloads=preloads,
+        styles=links("stylesheet", styles, assets),
+        preloads=links("modulepreload", modules, assets),
         script=escape(assets.url(script)),
         name=escape(page.name),
     ).encode()
+
+
+def links(relation: str, names: list[str], assets: Assets) -> str:
+    return "\n".join(f'<link rel="{relation}" href="{escape(assets.url(name))}">' for name in names)

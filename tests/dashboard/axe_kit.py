@@ -1,0 +1,46 @@
+"""axe-core at a page: what it finds fails. npm installs it, once, in tests alone; it skips loudly where it cannot."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page
+
+PACKAGE = "axe-core@4"
+PLACE = Path.home() / ".cache" / "ecli-gateway-axe"
+INSTALL_SECONDS = 120
+_FOUND = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations.map(
+    found => `${found.id}: ${found.help}: ` + found.nodes.map(node => node.html.slice(0, 200)).join(" | "))"""
+
+
+@cache
+def axe_source() -> str:
+    """The whole of axe-core."""
+    program = PLACE / "node_modules" / "axe-core" / "axe.min.js"
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("NO NPM: axe-core is not there, the pages' accessibility is not tried")
+    PLACE.mkdir(parents=True, exist_ok=True)
+    with (PLACE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists():
+            command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(PLACE), PACKAGE]
+            try:
+                subprocess.run(command, cwd=PLACE, check=True, capture_output=True, timeout=INSTALL_SECONDS)
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+                pytest.skip(f"AXE-CORE COULD NOT BE INSTALLED, the pages' accessibility is not tried: {error}")
+    return program.read_text()
+
+
+async def assert_accessible(page: Page) -> None:
+    """No violation of axe's rules, in dark and in light."""
+    source = axe_source()
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        await page.evaluate(source)
+        assert await page.evaluate(_FOUND) == []
