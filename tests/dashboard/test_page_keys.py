@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from axe_kit import assert_accessible
 from browser_kit import browsing, visiting
 from kit import KEYS, FakeUpstream, Stage, ask
 from kit.stage import endpoint, model
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 CLIENTS = ["Python", "Node", "curl", "Codex", "Claude Code", "opencode", "Open WebUI", "LangChain"]
 USER = [{"id": "user", "user": 42, "key": KEYS["user"]}]
@@ -19,6 +20,18 @@ USER = [{"id": "user", "user": 42, "key": KEYS["user"]}]
 
 def one_model(upstream: FakeUpstream) -> Iterator[dict[str, Any]]:
     yield model("gpt-4o", [endpoint(upstream, "a")]) | {"global": True}
+
+
+@asynccontextmanager
+async def keys_page(
+    directory: Path, viewport: dict[str, int] | None = None, **sections: Any
+) -> AsyncIterator[tuple[Stage, Page]]:
+    async with (
+        Stage.open(directory, one_model, keys=USER, **sections) as stage,
+        browsing() as browser,
+        visiting(browser, stage, KEYS["user"], viewport=viewport or {"width": 1280, "height": 900}) as page,
+    ):
+        yield stage, page
 
 
 async def open_keys(page: Page, stage: Stage) -> None:
@@ -40,11 +53,7 @@ async def make(page: Page, name: str) -> str:
 
 async def test_a_key_is_made_renamed_rotated_and_revoked_by_keyboard(tmp_path: Path) -> None:
     """It is shown once, works, is rotated with a grace that is told, and ends once its name is typed."""
-    async with (
-        Stage.open(tmp_path, one_model, keys=USER) as stage,
-        browsing() as browser,
-        visiting(browser, stage, KEYS["user"]) as page,
-    ):
+    async with keys_page(tmp_path) as (stage, page):
         await open_keys(page, stage)
         text = await make(page, "phone")
         assert (await stage.post(ask("gpt-4o"), key=text)).status == 200
@@ -89,11 +98,7 @@ async def test_a_key_is_made_renamed_rotated_and_revoked_by_keyboard(tmp_path: P
 
 async def test_a_key_is_narrowed_when_it_is_made(tmp_path: Path) -> None:
     """Its end, models, limits and addresses are what the form said; what is wrong is said in the form."""
-    async with (
-        Stage.open(tmp_path, one_model, keys=USER) as stage,
-        browsing() as browser,
-        visiting(browser, stage, KEYS["user"]) as page,
-    ):
+    async with keys_page(tmp_path) as (stage, page):
         await open_keys(page, stage)
         await page.get_by_role("button", name="New key").click()
         await page.get_by_label("Name").fill("narrow")
@@ -118,11 +123,7 @@ async def test_a_key_is_narrowed_when_it_is_made(tmp_path: Path) -> None:
 
 
 async def test_the_cap_is_said_in_words(tmp_path: Path) -> None:
-    async with (
-        Stage.open(tmp_path, one_model, keys=USER, self_service={"keys": 1}) as stage,
-        browsing() as browser,
-        visiting(browser, stage, KEYS["user"]) as page,
-    ):
+    async with keys_page(tmp_path, self_service={"keys": 1}) as (stage, page):
         await open_keys(page, stage)
         await make(page, "first")
         await page.get_by_role("button", name="Done").click()
@@ -134,11 +135,7 @@ async def test_the_cap_is_said_in_words(tmp_path: Path) -> None:
 
 async def test_snippets_for_each_client(tmp_path: Path) -> None:
     """Arrow keys go through the clients; each has this gateway's address, and the first runs as it is."""
-    async with (
-        Stage.open(tmp_path, one_model, keys=USER) as stage,
-        browsing() as browser,
-        visiting(browser, stage, KEYS["user"]) as page,
-    ):
+    async with keys_page(tmp_path) as (stage, page):
         await open_keys(page, stage)
         text = await make(page, "phone")
         dialog = page.get_by_role("dialog")
@@ -163,29 +160,24 @@ async def test_names_of_any_kind_run_nothing(tmp_path: Path) -> None:
         "w" * 200,
         "x" * 1_000_000,
     ]
-    async with Stage.open(tmp_path, one_model, keys=USER) as stage, browsing() as browser:
-        async with visiting(browser, stage, KEYS["user"], viewport={"width": 360, "height": 780}) as page:
-            page.on("dialog", lambda dialog: page.evaluate("throw new Error('a script ran')"))
-            one = (await stage.get("/api/ai/keys")).json()[0]
-            huge = [one | {"id": name, "name": name, "source": "store", "models": [name]} for name in hostile]
-            await page.route("**/api/ai/keys", lambda route: route.fulfill(json=huge))
-            await open_keys(page, stage)
-            await page.get_by_text("<img src=x").first.wait_for()
-            assert await page.locator("img, script:not([type=module])").count() == 0
-            shown = await page.locator("main").inner_text()
-            assert "\u202e" not in shown
-            assert len(shown) < 10_000
-            assert await page.evaluate("document.documentElement.scrollWidth") <= 360
-            await assert_accessible(page)
+    async with keys_page(tmp_path, {"width": 360, "height": 780}) as (stage, page):
+        page.on("dialog", lambda dialog: page.evaluate("throw new Error('a script ran')"))
+        one = (await stage.get("/api/ai/keys")).json()[0]
+        huge = [one | {"id": name, "name": name, "source": "store", "models": [name]} for name in hostile]
+        await page.route("**/api/ai/keys", lambda route: route.fulfill(json=huge))
+        await open_keys(page, stage)
+        await page.get_by_text("<img src=x").first.wait_for()
+        assert await page.locator("img, script:not([type=module])").count() == 0
+        shown = await page.locator("main").inner_text()
+        assert "\u202e" not in shown
+        assert len(shown) < 10_000
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+        await assert_accessible(page)
 
 
 async def test_states_of_the_page(tmp_path: Path) -> None:
     """Loading, empty, a fault with its request's id, offline and back: each is said."""
-    async with (
-        Stage.open(tmp_path, one_model, keys=USER) as stage,
-        browsing() as browser,
-        visiting(browser, stage, KEYS["user"]) as page,
-    ):
+    async with keys_page(tmp_path) as (stage, page):
         route = "**/api/ai/keys"
         await page.route(route, lambda route: route.fulfill(json=[]))
         await open_keys(page, stage)
@@ -206,8 +198,12 @@ async def test_states_of_the_page(tmp_path: Path) -> None:
         await page.evaluate("dispatchEvent(new Event('online'))")
         await page.get_by_role("rowheader", name="user").wait_for()
 
-        held: list[Any] = []
-        await page.route(route, lambda route: held.append(route))
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        await page.route(route, hold)
         await page.goto(f"{stage.url}/dashboard/keys")
         await page.get_by_text("Loading").wait_for(state="attached")
         await held[0].continue_()
