@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import inspect
 import lzma
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -86,13 +88,16 @@ def mock_url(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         port = probe.getsockname()[1]
     program = [str(packages / ".bin" / "steady"), "--host", "127.0.0.1", "--port", str(port), "--quiet"]
     command = [*program, *LISTS_AS_THE_CLIENTS_WRITE_THEM, str(document)]
-    with (directory / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as running:
+    with (
+        (directory / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as running,
+    ):
         try:
             url = f"http://127.0.0.1:{port}/v1"
             _wait_for(url, running)
             yield url
         finally:
-            running.kill()
+            os.killpg(running.pid, signal.SIGKILL)  # npm's program is a script that starts another
 
 
 def _wait_for(url: str, running: subprocess.Popen[bytes]) -> None:
