@@ -19,7 +19,7 @@ from gateway.pricing import Usage as Usage
 from gateway.pricing import UsageDetails as UsageDetails
 
 Id = int | str
-Rotation = Literal["round_robin", "weighted", "least_busy"]
+Rotation = Literal["round_robin", "weighted", "least_busy", "cache_affinity"]
 Period = Literal["minute", "hour", "day", "month"]
 AuthHeader = Literal["authorization", "api-key", "x-api-key"]
 ProtocolName = Literal["openai", "anthropic"]  # that an endpoint speaks

@@ -48,6 +48,7 @@ from gateway.types import Caller, Scope
 _LONGEST_CLIENT_ID = 128
 _REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
 _COOKIE = istr("cookie")
+_SESSION, _SESSION_ID = istr("x-session-id"), istr("session_id")
 _ANTHROPIC_VERSION = istr("anthropic-version")
 _CLOSE = ("connection", "close")
 
@@ -81,6 +82,7 @@ class Reading:
     __slots__ = (
         "by_version",
         "client_request_id",
+        "conversation",
         "error_shape",
         "family",
         "forwarded",
@@ -97,6 +99,7 @@ class Reading:
     def __init__(self, headers: CIMultiDictProxy[str], method: str, path: str) -> None:
         self.wants_websocket = wants_websocket(method, headers)
         self.client_request_id = client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID))
+        self.conversation = headers.get(_SESSION) or headers.get(_SESSION_ID)
         self.trace = trace_of(headers)
         self.via = gateways_passed(headers)
         self.is_ai = is_ai_path(path)
@@ -152,6 +155,8 @@ class Dispatcher:
             peer = client_address(peer, reading.forwarded, trusted)
         call = Call(request.method, request.path, peer, reading.client_request_id)
         call.trace, call.via = reading.trace, reading.via
+        if reading.conversation is not None:
+            call.conversation = reading.conversation
         try:
             response = await self._answer(runtime, request, call, reading)
         except GatewayError as fault:

@@ -70,6 +70,7 @@ class Call(msgspec.Struct, eq=False):
     usage: Usage | None = None
     is_unpriced: bool = False  # its service tier has no price
     trace: Trace | None = None
+    conversation: str | None = None  # as the client names it
     via: tuple[str, ...] = ()  # gateways of this kind that it came through
     on_interrupt: Callable[[], None] | None = None  # where no task is this call's alone
     on_leaving: Callable[[], None] | None = None  # what is to be given back when it has ended, however it does

@@ -132,17 +132,17 @@ class Pool:
         self._slots = {slot.id: slot for tier in self._tiers for slot in tier.slots}
         self._successor: Pool | None = None
 
-    def take(self, now: float, tried: Container[str] = ()) -> Lease | None:
+    def take(self, now: float, tried: Container[str] = (), conversation: int | None = None) -> Lease | None:
         """Lease a free endpoint of the lowest priority, by rotation.
 
         None where there is none.
 
-        `tried`: ids (as text) of endpoints to leave out.
+        `tried`: ids (as text) of endpoints to leave out. `conversation`: which goes to one endpoint if it can.
         """
         for tier in self._tiers:
             free = [slot for slot in tier.slots if slot.is_free(now) and slot.id not in tried]
             if free:
-                return Lease(self, tier.rotation.choose(free))
+                return Lease(self, tier.rotation.choose(free, conversation))
         return None
 
     def blocked(self, now: float, tried: Container[str] = ()) -> list[Obstacle]:

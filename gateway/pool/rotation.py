@@ -11,6 +11,8 @@ from math import inf
 from gateway.pool.state import Slot
 from gateway.types import Rotation
 
+_64_BITS = (1 << 64) - 1
+
 
 class RoundRobin:
     """Rotate strictly in turn.
@@ -24,10 +26,10 @@ class RoundRobin:
     def __init__(self) -> None:
         self.last = -1
 
-    def choose(self, free: Sequence[Slot]) -> Slot:
+    def choose(self, free: Sequence[Slot], conversation: int | None = None) -> Slot:
         """Choose one of `free`, and move the rotation on.
 
-        At least one is given, by ascending position.
+        At least one is given, by ascending position. `conversation`: for those who go by it.
         """
         for slot in free:
             if slot.position > self.last:
@@ -48,7 +50,7 @@ class Weighted(RoundRobin):
 
     __slots__ = ()
 
-    def choose(self, free: Sequence[Slot]) -> Slot:
+    def choose(self, free: Sequence[Slot], conversation: int | None = None) -> Slot:
         richest = free[0]
         stake = 0
         for slot in free:
@@ -68,7 +70,7 @@ class LeastBusy(RoundRobin):
 
     __slots__ = ()
 
-    def choose(self, free: Sequence[Slot]) -> Slot:
+    def choose(self, free: Sequence[Slot], conversation: int | None = None) -> Slot:
         least = inf
         equals: list[Slot] = []
         for slot in free:
@@ -81,10 +83,40 @@ class LeastBusy(RoundRobin):
         return RoundRobin.choose(self, equals)
 
 
+class CacheAffinity(RoundRobin):
+    """Send a conversation to the same endpoint, as long as it is free.
+
+    By rendezvous hashing: an endpoint that comes or goes moves no conversation but its own. One that has more than 1.25
+    of its share of what is in flight is passed over for the next.
+    """
+
+    __slots__ = ()
+
+    def choose(self, free: Sequence[Slot], conversation: int | None = None) -> Slot:
+        if conversation is None:
+            return RoundRobin.choose(self, free)
+        in_flight = sum([slot.health.in_flight for slot in free])
+        most = -(-5 * (in_flight + 1) // (4 * len(free)))
+        best, best_score = free[0], -1
+        for slot in free:
+            score = mixed(conversation ^ slot.salt)
+            if score > best_score and slot.health.in_flight < most:
+                best, best_score = slot, score
+        return best
+
+
+def mixed(number: int) -> int:
+    """Return a number whose bits all hang on all of the other's."""
+    number = (number ^ number >> 32) * 0xD6E8FEB86659FD93 & _64_BITS
+    number = (number ^ number >> 32) * 0xD6E8FEB86659FD93 & _64_BITS
+    return number ^ number >> 32
+
+
 ROTATIONS: dict[Rotation, type[RoundRobin]] = {
     "round_robin": RoundRobin,
     "weighted": Weighted,
     "least_busy": LeastBusy,
+    "cache_affinity": CacheAffinity,
 }
 
 

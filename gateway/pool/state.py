@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import sys
 from math import inf
 from typing import Literal, NamedTuple
@@ -158,7 +159,7 @@ class Slot:
     The health outlives the settings.
     """
 
-    __slots__ = ("credit", "endpoint", "health", "id", "max_in_flight", "position", "url", "weight")
+    __slots__ = ("credit", "endpoint", "health", "id", "max_in_flight", "position", "salt", "url", "weight")
 
     def __init__(self, endpoint: Endpoint, position: int) -> None:
         self.endpoint = endpoint
@@ -166,6 +167,8 @@ class Slot:
         self.url = without_credentials(endpoint.url)
         self.weight = endpoint.weight
         self.max_in_flight = sys.maxsize if endpoint.max_in_flight is None else endpoint.max_in_flight
+        name = self.id.encode("utf-8", "surrogatepass")
+        self.salt = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")  # the same on every worker
         self.position = position  # among the endpoints of its priority
         self.credit = 0  # of the weighted rotation
         self.health = Health()

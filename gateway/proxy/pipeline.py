@@ -23,6 +23,7 @@ from gateway.http.via import Via
 from gateway.observability.calls import Call
 from gateway.pool import Blame, Cause, Cooldown, Lease
 from gateway.proxy.accounting import Accounts
+from gateway.proxy.affinity import affinity_of
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import EndpointClient, Shape
@@ -171,9 +172,12 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if asked is not self.asked or asked.translated is not None:
             self._use(asked)
         tried = asked.endpoints_left_out(upstream.model)
-        pool = upstream.pool
+        pool, conversation = upstream.pool, None
+        if upstream.model.rotation == "cache_affinity":
+            call = self.call
+            conversation = affinity_of(self.ask.body.fields, call.conversation, self.ask.caller, upstream.model.id)
         self.blame = None
-        while (lease := pool.take(self.loop.time(), tried)) is not None:
+        while (lease := pool.take(self.loop.time(), tried, conversation)) is not None:
             tried.add(lease.endpoint_id)
             if self.call.attempts == 0:
                 self.give_up_at = self.began + lease.endpoint.timeouts.total
