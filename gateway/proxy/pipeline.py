@@ -15,6 +15,7 @@ from time import perf_counter
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
+from gateway.dialects.conversation import affinity_of
 from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError, UpstreamFailed
 from gateway.http.client import Transport
 from gateway.http.client.passed_on import NOTHING, PassedOn
@@ -23,7 +24,6 @@ from gateway.http.via import Via
 from gateway.observability.calls import Call
 from gateway.pool import Blame, Cause, Cooldown, Lease
 from gateway.proxy.accounting import Accounts
-from gateway.proxy.affinity import affinity_of
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import EndpointClient, Shape

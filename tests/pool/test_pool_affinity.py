@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.dialects.conversation import affinity_of
 from gateway.pool import Cause, Lease, Pool
-from gateway.proxy.affinity import affinity_of
 from gateway.types import ApiKey, Caller, Endpoint, Model, User
 
 NOW = 1_000.0

@@ -24,7 +24,9 @@ _LOCK_SECONDS = 10
 
 
 def migrate(begin: Begin, steps: Sequence[Step] = STEPS) -> None:
-    """Bring the tables up to date. Raises SchemaTooNew, and what the driver raises."""
+    """Bring the tables up to date.
+
+    Raises SchemaTooNew, and what the driver raises."""
     while _is_step_missing(begin, steps):
         with begin() as connection, _alone(connection):
             missing = _missing(connection, steps)

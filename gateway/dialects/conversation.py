@@ -1,4 +1,4 @@
-"""Which conversation a request belongs to, for `rotation: cache_affinity`.
+"""Name the conversation a request belongs to, for `cache_affinity`.
 
 The same conversation goes to the same endpoint, where the provider's prompt cache is warm. No state: every worker and
 machine comes to the same number.
