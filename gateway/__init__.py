@@ -7,6 +7,7 @@ A map of the house, from the top floor down; imports point downward only.
     app             from settings to everything that a process holds
     api/            router, middleware, the OpenAI routes, panel/, admin/, usage, health and metrics, openapi/
     websockets/     responses and realtime over WebSockets: relayed frame by frame, or bridged to streams
+    batches/        files of many requests: lines judged and rewritten; what is booked when it ends
     proxy/          one relayed request: pipeline, attempt, response, accounting, usage meter; refusals/, stream/
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
     access/         from headers to a caller, from a request to a model; what was looked up just now

@@ -20,6 +20,7 @@ GatewayError                     an answer to the client: status, type, code
 │   ├── InvalidHttp              400 invalid_http
 │   ├── InvalidJson              400 invalid_json
 │   ├── InvalidMultipart         400 invalid_multipart
+│   ├── InvalidBatch             400 invalid_batch
 │   ├── InvalidRequest           400 invalid_request
 │   ├── FieldNotAllowed          400 field_not_allowed
 │   ├── PreviousResponseNotFound  400 previous_response_not_found
@@ -176,6 +177,10 @@ class InvalidJson(ClientFault):
 
 class InvalidMultipart(ClientFault):
     status, code = 400, "invalid_multipart"
+
+
+class InvalidBatch(ClientFault):
+    status, code = 400, "invalid_batch"
 
 
 class InvalidRequest(ClientFault):

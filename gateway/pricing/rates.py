@@ -103,11 +103,14 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
             if (rate := self._rate(name)) and amount
         }
 
-    def dearest_nano(self, prompt: int, completion: int, *, images: int = 0, characters: int = 0) -> int:
+    def dearest_nano(
+        self, prompt: int, completion: int, *, images: int = 0, characters: int = 0, is_batch: bool = False
+    ) -> int:
         """The most that so many tokens may cost, of whichever kinds."""
         scaled = prompt * self.dearest_input + completion * self.dearest_output + self.request
         scaled += images * self.others["image"] + characters * self.others["characters"]
-        return -(-scaled // self.denominator)
+        numerator, denominator = self.batch if is_batch else (1, 1)
+        return -(-scaled * numerator // (self.denominator * denominator))
 
     def _rate(self, name: str) -> int:
         found: int = self.others[name] if name in self.others else getattr(self, name)
@@ -148,14 +151,21 @@ class RateCard(msgspec.Struct, frozen=True):
         return tier is not None and tier not in self.tiers
 
     def dearest_nano(
-        self, prompt: int, completion: int, most_input: int, *, images: int = 0, characters: int = 0
+        self,
+        prompt: int,
+        completion: int,
+        most_input: int,
+        *,
+        images: int = 0,
+        characters: int = 0,
+        is_batch: bool = False,
     ) -> int:
         """The most that a request may cost, in whichever tier.
 
         `most_input`: no request like this has more input tokens, so steps above are out of its reach.
         """
         return max(
-            rates.dearest_nano(prompt, completion, images=images, characters=characters)
+            rates.dearest_nano(prompt, completion, images=images, characters=characters, is_batch=is_batch)
             for schedule in (self.usual, *self.tiers.values())
             for rates in _within_reach(schedule, most_input)
         )

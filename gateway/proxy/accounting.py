@@ -254,10 +254,10 @@ def _milliseconds(began: float, ended: float | None) -> float | None:
 # -- money
 
 
-def dearest_nano(ask: Ask, wanted: EstimatedUsage) -> int:
+def dearest_nano(ask: Ask, wanted: EstimatedUsage, *, is_batch: bool = False) -> int:
     """Return the most that the request may cost, in billionths.
 
-    At whichever endpoint of its model and fallbacks, by whichever of its prices.
+    At whichever endpoint of its model and fallbacks, by whichever of its prices. `is_batch`: as a line of one.
     """
     cards = list(_cards(ask))
     if not cards:
@@ -269,7 +269,12 @@ def dearest_nano(ask: Ask, wanted: EstimatedUsage) -> int:
     images, characters = repeats(fields, ("n",)), _characters_of(fields)
     return max(
         card.dearest_nano(
-            wanted.prompt_tokens, wanted.completion_tokens, most_input, images=images, characters=characters
+            wanted.prompt_tokens,
+            wanted.completion_tokens,
+            most_input,
+            images=images,
+            characters=characters,
+            is_batch=is_batch,
         )
         for card in cards
     )

@@ -34,6 +34,7 @@ class Ask(NamedTuple):
     target: str | None = None  # the path to ask for, where it has ids in it
     pin: Pin | None = None  # the account that keeps its objects
     keeper: Keeper | None = None  # remembers what its answers bring
+    keeps: bool = False  # it makes an object, so endpoints that keep none are left out
 
     @property
     def needs_no_model(self) -> bool:
@@ -96,6 +97,7 @@ class Ask(NamedTuple):
             if (
                 protocol not in one.protocols
                 or (companions and not are_served_at(companions, one))
+                or (self.keeps and not one.objects)
                 or (self.pin is not None and not self.pin.account.holds(model, one))
             ):
                 left_out.add(id_text(one.id))
@@ -119,7 +121,7 @@ class Ask(NamedTuple):
         """The body as it goes to this endpoint of `model`."""
         if self.needs_no_model and isinstance(self.body, openai.RequestBody):
             return self.body.raw
-        return self.body.rewritten(*self._names_at(endpoint, model), include_usage=include_usage)
+        return self.body.rewritten(*self.names_at(endpoint, model), include_usage=include_usage)
 
     @property
     def json(self) -> openai.RequestBody:
@@ -130,9 +132,9 @@ class Ask(NamedTuple):
 
     def json_for(self, endpoint: Endpoint, model: Model) -> bytes:
         """The same body, as it goes to this endpoint of `model`."""
-        return self.json.rewritten(*self._names_at(endpoint, model))
+        return self.json.rewritten(*self.names_at(endpoint, model))
 
-    def _names_at(self, endpoint: Endpoint, model: Model) -> tuple[str, list[str]]:
+    def names_at(self, endpoint: Endpoint, model: Model) -> tuple[str, list[str]]:
         """The provider's names of the model, and of those named besides."""
         name = endpoint.provider_model or model.provider_model or model.name
         return name, [each.provider_model_at(endpoint) or each.model.name for each in self.companions]

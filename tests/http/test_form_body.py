@@ -87,10 +87,11 @@ async def test_a_part_may_be_rewritten_before_it_goes_up(spools: Spools, size: i
         async for piece in body.content(body.part("file")):
             yield piece.replace(b"line", b"longer line")
 
-    await body.replace(body.part("file"), longer())
+    await body.add_version(body.part("file"), ("m",), longer())
     file, purpose = await read(body)
     assert file.content.replace(b"longer line", b"line").replace(b"longer ", b"") == LINES * size
     assert (file.filename, purpose) == ("a.jsonl", fields[1])
+    assert await read(body, "other") == fields  # which nobody has rewritten it for
     body.close()
     assert spools.used == 0
 

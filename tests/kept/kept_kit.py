@@ -49,6 +49,12 @@ class KeepingGateway:
             await wire.send(request_bytes(method, f"/v1{path}", body, key=KEYS[key], headers=close))
             return await wire.reply()
 
+    async def input_file(self, *, key: str = "user") -> str:
+        """The input of a batch, uploaded."""
+        content = b'{"custom_id":"1","method":"POST","url":"/v1/chat/completions","body":{"model":"pair"}}'
+        async with self.client(key) as client:
+            return (await client.files.create(file=("in.jsonl", content), purpose="batch")).id
+
 
 def models(upstream: FakeUpstream) -> Iterator[Record]:
     """`pair` has two accounts, `near` the first of them, `poor` none that keeps anything, `far` one of its own."""

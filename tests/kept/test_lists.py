@@ -23,9 +23,7 @@ async def made(kept: KeepingGateway, path: str, key: str = "user", **fields: Any
     if path == "/fine_tuning/jobs":
         body |= {"model": "pair"}
     if path == "/batches":
-        upload = (await kept.ask("POST", "/uploads", {"purpose": "batch"}, key=key)).json()["id"]
-        done = await kept.ask("POST", f"/uploads/{upload}/complete", {"part_ids": []}, key=key)
-        body |= {"input_file_id": done.json()["file"]["id"]}
+        body |= {"input_file_id": await kept.input_file(key=key), "endpoint": "/v1/chat/completions"}
     answer = await kept.ask("POST", path, body, key=key)
     assert answer.status == 200, answer.body
     return str(answer.json()["id"])
@@ -44,10 +42,9 @@ def ids(page: Any) -> list[str]:
 @pytest.mark.parametrize("row", LISTED, ids=lambda row: row.path)
 async def test_a_list_has_the_callers_own_alone(open_house: KeepingGateway, row: Any) -> None:
     if row.path == "/files":
-        mine = [await made(open_house, "/batches") for _ in range(2)]
-        assert len(mine) == 2  # each of one file
+        mine = [await open_house.input_file() for _ in range(2)]
         page = await listed(open_house, "/files?limit=2")
-        assert all(each.startswith("file_of_upload") for each in ids(page))
+        assert ids(page) == mine[::-1]
     else:
         mine = [await made(open_house, row.path) for _ in range(3)]
         page = await listed(open_house, f"{row.path}?order=desc&limit=3")
@@ -100,14 +97,14 @@ async def test_filters(kept: KeepingGateway) -> None:
 
 async def test_what_is_not_final_is_read_again_and_what_is_gone_is_forgotten(kept: KeepingGateway) -> None:
     first, second = await made(kept, "/batches"), await made(kept, "/batches")
-    endpoint = first.split("_")[1]
+    endpoint, others = first.split("_")[1], second.split("_")[1]
     kept.keeping.kept[endpoint][first]["status"] = "completed"
     page = await listed(kept, "/batches?limit=2")
     assert [each["status"] for each in page["data"]] == ["validating", "completed"]
     asked = len(kept.keeping.asked)
     page = await listed(kept, "/batches?limit=2")
     assert len(kept.keeping.asked) == asked + 1  # the one that is over is not asked for again
-    del kept.keeping.kept[endpoint][second]
+    del kept.keeping.kept[others][second]
     assert ids(await listed(kept, "/batches?limit=1")) != [second]
     assert (await kept.ask("GET", f"/batches/{second}")).error()["code"] == "object_not_found"
 

@@ -154,7 +154,7 @@ async def test_a_foreign_user_gets_404_for_every_operation(open_house: KeepingGa
         await open_house.ask("GET", "/fine_tuning/jobs/ftjob-of-mine")
         names[first] = "ft:made"
     elif stem == "/uploads/":  # which cannot be read
-        names[first] = (await open_house.ask("POST", "/uploads", {"purpose": "batch"})).json()["id"]
+        names[first] = (await open_house.ask("POST", "/uploads", {"purpose": "user_data"})).json()["id"]
     else:
         assert (await open_house.ask("GET", f"{stem}{names[first]}")).status == 200  # that makes it the first asker's
     path, body = row.path.format(**names), row.request.example if row.request is not None else None

@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import Any
 
 from kit.answers import answer, event, events
+from kit.forms import fields_of
 from kit.upstream import Behaviour, Received
 
 Json = dict[str, Any]
@@ -122,6 +123,8 @@ def _response_events(made: Json, since: int = 0) -> list[bytes]:
 
 
 def _fields(request: Received) -> Json:
+    if (request.header("content-type") or "").startswith("multipart/"):
+        return {field.name: field.content.decode() for field in fields_of(request) if field.filename is None}
     found = json.loads(request.body) if request.body.startswith(b"{") else {}
     return found if isinstance(found, dict) else {}
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 from gateway.access.resolve import access_to, assigned
+from gateway.api.kept import batch_files
 from gateway.api.kept.list_handler import list_handler
 from gateway.api.kept.object_asks import found_objects, raw_of, require_ids, with_objects
 from gateway.api.openai_routes import ask_for, asks_with_json, body_of, form_of, relayed_answer
@@ -50,14 +51,22 @@ def kept_handler(operation: Operation) -> RouteHandler:
     async def handler(hit: Hit) -> Reply:
         require_ids(operation, hit.params)
         async with _body_of(hit, operation) as body:
-            if names_model(operation, body):
-                ask = await ask_for(hit, operation, body)
-                ask = await with_objects(hit, ask._replace(terms=call_terms(hit.caller)))
-            else:
-                ask = await _ask_without_model(hit, operation, body)
-            return await relayed_answer(hit, ask)
+            return await relayed_answer(hit, await _ask(hit, operation, body))
 
     return handler
+
+
+async def _ask(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody) -> Ask:
+    """Return the request as it goes to where its objects are, or are made."""
+    if operation.method == "POST" and body.fields.get("purpose") == batch_files.PURPOSE:
+        if operation.path == "/uploads":
+            raise batch_files.no_upload()
+        if operation.path == "/files" and isinstance(body, FormBody):
+            return await batch_files.ask_of_input(hit, operation, body)
+    if names_model(operation, body):
+        ask = await ask_for(hit, operation, body)
+        return await with_objects(hit, ask._replace(terms=call_terms(hit.caller)))
+    return await _ask_without_model(hit, operation, body)
 
 
 @asynccontextmanager

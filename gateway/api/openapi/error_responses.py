@@ -102,6 +102,8 @@ def _operation_faults(operation: Operation) -> Iterator[Fault]:
         yield errors.ModelRequired
     if operation.body == FORM:
         yield errors.InvalidMultipart
+    if operation.method == "POST" and operation.path in ("/files", "/uploads", "/batches"):
+        yield errors.InvalidBatch
     if operation.translation is not None:
         yield errors.NotTranslatable
     if operation.segments or operation.pins or operation.content_pins:

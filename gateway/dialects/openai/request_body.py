@@ -183,6 +183,12 @@ def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
     return RequestBody(raw, fields)
 
 
+def member_value(raw: bytes, key: str) -> tuple[int, int]:
+    """Locate the value of a member of a JSON object that was read."""
+    member = _locate_members(raw)[key]
+    return member.value, member.end
+
+
 def _parse(raw: bytes) -> Any:
     try:
         return orjson.loads(raw)

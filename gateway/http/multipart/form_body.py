@@ -54,7 +54,17 @@ class FormBody:
     added. `close` gives back what it holds.
     """
 
-    __slots__ = ("_boundary", "_spool", "adds_model", "content_type", "fields", "mentions", "parts", "size")
+    __slots__ = (
+        "_boundary",
+        "_spool",
+        "_versions",
+        "adds_model",
+        "content_type",
+        "fields",
+        "mentions",
+        "parts",
+        "size",
+    )
 
     def __init__(self, parts: list[Part], fields: dict[str, Any], spool: Spool, *, adds_model: bool = True) -> None:
         self.parts = parts
@@ -63,6 +73,7 @@ class FormBody:
         self.adds_model = adds_model
         self.mentions: tuple[Mention, ...] = ()  # what models a form names besides, nobody knows of
         self._spool = spool
+        self._versions: dict[tuple[str, ...], tuple[Part, _Place]] = {}  # a part's contents by what models are called
         self._boundary = b"gateway-" + secrets.token_hex(_BOUNDARY_BYTES).encode()
         self.content_type = f"multipart/form-data; boundary={self._boundary.decode()}"
 
@@ -70,8 +81,12 @@ class FormBody:
         self._spool.close()
 
     def rewritten(self, model: str, mentioned: Sequence[str] = (), *, include_usage: bool = False) -> bytes | Upload:
-        """The form for the provider's `model`, without `modelId`; files keep their bytes."""
-        del include_usage, mentioned  # no form asks for either
+        """The form for the provider's `model`, without `modelId`; files keep their bytes.
+
+        But for a part that has a version for these names.
+        """
+        del include_usage  # no form asks for it
+        versioned, place = self._versions.get((model, *mentioned), (None, (0, 0)))
         pieces: list[bytes | _Place] = []
         if self.adds_model and "model" not in self.fields:
             pieces.append(self._head_of(text_part("model")) + model.encode() + b"\r\n")
@@ -81,7 +96,8 @@ class FormBody:
             if part.name == "model":
                 pieces.append(self._head_of(text_part("model")) + model.encode() + b"\r\n")
             else:
-                pieces += (self._head_of(part), (part.at, part.size), b"\r\n")
+                at = place if part is versioned else (part.at, part.size)
+                pieces += (self._head_of(part), at, b"\r\n")
         pieces.append(b"--" + self._boundary + b"--\r\n")
         if self._spool.is_in_memory:
             return b"".join(piece if isinstance(piece, bytes) else self._spool.held_bytes(*piece) for piece in pieces)
@@ -100,8 +116,8 @@ class FormBody:
             )
         return digest.digest()
 
-    async def replace(self, part: Part, pieces: AsyncIterator[bytes]) -> None:
-        """Give a part another content, such as the old one's rewritten lines.
+    async def add_version(self, part: Part, names: Sequence[str], pieces: AsyncIterator[bytes]) -> None:
+        """Give a part another content where models have these names.
 
         Raises Overloaded, and whatever `pieces` raises.
         """
@@ -109,7 +125,7 @@ class FormBody:
         async for piece in pieces:
             await self._spool.write(piece)
         await self._spool.finish()
-        part.at, part.size = at, self._spool.size - at
+        self._versions[tuple(names)] = part, (at, self._spool.size - at)
 
     async def content(self, part: Part) -> AsyncIterator[bytes]:
         """A part's content, piece by piece."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -40,10 +40,12 @@ class Keeper:
     """Looks for objects in the answers to one request.
 
     `model`: the id, as text, of the one under which they are made. `forgets`: the object that it deletes.
+    `beside`: what else is to be remembered of one that it brings.
     """
 
     __slots__ = (
         "_accounts",
+        "_beside",
         "_contents",
         "_ids",
         "_index",
@@ -65,6 +67,7 @@ class Keeper:
         owner: str,
         model: str | None,
         forgets: str | None = None,
+        beside: Callable[[ObjectRecord], ObjectRecord] | None = None,
     ) -> None:
         self._index = index
         self._accounts = accounts
@@ -74,6 +77,7 @@ class Keeper:
         self._model = model
         self._seen: set[str] = set()
         self._signs = (*ids.signs, *contents.signs)
+        self._beside = beside
         self._is_single = [each.path for each in ids.positions] == ["id"] and not contents
         self.forgets = forgets
 
@@ -116,6 +120,8 @@ class Keeper:
         hashes = tuple(each for each in hashes_of(self._contents, fields) if each not in self._seen)
         self._seen.update(record.id for record in new)
         self._seen.update(hashes)
+        if self._beside is not None:
+            new += tuple(map(self._beside, new))
         return News(new, hashes, account)
 
     def __repr__(self) -> str:

@@ -1,0 +1,154 @@
+"""Take the input files of batches: judged, rewritten, sent up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+import msgspec
+
+from gateway.api.kept.object_asks import found_objects
+from gateway.api.router import Hit
+from gateway.batches.input_file import Input, Judge, Rules, judged, rewritten
+from gateway.batches.lines import at_line
+from gateway.dialects import openai
+from gateway.dialects.base import Operation
+from gateway.errors import ClientFault, InvalidBatch
+from gateway.http.multipart import FormBody, Part
+from gateway.limits import call_terms
+from gateway.objects.accounts import Account, Accounts
+from gateway.objects.record import ObjectRecord
+from gateway.proxy.ask import Ask
+from gateway.proxy.keeping.object_keeper import Keeper, learnt_by
+from gateway.proxy.keeping.pins import Named, Pin, objects_apart
+from gateway.types import id_text
+
+PURPOSE = "batch"
+_INPUT_KIND = "batch_input"  # a record of ours beside the file's own
+_ABOUT = "input"
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(Input)
+
+
+def input_id(file_id: str) -> str:
+    """Return the id of what is remembered of an input file.
+
+    No upstream's id has a blank, and no path can name one.
+    """
+    return f"batch input {file_id}"
+
+
+def input_of(record: ObjectRecord) -> Input:
+    return _decoder.decode(record.about[_ABOUT])
+
+
+async def ask_of_input(hit: Hit, operation: Operation, form: FormBody) -> Ask:
+    """Judge and rewrite a form whose file is a batch's input.
+
+    Raises InvalidBatch, which names the line; InvalidMultipart, StoreUnavailable, Overloaded.
+    """
+    runtime, caller, part = hit.runtime, hit.caller, form.part("file")
+    catalogue = runtime.lookups.catalogue or await runtime.lookups.find_catalogue(runtime.store)
+    rules = Rules(
+        caller,
+        catalogue,
+        runtime.settings.routing.refuse_fields,
+        runtime.settings.routing.unknown_model == "assigned",
+        runtime.settings.server.max_body_mb * 2**20,
+    )
+    accounts, judge = runtime.accounts.of(catalogue.models), Judge(rules)
+    places = _Places(hit, accounts, rules)
+    await judged(form.content(part), judge, rules, runtime.intake.do, places.note, hit.request.held)
+    access, summed = judge.end()
+    hit.call.access = access
+    owner, model = id_text(caller.user.id), id_text(access.model.id)
+    keeper = Keeper(
+        runtime.objects,
+        accounts,
+        learnt_by(operation, form.fields),
+        operation.contents,
+        owner=owner,
+        model=model,
+        beside=partial(_beside, summed),
+    )
+    ask = Ask(
+        operation,
+        form,
+        caller,
+        access,
+        catalogue,
+        call_terms(caller),
+        tuple(judge.companions.values()),
+        pin=Pin(places.account) if places.account is not None else None,
+        keeper=keeper,
+        keeps=True,
+    )
+    await _rewrite(hit, ask, form, part, rules, judge.companions.keys())
+    return ask
+
+
+def no_upload() -> InvalidBatch:
+    """Return the error for a batch's file that comes in parts, unread."""
+    return InvalidBatch(
+        "The file of a batch is uploaded whole, by `POST files` with the purpose `batch`, where its lines are read.",
+        param="input_file_id",
+    )
+
+
+async def _rewrite(hit: Hit, ask: Ask, form: FormBody, part: Part, rules: Rules, others: Iterable[str]) -> None:
+    """Rewrite the file once for each set of names that endpoints have.
+
+    `others`: the ids of models that lines name besides, in the order of `ask.companions`.
+    """
+    model = ask.access.model
+    left_out = ask.endpoints_left_out(model)
+    endpoints = [each for each in model.endpoints if id_text(each.id) not in left_out]
+    if not endpoints:
+        raise objects_apart() if ask.pin is not None else _no_place(model.name)
+    for name, *named in dict.fromkeys(
+        (ask.names_at(each, model)[0], *ask.names_at(each, model)[1]) for each in endpoints
+    ):
+        pieces = rewritten(
+            form.content(part), rules, name, dict(zip(others, named, strict=True)), hit.runtime.intake.do
+        )
+        await form.add_version(part, (name, *named), pieces)
+
+
+def _no_place(model: str) -> InvalidBatch:
+    return InvalidBatch(
+        f"No endpoint of the model `{openai.printable(model)}` takes batches with all that these lines name.",
+    )
+
+
+class _Places:
+    """The one account at which all objects live that lines name."""
+
+    def __init__(self, hit: Hit, accounts: Accounts, rules: Rules) -> None:
+        self.account: Account | None = None
+        self._hit = hit
+        self._accounts = accounts
+        self._rules = rules
+
+    async def note(self, number: int, named: Named) -> None:
+        """Raise InvalidBatch where they are not the caller's, or apart."""
+        try:
+            found = await found_objects(self._hit, self._rules.catalogue, self._accounts, named)
+            if found.account is not None and self.account is not None and found.account is not self.account:
+                raise objects_apart()
+        except ClientFault as fault:
+            raise at_line(number, fault.message) from None
+        self.account = self.account or found.account
+
+
+def _beside(summed: Input, file: ObjectRecord) -> ObjectRecord:
+    """Return what is remembered of an input file beside its own record."""
+    return ObjectRecord(
+        id=input_id(file.id),
+        kind=_INPUT_KIND,
+        owner=file.owner,
+        account=file.account,
+        model=summed.model,
+        final=True,
+        in_lists=False,
+        about={_ABOUT: _encode(summed).decode()},
+    )
