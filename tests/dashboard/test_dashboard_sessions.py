@@ -217,3 +217,19 @@ async def test_pages_and_their_files(tmp_path: Path) -> None:
         off = await call(stage, "GET", "/dashboard/ai-chat")
         assert (off.status, off.json()) == (503, {"error": "feature_disabled"})
         assert (await call(stage, "GET", "/dashboard/fleet")).status == 200
+
+
+async def test_a_frame_of_another_site_has_its_own_cookie(tmp_path: Path) -> None:
+    """Partitioned, and only over https for origins that may frame the pages."""
+    server = {"trusted_proxies": ["127.0.0.1/32"], "dashboard_frames": ["https://panel.example"]}
+    async with opened(tmp_path, server=server) as stage:
+        page = await call(stage, "GET", "/dashboard/usage")
+        assert "frame-ancestors 'self' https://panel.example;" in str(page.header("content-security-policy"))
+        framed = {"x_gateway_framed": "1", "x_forwarded_proto": "https"}
+        flags = str((await call(stage, "POST", "/dashboard/session", {"key": OWNER}, **framed)).header("set-cookie"))
+        assert flags.endswith("SameSite=None; Secure; Partitioned")
+        plain = await call(stage, "POST", "/dashboard/session", {"key": OWNER}, x_gateway_framed="1")
+        assert str(plain.header("set-cookie")).endswith("SameSite=Strict")
+    async with opened(tmp_path, server={"trusted_proxies": ["127.0.0.1/32"]}) as stage:
+        flags = str((await call(stage, "POST", "/dashboard/session", {"key": OWNER}, **framed)).header("set-cookie"))
+        assert "SameSite=Strict" in flags

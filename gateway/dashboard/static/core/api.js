@@ -49,7 +49,7 @@ export async function raw(path, { method = "GET", body, signal } = {}) {
   /** @type {RequestInit} */
   const init = { method, signal, credentials: "same-origin", redirect: "error" };
   if (method !== "GET") {
-    init.headers = { "content-type": "application/json" };
+    init.headers = { "content-type": "application/json", ...(isFramed() ? { "x-gateway-framed": "1" } : {}) };
     init.body = body === undefined ? (method === "DELETE" ? undefined : "{}") : JSON.stringify(body);
   }
   let response;
@@ -61,6 +61,15 @@ export async function raw(path, { method = "GET", body, signal } = {}) {
   }
   if (response.ok) return response;
   throw await fault(response);
+}
+
+/** Whether a page of another origin frames this one: its cookies are kept apart then. */
+export function isFramed() {
+  try {
+    return window.top !== window.self && window.top?.location.origin !== location.origin;
+  } catch {
+    return true;
+  }
 }
 
 /** @param {Response} response */

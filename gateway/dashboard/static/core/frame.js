@@ -1,7 +1,7 @@
 // @ts-check
 /** The frame around every page: pages at the left, title, account and theme; keys that work everywhere. */
 
-import { api, ApiError, onSessionOver } from "./api.js";
+import { api, ApiError, isFramed, onSessionOver } from "./api.js";
 import { ask, el, fill } from "./dom.js";
 import { duration } from "./format.js";
 
@@ -124,7 +124,7 @@ export function signIn() {
       try {
         const next = new URLSearchParams(location.search).get("next") ?? (document.body.dataset.page === "session" ? null : location.pathname + location.search);
         const answer = await api("/dashboard/session", { method: "POST", body: { key: field.value, next } });
-        location.href = answer.next;
+        await goOn(answer.next);
       } catch (error) {
         words.hidden = false;
         words.textContent = error instanceof ApiError && error.status === 401 ? "This key is not valid. Check it for missing characters." : String(/** @type {Error} */ (error).message);
@@ -133,6 +133,19 @@ export function signIn() {
     },
   }, el("h2", null, "Sign in"), el("label", null, "Your key", field), words, el("button.primary", { type: "submit" }, "Sign in"));
   return form;
+}
+
+/**
+ * Go on to a page; where the browser kept no cookie for a frame, offer a window of its own.
+ * @param {string} next
+ */
+export async function goOn(next) {
+  const isKept = !isFramed() || (await api("/api/ai/me").then(() => true, () => false));
+  if (isKept) location.href = next;
+  else {
+    document.body.replaceChildren(el("main.content", null, state("Not inside this frame", "Your browser keeps no session for framed pages.",
+      el("a.button", { href: next, target: "_blank", rel: "noopener" }, "Open in a window"))));
+  }
 }
 
 function signInAgain() {

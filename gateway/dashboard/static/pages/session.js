@@ -3,7 +3,7 @@
 
 import { api, ApiError } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { signIn, state, wordsFor } from "../core/frame.js";
+import { goOn, signIn, state, wordsFor } from "../core/frame.js";
 
 const asked = new URLSearchParams(location.search);
 const ticket = asked.get("ticket");
@@ -15,7 +15,7 @@ document.body.replaceChildren(content);
 async function byTicket() {
   try {
     const answer = await api("/dashboard/session", { method: "POST", body: { ticket, next } });
-    location.replace(answer.next);
+    await goOn(answer.next);
   } catch (error) {
     const [title, words] = error instanceof ApiError ? wordsFor(error) : ["That did not work", String(error)];
     fill(content, state(title, words), signIn());
