@@ -6,8 +6,8 @@ import msgspec
 
 from gateway.api.middleware import require_ai
 from gateway.api.router import Hit, Route
-from gateway.api.usage_routes import JSON, days_in, names_of, reading, until_reached
-from gateway.errors import InsufficientScope, InvalidRequest, ReceiptNotFound
+from gateway.api.usage_routes import JSON, days_in, limit_of, names_of, reading, until_reached
+from gateway.errors import InsufficientScope, ReceiptNotFound
 from gateway.http.reply import Answer, Reply
 from gateway.types import Id, id_from_text, id_text
 from gateway.usage.receipts import ReceiptQuery, RequestRecord
@@ -43,7 +43,7 @@ async def listed(hit: Hit) -> Reply:
     await _check(hit)
     query = hit.request.query
     first, last = days_in(hit)
-    limit = _limit(query.get("limit"))
+    limit = limit_of(query.get("limit", str(USUALLY_LISTED)), MOST_LISTED)
     asked = ReceiptQuery(
         first,
         last,
@@ -99,14 +99,6 @@ async def _model(hit: Hit, wanted: str | None) -> Id | None:
 
 def _id(text: str | None) -> Id | None:
     return id_from_text(text) if text else None
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return USUALLY_LISTED
-    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
-        raise InvalidRequest("`limit` must be a whole number.")
-    return min(max(int(text), 1), MOST_LISTED)
 
 
 ROUTES = [

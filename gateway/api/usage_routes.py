@@ -1,4 +1,4 @@
-"""Routes of usage: a user's, an organisation's, the caller's (contract §6).
+"""Routes of usage: a user's, an organisation's, everybody's, the caller's (contract §6).
 
 As JSON, and whole as CSV.
 """
@@ -18,8 +18,8 @@ from gateway.errors import InsufficientScope, InvalidRequest, Overloaded, QueryF
 from gateway.http.message import Headers
 from gateway.http.reply import Answer, EventStream, Reply
 from gateway.types import Caller, Id, id_from_text, id_text
-from gateway.usage import Group, UsageQuery, UsageRecord
-from gateway.usage.views import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_asked
+from gateway.usage import Group, Groups, Order, UsageQuery, UsageRecord
+from gateway.usage.views import CSV_HEADER, Paging, UsageAnswer, answer_of, csv_line, days_asked
 
 JSON = ("content-type", "application/json")
 # So many characters of an export leave at once; what a slow reader does not take is not read from the database.
@@ -27,7 +27,11 @@ SENT_AT_ONCE = 32 * 1024
 # At the start: what a report waits for the usage that the last process left in its journal.
 FIRST_ROUND_SECONDS = 5.0
 
+# Rows of everybody's report, which may be as many as there are users.
+USUALLY_LISTED, MOST_LISTED = 1000, 10_000
+
 _GROUPS: tuple[Group, ...] = get_args(Group)
+_ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 class Subject(NamedTuple):
@@ -35,6 +39,10 @@ class Subject(NamedTuple):
 
     user: Id | None = None
     organisation: Id | None = None
+
+    @property
+    def is_everybody(self) -> bool:
+        return self.user is None and self.organisation is None
 
 
 FindSubject = Callable[[Hit], Awaitable[Subject]]
@@ -76,6 +84,11 @@ async def the_caller(hit: Hit) -> Subject:
     return Subject(user=caller.user.id)
 
 
+async def everybody(hit: Hit) -> Subject:
+    _check_reads_anyones(hit.caller)
+    return Subject()
+
+
 def _check_reads_anyones(caller: Caller) -> None:
     if not caller.may("usage:read"):
         raise InsufficientScope("To see this usage a key needs the scope `usage:read`.")
@@ -88,15 +101,19 @@ def report(find: FindSubject) -> RouteHandler:
     """Totals and rows by `group` (default: `day`)."""
 
     async def handler(hit: Hit) -> Reply:
-        usage = _asked(hit, await find(hit))
-        group = _group(hit)
+        subject = await find(hit)
+        usage, groups, wanted = _asked(hit, subject), _groups(hit), _paging(hit, subject)
         if hit.request.method == "HEAD":
             return head_alone(hit, [JSON, ("x-request-id", hit.call.request_id)])
         with reading(hit):
             await until_reached(hit)
-            found = await hit.runtime.ledger.reader.report(usage, group, whose=id_text(hit.caller.user.id))
-        names = {} if group == "day" else await names_of(hit)
-        return Answer(200, [JSON], msgspec.json.encode(answer_of(usage, found, group, names)))
+            found = await hit.runtime.ledger.reader.report(usage, *groups, whose=id_text(hit.caller.user.id))
+        names = await names_of(hit) if {"model", "endpoint"} & {*groups} else {}
+        try:
+            told = answer_of(usage, found, groups, names, wanted)
+        except ValueError as mistake:
+            raise InvalidRequest(str(mistake)) from None
+        return Answer(200, [JSON], msgspec.json.encode(told))
 
     return handler
 
@@ -206,12 +223,30 @@ def days_in(hit: Hit) -> tuple[date, date]:
         raise InvalidRequest(str(mistake)) from None
 
 
-def _group(hit: Hit) -> Group:
-    asked = hit.request.query.get("group", "day")
-    for group in _GROUPS:
-        if group == asked:
-            return group
-    raise InvalidRequest(f"`group` must be one of {', '.join(_GROUPS)}.")
+def _groups(hit: Hit) -> Groups:
+    """Read `group=day,model`, or `group=day&group=model`."""
+    asked = [name.strip() for text in hit.request.query.getall("group", ["day"]) for name in text.split(",")]
+    found = tuple(group for name in asked for group in _GROUPS if group == name)
+    if len(found) != len(asked) or len(found) > 2 or len({*found}) != len(found):
+        raise InvalidRequest(f"`group` must be one of {', '.join(_GROUPS)}, or two of them with a comma in between.")
+    return found
+
+
+def _paging(hit: Hit, subject: Subject) -> Paging:
+    query = hit.request.query
+    asked, limit = query.get("order"), query.get("limit")
+    order = next((each for each in _ORDERS if each == asked), None)
+    if asked is not None and order is None:
+        raise InvalidRequest(f"`order` must be one of {', '.join(_ORDERS)}.")
+    usual = USUALLY_LISTED if subject.is_everybody else None
+    return Paging(order, usual if limit is None else limit_of(limit, MOST_LISTED), query.get("after"))
+
+
+def limit_of(text: str, most: int) -> int:
+    """Read how many are wanted, from 1 to `most`. Raises InvalidRequest."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise InvalidRequest("`limit` must be a whole number.")
+    return min(max(int(text), 1), most)
 
 
 ROUTES = [
@@ -219,6 +254,7 @@ ROUTES = [
     for path, find, whose in (
         ("/api/soc/usage/user/{id}", user_in_path, "a user"),
         ("/api/soc/usage/org/{id}", organisation_in_path, "an organisation"),
+        ("/api/soc/usage", everybody, "everybody"),
         ("/api/ai/usage", the_caller, "the caller"),
     )
     for ending, handler, answer, how in (

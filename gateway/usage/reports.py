@@ -16,7 +16,9 @@ from gateway.usage.journal.records import NANO
 
 # An exact decimal of at most nine places, as JSON has it: a float would lose the end of a large sum.
 Cost = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "number"})]
-Group = Literal["day", "model", "endpoint"]
+Group = Literal["day", "hour", "model", "endpoint", "key", "user", "organisation"]
+Groups = tuple[Group, ...]  # none, one or two
+Order = Literal["cost", "tokens", "requests"]
 LimitScope = Literal["counted_on", "key"]
 
 
@@ -53,7 +55,8 @@ class Totals(msgspec.Struct, frozen=True):
 class UsageRow(msgspec.Struct, frozen=True):
     """One group's totals.
 
-    `of`: a day as `YYYY-MM-DD`, a model, or an endpoint (None: no endpoint was reached).
+    `of`: a day as `YYYY-MM-DD`, an hour as `YYYY-MM-DDTHH:00:00Z`, or an id (None: no endpoint was reached, no
+    organisation counted it). `second`: the same of the second group, where there are two.
 
     An endpoint's row has its `model` besides: ids of endpoints are unique within their model only.
     """
@@ -61,6 +64,7 @@ class UsageRow(msgspec.Struct, frozen=True):
     of: Id | None
     totals: Totals
     model: Id | None = None
+    second: Id | None = None
 
 
 class UsageReport(msgspec.Struct, frozen=True):

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, union_all
 
 from gateway.types import MADE_BY, Id, id_text
-from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
+from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
 from gateway.usage.sql.long_ids import forms_in_columns, hash_in
 from gateway.usage.sql.rows import id_of, stored_forms, stored_id
 from gateway.usage.sql.table import ai_usage, long_ids
 
-DAY_MS = 86_400_000
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _usage = ai_usage.c
 
@@ -64,27 +64,34 @@ _SUMS = (
     func.coalesce(func.sum(_usage.cost_nano), 0).label("cost_nano"),
     _CALLS.label("calls"),
 )
-_GROUPS: Mapping[Group, tuple[ColumnElement[Any], ...]] = {
-    # Whole numbers throughout: MariaDB divides into so few digits that a day's last millisecond would be the next's.
-    "day": ((_usage.time_ms - _usage.time_ms % DAY_MS).label("of"),),
-    "model": (_usage.model.label("of"),),
-    "endpoint": (_usage.endpoint_id.label("of"), _usage.model.label("model")),
+# Whole numbers throughout: MariaDB divides into so few digits that a day's last millisecond would be the next's.
+_GROUPS: Mapping[Group, ColumnElement[Any]] = {
+    "day": _usage.time_ms - _usage.time_ms % DAY_MS,
+    "hour": _usage.time_ms - _usage.time_ms % HOUR_MS,
+    "model": _usage.model,
+    "endpoint": _usage.endpoint_id,
+    "key": _usage.key_id,
+    "user": _usage.user_id,
+    "organisation": _usage.organisation_id,
 }
+_OF_TIME: Groups = ("day", "hour")
 
 
-def report_query(usage: UsageQuery, group: Group | None) -> Select[*tuple[Any, ...]]:
-    if group is None:
-        return select(*_SUMS).where(_within(usage))
-    return select(*_SUMS, *_GROUPS[group]).where(_within(usage)).group_by(*_GROUPS[group])
+def report_query(usage: UsageQuery, groups: Groups) -> Select[*tuple[Any, ...]]:
+    """Return the query of totals by none, one or two groups."""
+    columns = [_GROUPS[group].label(name) for group, name in zip(groups, ("of", "second"), strict=False)]
+    if "endpoint" in groups:
+        columns.append(_usage.model.label("model"))
+    return select(*_SUMS, *columns).where(_within(usage)).group_by(*columns)
 
 
-def report_of(rows: Iterable[Any], group: Group | None) -> UsageReport:
-    """Days in order; models and endpoints with the most requests first."""
-    if group is None:
+def report_of(rows: Iterable[Any], groups: Groups) -> UsageReport:
+    """In order of time, what has the most requests first."""
+    if not groups:
         return UsageReport(sum(map(_totals, rows), Totals()))
-    grouped = _joined(_row(row, group) for row in rows)
-    order = _by_label if group == "day" else _by_requests
-    return UsageReport(sum((row.totals for row in grouped), Totals()), tuple(sorted(grouped, key=order)))
+    grouped = _joined(_row(row, groups) for row in rows)
+    grouped.sort(key=lambda row: (_time(row, groups), -row.totals.requests, f"{row.of} {row.model} {row.second}"))
+    return UsageReport(sum((row.totals for row in grouped), Totals()), tuple(grouped))
 
 
 def _totals(row: Any) -> Totals:
@@ -92,24 +99,41 @@ def _totals(row: Any) -> Totals:
     return Totals(*(int(getattr(row, name)) for name in Totals.__struct_fields__))
 
 
-def _row(row: Any, group: Group) -> UsageRow:
-    if group == "day":
-        return UsageRow(date.fromordinal(_EPOCH_DAY + int(row.of) // DAY_MS).isoformat(), _totals(row))
-    of = None if row.of is None else id_of(row.of)
-    return UsageRow(of, _totals(row), id_of(row.model) if group == "endpoint" else None)
+def _row(row: Any, groups: Groups) -> UsageRow:
+    of, *second = (_value(stored, group) for stored, group in zip((row.of, *_second(row, groups)), groups, strict=True))
+    model = id_of(row.model) if "endpoint" in groups else None
+    return UsageRow(of, _totals(row), model, *second)
+
+
+def _second(row: Any, groups: Groups) -> tuple[Any, ...]:
+    return (row.second,) if len(groups) > 1 else ()
+
+
+def _value(stored: Any, group: Group) -> Id | None:
+    if group not in _OF_TIME:
+        return None if stored is None else id_of(stored)
+    day, within = divmod(int(stored), DAY_MS)
+    text = date.fromordinal(_EPOCH_DAY + day).isoformat()
+    return text if group == "day" else f"{text}T{within // HOUR_MS:02}:00:00Z"
+
+
+def _time(row: UsageRow, groups: Groups) -> str:
+    values = zip((row.of, row.second), groups, strict=False)
+    return " ".join(str(value) for value, group in values if group in _OF_TIME)
 
 
 def _joined(rows: Iterable[UsageRow]) -> list[UsageRow]:
     """Join ids that differ only in their type; numbers hold."""
-    joined: dict[tuple[str | None, str | None], UsageRow] = {}
+    joined: dict[tuple[str | None, ...], UsageRow] = {}
     for row in rows:
-        key = _text(row.of), _text(row.model)
+        key = _text(row.of), _text(row.model), _text(row.second)
         joined[key] = _sum(joined[key], row) if key in joined else row
     return list(joined.values())
 
 
 def _sum(one: UsageRow, other: UsageRow) -> UsageRow:
-    return UsageRow(_number(one.of, other.of), one.totals + other.totals, _number(one.model, other.model))
+    ids = (_number(one.of, other.of), _number(one.model, other.model), _number(one.second, other.second))
+    return UsageRow(ids[0], one.totals + other.totals, *ids[1:])
 
 
 def _text(value: Id | None) -> str | None:
@@ -118,14 +142,6 @@ def _text(value: Id | None) -> str | None:
 
 def _number(one: Id | None, other: Id | None) -> Id | None:
     return other if isinstance(one, str) else one
-
-
-def _by_label(row: UsageRow) -> str:
-    return str(row.of)
-
-
-def _by_requests(row: UsageRow) -> tuple[int, str]:
-    return -row.totals.requests, f"{row.of} {row.model}"
 
 
 # -- export

@@ -62,15 +62,12 @@ class Reader:
         self._may_be_fresh = may_be_fresh
         self._away_at, self._away_why = 0.0, ""
 
-    async def report(self, usage: UsageQuery, group: Group | None = None, *, whose: str = "") -> UsageReport:
-        """Return totals, and a row for each group.
-
-        `group`: day, model or endpoint.
-        """
-        query = queries.report_query(usage, group)
+    async def report(self, usage: UsageQuery, *groups: Group, whose: str = "") -> UsageReport:
+        """Return totals, and a row for each group, of none, one or two."""
+        query = queries.report_query(usage, groups)
         with self._reports.place(whose):
             return await self._ask(
-                self._reports, lambda connection: queries.report_of(self._rows(connection, query), group)
+                self._reports, lambda connection: queries.report_of(self._rows(connection, query), groups)
             )
 
     async def request(self, request_id: str) -> RequestRecord | None:

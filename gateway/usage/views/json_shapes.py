@@ -8,7 +8,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.types import Id, id_text
-from gateway.usage import Cost, Group, Totals, UsageQuery, UsageReport, UsageRow, exact_cost
+from gateway.usage import Cost, Groups, Totals, UsageQuery, UsageReport, UsageRow, exact_cost
+from gateway.usage.views.paging import WHOLE, Paging, page_of
 
 
 class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -26,17 +27,21 @@ class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """One group's amounts, by day, model or endpoint.
+    """One group's amounts, by what was asked for.
 
-    `endpoint` null: none was reached.
+    `endpoint` null: none was reached. `organisation` null: it was counted on none.
 
     `name` is the model's public one; null: the model is gone.
     """
 
     day: str | UnsetType = UNSET
+    hour: str | UnsetType = UNSET
     model: Id | UnsetType = UNSET
     name: str | UnsetType | None = UNSET
     endpoint: Id | UnsetType | None = UNSET
+    key: Id | UnsetType = UNSET
+    user: Id | UnsetType = UNSET
+    organisation: Id | UnsetType | None = UNSET
     requests: int
     tokens: int
     prompt_tokens: int
@@ -46,9 +51,9 @@ class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The usage of one user or organisation.
+    """The usage of one user or organisation; of everybody without either.
 
-    `from` and `to` are days in UTC and both count.
+    `from` and `to` are days in UTC and both count. Where a limit holds, `after` of the next page is `lastId`.
     """
 
     user: Id | UnsetType = UNSET
@@ -57,6 +62,8 @@ class UsageAnswer(msgspec.Struct, frozen=True, kw_only=True):
     to_day: str = msgspec.field(name="to")
     totals: AmountsAnswer
     rows: tuple[UsageRowAnswer, ...]
+    has_more: bool | UnsetType = msgspec.field(name="hasMore", default=UNSET)
+    last_id: str | UnsetType | None = msgspec.field(name="lastId", default=UNSET)
 
 
 class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,18 +82,23 @@ class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[UsageRowAnswer, ...]
 
 
-def answer_of(usage: UsageQuery, report: UsageReport, group: Group, names: Mapping[str, str]) -> UsageAnswer:
-    """Build the answer about a user or an organisation.
+def answer_of(
+    usage: UsageQuery, report: UsageReport, groups: Groups, names: Mapping[str, str], wanted: Paging = WHOLE
+) -> UsageAnswer:
+    """Build the answer about a user, an organisation or everybody.
 
-    `names`: of models, by id as text.
+    `names`: of models, by id as text. Raises ValueError where no row is `wanted.after`.
     """
+    page, is_page = page_of(report, wanted), wanted.limit is not None
     return UsageAnswer(
         user=_given(usage.user),
         organisation=_given(usage.organisation),
         from_day=usage.from_day.isoformat(),
         to_day=usage.to_day.isoformat(),
         totals=_amounts(report.totals),
-        rows=_rows(report, group, names),
+        rows=_rows(page.report, groups, names),
+        has_more=page.has_more if is_page else UNSET,
+        last_id=page.last if is_page else UNSET,
     )
 
 
@@ -98,8 +110,8 @@ def summary_of(usage: UsageQuery, days: UsageReport, models: UsageReport, names:
         from_day=usage.from_day.isoformat(),
         to_day=usage.to_day.isoformat(),
         totals=_amounts(days.totals),
-        days=_rows(days, "day", names),
-        models=_rows(models, "model", names),
+        days=_rows(days, ("day",), names),
+        models=_rows(models, ("model",), names),
     )
 
 
@@ -113,17 +125,19 @@ def _amounts(totals: Totals) -> AmountsAnswer:
     return AmountsAnswer(*used, totals.calls or UNSET)
 
 
-def _rows(report: UsageReport, group: Group, names: Mapping[str, str]) -> tuple[UsageRowAnswer, ...]:
-    return tuple(_row(row, group, names) for row in report.rows)
+def _rows(report: UsageReport, groups: Groups, names: Mapping[str, str]) -> tuple[UsageRowAnswer, ...]:
+    return tuple(_row(row, groups, names) for row in report.rows)
 
 
-def _row(row: UsageRow, group: Group, names: Mapping[str, str]) -> UsageRowAnswer:
-    return UsageRowAnswer(**_of(row, group, names), **msgspec.structs.asdict(_amounts(row.totals)))  # type: ignore[arg-type]
+def _row(row: UsageRow, groups: Groups, names: Mapping[str, str]) -> UsageRowAnswer:
+    return UsageRowAnswer(**_of(row, groups, names), **msgspec.structs.asdict(_amounts(row.totals)))  # type: ignore[arg-type]
 
 
-def _of(row: UsageRow, group: Group, names: Mapping[str, str]) -> dict[str, Id | None]:
-    if group == "day":
-        return {"day": row.of}
-    model = row.of if group == "model" else row.model
-    named: dict[str, Id | None] = {"model": model, "name": None if model is None else names.get(id_text(model))}
-    return named if group == "model" else {**named, "endpoint": row.of}
+def _of(row: UsageRow, groups: Groups, names: Mapping[str, str]) -> dict[str, Id | None]:
+    """Name what a row is of; a model has its name beside it, an endpoint its model."""
+    named: dict[str, Id | None] = dict(zip(groups, (row.of, row.second), strict=False))
+    if "endpoint" in named:
+        named["model"] = row.model
+    if (model := named.get("model")) is not None:
+        named["name"] = names.get(id_text(model))
+    return named
