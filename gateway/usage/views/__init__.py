@@ -2,7 +2,7 @@
 
 period.py       which days are asked for
 json_shapes.py  the JSON of the usage routes
-paging.py       its rows in an order, a page at a time
+row_pages.py    its rows in an order, a page at a time
 export.py       records as CSV
 receipt.py      single requests, with parts and attempts
 terminal.py     what `gateway usage` prints
@@ -10,7 +10,7 @@ terminal.py     what `gateway usage` prints
 
 from gateway.usage.views.export import CSV_HEADER, csv_line
 from gateway.usage.views.json_shapes import UsageAnswer, UsageSummary, answer_of, summary_of
-from gateway.usage.views.paging import Paging
+from gateway.usage.views.row_pages import Paging
 from gateway.usage.views.period import days_asked
 from gateway.usage.views.receipt import Receipt, Receipts, receipt_of, receipts_of
 from gateway.usage.views.terminal import summary_text

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.types import Id, id_text
 from gateway.usage import Cost, Groups, Totals, UsageQuery, UsageReport, UsageRow, exact_cost
-from gateway.usage.views.paging import WHOLE, Paging, page_of
+from gateway.usage.views.row_pages import WHOLE, Paging, page_of
 
 
 class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
