@@ -12,8 +12,8 @@ from gateway.errors import RouteNotFound
 from gateway.http.reply import Answer, Reply
 
 PAGES = (
-    Page("ai-chat", "Chat", is_operators=False),
-    Page("ai-studio", "Studio", is_operators=False),
+    Page("ai-chat", "Chat", is_operators=False, parts=("answers",)),
+    Page("ai-studio", "Studio", is_operators=False, parts=("answers",)),
     Page("usage", "Usage", is_operators=False),
     Page("keys", "Keys", is_operators=False),
     Page("models", "Models", is_operators=True),

@@ -94,26 +94,36 @@ async function fault(response) {
 }
 
 /**
- * Read a stream of server-sent events: the `data` of each.
+ * Read a stream of server-sent events: the `data` of each; lines may end in any of the three ways.
  * @param {Response} response
  * @returns {AsyncGenerator<string>}
  */
 export async function* events(response) {
   if (!response.body) return;
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+  /** @type {string[]} */
+  let parts = []; // of the line that is not whole yet
+  /** @type {string[]} */
+  let data = [];
+  let endedInCr = false;
   try {
     for (;;) {
       const { value, done } = await reader.read();
-      if (done) return;
-      rest += value;
-      let end;
-      while ((end = rest.indexOf("\n\n")) >= 0) {
-        const lines = rest.slice(0, end).split("\n");
-        rest = rest.slice(end + 2);
-        const data = lines.filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trimStart());
-        if (data.length) yield data.join("\n");
+      const text = endedInCr && value?.startsWith("\n") ? value.slice(1) : (value ?? "");
+      if (value) endedInCr = value.endsWith("\r");
+      const lines = done ? ["", "", ""] : text.split(/\r\n|\n|\r/);
+      for (let at = 0; at < lines.length; at++) {
+        parts.push(lines[at]);
+        if (at === lines.length - 1) break;
+        const line = parts.join("");
+        parts = [];
+        if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
+        else if (line === "" && data.length) {
+          yield data.join("\n");
+          data = [];
+        }
       }
+      if (done) return;
     }
   } finally {
     reader.cancel().catch(() => {});

@@ -4,6 +4,7 @@
 import { api, ApiError, isFramed, onSessionOver } from "./api.js";
 import { ask, el, fill } from "./dom.js";
 import { duration } from "./format.js";
+import { forget, isKept } from "./kept.js";
 
 /** @typedef {{user: number | string, name: string | null, tier: string, scopes: string[], features: Record<string, boolean>, currency: string | null}} Me */
 
@@ -25,19 +26,20 @@ const PAGES = [
 export async function page(draw) {
   const name = document.body.dataset.page ?? "";
   theme(localStorage.getItem("theme"));
-  let over = false;
+  let over = true; // until somebody is signed in
   onSessionOver(() => {
     if (over) return;
     over = true;
-    signInAgain();
+    signInAgain(me).then(() => (over = false));
   });
   const content = el("main.content", { id: "content" });
   const title = el("h1", null, PAGES.find((each) => each.name === name)?.title ?? "");
+  /** @type {Me} */
   let me;
   try {
-    me = /** @type {Me} */ (await api("/api/ai/me"));
+    me = await api("/api/ai/me");
+    over = false;
   } catch (error) {
-    over = true;
     document.body.replaceChildren(el("main.content", null, error instanceof ApiError && error.status === 401 ? signIn() : failure(error)));
     return;
   }
@@ -78,8 +80,11 @@ function account(me) {
     type: "button",
     "aria-label": `Account: ${shown}`,
     onclick: async () => {
+      const kept = await isKept(me.user);
+      const forgets = el("input", { type: "checkbox" });
       const out = await ask(shown, (close) => [
         el("p.muted", null, `User ${me.user}, tier ${me.tier}.`),
+        kept && el("label.check", null, forgets, "Signing out: also delete my conversations from this browser"),
         el("div.row.end", null,
           el("button", { type: "button", onclick: () => close(false) }, "Close"),
           el("button.danger", { type: "button", onclick: () => close(true) }, "Sign out"),
@@ -87,6 +92,7 @@ function account(me) {
       ]);
       if (!out) return;
       document.dispatchEvent(new CustomEvent("signing-out"));
+      if (forgets.checked) await forget(me.user);
       await api("/dashboard/session", { method: "DELETE" });
       location.href = "/dashboard/session";
     },
@@ -113,8 +119,8 @@ function themeButton() {
   }, "☾");
 }
 
-/** The form to sign in with a key. */
-export function signIn() {
+/** The form to sign in with a key. @param {(answer: any) => void} [onDone] else the page that was asked for is loaded */
+export function signIn(onDone = (answer) => goOn(answer.next)) {
   const words = el("p.note.bad", { role: "alert", hidden: true });
   const field = el("input", { type: "password", name: "key", autocomplete: "current-password", required: true });
   requestAnimationFrame(() => field.focus());
@@ -124,7 +130,7 @@ export function signIn() {
       try {
         const next = new URLSearchParams(location.search).get("next") ?? (document.body.dataset.page === "session" ? null : location.pathname + location.search);
         const answer = await api("/dashboard/session", { method: "POST", body: { key: field.value, next } });
-        await goOn(answer.next);
+        await onDone(answer);
       } catch (error) {
         words.hidden = false;
         words.textContent = error instanceof ApiError && error.status === 401 ? "This key is not valid. Check it for missing characters." : String(/** @type {Error} */ (error).message);
@@ -148,8 +154,12 @@ export async function goOn(next) {
   }
 }
 
-function signInAgain() {
-  ask("Your session is over", () => [el("p", null, "Sign in again to go on; what you have typed is kept."), signIn()]);
+/** In place, so that nothing typed is lost; somebody else gets a page of their own. @param {Me} me */
+async function signInAgain(me) {
+  const answer = await ask("Your session is over", (close) => [el("p", null, "Sign in again to go on; what you have typed is kept."), signIn(close)]);
+  if (!answer) return;
+  if (String(answer.user) !== String(me.user)) await goOn(answer.next);
+  else document.dispatchEvent(new CustomEvent("signed-in-again"));
 }
 
 /**

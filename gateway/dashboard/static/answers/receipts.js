@@ -1,0 +1,81 @@
+// @ts-check
+/** What stands under an answer: tokens, cost, time to the first word; the whole receipt behind it. */
+
+import { api, ApiError } from "../core/api.js";
+import { ask, copyButton, el, fill } from "../core/dom.js";
+import { brief, exact, money } from "../core/format.js";
+
+/** @typedef {{tokens?: {prompt: number, completion: number, total: number} | null, firstWord?: number | null, cost?: number | null, requestId?: string | null}} Counted */
+
+const TRIES = 4;
+const PAUSE = 400; // milliseconds: a receipt is there within a second of the end
+
+let isKept = true; // whether this gateway keeps receipts
+
+/**
+ * The receipt of a request that has just ended; null where there is none.
+ * @param {string} requestId
+ * @returns {Promise<any>}
+ */
+export async function receiptOf(requestId) {
+  for (let left = TRIES; isKept && left > 0; left--) {
+    try {
+      return await api(`/api/ai/usage/requests/${encodeURIComponent(requestId)}`);
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 404) return null;
+      if (error.code === "not_found") isKept = false;
+    }
+    if (isKept && left > 1) await new Promise((resolve) => setTimeout(resolve, PAUSE));
+  }
+  return null;
+}
+
+/** A receipt's whole cost. @param {any} receipt @returns {number | null} */
+export function costIn(receipt) {
+  const cost = receipt?.cost;
+  const total = typeof cost === "object" && cost !== null ? cost.total : cost;
+  return total === null || total === undefined || !Number.isFinite(Number(total)) ? null : Number(total);
+}
+
+/**
+ * One quiet line.
+ * @param {Counted} counted
+ * @param {string | null} currency
+ */
+export function receiptLine({ tokens, firstWord, cost, requestId }, currency) {
+  const words = [
+    tokens && `${brief(tokens.total)} tokens`,
+    cost !== null && cost !== undefined && money(cost, currency),
+    typeof firstWord === "number" && `first word ${(firstWord / 1000).toFixed(2)} s`,
+  ].filter(Boolean);
+  if (!words.length) return null;
+  const title = tokens ? `${exact(tokens.prompt)} in, ${exact(tokens.completion)} out` : null;
+  if (!requestId) return el("span.counted.number", { title }, words.join(" · "));
+  return el("button.quiet.counted.number", { type: "button", title, "aria-label": `Receipt: ${words.join(", ")}`, onclick: () => show(requestId) }, words.join(" · "));
+}
+
+/** @param {string} requestId */
+async function show(requestId) {
+  const body = el("div", { "aria-live": "polite" }, el("p.muted", null, "Looking it up …"));
+  receiptOf(requestId).then((receipt) => {
+    const rows = Object.entries(receipt ?? {}).flatMap(([name, value]) => lines(name, value));
+    fill(body, rows.length ? el("table", null, el("tbody", null, rows)) : el("p.muted", null, "This gateway has no receipt of it (any more)."));
+  });
+  await ask("Receipt", (close) => [
+    body,
+    el("div.row.end", null, copyButton(() => requestId, "Copy request id"), el("button", { type: "button", onclick: () => close() }, "Close")),
+  ]);
+}
+
+/** @param {string} name @param {any} value @returns {HTMLElement[]} */
+function lines(name, value) {
+  if (value === null || value === undefined || value === "") return [];
+  if (Array.isArray(value) && value.every((each) => typeof each !== "object")) return [line(name, value.join(", "))];
+  if (typeof value === "object") return Object.entries(value).flatMap(([key, each]) => lines(Array.isArray(value) ? `${name} ${Number(key) + 1}` : `${name} · ${key}`, each));
+  return [line(name, Number.isInteger(value) ? exact(value) : String(value))];
+}
+
+/** @param {string} name @param {string} value */
+function line(name, value) {
+  return el("tr", null, el("th", { scope: "row" }, name.replaceAll("_", " ")), el("td.number", null, value));
+}
