@@ -25,12 +25,12 @@ function plain(root, text) {
 
 /** @param {Turn} turn @param {Wishes} wishes @returns {HTMLElement} */
 export function userTurn(turn, wishes) {
-  const words = el("div.words.plain", { dir: "auto" });
+  const words = el("div.words.plain");
   plain(words, turn.text);
-  const foot = el("footer", null,
-    el("button.quiet", { type: "button", onclick: () => edit() }, "✎ Edit"),
-    copyButton(() => turn.text, "⧉ Copy"));
-  const article = el("article.turn.user", { "aria-label": "You" }, el("header", null, "You"), words, foot);
+  const foot = el("span.tools", null,
+    el("button.quiet", { type: "button", onclick: () => edit() }, "Edit"),
+    copyButton(() => turn.text));
+  const article = el("article.turn.user", { "aria-label": "You" }, el("header", null, el("span", null, "You"), foot), words);
 
   function edit() {
     const field = el("textarea", { value: turn.text, "aria-label": "Your message", rows: Math.min(8, turn.text.split("\n").length + 1) });
@@ -48,7 +48,7 @@ export function userTurn(turn, wishes) {
         }
       },
     }, field, el("div.row.end", null,
-      el("span.small.muted", null, "What followed is asked anew."),
+      el("span.small.muted", null, "What followed is dropped."),
       el("button", { type: "button", onclick: () => close() }, "Cancel"),
       el("button.primary", { type: "submit" }, "Send again")));
     const close = () => {
@@ -99,7 +99,7 @@ export class AnswerTurn {
   /** @param {string} text */
   think(text) {
     if (!this.thought) {
-      const thought = (this.thought = el("div.plain.muted", { dir: "auto" }));
+      const thought = (this.thought = el("div.plain.muted"));
       this.words.before(el("details.thought", null, el("summary", null, "Thoughts"), thought));
     }
     this.thought?.append(text);
@@ -118,8 +118,8 @@ export class AnswerTurn {
     const { turn } = this;
     fill(this.foot,
       receiptLine(turn, this.wishes.currency),
-      isLast && el("button.quiet", { type: "button", onclick: () => this.wishes.again(turn) }, "↻ Again"),
-      turn.text && copyButton(() => turn.text, "⧉ Copy"));
+      isLast && !turn.fault && el("button.quiet", { type: "button", onclick: () => this.wishes.again(turn) }, "↻ Again"),
+      turn.text && copyButton(() => turn.text));
     fill(this.notice, notice(turn, isLast, () => this.wishes.again(turn)));
   }
 }

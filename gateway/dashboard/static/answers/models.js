@@ -45,7 +45,7 @@ export function usedUp(mine, currency) {
   const unit = UNITS.find((each) => limits?.[each] !== undefined && (used?.[each] ?? 0) >= limits[each]);
   if (!limits || !unit) return null;
   const reset = resetOf(limits.period, new Date());
-  const amount = unit === "cost" ? money(limits.cost, currency) : `${exact(limits[unit])} ${unit}`;
+  const amount = unit === "cost" ? money(limits.cost, currency) : `${exact(limits[unit])} ${limits[unit] === 1 ? unit.slice(0, -1) : unit}`;
   const left = duration((reset.getTime() - Date.now()) / 1000);
   const day = reset.getTime() - Date.now() > 86_400_000 ? `${reset.toISOString().slice(0, 10)} ` : "";
   return `You have used your ${amount} ${PERIODS[limits.period] ?? ""}; more at ${day}${reset.toISOString().slice(11, 16)} UTC (in ${left}).`;

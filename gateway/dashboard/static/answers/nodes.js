@@ -8,7 +8,7 @@ import { inline } from "./inline.js";
 /** @typedef {import("./inline.js").Inline} Inline */
 
 const PIECE = 4096; // characters of a paragraph or of code that are laid out by themselves
-const MOST_ROWS = 300; // of one table; what follows is a table of its own, so that none is slow to lay out
+const MOST_ROWS = 200; // of one table; what follows is a table of its own, so that none is slow to lay out
 
 /** A sink of blocks.js that builds below `root`. */
 export class Nodes {
@@ -36,7 +36,7 @@ export class Nodes {
   /** @param {"list" | "item" | "quote"} kind @param {{ordered?: boolean, start?: number}} about */
   enter(kind, { ordered, start }) {
     const tag = kind === "quote" ? "blockquote" : kind === "item" ? "li" : ordered ? "ol" : "ul";
-    const node = el(tag, { start: tag === "ol" && start !== 1 ? start : null, dir: kind === "item" ? "auto" : null });
+    const node = el(tag, { start: tag === "ol" && start !== 1 ? start : null });
     this.box.append(node);
     this.boxes.push(node);
   }
@@ -52,7 +52,7 @@ export class Nodes {
     if (kind === "code") return this.beginCode(language ?? "");
     // An answer stands below the page's own headings.
     const tag = kind === "rule" ? "hr" : kind === "heading" ? `h${Math.min(6, (level ?? 1) + 2)}` : "p";
-    const block = el(tag, kind === "rule" ? null : { dir: "auto" });
+    const block = el(tag); // its direction is the style's: `dir=auto` looks for it anew with each node that comes
     this.block = this.piece = block;
     this.box.append(block);
   }
@@ -127,7 +127,7 @@ export class Nodes {
   /** @param {string[]} head @param {string[]} aligns */
   table(head, aligns) {
     const body = el("tbody");
-    const row = el("tr", null, head.map((cell, place) => el("th", { scope: "col", class: aligns[place], dir: "auto" }, inlineNodes(inline(cell)))));
+    const row = el("tr", null, head.map((cell, place) => el("th", { scope: "col", class: aligns[place] }, inlineNodes(inline(cell)))));
     this.box.append(el("div.scrolls", { tabindex: "0", role: "group", "aria-label": "Table" }, el("table", null, el("thead", null, row), body)));
     this.grid = { head, aligns, body, rows: 0 };
   }
@@ -138,15 +138,14 @@ export class Nodes {
     if (this.grid.rows === MOST_ROWS) this.table(this.grid.head, this.grid.aligns);
     const { aligns, body } = this.grid;
     this.grid.rows++;
-    body.append(el("tr", null, aligns.map((align, place) => el("td", { class: align, dir: "auto" }, inlineNodes(inline(cells[place] ?? ""))))));
+    body.append(el("tr", null, aligns.map((align, place) => el("td", { class: align }, inlineNodes(inline(cells[place] ?? ""))))));
   }
 }
 
 /** @param {Inline[]} items @returns {Node[]} */
 function inlineNodes(items) {
   return items.map((item) => {
-    if (item.type === "text") return document.createTextNode(item.text);
-    if (item.type === "code") return el("code", { dir: "ltr" }, visible(item.text));
+    if ("text" in item) return item.type === "text" ? document.createTextNode(item.text) : el("code", { dir: "ltr" }, visible(item.text));
     if (item.type !== "link") return el(item.type, null, inlineNodes(item.children));
     return el("a", { href: item.href, title: item.href, target: "_blank", rel: "noopener noreferrer" }, inlineNodes(item.children));
   });

@@ -45,7 +45,7 @@ export function costIn(receipt) {
 export function receiptLine({ tokens, firstWord, cost, requestId }, currency) {
   const words = [
     tokens && `${brief(tokens.total)} tokens`,
-    cost !== null && cost !== undefined && money(cost, currency),
+    cost !== null && cost !== undefined && (currency ? money(cost, currency) : `cost ${money(cost, null)}`),
     typeof firstWord === "number" && `first word ${(firstWord / 1000).toFixed(2)} s`,
   ].filter(Boolean);
   if (!words.length) return null;

@@ -5,7 +5,7 @@ import { Blocks } from "./blocks.js";
 import { Nodes } from "./nodes.js";
 
 const SLICE = 2048; // characters that are read at once
-const BUDGET = 8; // milliseconds of each frame
+const BUDGET = 6; // milliseconds of each frame
 
 export class Writing {
   /**

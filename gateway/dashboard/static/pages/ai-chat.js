@@ -29,10 +29,16 @@ page(async ({ content, me }) => {
       el("div.row.history-foot", null, quiet("Export all", () => made.exportAll()), quiet("Delete all", () => made.removeAll()))),
     el("section.talk", { "aria-label": "Chat" },
       el("div.talk-head", null,
-        el("button.quiet.to-history", { type: "button", "aria-label": "Conversations", onclick: () => room.classList.toggle("listing") }, "☰"),
+        el("button.quiet.to-history", { type: "button", "aria-label": "Conversations", onclick: () => listing(!room.classList.contains("listing")) }, "☰"),
         made.picker, el("span.grow", null), menu),
       made.scroller, made.said,
       el("div.talk-foot", null, made.follower.chip, made.composer.form)));
+  const listing = (/** @type {boolean} */ isOpen) => {
+    room.classList.toggle("listing", isOpen);
+    if (isOpen) room.querySelector(".new")?.focus();
+  };
+  room.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => event.key === "Escape" && listing(false));
+  room.querySelector(".talk").addEventListener("click", (/** @type {Event} */ event) => event.target === event.currentTarget && listing(false)); // the shade around the list
   if (!store.isKept) room.querySelector(".history")?.append(el("p.small.warn", null, "This browser keeps nothing: export what you need."));
   fill(content, room);
   addEventListener("popstate", () => made.openAddressed());
