@@ -25,6 +25,7 @@ from gateway.api.openai_routes import (
     served_operations,
 )
 from gateway.api.panel import (
+    Asked,
     ChatAnswer,
     ChatBody,
     ChatEnd,
@@ -35,10 +36,11 @@ from gateway.api.panel import (
     StudioAnswer,
     StudioBody,
     Transcript,
-    completion_body,
+    chat_completion,
     my_model,
     reaches,
     read_as,
+    studio_completion,
     usage_view,
     view,
 )
@@ -64,7 +66,7 @@ from gateway.types import Access, Limits
 JSON = ("content-type", "application/json")
 NO_MODEL_REPLY = "No AI model has been set up for your account yet. Please ask your administrator for one."
 
-_Asked = TypeVar("_Asked", bound=ChatBody)
+_Asked = TypeVar("_Asked", bound=Asked)
 _BY_THE_MONTH = Limits()  # a model without limits is counted by the month
 
 
@@ -91,7 +93,7 @@ class Words(NamedTuple):
 
 async def chat(hit: Hit) -> Reply:
     most = hit.runtime.settings.chat.max_tokens
-    body = await asked_of(hit, ChatBody, lambda asked: completion_body(asked, max_tokens=most))
+    body = await asked_of(hit, ChatBody, lambda asked: chat_completion(asked, max_tokens=most))
     return await converse(hit, body, CHAT_WORDS)
 
 
@@ -99,12 +101,7 @@ async def studio(hit: Hit) -> Reply:
     settings = hit.runtime.settings
     if not reaches(hit.caller.user.tier, settings.studio.tier, settings.tiers):
         raise TierRequired(settings.studio.tier)
-    body = await asked_of(
-        hit,
-        StudioBody,
-        lambda asked: completion_body(asked, max_tokens=asked.max_tokens, temperature=asked.temperature),
-    )
-    return await converse(hit, body, STUDIO_WORDS)
+    return await converse(hit, await asked_of(hit, StudioBody, studio_completion), STUDIO_WORDS)
 
 
 async def asked_of(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from axe_kit import assert_accessible
 from chat_kit import ADA, BOB, NOBODY, PEOPLE, Desk, message, said, say, settled
 from kit import CLOSE, FakeUpstream, answer, events
 from kit.answers import delta
@@ -62,7 +63,9 @@ async def test_a_stream_of_two_thousand_events_is_drawn_whole(tmp_path: Path) ->
         assert await thread.evaluate("node => node.scrollTop") == where
         await page.get_by_role("button", name="↓ new").click()
         await page.wait_for_function(f"() => ({at_end})(document.querySelector('.thread'))")
-        shown = await page.locator(".answer .words").evaluate("node => node.textContent.split(/\\s+|(?=w)/).filter(Boolean)")
+        shown = await page.locator(".answer .words").evaluate(
+            "node => node.textContent.split(/\\s+|(?=w)/).filter(Boolean)"
+        )
         assert shown == [word.strip() for word in words]
 
 
@@ -162,7 +165,9 @@ async def change_user(page, key: str, *, forget: bool = False) -> None:  # type:
 async def test_two_tabs_lose_nothing(tmp_path: Path) -> None:
     """What one tab says shows in the other; where both go on at once, there are two conversations."""
     async with Desk.open(tmp_path) as desk, desk.sitting() as page:
-        desk.first.replies(said("One."), said("Two."), events(delta("Three"), release := asyncio.Event()), said("Four."))
+        desk.first.replies(
+            said("One."), said("Two."), events(delta("Three"), release := asyncio.Event()), said("Four.")
+        )
         await say(page, "From the first tab")
         await settled(page)
         other = await page.context.new_page()
@@ -234,3 +239,23 @@ async def test_a_session_that_ends_loses_nothing(tmp_path: Path) -> None:
         await page.reload()
         await page.get_by_text("Two.").wait_for()
         assert await message(page).input_value() == "Not sent yet"
+
+
+async def test_axe_finds_nothing(tmp_path: Path) -> None:
+    """In every state of the page, dark and light, wide and at 360 px."""
+    async with Desk.open(tmp_path) as desk, desk.sitting() as page:
+        await assert_accessible(page)
+        desk.first.replies(
+            said("# A\n\n1. b\n   - [x] c\n\n```py\nd\n```\n\n|e|f|\n|-|-|\n|g|h|\n\n> i [j](https://k.example)"),
+            events(delta("l"), CLOSE),
+        )
+        await say(page, "All of it")
+        await settled(page)
+        await say(page, "And broken")
+        await page.get_by_role("alert").wait_for()
+        await assert_accessible(page)
+        await page.get_by_label("This conversation").click()
+        await page.set_viewport_size({"width": 360, "height": 740})
+        await page.get_by_role("button", name="Conversations").click()
+        await assert_accessible(page)
+        assert await page.evaluate("() => document.documentElement.scrollWidth") <= 360

@@ -26,15 +26,19 @@ _FOREIGN = """() => [...document.querySelectorAll(".words *")].filter((node) =>
       || node.rel !== "noopener noreferrer" || node.target !== "_blank"))
 ).map((node) => node.outerHTML.slice(0, 200))"""
 
+_IS_DRAWN = """() => {
+  const words = document.querySelector(".answer .words");
+  const size = words.querySelectorAll("*").length + words.textContent.length;
+  const was = window.wasSize;
+  window.wasSize = size;
+  return was === size;
+}"""
+
 
 async def drawn(page: Page) -> None:
     """Waits until nothing is left to draw."""
     await page.locator(".answer .counted").wait_for()
-    await page.wait_for_function(
-        "() => { const size = document.querySelectorAll('.words *').length + document.querySelector('.answer .words').textContent.length;"
-        " const was = window.wasSize; window.wasSize = size; return was === size; }",
-        polling=100,
-    )
+    await page.wait_for_function(_IS_DRAWN, polling=100)
 
 
 async def test_hostile_answers_are_only_words(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ EXAMPLES: dict[type, Json] = {
     FeatureBody: {"enabled": True},
 }
 
-_SHOWN: Json = {"id": 1, "name": "gpt-4o", "aliases": [], "tags": ["chat"]}
+_SHOWN: Json = {"id": 1, "name": "gpt-4o", "aliases": [], "tags": ["chat"], "operations": None}
 _AMOUNTS: Json = {"requests": 12, "tokens": 3400, "promptTokens": 1400, "completionTokens": 2000, "cost": 0.0235}
 
 ANSWERS: dict[Any, Any] = {

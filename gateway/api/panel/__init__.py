@@ -18,13 +18,14 @@ from gateway.api.panel.answer_shapes import (
     usage_view,
     view,
 )
-from gateway.api.panel.chat_bodies import ChatBody, StudioBody, completion_body, read_as
+from gateway.api.panel.chat_bodies import Asked, ChatBody, StudioBody, chat_completion, read_as, studio_completion
 from gateway.api.panel.error_bodies import flat_body
 from gateway.api.panel.replies import Transcript
 from gateway.api.panel.responders import KeptAnswer, PanelStream
 from gateway.api.panel.tiers import reaches
 
 __all__ = [
+    "Asked",
     "ChatAnswer",
     "ChatBody",
     "ChatEnd",
@@ -35,11 +36,12 @@ __all__ = [
     "StudioAnswer",
     "StudioBody",
     "Transcript",
-    "completion_body",
+    "chat_completion",
     "flat_body",
     "my_model",
     "reaches",
     "read_as",
+    "studio_completion",
     "usage_view",
     "view",
 ]

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.dialects.openai import Usage
 from gateway.limits import Used, nano
-from gateway.types import Access, Id, Limits, Model, Period, Source
+from gateway.types import Access, Id, Limits, Model, OperationKind, Period, Source
 from gateway.usage import Cost, exact_cost
 
 
@@ -47,12 +47,16 @@ class StudioAnswer(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ModelView(msgspec.Struct, frozen=True):
-    """A model as callers may see it: nothing of its endpoints."""
+    """A model as callers may see it: nothing of its endpoints.
+
+    `operations`: what it serves; null: anything.
+    """
 
     id: Id
     name: str
     aliases: tuple[str, ...]
     tags: tuple[str, ...]
+    operations: tuple[OperationKind, ...] | None
 
 
 class LimitsView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -98,7 +102,7 @@ def usage_view(usage: Usage | None) -> UsageView | None:
 
 
 def view(model: Model) -> ModelView:
-    return ModelView(model.id, model.name, model.aliases, model.tags)
+    return ModelView(model.id, model.name, model.aliases, model.tags, model.operations)
 
 
 def my_model(access: Access, used: Used) -> MyModel:

@@ -326,3 +326,48 @@ async def test_the_wrong_method(panel: Stage, path: str) -> None:
     reply = await panel.get(path)
     assert flat(reply) == (405, "method_not_allowed")
     assert reply.header("allow") == "POST"
+
+
+# --- the studio, in OpenAI's shape
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "object"}, "strict": True}}
+
+
+async def test_the_studio_takes_messages_and_a_format(panel: Stage) -> None:
+    """Both go up as they are: pictures, names, tools' results; in order behind the system prompt."""
+    model = panel.model()
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "Where is this?"}, PICTURE], "name": "ada"},
+        {"role": "assistant", "content": None, "tool_calls": [TOOL_CALL]},
+        {"role": "tool", "content": "Bern", "tool_call_id": "call_1"},
+    ]
+    body = {"modelId": f"id-{model.name}", "messages": messages, "response_format": FORMAT, "systemPrompt": "Be brief."}
+    reply = await post(panel, STUDIO, body)
+    assert (reply.status, reply.json()["model"]) == (200, model.name)
+    asked = model.a.requests[0].json()
+    assert asked["messages"] == [{"role": "system", "content": "Be brief."}, *messages]
+    assert asked["response_format"] == FORMAT
+    await post(panel, STUDIO, body | {"message": "And now?", "history": [{"role": "user", "content": "Hi"}]})
+    told = model.a.requests[1].json()["messages"]
+    assert told[1:] == [{"role": "user", "content": "Hi"}, *messages, {"role": "user", "content": "And now?"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"messages": []}, "`messages`"),
+        ({"messages": "Hi"}, "`messages`"),
+        ({"messages": ["Hi"]}, "`messages[0]`"),
+        ({"messages": [{"content": "Hi"}]}, "`messages[0].role`"),
+        ({"message": "Hi", "response_format": "json"}, "`response_format`"),
+        ({"message": "Hi", "response_format": {"type": "xml"}}, "`response_format.type`"),
+        ({"message": "Hi", "response_format": {"type": "json_schema"}}, "`response_format.json_schema`"),
+    ],
+)
+async def test_what_is_not_in_openais_shape_is_refused_by_name(
+    panel: Stage, fields: dict[str, Any], named: str
+) -> None:
+    reply = await post(panel, STUDIO, fields)
+    assert flat(reply) == (400, "invalid_request")
+    assert named in reply.json()["message"]

@@ -24,7 +24,7 @@ async def get(stage: Stage, target: str, *, key: str = KEYS["panel"], user: str 
 
 
 def shown(number: int, name: str) -> dict[str, Any]:
-    return {"id": number, "name": name, "aliases": [f"{name}-latest"], "tags": ["chat", name]}
+    return {"id": number, "name": name, "aliases": [f"{name}-latest"], "tags": ["chat", name], "operations": None}
 
 
 async def test_every_model_is_listed_without_its_endpoints(modest: Stage) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api.panel import ChatBody, StudioBody, Transcript, completion_body, reaches, read_as
+from gateway.api.panel import ChatBody, StudioBody, Transcript, chat_completion, reaches, read_as, studio_completion
 from gateway.api.panel.replies import parsed, transcript_of
 from gateway.api.panel.responders import Listener
 from gateway.dialects.openai import read_body
@@ -45,10 +45,13 @@ def test_any_bytes_are_a_body_or_a_refusal(raw: bytes) -> None:
     for shape in (ChatBody, StudioBody):
         asked, refused = None, ""
         try:
-            asked = read_as(shape, read_body(raw).fields)
+            read = read_as(shape, read_body(raw).fields)
+            if isinstance(read, StudioBody):
+                studio_completion(read)
+            asked = read
         except (InvalidJson, InvalidRequest) as refusal:
             refused = refusal.message
-        assert refused.endswith(".") if asked is None else asked.message
+        assert refused.endswith(".") if asked is None else asked.message or isinstance(asked, StudioBody)
 
 
 @given(
@@ -63,7 +66,7 @@ def test_a_conversation_survives_being_written_down(
     """What is sent upstream reads as what was asked: order, roles and every character."""
     history = [{"role": role, "content": content} for role, content in turns]
     asked = read_as(ChatBody, {"message": said, "systemPrompt": prompt, "history": history})
-    body = completion_body(asked, max_tokens=9)
+    body = chat_completion(asked, max_tokens=9)
     sent = read_body(body.rewritten("provider/name")).fields
     first = [{"role": "system", "content": prompt}] if prompt else []
     assert sent["messages"] == [*first, *history, {"role": "user", "content": said}]

@@ -3,7 +3,7 @@
 
 import { copyButton, el, fill } from "../core/dom.js";
 import { receiptLine } from "../answers/receipts.js";
-import { shownName } from "../answers/text.js";
+import { short } from "../core/names.js";
 import { Writing } from "../answers/writing.js";
 
 /** @typedef {import("./store.js").Turn} Turn */
@@ -85,7 +85,7 @@ export class AnswerTurn {
   }
 
   named() {
-    const name = shownName(this.turn.model ?? "Answer");
+    const name = short(this.turn.model ?? "Answer");
     this.name.textContent = name;
     this.root.setAttribute("aria-label", name);
   }

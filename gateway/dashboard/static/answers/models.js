@@ -4,7 +4,7 @@
 import { api } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { duration, exact, money } from "../core/format.js";
-import { shownName } from "./text.js";
+import { short } from "../core/names.js";
 
 /** @typedef {{model: {id: number | string, name: string, tags: string[], operations?: string[] | null}, limits: Record<string, any> | null, used: Record<string, number>, source: string}} MyModel */
 
@@ -28,7 +28,7 @@ export function modelPicker(models, chosen, label) {
 
 /** @param {HTMLSelectElement} picker @param {MyModel[]} models @param {string | null} chosen */
 export function offer(picker, models, chosen) {
-  fill(picker, models.map(({ model }) => el("option", { value: model.name }, shownName(model.name))));
+  fill(picker, models.map(({ model }) => el("option", { value: model.name }, short(model.name))));
   picker.value = models.some(({ model }) => model.name === chosen) ? String(chosen) : (models[0]?.model.name ?? "");
 }
 
