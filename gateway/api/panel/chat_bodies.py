@@ -100,9 +100,9 @@ def studio_completion(asked: StudioBody) -> openai.RequestBody:
 
 
 def _completion(asked: Asked, said: list[dict[str, Any]], settings: dict[str, Any]) -> openai.RequestBody:
-    """Put system prompt, history and what is said in order; `settings` as far as they are set.
+    """Put system prompt, history and what is said in order.
 
-    It still has `modelId`, by which the model is chosen; that goes as the model's name comes in.
+    `settings` as far as they are set. It still has `modelId`, by which the model is chosen; that goes as the model's name comes in.
     """
     turns = [{"role": turn.role, "content": turn.content} for turn in asked.history or ()]
     if asked.system_prompt:
@@ -121,7 +121,10 @@ def _by_user(message: str) -> dict[str, Any]:
 
 
 def _response_format(given: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the format as it came. Raises InvalidRequest where it is none: a provider's refusal would say less."""
+    """Return the format as it came. Raises InvalidRequest.
+
+    A provider's refusal would say less.
+    """
     if given is None:
         return None
     if given.get("type") not in _FORMATS:
