@@ -102,7 +102,7 @@ def studio_completion(asked: StudioBody) -> openai.RequestBody:
 def _completion(asked: Asked, said: list[dict[str, Any]], settings: dict[str, Any]) -> openai.RequestBody:
     """Put system prompt, history and what is said in order.
 
-    `settings` as far as they are set. It still has `modelId`, by which the model is chosen; that goes as the model's name comes in.
+    `settings` as far as they are set. `modelId`, by which the model is chosen, goes as the model's name comes in.
     """
     turns = [{"role": turn.role, "content": turn.content} for turn in asked.history or ()]
     if asked.system_prompt:
