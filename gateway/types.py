@@ -160,6 +160,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     websocket: bool = False  # it speaks /responses and /realtime over WebSocket
     account: str | None = None  # names the provider account; None: by origin, credential and headers
     objects: bool = True  # False: it keeps none
+    ca_file: str | None = None  # of the authorities whose certificates it may show; None: the system's
     protocols: tuple[ProtocolName, ...] = ("openai",)
     pass_headers: tuple[str, ...] = ()  # of the client's, in lower case
     timeouts: Timeouts = Timeouts()

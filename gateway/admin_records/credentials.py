@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from gateway.admin_records.record_bodies import EndpointBody
 from gateway.admin_records.redaction import SET
 from gateway.config import checks
 from gateway.config.problems import Refused
+from gateway.config.sources.certificates import context_of
 from gateway.errors import EndpointNotAllowed, InvalidRequest
 from gateway.http.client.addresses import may_be_reached
 from gateway.types import AuthHeader, Endpoint, Secret, id_text, usual_auth_header
@@ -87,7 +89,7 @@ class _Kept:
         if not self._is_used or self._known is None:
             return
         for name, before in _aims(self._known):
-            if (_auth_header(document) if name == "auth_header" else document[name]) != before:
+            if (_auth_header(document) if name == "auth_header" else document.get(name)) != before:
                 raise InvalidRequest(
                     f"{self._path}.{name}: where this changes the credential must be given again "
                     "(`api_key`, and the values of `headers` and `query`)"
@@ -120,8 +122,27 @@ def _aims(endpoint: Endpoint) -> Iterator[tuple[str, Any]]:
     """
     yield "url", endpoint.url
     yield "auth_header", endpoint.auth_header
+    yield "ca_file", endpoint.ca_file
     for name, values in (("headers", endpoint.headers), ("query", endpoint.query)):
         yield name, {each: value.reveal() for each, value in values.items()}
+
+
+async def refuse_unfit_ca_files(endpoints: Iterable[Endpoint]) -> None:
+    """Raise InvalidRequest for a `ca_file` that holds no authorities here.
+
+    Whatever is wrong with it, the words are the same: nobody learns which files there are.
+    """
+    for index, endpoint in enumerate(endpoints):
+        if endpoint.ca_file is None:
+            continue
+        try:
+            if not os.path.isabs(endpoint.ca_file):
+                raise Refused("relative")
+            await asyncio.to_thread(context_of, endpoint.ca_file)
+        except Refused:
+            raise InvalidRequest(
+                f"endpoints[{index}].ca_file: no absolute path of a file with certificates in PEM form on this machine"
+            ) from None
 
 
 async def refuse_private(endpoints: Iterable[Endpoint], private_networks: tuple[str, ...]) -> None:

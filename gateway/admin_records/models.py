@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.admin_records.credentials import endpoint_documents, one_of, refuse_private
+from gateway.admin_records.credentials import endpoint_documents, one_of, refuse_private, refuse_unfit_ca_files
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, id_for, refuse_long_id, stored
 from gateway.admin_records.record_bodies import ModelBody
 from gateway.admin_records.redaction import ModelShown, model_shown
@@ -39,6 +39,7 @@ async def create(desk: Desk, body: ModelBody) -> ModelShown:
     model = _model(made, document)
     _refuse_unfit_names(await desk.catalogue(), model)
     await refuse_private(model.endpoints, desk.file.server.private_endpoints)
+    await refuse_unfit_ca_files(model.endpoints)
 
     def change(before: bytes | None) -> bytes:
         if before is not None:
@@ -63,6 +64,7 @@ async def replace(desk: Desk, path_id: str, body: ModelBody) -> ModelShown:
     model = _model(model_id, _replacement(model_id, body, standing))
     _refuse_unfit_names(await desk.catalogue(), model)
     await refuse_private(model.endpoints, desk.file.server.private_endpoints)
+    await refuse_unfit_ca_files(model.endpoints)
     replaced: list[bytes | None] = []
 
     def change(before: bytes | None) -> bytes:

@@ -91,6 +91,7 @@ class EndpointBody(Body, kw_only=True):
     account: str | UnsetType | None = UNSET
     objects: bool | UnsetType = UNSET
     websocket: bool | UnsetType = UNSET
+    ca_file: Annotated[str, Meta(min_length=1, description="Absolute.")] | UnsetType | None = UNSET
     timeouts: TimeoutsBody | UnsetType = UNSET
     price: Price | UnsetType | None = UNSET
 

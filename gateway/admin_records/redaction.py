@@ -55,6 +55,7 @@ class EndpointShown(msgspec.Struct, kw_only=True):
     account: str | None
     objects: bool
     websocket: bool
+    ca_file: str | None
     timeouts: Timeouts
     price: Price | None
 
@@ -204,6 +205,7 @@ def _endpoint_shown(endpoint: Endpoint) -> EndpointShown:
         account=endpoint.account,
         objects=endpoint.objects,
         websocket=endpoint.websocket,
+        ca_file=endpoint.ca_file,
         timeouts=endpoint.timeouts,
         price=endpoint.price,
     )

@@ -20,7 +20,6 @@ from yaml.nodes import MappingNode, Node
 
 from gateway.config.convert import Records, grant_id, set_auto_prices
 from gateway.config.crossrefs import check
-from gateway.config.environment import read_proxy
 from gateway.config.jsonschema import settings_schema
 from gateway.config.keyline import key_yaml_line
 from gateway.config.problems import Problems
@@ -36,6 +35,8 @@ from gateway.config.settings import (
     StudioSettings,
     UsageSettings,
 )
+from gateway.config.sources.certificates import check_ca_files
+from gateway.config.sources.environment import read_proxy
 from gateway.config.yaml.bulk import NotInBulk, compose_in_bulk
 from gateway.config.yaml.expand import Expander
 from gateway.config.yaml.nodes import YamlFault, compose
@@ -106,6 +107,7 @@ def _settings(root: Node | None, problems: Problems, environ: Mapping[str, str],
     expander = Expander(environ, base_dir)
     file = read_file(root, Walk(problems, expander))
     models = check(file, problems)
+    check_ca_files(file, problems, base_dir, expander.files)
     needs_proxy = any(not endpoint.url.startswith("http:") for model in file.models for endpoint in model.endpoints)
     proxy = read_proxy(environ, problems, is_needed=needs_proxy)
     looked_up = set_auto_prices(file, problems)

@@ -188,6 +188,7 @@ def _endpoint(shape: EndpointShape, card: RateCard | None) -> Endpoint:
         account=shape.account,
         objects=shape.objects,
         pass_headers=shape.pass_headers,
+        ca_file=shape.ca_file,
         timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle, timeouts.total),
         price=price,
         card=card if price is None else rate_card(price),

@@ -23,6 +23,7 @@ from gateway.config.settings import (
     ServerSettings,
     StoreSettings,
     SurfaceSettings,
+    Text,
     UsageSettings,
 )
 from gateway.pricing import Price
@@ -126,6 +127,10 @@ class EndpointShape(Placed, kw_only=True):
         Meta(description="Headers of the client's that are passed on besides the route's own."),
     ] = ()
     websocket: Annotated[bool, Meta(description="It speaks /responses and /realtime over WebSocket.")] = False
+    ca_file: Annotated[
+        Text | None,
+        Meta(description="PEM file of the authorities whose certificates it may show; default: the system's."),
+    ] = None
     timeouts: Annotated[TimeoutsShape, Meta(description="Time-outs towards this endpoint.")] = msgspec.field(
         default_factory=TimeoutsShape
     )

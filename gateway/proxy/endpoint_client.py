@@ -55,7 +55,9 @@ class EndpointClient:
         url = urlsplit(endpoint.url)
         host = url.hostname or ""
         self.endpoint = endpoint
-        self.origin = Origin(url.scheme, host, url.port or (443 if url.scheme == "https" else 80), guarded)
+        is_tls = url.scheme == "https"
+        ca_file = (endpoint.ca_file or "") if is_tls else ""
+        self.origin = Origin(url.scheme, host, url.port or (443 if is_tls else 80), guarded, ca_file)
         self.refuses_stream_options = not endpoint.stream_usage
         self._host_field = url.netloc.rpartition("@")[2]
         self._base_path = url.path.rstrip("/")

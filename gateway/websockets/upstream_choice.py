@@ -151,7 +151,7 @@ class Opening:
             used = Proxy("", 0, None, proxy.no_proxy, proxy.refusal)
         elif proxy.https_proxy is not None:
             used = Proxy.from_url(proxy.https_proxy.reveal(), proxy.no_proxy)
-        return Network(used, settings.server.private_endpoints)
+        return Network(used, settings.server.private_endpoints, self._hit.runtime.transport.authorities)
 
     def _failed(self, lease: Lease, error: Exception) -> None:
         fault = _fault_of(error)

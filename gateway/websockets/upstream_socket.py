@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gateway.errors import ConnectFailed, ConnectTimedOut, FirstByteTimedOut, TransportError
-from gateway.http.client import Origin, Proxy
+from gateway.http.client import Authorities, Origin, Proxy
 from gateway.http.client.addresses import may_be_reached
 
 # A closing handshake is for upstreams that answer at once: those that do not are cut, well within P3's 100 ms.
@@ -35,10 +35,11 @@ class HandshakeRefused(TransportError):
 
 
 class Network(NamedTuple):
-    """How upstreams are reached: the proxy, and addresses that are let in."""
+    """How upstreams are reached: the proxy, addresses that are let in, authorities."""
 
     proxy: Proxy | None
     private_endpoints: tuple[str, ...]
+    authorities: Authorities
 
 
 class Dialling(NamedTuple):
@@ -62,7 +63,7 @@ class UpstreamSocket:
     @classmethod
     async def connect(cls, network: Network, to: Dialling) -> UpstreamSocket:
         """Open a socket. Raises ConnectFailed, ConnectTimedOut, FirstByteTimedOut or HandshakeRefused."""
-        session = _session(network, to)
+        session = _session(network, to, await _tls(network, to.origin))
         try:
             async with asyncio.timeout(to.first_byte_seconds):
                 connection = await session.ws_connect(
@@ -126,14 +127,24 @@ class UpstreamSocket:
         return f"<UpstreamSocket{', closed' * self._socket.closed}>"
 
 
-def _session(network: Network, to: Dialling) -> aiohttp.ClientSession:
+async def _tls(network: Network, origin: Origin) -> ssl.SSLContext | bool:
+    """Raise ConnectFailed."""
+    if origin.scheme != "https":
+        return False
+    try:
+        return await network.authorities.context(origin.ca_file)
+    except OSError as error:
+        raise ConnectFailed(f"{origin.authority}: {error}") from None
+
+
+def _session(network: Network, to: Dialling, tls: ssl.SSLContext | bool) -> aiohttp.ClientSession:
     tracing = aiohttp.TraceConfig()
     tracing.on_request_redirect.append(_refuse_redirect)
     origin = to.origin
     if origin.guarded:
         _check_literal(origin, network.private_endpoints)
     connector = aiohttp.TCPConnector(
-        ssl=ssl.create_default_context() if origin.scheme == "https" else False,
+        ssl=tls,
         resolver=_GuardedResolver(network.private_endpoints) if origin.guarded else aiohttp.ThreadedResolver(),
         use_dns_cache=False,
         limit=1,

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.config import Settings, checks, load_settings, parse_settings
-from gateway.config.environment import read_proxy
 from gateway.config.problems import Problems, Refused
+from gateway.config.sources.environment import read_proxy
 from gateway.errors import ConfigError
 from gateway.http.client.proxy import Proxy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -77,9 +78,9 @@ class SocketUpstream:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls) -> AsyncIterator[SocketUpstream]:
+    async def start(cls, tls: ssl.SSLContext | None = None) -> AsyncIterator[SocketUpstream]:
         upstream = cls()
-        await upstream._server.start_server()
+        await upstream._server.start_server(ssl=tls)
         try:
             yield upstream
         finally:
@@ -87,7 +88,7 @@ class SocketUpstream:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.port}/v1"
+        return f"{self._server.scheme}://127.0.0.1:{self._server.port}/v1"
 
     def endpoint(self, **more: Any) -> Json:
         """A record of `endpoints:` that leads here."""

@@ -10,6 +10,7 @@ connection.py    one connection and the exchange on it
 receiver.py      what receives an answer
 sending.py       a body on its way out, piece by piece
 dial.py          from a name to an open line: addresses, happy eyeballs, CONNECT, TLS
+authorities.py   whose certificates it may show
 addresses.py     which addresses an endpoint made at run time may have
 proxy.py         whether and how to go through a proxy
 request_head.py  the bytes of a request's head
@@ -21,6 +22,7 @@ Requests with HEAD or CONNECT cannot be sent: their answers are framed by other 
 
 from __future__ import annotations
 
+from gateway.http.client.authorities import Authorities
 from gateway.http.client.client import Counts, Transport
 from gateway.http.client.connection import Exchange
 from gateway.http.client.dial import AllowAddress, Origin
@@ -29,4 +31,15 @@ from gateway.http.client.receiver import Receiver
 from gateway.http.client.request_head import request_head
 from gateway.http.client.sending import Upload
 
-__all__ = ["AllowAddress", "Counts", "Exchange", "Origin", "Proxy", "Receiver", "Transport", "Upload", "request_head"]
+__all__ = [
+    "AllowAddress",
+    "Authorities",
+    "Counts",
+    "Exchange",
+    "Origin",
+    "Proxy",
+    "Receiver",
+    "Transport",
+    "Upload",
+    "request_head",
+]

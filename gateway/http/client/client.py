@@ -8,6 +8,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from gateway.errors import ConnectFailed, ConnectionCut, TransportError
+from gateway.http.client.authorities import Authorities
 from gateway.http.client.connection import Connection, Exchange
 from gateway.http.client.dial import AllowAddress, Dialer, Origin
 from gateway.http.client.proxy import Proxy
@@ -45,7 +46,8 @@ class Transport:
         max_head_bytes: int = 65536,
         allow_address: AllowAddress | None = None,
     ) -> None:
-        self._dialer = Dialer(proxy, ssl_context, allow_address)
+        self.authorities = Authorities(ssl_context)
+        self._dialer = Dialer(proxy, self.authorities, allow_address)
         self._max_idle_seconds = max_idle_seconds
         self._max_head_bytes = max_head_bytes
         self._connections: set[Connection] = set()  # all that are open, or closing
@@ -67,6 +69,8 @@ class Transport:
         """
         if self._closed:
             raise ConnectFailed(f"{origin.authority}: {_CLOSED}")
+        if origin.ca_file:
+            origin = origin._replace(ca_version=self.authorities.version(origin.ca_file))
         exchange = Exchange(origin, receiver, connect_timeout)
         connection = self._take_idle(origin)
         if connection is None:
@@ -100,7 +104,7 @@ class Transport:
         """Open connections by origin."""
         opened = Counter(connection.origin for connection in self._connections)
         idle = {origin: len(self._idle.get(origin, ())) for origin in opened}
-        return {origin: Counts(idle[origin], count - idle[origin]) for origin, count in sorted(opened.items())}
+        return {origin: Counts(idle[origin], count - idle[origin]) for origin, count in sorted(opened.items(), key=str)}
 
     def __repr__(self) -> str:
         origins = [f"{origin} idle={counts.idle} busy={counts.busy}" for origin, counts in self.snapshot().items()]

@@ -18,7 +18,9 @@ from typing import NamedTuple
 import aiohappyeyeballs
 from aiohappyeyeballs import AddrInfoType
 
+from gateway.config.yaml.fingerprints import Fingerprint
 from gateway.errors import ConnectFailed, ConnectTimedOut
+from gateway.http.client.authorities import Authorities
 from gateway.http.client.proxy import Proxy
 
 _HAPPY_EYEBALLS_DELAY_SECONDS = 0.25
@@ -40,12 +42,17 @@ class Origin(NamedTuple):
     `host` is without brackets.
 
     `guarded`: `allow_address` is to be strict with it; its connections are never shared with those that are not.
+
+    `ca_file`: the file of the authorities that its certificate may come from; empty for the system's. `ca_version` is
+    the file's as it is when the origin is used: a line that others have vouched for is another line.
     """
 
     scheme: str
     host: str
     port: int
     guarded: bool = False
+    ca_file: str = ""
+    ca_version: Fingerprint | None = None
 
     @property
     def authority(self) -> str:
@@ -72,19 +79,12 @@ class Line(NamedTuple):
 
 
 class Dialer:
-    """Open lines to origins.
+    """Open lines to origins."""
 
-    The TLS context is made at the first need and offers http/1.1 only (a given one is set to that).
-    """
-
-    def __init__(
-        self, proxy: Proxy | None, ssl_context: ssl.SSLContext | None, allow_address: AllowAddress | None
-    ) -> None:
+    def __init__(self, proxy: Proxy | None, authorities: Authorities, allow_address: AllowAddress | None) -> None:
         self._proxy = proxy
-        self._ssl_context = ssl_context
+        self._authorities = authorities
         self._allow_address = allow_address
-        if ssl_context is not None:
-            ssl_context.set_alpn_protocols(["http/1.1"])
 
     async def dial(self, origin: Origin, protocol: asyncio.Protocol, timeout_seconds: float) -> Line:
         """Open a line to `origin` for `protocol`.
@@ -111,6 +111,7 @@ class Dialer:
             raise ConnectFailed(f"{origin.authority}: {_reason(error)}") from error
 
     async def _dial_tls(self, origin: Origin, protocol: asyncio.Protocol) -> Line:
+        context = await self._authorities.context(origin.ca_file)
         proxy = self._proxy
         if proxy is not None and proxy.bypasses(origin.host, origin.port):
             proxy = None
@@ -123,26 +124,10 @@ class Dialer:
                 raw.write(_connect_request(target, proxy))
                 await tunnel.answered.wait()
                 _check_connect_answer(bytes(tunnel.received), origin, proxy)
-            return Line(await self._start_tls(origin, raw, protocol), raw, sock)
+            return Line(await _start_tls(origin, raw, protocol, context), raw, sock)
         except BaseException:
             raw.abort()
             raise
-
-    async def _start_tls(self, origin: Origin, raw: asyncio.Transport, protocol: asyncio.Protocol) -> asyncio.Transport:
-        loop = asyncio.get_running_loop()
-        try:
-            transport = await loop.start_tls(raw, protocol, self._context(), server_hostname=origin.host.rstrip("."))
-        except ConnectionError as error:  # the loops say no more than "aborted"
-            raise ConnectFailed(f"{origin.authority}: TLS: closed by the peer during the handshake") from error
-        if transport is None:  # typed as impossible by some, and seen when the peer leaves at that very moment
-            raise ConnectFailed(f"{origin.authority}: TLS: closed by the peer during the handshake")
-        return transport
-
-    def _context(self) -> ssl.SSLContext:
-        if self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
-            self._ssl_context.set_alpn_protocols(["http/1.1"])
-        return self._ssl_context
 
     async def _connect(self, origin: Origin) -> socket.socket:
         addresses = self._allowed(origin, await _resolve(origin.host, origin.port))
@@ -178,6 +163,19 @@ class Dialer:
             return await _connect_first(await _resolve(proxy.host, proxy.port))
         except (OSError, UnicodeError) as error:
             raise ConnectFailed(f"{origin.authority}: proxy {proxy.host}:{proxy.port}: {_reason(error)}") from error
+
+
+async def _start_tls(
+    origin: Origin, raw: asyncio.Transport, protocol: asyncio.Protocol, context: ssl.SSLContext
+) -> asyncio.Transport:
+    loop = asyncio.get_running_loop()
+    try:
+        transport = await loop.start_tls(raw, protocol, context, server_hostname=origin.host.rstrip("."))
+    except ConnectionError as error:  # the loops say no more than "aborted"
+        raise ConnectFailed(f"{origin.authority}: TLS: closed by the peer during the handshake") from error
+    if transport is None:  # typed as impossible by some, and seen when the peer leaves at that very moment
+        raise ConnectFailed(f"{origin.authority}: TLS: closed by the peer during the handshake")
+    return transport
 
 
 async def _resolve(host: str, port: int) -> Sequence[AddrInfoType]:

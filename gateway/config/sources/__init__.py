@@ -1,0 +1,5 @@
+"""What a configuration takes from beside gateway.yaml.
+
+certificates.py  the authorities that a `ca_file` names
+environment.py   the proxy
+"""
