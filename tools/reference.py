@@ -30,6 +30,9 @@ mistake at once, with file and line. What a reload changes is in [Operations](op
 - Every section is optional. Unknown keys, wrong types, duplicate ids and dangling references are errors.
 - Strings may hold `${VAR}`, `${VAR:-default}` and `${file:/run/secrets/name}`, in the place of numbers and booleans
   too; `$${` is a literal `${`. A variable that is missing is an error.
+- An environment variable `GATEWAY__SERVER__PORT=9000` sets a single value of a section over the file: its path in
+  capitals, with two underscores between the parts; the value is read as YAML. One that fits nothing is an error.
+  `gateway check` and `gateway explain` say which values come from there.
 - Ids are numbers or text; `1` and `"1"` are the same id.
 - Relative paths start from the file's directory. YAML anchors, aliases and merges work.
 """

@@ -46,6 +46,8 @@ def _run(arguments: argparse.Namespace) -> int:
     hidden = [model.name for model in settings.models if _chats(model) and not _is_shown(model)]
     if hidden:
         print_line(f"Claude Code's picker does not show {_named(hidden)}: {_PICKED}.")
+    for found in settings.overridden:
+        print_line(found)
     for found in settings.looked_up:
         print_line(f"price: auto, {found}")
     if arguments.against is not None:

@@ -37,6 +37,7 @@ from gateway.config.settings import (
 )
 from gateway.config.sources.certificates import check_ca_files
 from gateway.config.sources.environment import read_proxy
+from gateway.config.sources.overrides import apply_overrides, read_overrides
 from gateway.config.yaml.bulk import NotInBulk, compose_in_bulk
 from gateway.config.yaml.expand import Expander
 from gateway.config.yaml.nodes import YamlFault, compose
@@ -105,6 +106,7 @@ def _composed(text: str, problems: Problems) -> Node | None:
 
 def _settings(root: Node | None, problems: Problems, environ: Mapping[str, str], base_dir: Path) -> Settings:
     expander = Expander(environ, base_dir)
+    overridden = tuple(apply_overrides(root, read_overrides(environ, problems), problems.filename))
     file = read_file(root, Walk(problems, expander))
     models = check(file, problems)
     check_ca_files(file, problems, base_dir, expander.files)
@@ -113,7 +115,7 @@ def _settings(root: Node | None, problems: Problems, environ: Mapping[str, str],
     looked_up = set_auto_prices(file, problems)
     problems.raise_if_any(expander.files)
     settings = Records(file, models, base_dir).settings(proxy, problems.filename, expander.files)
-    return msgspec.structs.replace(settings, looked_up=looked_up) if looked_up else settings
+    return msgspec.structs.replace(settings, looked_up=looked_up, overridden=overridden)
 
 
 def _read_text(path: Path, filename: str) -> str:

@@ -149,6 +149,7 @@ class Problems:
         self._found: list[tuple[int, str]] = []
         self._hidden: set[str] = set()
         self._compared = 0
+        self.overridden: Mapping[str, str] = {}  # variables of the environment by the path of what they set
 
     def hide(self, text: str) -> None:
         """Keep a value of a `${…}` out of messages.
@@ -162,7 +163,11 @@ class Problems:
         return "the value of its `${…}`" if text in self._hidden else shown(text)
 
     def add(self, line: int, path: Path, reason: str) -> None:
-        self._found.append((line, f"{self.filename}:{line}: {path_text(path)}: {reason}"))
+        text = path_text(path)
+        if text in self.overridden:
+            self.add_environment(self.overridden[text], f"{text}: {reason}")
+        else:
+            self._found.append((line, f"{self.filename}:{line}: {text}: {reason}"))
 
     def add_at(self, place: Place, reason: str) -> None:
         self.add(place.line, place.path, reason)

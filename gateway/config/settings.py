@@ -233,7 +233,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     Paths are absolute; references are ids as text.
 
     `files`: those that a `${file:…}` names, and what they were like just before they were read. `looked_up`: in words,
-    the prices found for `price: auto`.
+    the prices found for `price: auto`. `overridden`: in words, what the environment sets.
     """
 
     server: ServerSettings
@@ -256,3 +256,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lines: Lines
     files: dict[str, Fingerprint | None] = {}
     looked_up: tuple[str, ...] = ()
+    overridden: tuple[str, ...] = ()

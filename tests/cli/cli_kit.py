@@ -25,7 +25,7 @@ class Done(NamedTuple):
         return found
 
 
-async def command(*arguments: str, cwd: Path, stdout: int = asyncio.subprocess.PIPE) -> Done:
+async def command(*arguments: str, cwd: Path, stdout: int = asyncio.subprocess.PIPE, **environ: str) -> Done:
     """`gateway ARGUMENTS` in the directory `cwd`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -34,7 +34,7 @@ async def command(*arguments: str, cwd: Path, stdout: int = asyncio.subprocess.P
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         cwd=cwd,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
     )
     async with asyncio.timeout(DEADLINE_SECONDS):
         out, err = await process.communicate()

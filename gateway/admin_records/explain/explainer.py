@@ -79,6 +79,7 @@ class Explainer:
             sources=sources(caller, catalogue, wanted, self.store, is_served=access is not None),
             limits=counted.rows,
             pools=[self._pool(model, is_fallback=model is not served) for model in candidates],
+            overridden=list(self.settings.overridden),
         )
 
     async def _caller(self, user: User, key: ApiKey | None) -> Caller:

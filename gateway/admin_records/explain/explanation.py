@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from gateway.admin_records.endpoint_states import EndpointWatched
 from gateway.types import Id, Source
@@ -107,3 +108,4 @@ class Explanation(msgspec.Struct):
     sources: list[SourceExplained]
     limits: list[LimitExplained]
     pools: list[PoolExplained]
+    overridden: Annotated[list[str], Meta(description="What the environment sets over the file.")] = []

@@ -24,7 +24,7 @@ def explanation_text(explained: Explanation) -> str:
     for pool in explained.pools:
         lines.append(f"pool of {'the fallback ' * pool.fallback}{pool.model}, by {pool.rotation}")
         lines += [_endpoint_line(pool, endpoint) for endpoint in pool.endpoints]
-    return "\n".join(lines)
+    return "\n".join([*lines, *explained.overridden])
 
 
 def _limit_line(limit: LimitExplained) -> str:

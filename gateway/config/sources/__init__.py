@@ -2,4 +2,5 @@
 
 certificates.py  the authorities that a `ca_file` names
 environment.py   the proxy
+overrides.py     single values that the environment sets
 """

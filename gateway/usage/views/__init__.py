@@ -10,9 +10,9 @@ terminal.py     what `gateway usage` prints
 
 from gateway.usage.views.export import CSV_HEADER, csv_line
 from gateway.usage.views.json_shapes import UsageAnswer, UsageSummary, answer_of, summary_of
-from gateway.usage.views.row_pages import Paging
 from gateway.usage.views.period import days_asked
 from gateway.usage.views.receipt import Receipt, Receipts, receipt_of, receipts_of
+from gateway.usage.views.row_pages import Paging
 from gateway.usage.views.terminal import summary_text
 
 __all__ = [
