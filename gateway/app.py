@@ -291,15 +291,14 @@ def object_index(
     backend: Backend
     if settings.store.kind == "embedded":
         backend = SqliteObjects(settings.store.path, log, object_days=object_days)
-        journals = settings.store.path  # its lock says that no other process writes there
+        directory = Path(settings.store.path) / "objects"  # the store's lock says that no other process writes there
     else:
         from gateway.objects.redis import RedisObjects
         from gateway.store.redis import RedisStore
 
         backend = RedisObjects(cast(RedisStore, records).link, prefix=settings.store.prefix, object_days=object_days)
-        journals = settings.usage.journal
-    journal = ObjectJournal(Path(journals) / "objects")
-    return JournaledIndex(backend, journal, log, on_taken=counters.id_taken)
+        directory = Path(f"{settings.usage.journal}-objects")  # beside the ledger's, which is empty after a stop
+    return JournaledIndex(backend, ObjectJournal(directory), log, on_taken=counters.id_taken)
 
 
 def totals_from(ledger: Ledger) -> Rebuild:

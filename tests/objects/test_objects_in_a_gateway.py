@@ -30,8 +30,10 @@ async def test_every_process_has_the_index_and_what_it_remembers_outlives_it(set
         await current.runtime.objects.remember([record("file-1")])
     async with running(settings, log.logger) as current:
         assert set(await current.runtime.objects.find(["file-1", "file-2"])) == {"file-1"}
-    journals = settings.store.path if settings.store.kind == "embedded" else settings.usage.journal
-    assert list((Path(journals) / "objects").iterdir()) == []
+    embedded = Path(settings.store.path) / "objects"
+    journal = embedded if settings.store.kind == "embedded" else Path(f"{settings.usage.journal}-objects")
+    assert list(journal.iterdir()) == []
+    assert not list(Path(settings.usage.journal).iterdir())
 
 
 async def test_the_accounts_are_those_of_the_catalogue_in_use(settings: Settings, log: Log) -> None:
