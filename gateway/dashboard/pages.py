@@ -14,12 +14,12 @@ from gateway.http.reply import Answer, Reply
 PAGES = (
     Page("ai-chat", "Chat", is_operators=False, parts=("answers",)),
     Page("ai-studio", "Studio", is_operators=False, parts=("answers",)),
-    Page("usage", "Usage", is_operators=False),
+    Page("usage", "Usage", is_operators=False, parts=("reports",)),
     Page("keys", "Keys", is_operators=False),
     Page("models", "Models", is_operators=True),
     Page("users", "Users", is_operators=True),
     Page("fleet", "Fleet", is_operators=True),
-    Page("soc", "SOC", is_operators=True),
+    Page("soc", "SOC", is_operators=True, parts=("reports",)),
 )
 SIGN_IN = Page("session", "Sign in", is_operators=True)
 _FOR_EVER = ("cache-control", "public, max-age=31536000, immutable")
