@@ -1,6 +1,7 @@
 """`gateway demo`: a gateway and a loopback upstream on one machine.
 
 running    configuration, upstreams, gateway; what to paste
+sign_in    the link to the pages
 upstream/  answers the whole OpenAI surface, word by word
 faulty     an upstream that breaks HTTP (`--faults`): faults, the plans that it follows; answers, what it breaks
 """

@@ -7,6 +7,7 @@ its own besides.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,11 +20,14 @@ from gateway.config import Settings, parse_settings
 from gateway.demo.answers import Asked
 from gateway.demo.faults import FAULTS, Fault
 from gateway.demo.faulty import REFUSE, FaultyUpstream, Met
+from gateway.demo.sign_in import sign_in_link
 from gateway.demo.upstream import MODEL, loopback_upstream
 from gateway.process.serve import serve
+from gateway.types import Secret
 
 # The upstream has an answer of each kind, also where a client names no model.
 OPERATIONS = ("chat", "completions", "embeddings", "moderations", "images", "speech", "transcriptions", "rerank")
+USER = "demo"
 # Short enough to be seen: an operator who tries a stall does not wait for minutes.
 FAULTY_TIMEOUTS = "{connect: 2, first_byte: 3, idle: 3, total: 8}"
 
@@ -33,7 +37,8 @@ async def run_demo(sock: socket.socket, log: FilteringBoundLogger, *, faults_by_
 
     `faults_by_seed`: the upstream breaks HTTP in its many ways, in an order that this number decides.
     """
-    key = f"sk-demo-{token_urlsafe(24)}"
+    key, panels_key = f"sk-demo-{token_urlsafe(24)}", f"sk-panel-{token_urlsafe(24)}"
+    printing: list[asyncio.Task[None]] = []
     host, port = sock.getsockname()[:2]
     async with AsyncExitStack() as running:
         directory = running.enter_context(TemporaryDirectory(prefix="ecli-gateway-demo-"))
@@ -43,8 +48,17 @@ async def run_demo(sock: socket.socket, log: FilteringBoundLogger, *, faults_by_
         else:
             faulty = await running.enter_async_context(FaultyUpstream.running(faults_by_seed, _log_faults(log)))
             models, notes = faulty_models(steady, faulty), faulty_notes(faults_by_seed)
-        settings = demo_settings(models, key, host, port, Path(directory))
-        await serve(settings, log, sock, ready=lambda url: print(snippets(url, key) + notes, flush=True))
+        settings = demo_settings(models, key, panels_key, host, port, Path(directory))
+
+        async def say(url: str) -> None:
+            link = await sign_in_link(url, Secret(panels_key), USER)
+            print(pages_at(url, link) + snippets(url, key) + notes, flush=True)
+
+        def ready(url: str) -> None:
+            printing.append(asyncio.create_task(say(url)))
+
+        await serve(settings, log, sock, ready=ready)
+        await asyncio.gather(*printing)
 
 
 def flaky_models(upstream_url: str) -> str:
@@ -85,15 +99,25 @@ def fault_names() -> list[str]:
     return [REFUSE, *(fault.name for fault in FAULTS)]
 
 
-def demo_settings(models: str, key: str, host: str, port: int, directory: Path) -> Settings:
+def demo_settings(models: str, key: str, panels_key: str, host: str, port: int, directory: Path) -> Settings:
     """A configuration like one that an operator would write, made in memory."""
     text = f"""
 server: {{host: "{host}", port: {port}, drain_seconds: 3}}
 models:{models}
 keys:
-  - {{id: demo, user: demo, key: "{key}"}}
+  - {{id: demo, user: {USER}, key: "{key}"}}
+  - {{id: panel, user: panel, key: "{panels_key}", scopes: ["ai:manage", "usage:read", "act:as", "ai:use"]}}
 """
     return parse_settings(text, "(demo)", {}, directory)
+
+
+def pages_at(url: str, link: str | None) -> str:
+    """Where the pages are, and a link that signs in with one click."""
+    by_link = f"One click signs you in (within a minute, once):\n\n{link}\n\nLater, sign in" if link else "Sign in"
+    return f"""
+Its pages (chat, studio, usage, keys, fleet …) are at {url}/dashboard/
+{by_link} with the key below.
+"""
 
 
 def snippets(url: str, key: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -165,6 +168,21 @@ def running_demo() -> Iterator[str]:
         finally:
             demo.send_signal(signal.SIGTERM)
             assert demo.wait(DEADLINE_SECONDS) == 0
+
+
+def test_the_demo_signs_in_with_one_click() -> None:
+    """The link that it prints opens every page, once."""
+    with running_demo() as printed:
+        link = next(line for line in printed.splitlines() if "/dashboard/session?ticket=" in line)
+        url, ticket = link.split("/dashboard/session?ticket=")
+        body = json.dumps({"ticket": ticket}).encode()
+        headers = {"content-type": "application/json", "sec-fetch-site": "same-origin"}
+        request = urllib.request.Request(f"{url}/dashboard/session", body, headers)
+        with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as answer:
+            signed_in = json.load(answer)
+        assert (signed_in["user"], signed_in["scopes"]) == ("demo", ["ai:use", "ai:manage", "usage:read"])
+        with pytest.raises(urllib.error.HTTPError):
+            urllib.request.urlopen(request, timeout=DEADLINE_SECONDS)
 
 
 def test_the_demos_own_snippets_stream_an_answer() -> None:
