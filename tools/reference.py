@@ -30,6 +30,12 @@ mistake at once, with file and line. What a reload changes is in [Operations](op
 - Every section is optional. Unknown keys, wrong types, duplicate ids and dangling references are errors.
 - Strings may hold `${VAR}`, `${VAR:-default}` and `${file:/run/secrets/name}`, in the place of numbers and booleans
   too; `$${` is a literal `${`. A variable that is missing is an error.
+- `include: [keys/*.yaml]` names further files: relative to this one, below its folder with symbolic links resolved,
+  sorted within each pattern (`*`, `?`, `[…]`; hidden names are passed over). Lists join in that order; an id, or a
+  section that is no list, that comes twice is an error that names both places. A pattern may match nothing, a plain
+  name must be there. Included files include no others; relative paths in them start from the folder of gateway.yaml.
+  All are watched, and the folders of patterns too: a change in any of them reloads the whole. Problems and
+  `defined_in_file` name the file and line.
 - An environment variable `GATEWAY__SERVER__PORT=9000` sets a single value of a section over the file: its path in
   capitals, with two underscores between the parts; the value is read as YAML. One that fits nothing is an error.
   `gateway check` and `gateway explain` say which values come from there.

@@ -53,9 +53,8 @@ class Desk:
 
     def refuse_if_in_file(self, kind: str, record_id: Id) -> None:
         """Raise DefinedInFile. `kind` is a word of `Settings.lines`."""
-        line = self.file.lines.get((kind, id_text(record_id)))
-        if line is not None:
-            where = f"{self.file.source}:{line}"
+        where = self.file.lines.where(kind, id_text(record_id))
+        if where is not None:
             raise DefinedInFile(f"{where} defines the {kind} `{id_text(record_id)}`; it can only be changed there.")
 
     async def written_down(

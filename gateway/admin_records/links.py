@@ -116,8 +116,8 @@ def refuse_link_of_file(desk: Desk, of: OwnerKind, owner: Id, wanted: str) -> No
 
 
 def _defined_in_file(desk: Desk, of: OwnerKind, owner: Id, what: str) -> DefinedInFile:
-    line = desk.file.lines[of.word, id_text(owner)]
-    return DefinedInFile(f"{desk.file.source}:{line} {what}; it can only be changed there.")
+    where = desk.file.lines.where(of.word, id_text(owner))
+    return DefinedInFile(f"{where} {what}; it can only be changed there.")
 
 
 def named_model(catalogue: Catalogue, model_id: Id) -> Model:

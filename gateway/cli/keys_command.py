@@ -161,8 +161,8 @@ def _expiry(key: KeyShown) -> str:
 
 
 def _source(settings: Settings, key: KeyShown) -> str:
-    line = settings.lines.get(("key", id_text(key.id)))
-    return f"{settings.source}:{line}" if key.source == "file" and line is not None else key.source
+    where = settings.lines.where("key", id_text(key.id))
+    return where if key.source == "file" and where is not None else key.source
 
 
 # -- revoke
@@ -170,10 +170,10 @@ def _source(settings: Settings, key: KeyShown) -> str:
 
 def _run_revoke(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    line = settings.lines.get(("key", arguments.id))
-    if line is not None:
+    where = settings.lines.where("key", arguments.id)
+    if where is not None:
         complain(
-            f"gateway: {settings.source}:{line} defines the key `{arguments.id}`: delete it there. "
+            f"gateway: {where} defines the key `{arguments.id}`: delete it there. "
             "A running gateway takes up the changed file by itself."
         )
         return 1

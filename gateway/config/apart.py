@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -34,6 +35,8 @@ PAUSE_SECONDS = 0.001
 LEAST_SECONDS = 60.0
 SECONDS_PER_MB = 30.0
 
+# What others hold is not known before they are read.
+_INCLUDE = re.compile(rb"^['\"{ ]*include\b", re.MULTILINE)
 _LENGTH = struct.Struct("!I")
 _RECORDS = ("models", "organisations", "plans", "users", "keys")
 
@@ -61,9 +64,10 @@ class Reading:
         """As `load_settings`. Raises ConfigError."""
         try:
             size = self._path.stat().st_size
+            is_small = size <= SMALL_BYTES and _INCLUDE.search(self._path.read_bytes()) is None
         except OSError:
-            size = 0
-        if size > SMALL_BYTES:
+            size, is_small = 0, True
+        if not is_small:
             try:
                 return self._read_apart(LEAST_SECONDS + SECONDS_PER_MB * size / 2**20)
             except CannotRead:
@@ -140,7 +144,7 @@ def _assembled(pieces: Iterator[Any]) -> Settings | None:
             base = value
         elif name == "end" and base is not None:
             records = {each: tuple(found) for each, found in parts.items()}
-            return msgspec.structs.replace(base, lines=Lines(lines), **records)
+            return msgspec.structs.replace(base, lines=Lines(lines, base.lines.sources), **records)
         elif name in parts:
             parts[name] += value
         else:
@@ -149,7 +153,10 @@ def _assembled(pieces: Iterator[Any]) -> Settings | None:
 
 
 def _disassembled(settings: Settings) -> Iterator[tuple[str, Any]]:
-    yield "settings", msgspec.structs.replace(settings, lines=Lines({}), **dict.fromkeys(_RECORDS, ()))
+    yield (
+        "settings",
+        msgspec.structs.replace(settings, lines=Lines({}, settings.lines.sources), **dict.fromkeys(_RECORDS, ())),
+    )
     for name in _RECORDS:
         records = getattr(settings, name)
         for start in range(0, len(records), RECORDS_AT_ONCE):

@@ -82,7 +82,7 @@ class Records:
             self_service=file.self_service,
             proxy=proxy,
             source=source,
-            lines=_lines(file),
+            lines=_lines(file, source),
             files=dict(files),
         )
 
@@ -243,12 +243,18 @@ def _absolute_sqlite_url(url: str, absolute: Callable[[str], str]) -> str:
     return f"{scheme}:///{absolute(path)}{mark}{query}"
 
 
-def _lines(file: GatewayFile) -> Lines:
+def _lines(file: GatewayFile, main: str) -> Lines:
+    sources = {main: 0}
+
+    def packed(place: Place) -> int:
+        return Lines.packed(sources.setdefault(place.source or main, len(sources)), place.line)
+
     lines = {
-        kind: {id_text(record.id): record.place.line for record in records} for kind, records in lists_of_records(file)
+        kind: {id_text(record.id): packed(record.place) for record in records}
+        for kind, records in lists_of_records(file)
     }
-    lines["feature"] = {name: file.place.inside("features", name).line for name in _features_in(file)}
-    return Lines(lines)
+    lines["feature"] = {name: packed(file.place.inside("features", name)) for name in _features_in(file)}
+    return Lines(lines, tuple(sources))
 
 
 def _features_in(file: GatewayFile) -> Iterable[str]:

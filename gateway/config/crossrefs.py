@@ -70,7 +70,9 @@ def _models_by_name(models: Iterable[ModelShape], problems: Problems) -> dict[st
     for model in models:
         for place, name in _claims(model):
             if name in first:
-                reason = f"{problems.quoted(name)} is taken by {first[name]} (line {first[name].line}) already"
+                reason = (
+                    f"{problems.quoted(name)} is taken by {first[name]} ({problems.where(first[name], place)}) already"
+                )
                 problems.add_at(place, reason)
             else:
                 found[name], first[name] = model, place
@@ -104,8 +106,8 @@ def _check_unique(records: Iterable[Record | EndpointShape | GrantShape], proble
             continue
         holder = first.setdefault(id_text(record.id), record)
         if holder is not record:
-            where = holder.place
-            reason = f"{problems.quoted(id_text(record.id))} is already the id of {where} (line {where.line})"
+            where = problems.where(holder.place, record.place)
+            reason = f"{problems.quoted(id_text(record.id))} is already the id of {holder.place} ({where})"
             problems.add_at(record.place.inside("id"), reason)
 
 
@@ -209,7 +211,7 @@ def _check_granted_models(owner: Owner, models: Mapping[str, ModelShape], proble
         holder = first.setdefault(id(model), grant)
         if holder is not grant:
             name = problems.quoted(id_text(grant.model))
-            reason = f"{name} is already granted by {holder.place} (line {holder.place.line})"
+            reason = f"{name} is already granted by {holder.place} ({problems.where(holder.place, grant.place)})"
             problems.add_at(grant.place.inside("model"), reason)
 
 
@@ -263,7 +265,7 @@ def _check_keys(keys: Iterable[KeyShape], problems: Problems) -> None:
         digest = key_digest(key)
         holder = first.setdefault(digest, key) if digest else key
         if holder is not key:
-            problems.add_at(key.place, f"the same key as {holder.place} (line {holder.place.line})")
+            problems.add_at(key.place, f"the same key as {holder.place} ({problems.where(holder.place, key.place)})")
 
 
 def _check_tiers(file: GatewayFile, problems: Problems) -> None:

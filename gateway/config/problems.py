@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -73,11 +73,12 @@ class Place:
     Enough to name the line of anything inside it once that is needed.
     """
 
-    __slots__ = ("node", "path")
+    __slots__ = ("node", "path", "source")
 
-    def __init__(self, node: Node, path: Path) -> None:
+    def __init__(self, node: Node, path: Path, source: str = "") -> None:
         self.node = node
         self.path = path
+        self.source = source  # the name of its file; empty: that of gateway.yaml
 
     @property
     def line(self) -> int:
@@ -91,7 +92,7 @@ class Place:
         node, path = self.node, self.path
         for part in parts:
             node, path = _child(node, part), (path, part)
-        return Place(node, path)
+        return Place(node, path, self.source)
 
     def __str__(self) -> str:
         return path_text(self.path)
@@ -105,8 +106,8 @@ class LinePlace(Place):
 
     __slots__ = ("_line",)
 
-    def __init__(self, line: int) -> None:
-        self.node, self.path = NOWHERE.node, None
+    def __init__(self, line: int, source: str) -> None:
+        super().__init__(NOWHERE.node, None, source)
         self._line = line
 
     @property
@@ -146,7 +147,9 @@ class Problems:
 
     def __init__(self, filename: str) -> None:
         self.filename = filename
-        self._found: list[tuple[int, str]] = []
+        self.source = filename  # the file that is being read
+        self._sources: dict[str, int] = {filename: 0}
+        self._found: list[tuple[int, int, str]] = []
         self._hidden: set[str] = set()
         self._compared = 0
         self.overridden: Mapping[str, str] = {}  # variables of the environment by the path of what they set
@@ -167,18 +170,34 @@ class Problems:
         if text in self.overridden:
             self.add_environment(self.overridden[text], f"{text}: {reason}")
         else:
-            self._found.append((line, f"{self.filename}:{line}: {text}: {reason}"))
+            self._note(line, f"{text}: {reason}")
 
     def add_at(self, place: Place, reason: str) -> None:
+        reading, self.source = self.source, place.source or self.filename
         self.add(place.line, place.path, reason)
+        self.source = reading
+
+    def where(self, place: Place, seen_from: Place) -> str:
+        """The line of a place, with its file where that is another one."""
+        is_here = place.source == seen_from.source
+        return f"line {place.line}" if is_here else f"{place.source or self.filename}:{place.line}"
+
+    def _note(self, line: int, text: str) -> None:
+        order = self._sources.setdefault(self.source, len(self._sources))
+        self._found.append((order, line, f"{self.source}:{line}: {text}"))
 
     def add_syntax(self, line: int, reason: str) -> None:
         """Add a problem of the text itself, which has no key."""
-        self._found.append((line, f"{self.filename}:{line}: YAML: {reason}"))
+        self._note(line, f"YAML: {reason}")
 
     def add_environment(self, variable: str, reason: str) -> None:
         """Add a problem of an environment variable, which has no line."""
-        self._found.append((0, f"environment: {variable}: {reason}"))
+        self._found.append((0, 0, f"environment: {variable}: {reason}"))
+
+    def add_whole(self, problems: Iterable[str]) -> None:
+        """Add problems that name their file and line already."""
+        order = self._sources.setdefault(self.source, len(self._sources))
+        self._found += [(order, 0, problem) for problem in problems]
 
     def suggestion(self, word: str, candidates: Collection[str]) -> str:
         """Return ` (did you mean 'x'?)` for a near candidate, or nothing."""
@@ -193,7 +212,7 @@ class Problems:
         `files` are those that were looked for.
         """
         if self._found:
-            raise ConfigError([text for _, text in sorted(self._found, key=lambda found: found[0])], files)
+            raise ConfigError([text for *_, text in sorted(self._found, key=lambda found: found[:2])], files)
 
 
 def _nearest(word: str, candidates: Collection[str]) -> str:

@@ -273,6 +273,10 @@ class StudioShape(Placed, kw_only=True):
 class GatewayFile(Placed, kw_only=True):
     """gateway.yaml: the configuration of the gateway."""
 
+    include: Annotated[
+        tuple[Text, ...],
+        Meta(description="Further files below this one's folder, such as keys/*.yaml; lists join."),
+    ] = ()
     server: Annotated[ServerSettings, Meta(description="The listening side.")] = ServerSettings()
     features: Annotated[
         dict[Label, bool], Meta(description="Feature flags; ai: false answers every AI route with feature_disabled.")

@@ -19,6 +19,8 @@ from gateway.types import ApiKey, Model, Organisation, Plan, Secret, User
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Text = Annotated[str, Meta(min_length=1)]
+_LINE_BITS = 32
+_LINES = (1 << _LINE_BITS) - 1
 
 
 class ClientTimeouts(msgspec.Struct, frozen=True):
@@ -208,14 +210,25 @@ class Lines(Mapping[tuple[str, str], int]):
     hold a hundred thousand of them.
     """
 
-    __slots__ = ("by_kind",)
+    __slots__ = ("by_kind", "sources")
 
-    def __init__(self, by_kind: Mapping[str, Mapping[str, int]]) -> None:
+    def __init__(self, by_kind: Mapping[str, Mapping[str, int]], sources: tuple[str, ...] = ()) -> None:
         self.by_kind = by_kind
+        self.sources = sources  # names of files; a line of the one at `n` is kept as n * 2^32 + line
+
+    def where(self, kind: str, record_id: str) -> str | None:
+        """`FILE:LINE` of the record; None where no file defines it."""
+        packed = self.by_kind.get(kind, {}).get(record_id)
+        return None if packed is None else f"{self.sources[packed >> _LINE_BITS]}:{packed & _LINES}"
+
+    @staticmethod
+    def packed(source: int, line: int) -> int:
+        """A line of a source, as it is kept."""
+        return source << _LINE_BITS | line
 
     def __getitem__(self, record: tuple[str, str]) -> int:
         kind, record_id = record
-        return self.by_kind[kind][record_id]
+        return self.by_kind[kind][record_id] & _LINES
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return ((kind, record_id) for kind, lines in self.by_kind.items() for record_id in lines)

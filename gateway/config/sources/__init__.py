@@ -2,5 +2,6 @@
 
 certificates.py  the authorities that a `ca_file` names
 environment.py   the proxy
+includes.py      further files
 overrides.py     single values that the environment sets
 """

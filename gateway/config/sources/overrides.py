@@ -6,7 +6,7 @@ is put into the tree of nodes before that is read, so every check holds for it a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import inspect as types
@@ -119,10 +119,8 @@ def _is_secret(wanted: types.Type) -> bool:
     return isinstance(bare, types.CustomType) and bare.cls is Secret
 
 
-def apply_overrides(root: Node | None, overrides: Sequence[Override], filename: str) -> Iterator[str]:
+def apply_overrides(root: MappingNode, overrides: Iterable[Override], filename: str) -> Iterator[str]:
     """Put each override into the tree; yield in words what came from where."""
-    if not isinstance(root, MappingNode):
-        return
     for override in overrides:
         before = _put(root, override)
         value = "set" if override.is_secret else _shown(override.node)

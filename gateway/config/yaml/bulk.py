@@ -202,6 +202,7 @@ class _Bulk:
     def _records(self, run: Run) -> Iterator[Any]:
         text, position, end, line = run.text, run.start, run.end, run.first_line
         layout: _Layout | None = None
+        source = self._walk.problems.source
         while position < end:
             found = layout.find(text, position, end) if layout is not None else None  # most are like the one before
             if found is None:
@@ -209,12 +210,12 @@ class _Bulk:
                 found = layout.find(text, position, end) if layout is not None else None
             if layout is not None and found is not None:
                 record, position = layout.prepared(found.groups()), found.end()
-                record.place = LinePlace(line)
+                record.place = LinePlace(line, source)
                 line += layout.lines
             else:
                 alone = run.record_at(position)
                 record, position = self._read_alone(alone), position + len(alone)
-                record.place = LinePlace(line)
+                record.place = LinePlace(line, source)
                 line += alone.count("\n")
             yield record
 

@@ -174,7 +174,7 @@ class RecordReader(Reader):
                 walk.problems.add(line_of(node), (path, key), "is missing")
                 values[attribute] = stand_in
         if self._is_placed:
-            values["place"] = Place(node, path)
+            values["place"] = Place(node, path, walk.problems.source)
         return self._cls(**values)
 
     def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
