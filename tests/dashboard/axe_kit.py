@@ -19,22 +19,27 @@ _FOUND = """async () => (await axe.run(document, {resultTypes: ["violations"]}))
 
 
 @cache
-def axe_source() -> str:
-    """The whole of axe-core."""
-    program = PLACE / "node_modules" / "axe-core" / "axe.min.js"
+def installed(package: str, name: str) -> Path:
+    """A package's folder, once npm has brought it."""
+    folder = PLACE / "node_modules" / name
     npm = shutil.which("npm")
     if npm is None:
-        pytest.skip("NO NPM: axe-core is not there, the pages' accessibility is not tried")
+        pytest.skip(f"NO NPM: {name} is not there, what it would look at is not tried")
     PLACE.mkdir(parents=True, exist_ok=True)
     with (PLACE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not program.exists():
-            command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(PLACE), PACKAGE]
+        if not folder.exists():
+            command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(PLACE), package]
             try:
                 subprocess.run(command, cwd=PLACE, check=True, capture_output=True, timeout=INSTALL_SECONDS)
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-                pytest.skip(f"AXE-CORE COULD NOT BE INSTALLED, the pages' accessibility is not tried: {error}")
-    return program.read_text()
+                pytest.skip(f"{name} COULD NOT BE INSTALLED, what it would look at is not tried: {error}")
+    return folder
+
+
+def axe_source() -> str:
+    """The whole of axe-core."""
+    return (installed(PACKAGE, "axe-core") / "axe.min.js").read_text()
 
 
 async def assert_accessible(page: Page) -> None:

@@ -145,9 +145,9 @@ export class Nodes {
 /** @param {Inline[]} items @returns {Node[]} */
 function inlineNodes(items) {
   return items.map((item) => {
-    if ("text" in item) return item.type === "text" ? document.createTextNode(item.text) : el("code", { dir: "ltr" }, visible(item.text));
-    if (item.type !== "link") return el(item.type, null, inlineNodes(item.children));
-    return el("a", { href: item.href, title: item.href, target: "_blank", rel: "noopener noreferrer" }, inlineNodes(item.children));
+    if (item.type === "link") return el("a", { href: item.href, title: item.href, target: "_blank", rel: "noopener noreferrer" }, inlineNodes(item.children));
+    if ("children" in item) return el(item.type, null, inlineNodes(item.children));
+    return item.type === "text" ? document.createTextNode(item.text) : el("code", { dir: "ltr" }, visible(item.text));
   });
 }
 
