@@ -1,4 +1,4 @@
-"""Take the pictures of the pages that the docs show: `python -m tools.page_pictures`.
+"""Take the docs' pictures of the pages: `python -m tools.page_pictures`.
 
 A gateway of the tests' kit with made-up usage, in a real browser. Needs the tests' requirements and chromium.
 """

@@ -112,7 +112,7 @@ keys:
 
 
 def pages_at(url: str, link: str | None) -> str:
-    """Where the pages are, and a link that signs in with one click."""
+    """Where the pages are, and the link that signs in."""
     by_link = f"One click signs you in (within a minute, once):\n\n{link}\n\nLater, sign in" if link else "Sign in"
     return f"""
 Its pages (chat, studio, usage, keys, fleet …) are at {url}/dashboard/

@@ -18,9 +18,9 @@ class _Ticket(msgspec.Struct):
 
 
 async def sign_in_link(url: str, panels_key: Secret, user: str) -> str | None:
-    """Ask the gateway for a ticket, as a panel does; None where it gives none.
+    """Ask the gateway for a ticket, as a panel does.
 
-    It holds for a minute, once.
+    It holds for a minute, once. None where there is none.
     """
     headers = {
         "authorization": f"Bearer {panels_key.reveal()}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from gateway.admin_records.record_bodies import (
     FeatureBody,
@@ -21,11 +21,19 @@ from gateway.admin_records.record_bodies import (
 from gateway.admin_records.redaction import FeatureShown, LinkMade
 from gateway.api.panel import ChatAnswer, ChatBody, ModelView, MyModel, StudioAnswer, StudioBody
 from gateway.dialects.base import ListRules
+from gateway.usage import Group, Order
 from gateway.usage.views import UsageAnswer
 
 Json = dict[str, Any]
 
-_GROUP: Json = {"type": "string", "enum": ["day", "model", "endpoint"], "default": "day"}
+_GROUPS: Json = {
+    "type": "array",
+    "items": {"type": "string", "enum": list(get_args(Group))},
+    "minItems": 1,
+    "maxItems": 2,
+    "uniqueItems": True,
+    "default": ["day"],
+}
 _DAY: Json = {"type": "string", "format": "date"}
 _LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": 1000}
 
@@ -67,6 +75,15 @@ _RECEIPTS: list[Json] = [
     _query("user", {"type": "string"}, "Another's, for keys with `usage:read`."),
     _query("limit", {"type": "integer", "minimum": 1, "maximum": 100}, "How many, 20 by default."),
     _query("after", {"type": "string"}, "The last id of the page before."),
+]
+_ROWS: list[Json] = [
+    _query("group", _GROUPS, "What the rows tell apart: one or two, with a comma in between.")
+    | {"style": "form", "explode": False},
+    _query("order", {"type": "string", "enum": list(get_args(Order))}, "The most of it first."),
+    _query(
+        "limit", {"type": "integer", "minimum": 1, "maximum": 10_000}, "Rows at most; everybody's: 1,000 by default."
+    ),
+    _query("after", {"type": "string"}, "The `lastId` of the page before."),
 ]
 _PATH_EXAMPLES: Json = {
     "/api/admin/features/": "beta",
@@ -138,7 +155,7 @@ def query_of(method: str, path: str) -> list[Json]:
     if "/usage/requests" in path:
         return [] if path.endswith("}") else [*_DAYS, *_RECEIPTS]
     if "/usage" in path:
-        return [*_DAYS, _query("group", _GROUP, "What the rows tell apart.")]
+        return [*_DAYS, *_ROWS]
     return _QUERIES.get(path, [])
 
 

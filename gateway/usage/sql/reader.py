@@ -63,7 +63,7 @@ class Reader:
         self._away_at, self._away_why = 0.0, ""
 
     async def report(self, usage: UsageQuery, *groups: Group, whose: str = "") -> UsageReport:
-        """Return totals, and a row for each group, of none, one or two."""
+        """Return totals, and rows by none, one or two groups."""
         query = queries.report_query(usage, groups)
         with self._reports.place(whose):
             return await self._ask(

@@ -134,7 +134,10 @@ def _row(row: UsageRow, groups: Groups, names: Mapping[str, str]) -> UsageRowAns
 
 
 def _of(row: UsageRow, groups: Groups, names: Mapping[str, str]) -> dict[str, Id | None]:
-    """Name what a row is of; a model has its name beside it, an endpoint its model."""
+    """Name what a row is of.
+
+    A model has its name beside it, an endpoint its model.
+    """
     named: dict[str, Id | None] = dict(zip(groups, (row.of, row.second), strict=False))
     if "endpoint" in named:
         named["model"] = row.model

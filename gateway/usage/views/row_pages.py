@@ -1,4 +1,4 @@
-"""A report's rows in an order that was asked for, a page at a time."""
+"""A report's rows in an order, a page at a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ WHOLE = Paging()
 
 
 class Page(NamedTuple):
-    """A report of fewer rows, its totals whole. `last`: None where it has no rows."""
+    """A report of fewer rows, its totals whole.
+
+    `last`: None where it has no rows.
+    """
 
     report: UsageReport
     has_more: bool
@@ -39,7 +42,10 @@ class Page(NamedTuple):
 
 
 def page_of(report: UsageReport, wanted: Paging) -> Page:
-    """Cut a page out of a report. Raises ValueError where no row is `after`."""
+    """Cut a page out of a report.
+
+    Raises ValueError where no row is `after`.
+    """
     rows = list(report.rows)
     if wanted.order is not None:
         amount = _AMOUNTS[wanted.order]
@@ -52,7 +58,10 @@ def page_of(report: UsageReport, wanted: Paging) -> Page:
 
 
 def row_id(row: UsageRow) -> str:
-    """What a row is told by: its id, or the ids of all its groups with commas in between."""
+    """What a row is told by.
+
+    Its id, or the ids of all its groups with commas in between.
+    """
     others = [value for value in (row.model, row.second) if value is not None]
     if not others:
         return _plain(row.of)
