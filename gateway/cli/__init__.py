@@ -6,6 +6,7 @@ entry.py            the parser, and from errors to words and exit codes
 arguments.py        what commands share of their arguments
 console.py          the two outputs
 serve_command.py    serve, demo
+start_commands.py   init, example
 check.py            check, schema; probe.py: asking each endpoint for its models
 explain_command.py  explain
 keys_command.py     keys new, list, revoke

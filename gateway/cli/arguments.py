@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from gateway.config import Settings, load_settings
 from gateway.config.yaml import scalars
+from gateway.errors import ConfigError
 
 DEFAULT_CONFIG = "gateway.yaml"
 
@@ -44,7 +45,19 @@ def add_json(command: argparse.ArgumentParser) -> None:
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """The file that `-c` names. Raises ConfigError."""
+    refuse_missing(Path(arguments.config))
     return load_settings(Path(arguments.config), os.environ)
+
+
+def refuse_missing(path: Path) -> None:
+    """Raise ConfigError that says what to run, where there is no such file."""
+    if not os.path.lexists(path):
+        raise ConfigError(
+            [
+                f"{path}:1: cannot be read: there is no such file. `gateway init` writes one that serves, "
+                "`gateway example` prints one with every key, `-c FILE` names another."
+            ]
+        )
 
 
 def moment(text: str) -> datetime:

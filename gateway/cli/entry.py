@@ -11,6 +11,7 @@ from gateway.cli import check, usage
 from gateway.cli import explain_command as explain
 from gateway.cli import keys_command as keys
 from gateway.cli import serve_command as serve
+from gateway.cli import start_commands as start
 from gateway.cli.arguments import with_example
 from gateway.cli.console import abandon_stdout, complain, hold_standard_files
 from gateway.errors import ConfigError, GatewayError, JournalUnavailable, LedgerUnusable
@@ -49,6 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ecli-gateway {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (serve, check, explain, keys, usage):
+    for module in (serve, start, check, explain, keys, usage):
         module.add_to(commands)
     return parser

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -81,11 +82,16 @@ def _matches(pattern: str, base_dir: Path, seen: Seen) -> Iterator[str]:
         raise Refused("no name or pattern of files, such as keys/*.yaml (`**` has no meaning here)")
     at = ["/" if pattern.startswith("/") else str(base_dir)]
     for part in folders:
-        at = [path for folder in at for path in _children(folder, part, seen) if os.path.isdir(path)]
-    paths = sorted(path for folder in at for path in _children(folder, last, seen) if not os.path.isdir(path))
+        at = list(filter(os.path.isdir, _inside(at, part, seen)))
+    paths = sorted(filterfalse(os.path.isdir, _inside(at, last, seen)))
     if not paths and not _MAGIC.search(pattern):
         raise Refused("there is no such file")
     yield from paths
+
+
+def _inside(folders: Iterable[str], part: str, seen: Seen) -> Iterator[str]:
+    for folder in folders:
+        yield from _children(folder, part, seen)
 
 
 def _children(folder: str, part: str, seen: Seen) -> list[str]:
@@ -116,11 +122,8 @@ def joined(parts: Sequence[Part], problems: Problems) -> GatewayFile:
     whole = msgspec.structs.replace(parts[0].file)  # what stands in for a file that cannot be used is shared
     places: dict[str, Place] = {}
     for number, (file, root) in enumerate(parts):
-        for key, value in root.value:
-            section = key.value if isinstance(key, ScalarNode) else ""
+        for section in _sections(root):
             here = file.place.inside(section)
-            if section not in GatewayFile.__struct_fields__ or section == "place" or is_nothing(value):
-                continue
             if number and section == "include":
                 problems.add_at(here, "only the file that the gateway is started with may include others")
             elif section not in places:
@@ -134,6 +137,14 @@ def joined(parts: Sequence[Part], problems: Problems) -> GatewayFile:
     if len(parts) > 1:
         whole.place = _JoinedPlace(whole.place, places)
     return whole
+
+
+def _sections(root: MappingNode) -> Iterator[str]:
+    """Yield the known sections that the file says something of."""
+    for key, value in root.value:
+        name = key.value if isinstance(key, ScalarNode) else "place"
+        if name != "place" and name in GatewayFile.__struct_fields__ and not is_nothing(value):
+            yield name
 
 
 class _JoinedPlace(Place):
