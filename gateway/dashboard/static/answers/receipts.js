@@ -2,8 +2,9 @@
 /** What stands under an answer: tokens, cost, time to the first word; the whole receipt behind it. */
 
 import { api, ApiError } from "../core/api.js";
-import { ask, copyButton, el, fill } from "../core/dom.js";
+import { ask, el, fill } from "../core/dom.js";
 import { brief, exact, money } from "../core/format.js";
+import { receiptContents } from "../core/receipt.js";
 
 /** @typedef {{tokens?: {prompt: number, completion: number, total: number} | null, firstWord?: number | null, cost?: number | null, requestId?: string | null}} Counted */
 
@@ -58,24 +59,10 @@ export function receiptLine({ tokens, firstWord, cost, requestId }, currency) {
 async function show(requestId) {
   const body = el("div", { "aria-live": "polite" }, el("p.muted", null, "Looking it up …"));
   receiptOf(requestId).then((receipt) => {
-    const rows = Object.entries(receipt ?? {}).flatMap(([name, value]) => lines(name, value));
-    fill(body, rows.length ? el("table", null, el("tbody", null, rows)) : el("p.muted", null, "This gateway has no receipt of it (any more)."));
+    fill(body, receipt ? receiptContents(receipt) : el("p.muted", null, "This gateway has no receipt of it (any more)."));
   });
   await ask("Receipt", (close) => [
     body,
-    el("div.row.end", null, copyButton(() => requestId, "Copy request id"), el("button", { type: "button", onclick: () => close() }, "Close")),
+    el("div.row.end", null, el("button", { type: "button", onclick: () => close() }, "Close")),
   ]);
-}
-
-/** @param {string} name @param {any} value @returns {HTMLElement[]} */
-function lines(name, value) {
-  if (value === null || value === undefined || value === "") return [];
-  if (Array.isArray(value) && value.every((each) => typeof each !== "object")) return [line(name, value.join(", "))];
-  if (typeof value === "object") return Object.entries(value).flatMap(([key, each]) => lines(Array.isArray(value) ? `${name} ${Number(key) + 1}` : `${name} · ${key}`, each));
-  return [line(name, Number.isInteger(value) ? exact(value) : String(value))];
-}
-
-/** @param {string} name @param {string} value */
-function line(name, value) {
-  return el("tr", null, el("th", { scope: "row" }, name.replaceAll("_", " ")), el("td.number", null, value));
 }

@@ -2,10 +2,11 @@
 /** Single requests, newest first, each a receipt. */
 
 import { api } from "../core/api.js";
-import { copyButton, el, fill } from "../core/dom.js";
+import { el, fill } from "../core/dom.js";
 import { ago, brief, exact, money, utc } from "../core/format.js";
 import { load } from "../core/loading.js";
-import { named, short } from "../core/names.js";
+import { named } from "../core/names.js";
+import { receiptContents } from "../core/receipt.js";
 
 const PAGE = 20;
 const OUTCOMES = /** @type {Record<string, string>} */ ({
@@ -50,7 +51,7 @@ export function receipts(part, query) {
 /** @param {any} one */
 export function receipt(one) {
   const inside = el("div.inside", null);
-  const details = el("details.receipt", { ontoggle: () => inside.childElementCount || fill(inside, ...contents(one)) },
+  const details = el("details.receipt", { ontoggle: () => inside.childElementCount || fill(inside, ...receiptContents(one)) },
     el("summary", null,
       el("time.when", { datetime: one.time, title: utc(one.time) }, ago(one.time)),
       el("span.what", null, named(one.name ?? one.model)),
@@ -63,27 +64,3 @@ export function receipt(one) {
 
 /** @param {any} one */
 const outcome = (one) => `${OUTCOMES[one.outcome] ?? one.outcome.replaceAll("_", " ")} (${one.status})`;
-
-/** @param {any} one @returns {any[]} */
-function contents(one) {
-  const lines = (/** @type {[string, any][]} */ rows) => el("table", null, el("tbody", null, rows.filter(([, shown]) => shown !== null && shown !== undefined).map(([title, shown]) =>
-    el("tr", null, el("th", { scope: "row" }, title), el("td.number", null, shown)))));
-  const seconds = (/** @type {number | null} */ ms) => (ms === null ? null : `${(ms / 1000).toFixed(2)} s`);
-  const kinds = Object.keys({ ...one.tokens.kinds, ...one.parts });
-  return [
-    lines([
-      ["Request", el("span", null, el("code", null, one.id), copyButton(() => one.id))],
-      ["At", utc(one.time)], ["Route", short(one.route)], ["Key", named(one.key)], ["Endpoint", one.endpoint === null ? "none reached" : named(one.endpoint)],
-      ["First word after", seconds(one.firstByteMs)], ["All after", seconds(one.durationMs)],
-    ]),
-    el("table", null,
-      el("thead", null, el("tr", null, el("th", { scope: "col" }, "Part"), el("th.number", { scope: "col" }, "Count"), el("th.number", { scope: "col" }, "Cost"))),
-      el("tbody", null,
-        kinds.map((kind) => el("tr", null, el("th", { scope: "row" }, short(kind.replaceAll("_", " "))), el("td.number", null, one.tokens.kinds[kind] === undefined ? "" : exact(one.tokens.kinds[kind])), el("td.number", null, one.parts[kind] === undefined ? "" : money(one.parts[kind], one.currency)))),
-        el("tr", null, el("th", { scope: "row" }, "All"), el("td.number", null, exact(one.tokens.total)), el("td.number", null, money(one.cost, one.currency))))),
-    el("table", null,
-      el("thead", null, el("tr", null, el("th", { scope: "col" }, "Attempt"), el("th", { scope: "col" }, "Came to"), el("th.number", { scope: "col" }, "Took"))),
-      el("tbody", null, one.attempts.map((/** @type {any} */ attempt) => el("tr", null,
-        el("td", null, named(attempt.endpoint ?? "none")), el("td", null, attempt.reason ? `${short(String(attempt.reason).replaceAll("_", " "))}${attempt.status ? ` (${attempt.status})` : ""}` : "its answer"), el("td.number", null, seconds(attempt.ms)))))),
-  ];
-}
