@@ -27,7 +27,7 @@ export async function load(part, ask, draw) {
     const answer = await ask();
     if (!isNewest()) return;
     part.dataset.drawn = "yes";
-    draw(answer);
+    keepingFocus(part, () => draw(answer));
   } catch (error) {
     if (!isNewest()) return;
     if (wasDrawn) noteAbove(part, error);
@@ -40,6 +40,21 @@ export async function load(part, ask, draw) {
       part.removeAttribute("aria-busy");
     }
   }
+}
+
+/**
+ * Draw anew; what had the focus has it again, as far as it is still there.
+ * @param {HTMLElement} part
+ * @param {() => void} draw
+ */
+function keepingFocus(part, draw) {
+  const had = document.activeElement;
+  const told = (/** @type {Element} */ node) => `${node.tagName} ${node.getAttribute("role")} ${node.getAttribute("name")} ${node.textContent?.slice(0, 80)}`;
+  const wanted = had && part.contains(had) ? told(had) : null;
+  draw();
+  if (wanted === null || (had && had.isConnected)) return;
+  const same = [...part.querySelectorAll("button, a, input, select, summary, [tabindex]")].find((node) => told(node) === wanted);
+  /** @type {HTMLElement | undefined} */ (same)?.focus({ preventScroll: true });
 }
 
 /** @param {HTMLElement} part @param {unknown} error */
