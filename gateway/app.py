@@ -58,6 +58,7 @@ from gateway.store.cached import CachedRecords
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.file import YamlStore
 from gateway.store.layered import LayeredStore
+from gateway.store.live_channel import live_requests
 from gateway.store.passes import EmbeddedPasses, Passes, RedisPasses
 from gateway.usage import Ledger
 from gateway.websockets import SocketPaths, socket_routes
@@ -81,8 +82,10 @@ async def running(
     current = Current()
     async with AsyncExitStack() as held:
         records = record_store(settings, log)
+        live = live_requests(Calls(), settings.store, records)
         await records.start()
         held.push_async_callback(records.close)
+        held.push_async_callback(live.close)
         ledger = opened_ledger(settings, log)
         held.push_async_callback(ledger.close)
         limiter = await started_limiter(settings, records, ledger, log)
@@ -93,9 +96,8 @@ async def running(
 
         transport = Transport(proxy=proxy_of(settings), allow_address=allow_address)
         held.push_async_callback(transport.close)
-        upstreams = Upstreams()
+        upstreams, counters = Upstreams(), Counters()
         cooldowns = Cooldowns(records, upstreams)
-        counters = Counters()
         objects = object_index(settings, records, current, counters, log)
         held.push_async_callback(objects.close)
         intake, loop_lag = Intake(), LoopLag()
@@ -136,7 +138,8 @@ async def running(
             limiter=limiter,
             objects=objects,
             accounts=AccountsInUse(),
-            calls=Calls(),
+            calls=live.calls,
+            live=live,
             counters=counters,
             memory=Memory(partial(attrgetter("runtime.bounds.memory_bytes"), current)),
             intake=intake,
@@ -147,6 +150,7 @@ async def running(
             log=log,
             clock=now,
             scraping=asyncio.Lock(),
+            latest=partial(attrgetter("runtime"), current),
             log_stream=log_stream,
         )
         await objects.start()

@@ -87,8 +87,10 @@ class Sessions:
         await self._keep(_digest(token), session)
         return token, caller
 
-    async def caller(self, token: str, scope: Scope | None, address: str) -> Caller:
+    async def caller(self, token: str, scope: Scope | None, address: str, *, is_use: bool = True) -> Caller:
         """Return who is signed in.
+
+        `is_use` False: it is only looked whether the session still stands.
 
         Raises InvalidKey, InsufficientScope or IpNotAllowed.
         """
@@ -96,7 +98,7 @@ class Sessions:
         session = await self._found(digest)
         caller = await self._caller(session, scope, address)
         now = self._clock().timestamp()
-        if now - session.used >= TOUCH_SECONDS:
+        if is_use and now - session.used >= TOUCH_SECONDS:
             await self._keep(digest, msgspec.structs.replace(session, used=now))
         return caller
 

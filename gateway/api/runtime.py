@@ -23,6 +23,7 @@ from gateway.limits import Limiter
 from gateway.objects.accounts import AccountsInUse
 from gateway.objects.index import ObjectIndex
 from gateway.observability.calls import Calls
+from gateway.observability.live_requests import LiveRequests
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters, MetricsAggregation
@@ -58,6 +59,7 @@ class Runtime:
     objects: ObjectIndex
     accounts: AccountsInUse
     calls: Calls
+    live: LiveRequests
     counters: Counters
     memory: Memory
     intake: Intake
@@ -68,6 +70,7 @@ class Runtime:
     log: FilteringBoundLogger
     clock: Callable[[], datetime]
     scraping: asyncio.Lock
+    latest: Callable[[], Runtime]  # that of new requests, for what outlives a reload
     log_stream: LogStream | None = None  # what the log is written to, where lines of it may be lost
     aggregation: MetricsAggregation | None = None  # None where this process is the only worker
     reloader: Reloader | None = None  # None where there is no file to reload, as in the demo

@@ -16,9 +16,9 @@ PAGES = (
     Page("ai-studio", "Studio", is_operators=False, parts=("answers",)),
     Page("usage", "Usage", is_operators=False, parts=("reports",)),
     Page("keys", "Keys", is_operators=False),
-    Page("models", "Models", is_operators=True),
-    Page("users", "Users", is_operators=True),
-    Page("fleet", "Fleet", is_operators=True),
+    Page("models", "Models", is_operators=True, parts=("desk",)),
+    Page("users", "Users", is_operators=True, parts=("desk",)),
+    Page("fleet", "Fleet", is_operators=True, parts=("desk",)),
     Page("soc", "SOC", is_operators=True, parts=("reports",)),
 )
 SIGN_IN = Page("session", "Sign in", is_operators=True)

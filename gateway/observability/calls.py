@@ -116,6 +116,7 @@ class Calls:
     def __init__(self) -> None:
         self.draining = False
         self.on_ending: list[Callable[[], None]] = []  # connections that outlive their calls
+        self.on_left: Callable[[Call], None] | None = None  # while somebody watches
         self._running: set[Call] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -139,8 +140,13 @@ class Calls:
         if call.on_leaving is not None:
             call.on_leaving()
             call.on_leaving = None
+        if self.on_left is not None:
+            self.on_left(call)
         if not self._running:
             self._idle.set()
+
+    def running(self) -> tuple[Call, ...]:
+        return tuple(self._running)
 
     def begin_to_end(self) -> None:
         """Ask connections that outlive their calls to end."""

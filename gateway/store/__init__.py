@@ -9,4 +9,5 @@ freshness.py       how long what was read may be relied on
 embedded.py        run-time documents in a SQLite file, for one process
 redis.py           run-time documents in Redis, for many
 passes.py          sessions and tickets, for a limited time
+live_channel.py    requests as they run, of other workers
 """

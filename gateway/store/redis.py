@@ -94,8 +94,9 @@ class RedisStore:
             write=("SET", packed_command(("SET", self._key("probe"), "1", "XX"))),
         )
         link.on_up(self._learn_later)
-        channels = {self._key("changed"): self._take_change, self._key("cooldown"): self._take_cooldown}
-        self._changes = link.subscription(channels, self._listen_anew)
+        self._channels: dict[str, Callable[[bytes], None]] = {}
+        self._channels |= {self._key("changed"): self._take_change, self._key("cooldown"): self._take_cooldown}
+        self._changes = link.subscription(self._channels, self._listen_anew)
 
     @property
     def available(self) -> bool:
@@ -228,6 +229,11 @@ class RedisStore:
 
     def on_change(self, listener: ChangeListener) -> None:
         self._change_listeners.append(listener)
+
+    def listen_to(self, channel: str, listener: Callable[[bytes], None]) -> None:
+        """Subscribe to one channel more, from the next start on."""
+        self._channels[channel] = listener
+        self._changes = self.link.subscription(self._channels, self._listen_anew)
 
     def _listen_anew(self) -> None:
         self._notify(None, None)

@@ -8,10 +8,12 @@ owner_routes.py    users, organisations, plans
 key_routes.py      API keys
 feature_routes.py  switches
 watch_routes.py    endpoints, cooldowns, explain, audit
+live_routes.py     requests as they run
 """
 
 from gateway.api.admin import feature_routes as features
 from gateway.api.admin import key_routes as keys
+from gateway.api.admin import live_routes as live
 from gateway.api.admin import model_routes as models
 from gateway.api.admin import owner_routes as owners
 from gateway.api.admin import watch_routes as watch
@@ -21,4 +23,4 @@ __all__ = ["admin_routes"]
 
 
 def admin_routes() -> list[Route]:
-    return [*models.ROUTES, *owners.ROUTES, *keys.ROUTES, *features.ROUTES, *watch.ROUTES]
+    return [*models.ROUTES, *owners.ROUTES, *keys.ROUTES, *features.ROUTES, *watch.ROUTES, *live.ROUTES]

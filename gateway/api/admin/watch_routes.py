@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from gateway.admin_records import endpoint_states as watch
 from gateway.admin_records import keys
 from gateway.admin_records.editor import refuse_long_id
@@ -70,10 +72,24 @@ async def audit(hit: Hit) -> Reply:
     return answer(await desk(hit).trail(limit(hit, _AUDIT_ENTRIES)))
 
 
+class DefinedInFile(msgspec.Struct):
+    """What gateway.yaml defines of one kind: the line of each, by id."""
+
+    file: str
+    lines: dict[str, int]
+
+
+async def defined_in_file(hit: Hit) -> Reply:
+    """Name the lines of the records that cannot be changed by routes."""
+    settings, kind = hit.runtime.settings, hit.params["kind"]
+    return answer(DefinedInFile(settings.source, dict(settings.lines.by_kind.get(kind, {}))))
+
+
 ROUTES = [
     manage("GET", "ai/endpoints", list_endpoints, "How each endpoint is doing", answer=list[EndpointWatched]),
     manage("GET", "ai/cooldowns", list_cooldowns, "The newest 100 cooldowns", answer=list[CooldownShown]),
     manage("DELETE", "ai/endpoints/{model}/{endpoint}/cooldown", reset_cooldown, "End a cooldown, on every worker"),
     manage("GET", "explain", explain, "Why a request would be served as it is", answer=Explanation),
+    manage("GET", "file/{kind}", defined_in_file, "Where gateway.yaml defines each record", answer=DefinedInFile),
     manage("GET", "audit", audit, "Who changed what, newest first", answer=list[AuditEntry]),
 ]

@@ -21,6 +21,7 @@ from gateway.admin_records.record_bodies import (
 from gateway.admin_records.redaction import FeatureShown, LinkMade
 from gateway.api.panel import ChatAnswer, ChatBody, ModelView, MyModel, StudioAnswer, StudioBody
 from gateway.dialects.base import ListRules
+from gateway.observability.live_requests import LiveOutcome
 from gateway.usage import Group, Order
 from gateway.usage.views import UsageAnswer
 
@@ -67,6 +68,11 @@ _QUERIES: dict[str, list[Json]] = {
         _query("limit", _LIMIT | {"default": 20}, "Models on a page."),
         _query("after_id", {"type": "string"}, "The last id of the page before."),
         _query("before_id", {"type": "string"}, "The first id of the page behind; not with `after_id`."),
+    ],
+    "/api/admin/ai/requests": [
+        _query("model", {"type": "string"}, "Of this model alone: its id or name."),
+        _query("user", {"type": "string"}, "Of this user alone."),
+        _query("outcome", {"type": "string", "enum": list(get_args(LiveOutcome))}, "With this outcome alone."),
     ],
 }
 _RECEIPTS: list[Json] = [

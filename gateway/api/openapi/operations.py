@@ -16,6 +16,7 @@ from gateway.dialects.openai.operations import BINARY, JSON
 _PARAMETER = re.compile(r"\{(\w+)(\.\.\.)?\}")
 # Without a schema: 3.1 has none for the events of a stream, and the whole is no more than text.
 _EVENTS: Json = {"example": 'data: {"delta":"Hello"}\n\ndata: [DONE]\n\n'}
+_LIVE: Json = {"example": 'data: {"type":"request","id":"019…","outcome":"running","model":"gpt-4o"}\n\n'}
 _STATUS: Json = {
     "type": "object",
     "required": ["status"],
@@ -148,6 +149,8 @@ def _content(route: Route, schemas: Mapping[int, Json]) -> Json:
         return {"text/csv": {"schema": {"type": "string"}}}
     if route.path == "/metrics":
         return {media: {"schema": {"type": "string"}} for media in ("text/plain", "application/openmetrics-text")}
+    if route.path == "/api/admin/ai/requests":
+        return {"text/event-stream": _LIVE}
     example = {"example": ANSWERS[route.answer]} if route.answer in ANSWERS else {}
     own = {"application/json": {"schema": _answer(route, schemas), **example}}
     return own | ({"text/event-stream": _EVENTS} if _may_stream(route) else {})
