@@ -224,7 +224,6 @@ export class Chat {
     this.composer.running(true);
     this.said.textContent = "The model is answering.";
     await this.save(conversation);
-    if (conversation === this.conversation) history.replaceState(null, "", `?c=${conversation.id}`);
     await talk.run();
     this.talks.delete(talk);
     if (conversation === this.conversation) {
@@ -247,6 +246,7 @@ export class Chat {
     if (this.gone.has(conversation)) return;
     try {
       await this.store.put(conversation);
+      if (conversation === this.conversation) history.replaceState(null, "", `?c=${conversation.id}`); // its id may be new
       if (conversation === this.conversation || !this.store.isKept) await this.list();
     } catch {
       toast("This browser could not keep the conversation; export it before you leave.");
