@@ -263,6 +263,7 @@ def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
         Path(usage.journal),
         log=log,
         retention_days=usage.retention_days,
+        sums_retention_days=usage.sums_retention_days,
         max_journal_bytes=usage.journal_max_mb * 2**20,
         sync_seconds=usage.journal_sync_seconds,
         when_unwritable=usage.when_unwritable,

@@ -128,6 +128,10 @@ class UsageSettings(msgspec.Struct, frozen=True):
     retention_days: Annotated[
         Annotated[Count, Meta(le=100_000)] | None, Meta(description="Days that ledger rows are kept; null keeps them.")
     ] = None
+    sums_retention_days: Annotated[
+        Annotated[Count, Meta(le=100_000)] | None,
+        Meta(description="Days that daily and hourly sums are kept, also of rows that are gone; null keeps them."),
+    ] = None
     journal_max_mb: Annotated[
         Count, Meta(le=1_000_000, description="Journal size of each worker beyond which requests are refused.")
     ] = 1024

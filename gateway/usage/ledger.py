@@ -90,6 +90,7 @@ class Ledger:
         *,
         log: FilteringBoundLogger,
         retention_days: int | None = None,
+        sums_retention_days: int | None = None,
         max_journal_bytes: int = MAX_JOURNAL_BYTES,
         segment_bytes: int = SEGMENT_BYTES,
         sync_seconds: float | None = SYNC_SECONDS,
@@ -110,7 +111,14 @@ class Ledger:
             journal_directory, max_bytes=max_journal_bytes, segment_bytes=segment_bytes, sync_each=sync_seconds == 0
         )
         handover = Handover(journal, most=most_in_memory, serves_on=when_unwritable == "serve")
-        writer = LedgerWriter(journal, handover, _store_of(url), log, retention_days=retention_days)
+        writer = LedgerWriter(
+            journal,
+            handover,
+            _store_of(url),
+            log,
+            retention_days=retention_days,
+            sums_retention_days=sums_retention_days,
+        )
         keeper = Keeper(journal, log, sync_seconds=sync_seconds)
         writer.start()
         keeper.start()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 0.5
 MOST_BACK_OFF_SECONDS = 5.0
 REPLAY_SECONDS = 30  # between looks for journals of processes that have died meanwhile
+SUMS_SECONDS = 5.0  # between looks for rows that are not in the sums; reports count them meanwhile
 EXPIRE_SECONDS = 600
 PING_SECONDS = 5.0  # between looks at a database for which there is nothing to store
 _CUT_SECONDS = 1.0  # for a query that was cut to end
@@ -38,6 +39,7 @@ _REST_SECONDS = 0.0005
 _HELPING_ROWS = 100  # a third of a millisecond of the interpreter's time
 _BATCH_ROWS = 2_000  # a transaction; each costs a page of every index for every user in it
 _CARRIED_AT_ONCE = 100
+_SLICES = 5  # of rows for the sums, before our own rows have their turn again
 _DAY_MS = 86_400_000
 
 
@@ -55,6 +57,7 @@ class LedgerWriter:
         log: FilteringBoundLogger,
         *,
         retention_days: int | None = None,
+        sums_retention_days: int | None = None,
     ) -> None:
         self.moved_rows = 0
         self.refused_rows = 0
@@ -67,9 +70,9 @@ class LedgerWriter:
         self._open_store = open_store
         self._store: Store | None = None
         self._log = log
-        self._retention_days = retention_days
+        self._retention_days, self._sums_retention_days = retention_days, sums_retention_days
         self._rows: list[Row] = []  # completed, not yet stored
-        self._replay_at = self._expire_at = self._ping_at = 0.0
+        self._replay_at = self._sums_at = self._expire_at = self._ping_at = 0.0
         self._away_since = 0.0
         self._wake = threading.Event()
         self._stopping = self._is_given_up = False
@@ -135,6 +138,7 @@ class LedgerWriter:
             store = self._ready_store()
             self._move(store)
             self._replay(store)
+            self._add_to_sums(store)
             self._expire(store)
             self._ping(store)
         except Exception as error:  # whatever it is, the rows must still arrive: told, and tried again
@@ -278,15 +282,32 @@ class LedgerWriter:
         for kept in replayed.set_aside:
             self._log_damage(replayed.damaged, str(kept))
 
+    def _add_to_sums(self, store: Store) -> None:
+        """Add some rows to the sums that a release without sums wrote, before or beside us.
+
+        While there are many the next round follows at once; then it is looked again after a while.
+        """
+        if self._stopping or time.monotonic() < self._sums_at:
+            return
+        for _ in range(_SLICES):
+            if store.add_some() == 0:
+                self._sums_at = time.monotonic() + SUMS_SECONDS
+                return
+            time.sleep(_REST_SECONDS)
+        self._wake.set()
+
     def _expire(self, store: Store) -> None:
-        """Expire a few old rows a round.
+        """Expire a few old rows a round, and old sums.
 
         Until none are left; then it is looked again after a while.
         """
-        if self._retention_days is None or time.monotonic() < self._expire_at:
+        if time.monotonic() < self._expire_at or self._stopping:
             return
-        if store.expire(round(time.time() * 1000) - self._retention_days * _DAY_MS) == 0:
+        now_ms = round(time.time() * 1000)
+        if self._retention_days is None or store.expire(now_ms - self._retention_days * _DAY_MS) == 0:
             self._expire_at = time.monotonic() + EXPIRE_SECONDS
+            if self._sums_retention_days is not None:
+                store.expire_sums(now_ms - self._sums_retention_days * _DAY_MS)
 
     def _ping(self, store: Store) -> None:
         """Check that the database is reachable while idle."""

@@ -22,6 +22,7 @@ from ledgerkit import (
     sqlite_url,
     stored,
 )
+from sumskit import check_sums
 
 from gateway.types import Secret
 from gateway.usage.journal.lines import to_line
@@ -60,6 +61,7 @@ async def test_kill_at_any_moment_loses_and_doubles_nothing(
                 said += await asyncio.to_thread(until_killed, worker, lines)
     await open_ledger(url)
     found = outcomes(url)
+    check_sums(url)
     admitted, settled = ids_of(said, b"a"), ids_of(said, b"s")
     assert len(admitted) > KILLS
     assert len(stored(url)) == len(found)

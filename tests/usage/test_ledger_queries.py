@@ -181,7 +181,7 @@ async def test_a_long_export_takes_little_memory_and_a_long_query_little_time(tm
     assert 0 < peak_bytes < 3_000_000
     async with reading(url, query_seconds=0.001) as impatient:
         with pytest.raises(QueryFailed, match="interrupted"):
-            await impatient.report(UsageQuery(DAY, DAY), "model")
+            await impatient.report(UsageQuery(DAY, DAY), "hour", "model")
 
 
 async def test_queries_go_on_while_the_file_is_written(tmp_path: Path, open_ledger: OpenLedger) -> None:

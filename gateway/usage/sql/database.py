@@ -241,6 +241,14 @@ class Database:
         return f"<Database {self._url.get_backend_name()}{', read only' if self._read_only else ''}>"
 
 
+def is_deadlock(error: DBAPIError) -> bool:
+    """Whether the server ended this transaction for the sake of another: it is worth trying again at once."""
+    cause = error.orig
+    if getattr(cause, "sqlstate", None) in ("40P01", "40001"):  # PostgreSQL's
+        return True
+    return bool(cause is not None and cause.args and cause.args[0] in (1213, 1020))  # MariaDB's
+
+
 def _forget(_: object, record: Any) -> None:
     """The connection is closed: so is our hold of its socket."""
     opening, held = record.info.pop(_OPENING, None), record.info.pop(_SOCKET, None)

@@ -14,7 +14,8 @@ from typing import Any
 from gateway.usage.sql.rows import ID_CHARACTERS, Row
 
 _COLUMNS = ("user_id", "organisation_id", "key_id", "model", "endpoint_id", "counted_on")
-_LENGTHS = (255, ID_CHARACTERS)  # 255: of tables that earlier versions made
+SUMS_ID_CHARACTERS = 150  # several of them are one key
+_LENGTHS = (SUMS_ID_CHARACTERS, 255, ID_CHARACTERS)  # 255: of tables that earlier versions made
 _HASH_CHARACTERS = 64
 _MARK = "…"
 
@@ -45,6 +46,20 @@ def fitted(row: Row, lengths: Mapping[str, int], long_ids: dict[str, str]) -> Ro
             long_ids[_hash(value)] = value
             row = {**row, column: shortened(value, lengths[column])}
     return row
+
+
+def in_sums(form: str, long_ids: dict[str, str]) -> str:
+    """Fit a row's id to a key of the sums.
+
+    What is longer goes into `long_ids`, unless it was too long for the row already.
+    """
+    if len(form) <= SUMS_ID_CHARACTERS:
+        return form
+    hashed = hash_in(form)
+    if hashed is None:
+        hashed = _hash(form)
+        long_ids[hashed] = form
+    return form[: SUMS_ID_CHARACTERS - _HASH_CHARACTERS - 1] + _MARK + hashed
 
 
 def hash_in(value: Any) -> str | None:

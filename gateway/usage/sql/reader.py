@@ -30,6 +30,8 @@ from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
 from gateway.usage.sql.rows import id_of
+from gateway.usage.sql.sums import queries as sums
+from gateway.usage.sql.sums.table import marks
 from gateway.usage.sql.table import ai_usage
 
 QUERY_SECONDS = 10.0
@@ -61,13 +63,15 @@ class Reader:
         self._exports = Lane("exports", 1, most=MOST_EXPORTS, most_of_one=MOST_EXPORTS_OF_ONE)
         self._may_be_fresh = may_be_fresh
         self._away_at, self._away_why = 0.0, ""
+        self._has_sums = False  # as far as is known
 
     async def report(self, usage: UsageQuery, *groups: Group, whose: str = "") -> UsageReport:
         """Return totals, and rows by none, one or two groups."""
-        query = queries.report_query(usage, groups)
+        rows = queries.report_query(usage, groups)
+        query = sums.report_query(usage, groups, rows)
         with self._reports.place(whose):
             return await self._ask(
-                self._reports, lambda connection: queries.report_of(self._rows(connection, query), groups)
+                self._reports, lambda connection: queries.report_of(self._summed(connection, query, rows), groups)
             )
 
     async def request(self, request_id: str) -> RequestRecord | None:
@@ -135,9 +139,10 @@ class Reader:
         self._database.close()
 
     async def _limit_totals(self, by: LimitScope, since: float, scope: str | None) -> dict[str, Totals]:
-        query = queries.limit_totals_query(by, round(since * 1000), scope)
+        since_ms = round(since * 1000)
+        query, rows = (module.limit_totals_query(by, since_ms, scope) for module in (sums, queries))
         return await self._ask(
-            self._totals, lambda connection: queries.limit_totals_of(self._rows(connection, query), by)
+            self._totals, lambda connection: queries.limit_totals_of(self._summed(connection, query, rows), by)
         )
 
     async def _ask(self, lane: Lane, work: Callable[[Connection], T]) -> T:
@@ -171,6 +176,11 @@ class Reader:
         of_prices = receipt_queries.prices_query(rows)
         known = {} if of_prices is None else {row.id: row.price for row in connection.execute(of_prices)}
         return [receipt_queries.request_of(row, known) for row in rows]
+
+    def _summed(self, connection: Connection, query: Any, rows: Any) -> Sequence[Any]:
+        """Ask the sums; the rows alone where no gateway that knows of sums has run yet."""
+        self._has_sums = self._has_sums or inspect(connection).has_table(marks.name)
+        return self._rows(connection, query if self._has_sums else rows)
 
     def _rows(self, connection: Connection, query: Any) -> Sequence[Any]:
         try:

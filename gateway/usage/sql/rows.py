@@ -103,6 +103,7 @@ def row_of(admission: Admission, settlement: Settlement) -> Row:
         "price_id": None if settlement.price is None else price_id(settlement.price),
         "price": settlement.price,  # no column: it goes beside the table
         "failures": _optional_json(settlement.failures),
+        "summed": 1,  # whoever stores it adds it to the sums besides
     }
 
 

@@ -10,19 +10,22 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, delete, inspect, select, text
-from sqlalchemy.exc import DataError, IntegrityError, StatementError
+from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from gateway.types import Secret
-from gateway.usage.sql.database import Database
+from gateway.usage.sql.database import Database, is_deadlock
 from gateway.usage.sql.long_ids import fitted
 from gateway.usage.sql.migrations.runner import migrate
 from gateway.usage.sql.rows import Row
+from gateway.usage.sql.sums import keeping
+from gateway.usage.sql.sums.adding import Adder
 from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices
 
 WRITE_SECONDS = 15
-_EXPIRED_AT_ONCE = 500
 ROWS_AT_ONCE = (400, 100, 25, 5)  # a statement of each size; SQLite takes 32,766 parameters
+_ASKED_AT_ONCE = 500  # ids
+_MOST_DEADLOCKS = 5  # in a row
 _NOT_THE_DATABASES_FAULT = (DataError, IntegrityError, OverflowError, UnicodeError, ValueError)
 
 
@@ -35,6 +38,7 @@ class Store:
     def __init__(self, url: Secret) -> None:
         self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS)
         self._insert, self._parameters = _prepared(self._database)
+        self._adder = Adder(self._database.dialect)
         sizes = ROWS_AT_ONCE if self._database.dialect == "sqlite" else ()
         self._insert_many = [(size, _for_many_rows(self._insert, size)) for size in sizes]
         self._known_prices: set[str | None] = {None}  # are there already
@@ -61,55 +65,124 @@ class Store:
         except Exception as error:
             if not _is_about_a_row(error):
                 raise
-            return self._insert_one_by_one(rows)
+            return self._insert_those_missing(rows)
         return []
 
     def _insert_together(self, rows: Sequence[Row]) -> None:
+        """All of them, and what they add to the sums, or nothing: IntegrityError where one is there already."""
         too_long: dict[str, str] = {}
         if self._lengths:
             rows = [fitted(row, self._lengths, too_long) for row in rows]
-        parameters = [self._parameters(row) for row in rows]
         new_prices = {row["price_id"]: row["price"] for row in rows if row["price_id"] not in self._known_prices}
-        with self._database.begin() as connection:
-            if new_prices:
-                insert_price = insert_new(prices, self._database.dialect)
-                connection.execute(insert_price, [{"id": key, "price": new_prices[key]} for key in sorted(new_prices)])
-            if too_long:
-                insert_id = insert_new(long_ids, self._database.dialect)
-                connection.execute(insert_id, [{"hash": key, "id": whole} for key, whole in too_long.items()])
-            for size, insert in self._insert_many:
-                while len(parameters) > size - size // 4:
-                    together, parameters = parameters[:size], parameters[size:]
-                    # Where a few are missing, the last comes again: a row that is there already is left alone.
-                    together += together[-1:] * (size - len(together))
-                    connection.exec_driver_sql(insert, tuple(chain.from_iterable(together)))
-            if parameters:
-                connection.exec_driver_sql(self._insert, parameters)
+        for is_last in (False,) * _MOST_DEADLOCKS + (True,):
+            try:
+                with self._database.begin() as connection:
+                    self._adder.hold_gate(connection)
+                    self._insert_beside(connection, new_prices, too_long)
+                    self._insert_rows(connection, [self._parameters(row) for row in rows])
+                    self._adder.add(connection, rows)
+            except DBAPIError as error:
+                if is_last or not is_deadlock(error):
+                    raise
+            else:
+                break
         self._known_prices.update(new_prices)
 
+    def _insert_beside(
+        self, connection: Connection, new_prices: dict[str | None, str | None], too_long: dict[str, str]
+    ) -> None:
+        dialect = self._database.dialect
+        if new_prices:
+            ids = [{"id": key, "price": new_prices[key]} for key in sorted(key for key in new_prices if key)]
+            connection.execute(insert_new(prices, dialect), ids)
+        if too_long:
+            whole = [{"hash": key, "id": too_long[key]} for key in sorted(too_long)]
+            connection.execute(insert_new(long_ids, dialect), whole)
+
+    def _insert_rows(self, connection: Connection, parameters: list[Any]) -> None:
+        for size, insert in self._insert_many:
+            while len(parameters) >= size:
+                together, parameters = parameters[:size], parameters[size:]
+                connection.exec_driver_sql(insert, tuple(chain.from_iterable(together)))
+        if parameters:
+            connection.exec_driver_sql(self._insert, parameters)
+
+    def _insert_those_missing(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
+        """What comes again is left alone; one bad row holds up nothing but itself."""
+        missing = rows
+        try:
+            missing = self._missing(rows)
+            if missing:
+                self._insert_together(missing)
+        except Exception as error:
+            if not _is_about_a_row(error):
+                raise
+            return self._insert_one_by_one(missing)
+        return []
+
+    def _missing(self, rows: Sequence[Row]) -> list[Row]:
+        """Return those that are not there, each once."""
+        by_id: dict[str, Row] = {}
+        for row in rows:
+            by_id.setdefault(row["request_id"], row)
+        with self._database.begin() as connection:
+            ids = list(by_id)
+            for start in range(0, len(ids), _ASKED_AT_ONCE):
+                asked = ai_usage.c.request_id.in_(ids[start : start + _ASKED_AT_ONCE])
+                for request_id in connection.scalars(select(ai_usage.c.request_id).where(asked)):
+                    by_id.pop(request_id, None)
+        return list(by_id.values())
+
     def _insert_one_by_one(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
-        """So that one bad row holds up nothing but itself."""
         refused = []
         for row in rows:
             try:
-                self._insert_together([row])
+                if self._missing([row]):
+                    self._insert_together([row])
             except Exception as error:
                 if not _is_about_a_row(error):
                     raise
-                refused.append((row, error))
+                if self._is_missing(row):
+                    refused.append((row, error))
         return refused
 
+    def _is_missing(self, row: Row) -> bool:
+        """Another process may have stored it meanwhile; an id that cannot even be asked for is nowhere."""
+        try:
+            return bool(self._missing([row]))
+        except Exception as error:
+            if not _is_about_a_row(error):
+                raise
+            return True
+
     def expire(self, before_ms: int) -> int:
-        """Delete a few older rows; return how many.
+        """Delete a few older rows that are in the sums; return how many.
 
         0: none are left.
         """
-        old = select(ai_usage.c.request_id).where(ai_usage.c.time_ms < before_ms).limit(_EXPIRED_AT_ONCE)
         with self._database.begin() as connection:
-            ids = list(connection.scalars(old))
-            if ids:
-                connection.execute(delete(ai_usage).where(ai_usage.c.request_id.in_(ids)))
-        return len(ids)
+            return keeping.expire_rows(connection, before_ms)
+
+    def expire_sums(self, before_ms: int) -> None:
+        """Delete older sums."""
+        with self._database.begin() as connection:
+            keeping.expire_sums(connection, before_ms)
+
+    def add_some(self) -> int:
+        """Add a few rows to the sums that are not in them; return how many.
+
+        0: all are, or another process was faster.
+        """
+        try:
+            with self._database.begin() as connection:
+                return keeping.add_some(connection, self._adder)
+        except keeping.Overtaken:
+            return 0
+
+    def undo_some(self, from_ms: int) -> keeping.Undone:
+        """Take the next days' rows out of the sums, so that they are added anew."""
+        with self._database.begin() as connection:
+            return keeping.undo_some(connection, from_ms)
 
     def describe(self, error: BaseException) -> str:
         return self._database.describe(error)
@@ -141,7 +214,7 @@ def _prepared(database: Database) -> tuple[str, Callable[[Row], Any]]:
 
     Compiled once: the values are plain already, and SQLAlchemy's look at each of them took half of the whole time.
     """
-    compiled = insert_new(ai_usage, database.dialect).compile(dialect=database.engine.dialect)
+    compiled = ai_usage.insert().compile(dialect=database.engine.dialect)
     order = compiled.positiontup
     return str(compiled), dict if order is None else itemgetter(*order)
 

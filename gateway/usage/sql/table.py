@@ -18,9 +18,11 @@ from sqlalchemy import (
     Insert,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
@@ -33,7 +35,7 @@ from gateway.usage.sql.rows import (
 )
 
 SCHEMA_VERSION = 1  # the newest that this gateway can write to; what was done to the tables is in `ai_usage_steps`
-_EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
+EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
 
 metadata = MetaData()
 
@@ -67,13 +69,22 @@ ai_usage = Table(
     Column("details", Text),  # tokens of further kinds, calls and tier, as JSON; NULL for most
     Column("price_id", String(PRICE_ID_CHARACTERS)),  # of the price that was used; NULL: none
     Column("failures", Text),  # attempts that had no answer, as JSON; NULL for most
+    Column("summed", SmallInteger),  # whether it is in the sums; NULL: not yet, see `sums.table`
     Index("ai_usage_by_time", "time_ms"),
     Index("ai_usage_by_user", "user_id", "time_ms"),
     Index("ai_usage_by_organisation", "organisation_id", "time_ms"),
     Index("ai_usage_by_key", "key_id", "time_ms"),
     Index("ai_usage_by_counted_on", "counted_on", "time_ms"),
-    mysql_collate=_EXACT_TEXT,
-    mariadb_collate=_EXACT_TEXT,
+    # Of hardly any rows, but on MariaDB, which has no such indexes.
+    Index(
+        "ai_usage_unsummed",
+        "summed",
+        "time_ms",
+        sqlite_where=text("summed IS NULL"),
+        postgresql_where=text("summed IS NULL"),
+    ),
+    mysql_collate=EXACT_TEXT,
+    mariadb_collate=EXACT_TEXT,
 )
 
 long_ids = Table(
@@ -81,8 +92,8 @@ long_ids = Table(
     metadata,
     Column("hash", String(64), primary_key=True),
     Column("id", Text, nullable=False),
-    mysql_collate=_EXACT_TEXT,
-    mariadb_collate=_EXACT_TEXT,
+    mysql_collate=EXACT_TEXT,
+    mariadb_collate=EXACT_TEXT,
 )
 
 prices = Table(
@@ -90,8 +101,8 @@ prices = Table(
     metadata,
     Column("id", String(PRICE_ID_CHARACTERS), primary_key=True),
     Column("price", Text, nullable=False),  # JSON, as `pricing.rates` reads it
-    mysql_collate=_EXACT_TEXT,
-    mariadb_collate=_EXACT_TEXT,
+    mysql_collate=EXACT_TEXT,
+    mariadb_collate=EXACT_TEXT,
 )
 
 schema_version = Table(

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, inspect
 
-from gateway.usage.sql.table import ai_usage, long_ids, prices, schema_version
+from gateway.usage.sql.sums.table import MARKS, days, hours, marks
+from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices, schema_version
 
 
 class Step(NamedTuple):
@@ -30,8 +31,10 @@ class Step(NamedTuple):
 
 def _make(connection: Connection, table: Table) -> None:
     table.create(connection, checkfirst=True)
+    there = {column["name"] for column in inspect(connection).get_columns(table.name)}
     for index in table.indexes:  # a table whose making was cut off has not all of them
-        index.create(connection, checkfirst=True)
+        if there.issuperset(column.name for column in index.columns):  # a later step adds some
+            index.create(connection, checkfirst=True)
 
 
 def _first_release(connection: Connection) -> None:
@@ -46,6 +49,15 @@ def _long_ids(connection: Connection) -> None:
 def _kinds_and_prices(connection: Connection) -> None:
     _make(connection, prices)
     _add_columns(connection, ai_usage, "details", "price_id", "failures")
+
+
+def _sums(connection: Connection) -> None:
+    """Make the sums; rows from before are added while we serve (`sums.keeping`)."""
+    for table in (days, hours, marks):
+        _make(connection, table)
+    connection.execute(insert_new(marks, connection.dialect.name), [{"name": name, "value": 0} for name in MARKS])
+    _add_columns(connection, ai_usage, "summed")
+    _make(connection, ai_usage)
 
 
 def _add_columns(connection: Connection, table: Table, *names: str) -> None:
@@ -64,4 +76,5 @@ STEPS = (
     Step(1, "the tables of the first release", _first_release),
     Step(2, "ids that are longer than their column are kept whole", _long_ids),
     Step(3, "tokens by kind, the price that was used, failed attempts", _kinds_and_prices),
+    Step(4, "daily and hourly sums beside the rows", _sums),
 )

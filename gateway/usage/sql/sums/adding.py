@@ -1,0 +1,86 @@
+"""Add rows to the sums, within the transaction that brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any
+
+from sqlalchemy import Connection, Table, select
+
+from gateway.usage.sql.long_ids import in_sums
+from gateway.usage.sql.sums.additions import Key, Values, additions_of
+from gateway.usage.sql.sums.table import GATE, VALUES, days, hours, marks
+from gateway.usage.sql.table import insert_new, long_ids
+
+_AT_ONCE = (200, 50, 10)  # a statement of each size on SQLite, see `rows_store`
+_NOTHING = (0,) * len(VALUES)
+_HELD = select(marks.c.value).where(marks.c.name == GATE).with_for_update(read=True)
+
+
+class Adder:
+    """Adds to the sums, by statements that are made once for each database."""
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = dialect
+        self._sizes = _AT_ONCE if dialect == "sqlite" else ()
+        self._upserts = {
+            (table.name, size): _upsert(table, dialect, size) for table in (days, hours) for size in (*self._sizes, 1)
+        }
+
+    def hold_gate(self, connection: Connection) -> None:
+        """Keep the sums from being made anew until the transaction ends.
+
+        SQLite has one writer anyway.
+        """
+        if self._dialect != "sqlite":
+            connection.execute(_HELD)
+
+    def add(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+        added = additions_of(rows)
+        of_days, of_hours = added.days, added.hours
+        if self._dialect != "sqlite":
+            whole: dict[str, str] = {}
+            of_days, of_hours = _fitted(of_days, whole), _fitted(of_hours, whole)
+            if whole:
+                ids = [{"hash": key, "id": whole[key]} for key in sorted(whole)]
+                connection.execute(insert_new(long_ids, self._dialect), ids)
+        self._upsert(connection, days, of_days)
+        self._upsert(connection, hours, of_hours)
+
+    def _upsert(self, connection: Connection, table: Table, sums: list[tuple[Key, Values]]) -> None:
+        parameters = [key + values for key, values in sums]
+        for size in self._sizes:
+            while len(parameters) > size - size // 4:
+                together, parameters = parameters[:size], parameters[size:]
+                # Where a few are missing, the last comes again with nothing to add.
+                together += [sums[-1][0] + _NOTHING] * (size - len(together))
+                connection.exec_driver_sql(self._upserts[table.name, size], tuple(chain.from_iterable(together)))
+        if parameters:
+            connection.exec_driver_sql(self._upserts[table.name, 1], parameters)
+
+
+def _fitted(sums: list[tuple[Key, Values]], whole: dict[str, str]) -> list[tuple[Key, Values]]:
+    """Fit keys to their columns; `whole` gets the ids that are longer."""
+    return sorted(((_owner(key[0], whole), *(_part(part, whole) for part in key[1:])), values) for key, values in sums)
+
+
+def _owner(owner: str, whole: dict[str, str]) -> str:
+    kind, colon, of = owner.partition(":")
+    return kind + colon + in_sums(of, whole)
+
+
+def _part(part: int | str, whole: dict[str, str]) -> int | str:
+    return in_sums(part, whole) if isinstance(part, str) else part
+
+
+def _upsert(table: Table, dialect: str, rows: int) -> str:
+    names = [column.name for column in table.columns]
+    mark = "?" if dialect == "sqlite" else "%s"
+    row = f"({', '.join([mark] * len(names))})"
+    insert = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - names of ours
+    if dialect in ("mysql", "mariadb"):
+        return f"{insert} ON DUPLICATE KEY UPDATE {', '.join(f'{name} = {name} + VALUES({name})' for name in VALUES)}"
+    keys = ", ".join(column.name for column in table.primary_key)
+    changed = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in VALUES)
+    return f"{insert} ON CONFLICT ({keys}) DO UPDATE SET {changed}"

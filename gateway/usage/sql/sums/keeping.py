@@ -1,0 +1,103 @@
+"""Add rows that nobody has added yet, expire what is old, make sums anew.
+
+Each in pieces of one short transaction: a gateway serves meanwhile, and what is killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, and_, delete, select, update
+
+from gateway.usage.sql.sums.adding import Adder
+from gateway.usage.sql.sums.additions import DAY_MS, READ
+from gateway.usage.sql.sums.table import GATE, ROWS_FROM, days, hours, marks
+from gateway.usage.sql.table import ai_usage
+
+ADDED_AT_ONCE = 1_000
+_EXPIRED_AT_ONCE = 500
+UNDONE_AT_ONCE = 50_000  # rows, or one day's
+_usage = ai_usage.c
+_UNSUMMED = _usage.summed.is_(None)
+
+
+class Overtaken(Exception):
+    """Another process has added some of these rows meanwhile."""
+
+
+class Undone(NamedTuple):
+    until_ms: int | None  # the days before it are done; None: all are
+    rows: int
+
+
+def add_some(connection: Connection, adder: Adder) -> int:
+    """Raises Overtaken: then nothing may be kept of it."""
+    adder.hold_gate(connection)
+    columns = (_usage[name] for name in READ)
+    found = select(*columns).where(_UNSUMMED).order_by(_usage.time_ms).limit(ADDED_AT_ONCE)
+    rows = connection.execute(found).mappings().all()
+    if not rows:
+        return 0
+    ids = sorted(row["request_id"] for row in rows)
+    marked = connection.execute(update(ai_usage).where(_UNSUMMED, _usage.request_id.in_(ids)).values(summed=1))
+    if marked.rowcount != len(ids):
+        raise Overtaken
+    adder.add(connection, [dict(row) for row in rows])
+    return len(rows)
+
+
+def expire_rows(connection: Connection, before_ms: int) -> int:
+    """Delete a few rows that are in the sums, and mark that there may be gaps from now on."""
+    is_old = and_(_usage.time_ms < before_ms, _usage.summed.is_not(None))
+    ids = list(connection.scalars(select(_usage.request_id).where(is_old).limit(_EXPIRED_AT_ONCE)))
+    if ids:
+        is_later = and_(marks.c.name == ROWS_FROM, marks.c.value < before_ms)
+        connection.execute(update(marks).where(is_later).values(value=before_ms))
+        connection.execute(delete(ai_usage).where(_usage.request_id.in_(ids), is_old))
+    return len(ids)
+
+
+def expire_sums(connection: Connection, before_ms: int) -> None:
+    _forget(connection, 0, before_ms - before_ms % DAY_MS)
+
+
+def undo_some(connection: Connection, from_ms: int) -> Undone:
+    """Take some days out of the sums, from this one on.
+
+    Their rows are read themselves until they are added again. Days of which rows have expired are left as they are.
+    """
+    first_ms = max(from_ms, -(-_rows_from_ms(connection) // DAY_MS) * DAY_MS)
+    later = select(_usage.time_ms).where(_usage.time_ms >= first_ms).order_by(_usage.time_ms)
+    last_ms = connection.scalar(later.offset(UNDONE_AT_ONCE).limit(1))
+    until_ms = None
+    if last_ms is not None:
+        oldest_ms = connection.scalar(later.limit(1)) or first_ms
+        until_ms = max(_day(last_ms), _day(oldest_ms) + DAY_MS)
+    _forget(connection, first_ms, until_ms)
+    there = and_(_usage.time_ms >= first_ms, _usage.summed.is_not(None))
+    if until_ms is not None:
+        there = and_(there, _usage.time_ms < until_ms)
+    undone = connection.execute(update(ai_usage).where(there).values(summed=None))
+    return Undone(until_ms, undone.rowcount)
+
+
+def _rows_from_ms(connection: Connection) -> int:
+    """Close the gate, and return from when on all rows are there.
+
+    Who adds holds the gate until its end: there is nobody whose row we see and whose sum we do not.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    closed = select(marks.c.name, marks.c.value).where(marks.c.name.in_((GATE, ROWS_FROM))).order_by(marks.c.name)
+    found = connection.execute(closed.with_for_update()).all()
+    return next((int(row.value) for row in found if row.name == ROWS_FROM), 0)
+
+
+def _day(time_ms: int) -> int:
+    return time_ms - time_ms % DAY_MS
+
+
+def _forget(connection: Connection, from_ms: int, until_ms: int | None) -> None:
+    for table, time_ms in ((days, days.c.day_ms), (hours, hours.c.hour_ms)):
+        old = delete(table).where(time_ms >= from_ms)
+        connection.execute(old if until_ms is None else old.where(time_ms < until_ms))

@@ -1,0 +1,81 @@
+"""The sums as they should be, by a way of their own: row by row, in plain Python."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from ledgerkit import engine_of, stored
+from sqlalchemy import text
+
+from gateway.types import Secret
+
+Row = dict[str, Any]
+DAY, HOUR = 24 * 3600 * 1000, 3600 * 1000
+
+
+def owners_of_days(row: Row) -> Iterator[tuple[Any, ...]]:
+    at = int(datetime.fromtimestamp(row["time_ms"] // 1000, UTC).replace(hour=0, minute=0, second=0).timestamp()) * 1000
+    endpoint = '"' if row["endpoint_id"] is None else row["endpoint_id"]
+    yield "*", at, '"', row["model"], endpoint
+    yield "u:" + row["user_id"], at, row["key_id"], row["model"], endpoint
+    yield "*u", at, row["user_id"], '"', '"'
+    yield "*k", at, row["key_id"], '"', '"'
+    yield "*o", at, '"' if row["organisation_id"] is None else row["organisation_id"], '"', '"'
+    if row["organisation_id"] is not None:
+        yield "o:" + row["organisation_id"], at, row["user_id"], row["model"], endpoint
+
+
+def owners_of_hours(row: Row) -> Iterator[tuple[Any, ...]]:
+    at = int(datetime.fromtimestamp(row["time_ms"] // 1000, UTC).replace(minute=0, second=0).timestamp()) * 1000
+    for owner in ("*", "k:" + row["key_id"], None if row["counted_on"] is None else "c:" + row["counted_on"]):
+        if owner is not None:
+            yield owner, at, int(row["answered"])
+
+
+def used(row: Row) -> Counter[str]:
+    kind = "calls" if " " in row["route"] else "requests"
+    names = {"total_tokens": "tokens", "prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"}
+    return Counter({kind: 1, "cost_nano": row["cost_nano"], **{to: row[name] for name, to in names.items()}})
+
+
+def expected(rows: list[Row]) -> tuple[dict[Any, Counter[str]], dict[Any, Counter[str]]]:
+    days: dict[Any, Counter[str]] = {}
+    hours: dict[Any, Counter[str]] = {}
+    for row in rows:
+        for key in owners_of_days(row):
+            days.setdefault(key, Counter()).update(used(row))
+        for key in owners_of_hours(row):
+            hours.setdefault(key, Counter()).update(used(row))
+    return days, hours
+
+
+def found(url: Secret, table: str, keys: int) -> dict[Any, Counter[str]]:
+    engine = engine_of(url)
+    try:
+        with engine.connect() as connection:
+            rows = connection.execute(text(f"select * from {table}")).mappings().all()
+            whole = {row.hash: row.id for row in connection.execute(text("select hash, id from ai_usage_long_ids"))}
+    finally:
+        engine.dispose()
+    return {
+        tuple(unshortened(value, whole) for value in list(row.values())[:keys]): Counter(dict(list(row.items())[keys:]))
+        for row in rows
+    }
+
+
+def unshortened(value: Any, whole: dict[str, str]) -> Any:
+    """An id that is longer than its column lies elsewhere, by the hash at its end."""
+    if not isinstance(value, str) or value[-65:-64] != "…":
+        return value
+    return (value[:2] if value[1] == ":" else "") + whole[value[-64:]]
+
+
+def check_sums(url: Secret, rows: list[Row] | None = None) -> None:
+    """Every sum is that of the rows that say they are in it, no more and no less."""
+    rows = [row for row in stored(url) if row["summed"] is not None] if rows is None else rows
+    days, hours = expected(rows)
+    assert found(url, "ai_usage_days", 5) == days
+    assert found(url, "ai_usage_hours", 3) == hours
