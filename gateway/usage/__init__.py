@@ -5,6 +5,7 @@ handover   finished rows on their way to the database, in memory
 writer     the thread that brings them there; `following`: what memory could not hold is read back
 reports    what can be asked, and the shapes of the answers
 receipts   what is known of single requests
+rebuild    makes the sums anew
 views      the answers of the usage routes
 
 journal/   records    the two records of a request: admitted, settled
@@ -19,6 +20,7 @@ sql/       drivers    which driver a URL asks for
            database   the way to it; `deadline`: no server keeps us waiting
            rows       from records to columns; `long_ids`: ids that no column holds
            table      what is written, by `rows_store`; `migrations`: from older tables to these
+           sums/      by day and hour, kept beside the rows; reports and limits read them
            queries    and `reader`: what is asked; `lanes`: threads that do not wait for each other
 
 Those from `database` on load SQLAlchemy; nothing here does so before it is needed.

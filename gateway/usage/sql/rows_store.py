@@ -10,7 +10,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Connection, func, inspect, select, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from gateway.types import Secret
@@ -178,6 +178,15 @@ class Store:
                 return keeping.add_some(connection, self._adder)
         except keeping.Overtaken:
             return 0
+
+    def is_summed(self) -> bool:
+        """Whether every row is in the sums."""
+        with self._database.begin() as connection:
+            return keeping.is_summed(connection)
+
+    def count(self) -> int:
+        with self._database.begin() as connection:
+            return connection.scalar(select(func.count()).select_from(ai_usage)) or 0
 
     def undo_some(self, from_ms: int) -> keeping.Undone:
         """Take the next days' rows out of the sums, so that they are added anew."""

@@ -13,7 +13,7 @@ from gateway.usage.views.json_shapes import UsageAnswer, UsageSummary, answer_of
 from gateway.usage.views.period import days_asked
 from gateway.usage.views.receipt import Receipt, Receipts, receipt_of, receipts_of
 from gateway.usage.views.row_pages import Paging
-from gateway.usage.views.terminal import summary_text
+from gateway.usage.views.terminal import progress_text, summary_text
 
 __all__ = [
     "CSV_HEADER",
@@ -25,6 +25,7 @@ __all__ = [
     "answer_of",
     "csv_line",
     "days_asked",
+    "progress_text",
     "receipt_of",
     "receipts_of",
     "summary_of",

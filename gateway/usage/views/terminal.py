@@ -97,6 +97,12 @@ def _bars(heights: list[int], *, unicode: bool) -> list[str]:
     return [draw(height, highest) if height else "" for height in heights]
 
 
+def progress_text(done: int, rows: int) -> str:
+    """Render how far something has come."""
+    filled = BAR_CELLS if rows == 0 else BAR_CELLS * done // rows
+    return f"[{'#' * filled}{' ' * (BAR_CELLS - filled)}] {done:,} of {rows:,} rows"
+
+
 def _in_eighths(height: int, highest: int) -> str:
     whole, eighths = divmod(max(1, round(height / highest * BAR_CELLS * 8)), 8)
     return _EIGHTHS[8] * whole + _EIGHTHS[eighths]

@@ -46,6 +46,10 @@ def add_some(connection: Connection, adder: Adder) -> int:
     return len(rows)
 
 
+def is_summed(connection: Connection) -> bool:
+    return connection.scalar(select(_usage.request_id).where(_UNSUMMED).limit(1)) is None
+
+
 def expire_rows(connection: Connection, before_ms: int) -> int:
     """Delete a few rows that are in the sums, and mark that there may be gaps from now on."""
     is_old = and_(_usage.time_ms < before_ms, _usage.summed.is_not(None))
