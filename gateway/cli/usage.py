@@ -128,7 +128,7 @@ def _print_csv(settings: Settings, usage: UsageQuery) -> None:
 
 
 async def _export(settings: Settings, usage: UsageQuery) -> None:
-    """A few requests at a time: a year of them takes no more memory than a day."""
+    """Print a few requests at a time: memory stays bounded."""
     from gateway.usage.sql.reader import Reader
 
     reader = Reader(settings.usage.url, may_be_fresh=True)

@@ -1,4 +1,4 @@
-"""Make the sums anew from the rows, while gateways serve and reports stay right."""
+"""Rebuild the sums from the rows while gateways serve."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class Progress(NamedTuple):
 
 
 def rebuild(url: Secret) -> Iterator[Progress]:
-    """Rebuild a few days at a time; who stops leaves right totals, which a gateway goes on to add up.
+    """Rebuild the sums a few days at a time.
+
+    Whoever stops leaves right totals; a gateway goes on to add them up.
 
     Raises QueryFailed, with what is wrong in words, and LedgerUnusable.
     """
@@ -62,5 +64,5 @@ def _try(store: Store, work: Callable[[], T]) -> T:
 
 
 def _is_passing(error: Exception) -> bool:
-    """Whether it may go by: a lock that another holds, a server that starts."""
+    """Whether to try again: a held lock, a server that starts."""
     return type(error).__name__ in ("OperationalError", "DatabaseAway", "TimeoutError")

@@ -283,7 +283,9 @@ class LedgerWriter:
             self._log_damage(replayed.damaged, str(kept))
 
     def _add_to_sums(self, store: Store) -> None:
-        """Add some rows to the sums that a release without sums wrote, before or beside us.
+        """Add some rows to the sums that a release without them wrote.
+
+        Before or beside us.
 
         While there are many the next round follows at once; then it is looked again after a while.
         """

@@ -242,7 +242,7 @@ class Database:
 
 
 def is_deadlock(error: DBAPIError) -> bool:
-    """Whether the server ended this transaction for the sake of another: it is worth trying again at once."""
+    """Whether another transaction won: it is worth trying again at once."""
     cause = error.orig
     if getattr(cause, "sqlstate", None) in ("40P01", "40001"):  # PostgreSQL's
         return True

@@ -30,8 +30,8 @@ from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
 from gateway.usage.sql.rows import id_of
-from gateway.usage.sql.sums import queries as sums
-from gateway.usage.sql.sums.table import marks
+from gateway.usage.sql.sums import sum_queries as sums
+from gateway.usage.sql.sums.sum_tables import marks
 from gateway.usage.sql.table import ai_usage
 
 QUERY_SECONDS = 10.0
@@ -178,7 +178,10 @@ class Reader:
         return [receipt_queries.request_of(row, known) for row in rows]
 
     def _summed(self, connection: Connection, query: Any, rows: Any) -> Sequence[Any]:
-        """Ask the sums; the rows alone where no gateway that knows of sums has run yet."""
+        """Query the sums, or the rows where there are none.
+
+        A database that no gateway has migrated yet.
+        """
         self._has_sums = self._has_sums or inspect(connection).has_table(marks.name)
         return self._rows(connection, query if self._has_sums else rows)
 

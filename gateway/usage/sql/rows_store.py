@@ -69,7 +69,10 @@ class Store:
         return []
 
     def _insert_together(self, rows: Sequence[Row]) -> None:
-        """All of them, and what they add to the sums, or nothing: IntegrityError where one is there already."""
+        """Store all of them and their sums, or nothing.
+
+        Raises IntegrityError where one is there already.
+        """
         too_long: dict[str, str] = {}
         if self._lengths:
             rows = [fitted(row, self._lengths, too_long) for row in rows]
@@ -108,7 +111,7 @@ class Store:
             connection.exec_driver_sql(self._insert, parameters)
 
     def _insert_those_missing(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
-        """What comes again is left alone; one bad row holds up nothing but itself."""
+        """Leave alone what comes again, and refuse single bad rows."""
         missing = rows
         try:
             missing = self._missing(rows)
@@ -147,7 +150,10 @@ class Store:
         return refused
 
     def _is_missing(self, row: Row) -> bool:
-        """Another process may have stored it meanwhile; an id that cannot even be asked for is nowhere."""
+        """Whether no other process has stored it meanwhile.
+
+        An id that cannot even be queried is nowhere.
+        """
         try:
             return bool(self._missing([row]))
         except Exception as error:
@@ -156,7 +162,7 @@ class Store:
             return True
 
     def expire(self, before_ms: int) -> int:
-        """Delete a few older rows that are in the sums; return how many.
+        """Delete a few older summed rows; return how many.
 
         0: none are left.
         """
@@ -169,7 +175,7 @@ class Store:
             keeping.expire_sums(connection, before_ms)
 
     def add_some(self) -> int:
-        """Add a few rows to the sums that are not in them; return how many.
+        """Add a few unsummed rows to the sums; return how many.
 
         0: all are, or another process was faster.
         """
@@ -189,7 +195,7 @@ class Store:
             return connection.scalar(select(func.count()).select_from(ai_usage)) or 0
 
     def undo_some(self, from_ms: int) -> keeping.Undone:
-        """Take the next days' rows out of the sums, so that they are added anew."""
+        """Take the next days' rows out of the sums."""
         with self._database.begin() as connection:
             return keeping.undo_some(connection, from_ms)
 

@@ -69,12 +69,11 @@ ai_usage = Table(
     Column("details", Text),  # tokens of further kinds, calls and tier, as JSON; NULL for most
     Column("price_id", String(PRICE_ID_CHARACTERS)),  # of the price that was used; NULL: none
     Column("failures", Text),  # attempts that had no answer, as JSON; NULL for most
-    Column("summed", SmallInteger),  # whether it is in the sums; NULL: not yet, see `sums.table`
+    Column("summed", SmallInteger),  # whether it is in the sums; NULL: not yet, see `sums.sum_tables`
     Index("ai_usage_by_time", "time_ms"),
     Index("ai_usage_by_user", "user_id", "time_ms"),
     Index("ai_usage_by_organisation", "organisation_id", "time_ms"),
     Index("ai_usage_by_key", "key_id", "time_ms"),
-    Index("ai_usage_by_counted_on", "counted_on", "time_ms"),
     # Of hardly any rows, but on MariaDB, which has no such indexes.
     Index(
         "ai_usage_unsummed",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, inspect
 
-from gateway.usage.sql.sums.table import MARKS, days, hours, marks
+from gateway.usage.sql.sums.sum_tables import MARKS, days, hours, marks
 from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices, schema_version
 
 
@@ -60,6 +60,17 @@ def _sums(connection: Connection) -> None:
     _make(connection, ai_usage)
 
 
+def _index_that_sums_replace(connection: Connection) -> None:
+    """Drop an index that no query needs any more.
+
+    Each costs as much as the row.
+    """
+    name = "ai_usage_by_counted_on"
+    if name in {index["name"] for index in inspect(connection).get_indexes(ai_usage.name)}:
+        on_table = f" ON {ai_usage.name}" if connection.dialect.name in ("mysql", "mariadb") else ""
+        connection.exec_driver_sql(f"DROP INDEX {name}{on_table}")
+
+
 def _add_columns(connection: Connection, table: Table, *names: str) -> None:
     """Add columns that may be NULL.
 
@@ -77,4 +88,5 @@ STEPS = (
     Step(2, "ids that are longer than their column are kept whole", _long_ids),
     Step(3, "tokens by kind, the price that was used, failed attempts", _kinds_and_prices),
     Step(4, "daily and hourly sums beside the rows", _sums),
+    Step(5, "limits are rebuilt from sums, not from rows", _index_that_sums_replace),
 )

@@ -1,8 +1,10 @@
-"""Daily and hourly sums beside the rows: reports and limits read them (§8).
+"""Keep daily and hourly sums beside the rows (§8).
 
-table     what is kept, and which rows are in it
-additions what some rows add to it
-adding    that, into the database, in the transaction of the rows
-keeping   rows that nobody has added yet; sums that are old, or made anew
-queries   which question the sums can answer, and how
+Reports and limits read them.
+
+sum_tables    what is kept, and which rows are in it
+additions     what some rows add to it
+adding        that, into the database, in the transaction of the rows
+keeping       rows that nobody has added yet; sums that are old, or made anew
+sum_queries   which question the sums can answer, and how
 """

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, select
 
 from gateway.usage.sql.long_ids import in_sums
 from gateway.usage.sql.sums.additions import Key, Values, additions_of
-from gateway.usage.sql.sums.table import GATE, VALUES, days, hours, marks
+from gateway.usage.sql.sums.sum_tables import GATE, VALUES, days, hours, marks
 from gateway.usage.sql.table import insert_new, long_ids
 
 _AT_ONCE = (200, 50, 10)  # a statement of each size on SQLite, see `rows_store`
@@ -19,7 +19,7 @@ _HELD = select(marks.c.value).where(marks.c.name == GATE).with_for_update(read=T
 
 
 class Adder:
-    """Adds to the sums, by statements that are made once for each database."""
+    """Add to the sums by statements that are made once."""
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect

@@ -1,4 +1,4 @@
-"""What some rows add to the sums: keys of days and hours, each with its values."""
+"""Compute what some rows add to the sums, key by key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from gateway.usage.sql.sums.table import EVERYBODY, NONE
+from gateway.usage.sql.sums.sum_tables import EVERYBODY, NONE
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 _KIND = ("user_id", "organisation_id", "key_id", "model", "endpoint_id", "counted_on", "answered", "route")
@@ -15,11 +15,11 @@ READ = ("request_id", "time_ms", *_KIND, *_USED)  # the columns that are looked 
 _kind_of, _used_by = itemgetter(*_KIND), itemgetter(*_USED)
 
 Key = tuple[Any, ...]
-Values = tuple[int, ...]  # in the order of `table.VALUES`
+Values = tuple[int, ...]  # in the order of `sum_tables.VALUES`
 
 
 class Additions(NamedTuple):
-    """Sorted by key: two who add in different orders would wait for each other."""
+    """Sorted by key, against deadlocks."""
 
     days: list[tuple[Key, Values]]
     hours: list[tuple[Key, Values]]
@@ -73,7 +73,7 @@ def _of_a_kind(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[int, Key], Value
 
 
 def _as_calls(values: Values) -> Values:
-    """What ran no model is among the calls: its route begins with a method."""
+    """Count what ran no model as calls."""
     return (0, values[0], *values[2:])
 
 

@@ -1,4 +1,4 @@
-"""Add rows that nobody has added yet, expire what is old, make sums anew.
+"""Add rows that lack, expire what is old, rebuild sums.
 
 Each in pieces of one short transaction: a gateway serves meanwhile, and what is killed goes on where it was.
 """
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from gateway.usage.sql.sums.adding import Adder
 from gateway.usage.sql.sums.additions import DAY_MS, READ
-from gateway.usage.sql.sums.table import GATE, ROWS_FROM, days, hours, marks
+from gateway.usage.sql.sums.sum_tables import GATE, ROWS_FROM, days, hours, marks
 from gateway.usage.sql.table import ai_usage
 
 ADDED_AT_ONCE = 1_000
@@ -51,7 +51,7 @@ def is_summed(connection: Connection) -> bool:
 
 
 def expire_rows(connection: Connection, before_ms: int) -> int:
-    """Delete a few rows that are in the sums, and mark that there may be gaps from now on."""
+    """Delete a few summed rows; mark that there may be gaps."""
     is_old = and_(_usage.time_ms < before_ms, _usage.summed.is_not(None))
     ids = list(connection.scalars(select(_usage.request_id).where(is_old).limit(_EXPIRED_AT_ONCE)))
     if ids:

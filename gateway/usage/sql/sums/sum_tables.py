@@ -1,4 +1,4 @@
-"""The tables of sums, and how a row says that it is in them.
+"""The tables of sums, and the rows' mark of them.
 
 A row of `ai_usage` with `summed` is in the sums, one without is not yet: a release that knows of no sums wrote it, or
 they are being made anew. Every query adds such rows to what it finds in the sums, in one statement, so that no total is

@@ -1,4 +1,4 @@
-"""Reports and limits' totals from the sums, and from the rows that are not in them.
+"""Query the sums, and the rows that are not in them.
 
 Each is one statement, so that it sees a row either here or there. What the sums do not have (a user's hours, a model's
 users) is read from the rows alone.
@@ -18,7 +18,7 @@ from gateway.usage.sql.long_ids import SUMS_ID_CHARACTERS, forms_in_columns
 from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.rows import stored_forms, stored_id
 from gateway.usage.sql.sums.additions import DAY_MS, HOUR_MS
-from gateway.usage.sql.sums.table import EVERYBODY, days, hours
+from gateway.usage.sql.sums.sum_tables import EVERYBODY, days, hours
 from gateway.usage.sql.table import ai_usage
 
 Query = Select[Any] | CompoundSelect[Any]
@@ -42,7 +42,7 @@ _BY: Mapping[Group, str] = {"user": "*u", "organisation": "*o", "key": "*k"}
 
 
 class _Part(NamedTuple):
-    """A part of a table of sums, and what it can be grouped by."""
+    """A part of a table of sums, and its groups."""
 
     table: Table
     where: tuple[ColumnElement[bool], ...]
@@ -118,7 +118,10 @@ def _of(column: ColumnElement[Any], value: Id | None) -> Collection[ColumnElemen
 
 
 def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Query:
-    """Return the query of each scope's limit totals: whole hours from the sums, the edge from the rows."""
+    """Return the query of each scope's limit totals.
+
+    Whole hours come from the sums, the edge from the rows.
+    """
     if scope is not None and len(scope) > _LONGEST_MAKER:
         return queries.limit_totals_query(by, since_ms, scope)
     whole_ms = -(-since_ms // HOUR_MS) * HOUR_MS
