@@ -92,7 +92,7 @@ function tile(endpoint, share, refresh) {
   const held = endpoint.state === "cooling" || endpoint.state === "probing";
   return el("div.tile", { title: plain(endpoint.url, 300) },
     el("div.spread", null, el("strong", null, named(endpoint.endpointId)), inWords(endpoint)),
-    el("div.small.muted.number", null, `${endpoint.inFlight} in flight`, share !== null && el("span", { title: "of this model's requests that ended in the last 5 minutes while this page was open" }, ` · ${share} % of what was seen`)),
+    el("div.small.muted.number", null, `${endpoint.inFlight} in flight`, share !== null && el("span", { title: "of this model's requests that ended in the last 5 minutes while this page was open" }, ` · share ${share} %`)),
     reason && el("div.small", null, `because ${reason}`),
     endpoint.failures > 0 && el("div.small.muted", null, `${endpoint.failures} failure${endpoint.failures === 1 ? "" : "s"} in a row`),
     held && el("button.small", {
