@@ -6,6 +6,8 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -16,7 +18,7 @@ from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.console import complain, print_line
 from gateway.cli.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
-from gateway.types import Model
+from gateway.types import Model, has_expired, id_text
 from gateway.usage.sql.drivers import check_driver
 
 _MOST_NAMED = 20
@@ -43,6 +45,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
         address_of(settings.store.url)  # refuses options that redis-py does not know
     print_line(f"{settings.source} is valid: {_counts(settings)}.")
+    for warning in _warnings(settings):
+        print_line(f"warning: {warning}")
     hidden = [model.name for model in settings.models if _chats(model) and not _is_shown(model)]
     if hidden:
         print_line(f"Claude Code's picker does not show {_named(hidden)}: {_PICKED}.")
@@ -60,6 +64,19 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{failed} endpoint{'s' if failed != 1 else ''} failed; the lines that begin with FAIL say what is wrong."
         )
     return 1 if failed else 0
+
+
+def _warnings(settings: Settings) -> Iterator[str]:
+    """Yield what is valid, and yet hardly meant."""
+    if not settings.keys:
+        yield "there is no key: whoever asks needs one that was made at run time (`gateway keys new --store`)"
+    now = datetime.now(UTC)
+    expired = [key for key in settings.keys if key.expires is not None and has_expired(key.expires, now)]
+    for key in expired[:_MOST_NAMED]:
+        place = settings.lines.where("key", id_text(key.id))
+        yield f"{place}: the key `{id_text(key.id)}` has expired"
+    if len(expired) > _MOST_NAMED:
+        yield f"{len(expired) - _MOST_NAMED} more keys have expired"
 
 
 def _chats(model: Model) -> bool:

@@ -37,7 +37,7 @@ async def test_against_tells_who_gains_and_loses_what(tmp_path: Path) -> None:
     assert (changed.code, changed.err) == (0, "")
     assert "  user 42 loses one\n" in changed.out
     assert "  user 43 gains one\n" in changed.out
-    assert (same.code, same.out.splitlines()[2:]) == (0, ["Nothing changes compared to old.yaml."])
+    assert (same.code, same.out.splitlines()[3:]) == (0, ["Nothing changes compared to old.yaml."])
 
 
 async def test_it_names_the_models_that_claude_code_does_not_show(tmp_path: Path) -> None:
