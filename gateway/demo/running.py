@@ -7,7 +7,6 @@ its own besides.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,7 +19,7 @@ from gateway.config import Settings, parse_settings
 from gateway.demo.answers import Asked
 from gateway.demo.faults import FAULTS, Fault
 from gateway.demo.faulty import REFUSE, FaultyUpstream, Met
-from gateway.demo.sign_in import sign_in_link
+from gateway.demo.sign_in import Door
 from gateway.demo.upstream import MODEL, loopback_upstream
 from gateway.process.serve import serve
 from gateway.types import Secret
@@ -38,7 +37,6 @@ async def run_demo(sock: socket.socket, log: FilteringBoundLogger, *, faults_by_
     `faults_by_seed`: the upstream breaks HTTP in its many ways, in an order that this number decides.
     """
     key, panels_key = f"sk-demo-{token_urlsafe(24)}", f"sk-panel-{token_urlsafe(24)}"
-    printing: list[asyncio.Task[None]] = []
     host, port = sock.getsockname()[:2]
     async with AsyncExitStack() as running:
         directory = running.enter_context(TemporaryDirectory(prefix="ecli-gateway-demo-"))
@@ -49,16 +47,13 @@ async def run_demo(sock: socket.socket, log: FilteringBoundLogger, *, faults_by_
             faulty = await running.enter_async_context(FaultyUpstream.running(faults_by_seed, _log_faults(log)))
             models, notes = faulty_models(steady, faulty), faulty_notes(faults_by_seed)
         settings = demo_settings(models, key, panels_key, host, port, Path(directory))
-
-        async def say(url: str) -> None:
-            link = await sign_in_link(url, Secret(panels_key), USER)
-            print(pages_at(url, link) + snippets(url, key) + notes, flush=True)
+        door = await running.enter_async_context(Door.opened(Secret(panels_key), USER))
 
         def ready(url: str) -> None:
-            printing.append(asyncio.create_task(say(url)))
+            door.gateway_url = url
+            print(pages_at(url, door.url) + snippets(url, key) + notes, flush=True)
 
         await serve(settings, log, sock, ready=ready)
-        await asyncio.gather(*printing)
 
 
 def flaky_models(upstream_url: str) -> str:
@@ -111,12 +106,13 @@ keys:
     return parse_settings(text, "(demo)", {}, directory)
 
 
-def pages_at(url: str, link: str | None) -> str:
+def pages_at(url: str, link: str) -> str:
     """Where the pages are, and the link that signs in."""
-    by_link = f"One click signs you in (within a minute, once):\n\n{link}\n\nLater, sign in" if link else "Sign in"
     return f"""
 Its pages (chat, studio, usage, keys, fleet …) are at {url}/dashboard/
-{by_link} with the key below.
+One click signs you in, as long as this demo runs, from this machine:
+
+{link}
 """
 
 
