@@ -74,6 +74,7 @@ class LedgerWriter:
         self._rows: list[Row] = []  # completed, not yet stored
         self._replay_at = self._sums_at = self._expire_at = self._ping_at = 0.0
         self._away_since = 0.0
+        self._sums_from_ms = 0  # what is older has expired
         self._wake = threading.Event()
         self._stopping = self._is_given_up = False
         self._waiters_lock = threading.Lock()
@@ -308,8 +309,16 @@ class LedgerWriter:
         now_ms = round(time.time() * 1000)
         if self._retention_days is None or store.expire(now_ms - self._retention_days * _DAY_MS) == 0:
             self._expire_at = time.monotonic() + EXPIRE_SECONDS
-            if self._sums_retention_days is not None:
-                store.expire_sums(now_ms - self._sums_retention_days * _DAY_MS)
+            self._expire_sums(store, now_ms)
+
+    def _expire_sums(self, store: Store, now_ms: int) -> None:
+        """Expire old sums once a day: it looks at all of them."""
+        if self._sums_retention_days is None:
+            return
+        before_ms = (now_ms // _DAY_MS - self._sums_retention_days) * _DAY_MS
+        if before_ms != self._sums_from_ms:
+            store.expire_sums(before_ms)
+            self._sums_from_ms = before_ms
 
     def _ping(self, store: Store) -> None:
         """Check that the database is reachable while idle."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import permutations
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledgerkit import OpenLedger, admission, engine_of, serve, settlement, sqlite_url, stored
+from ledgerkit import OpenLedger, admission, engine_of, eventually, serve, settlement, sqlite_url, stored
 from sqlalchemy.exc import OperationalError
 from sumskit import check_sums, used
 from test_ledger_migrations import execute
@@ -360,3 +361,16 @@ def test_rows_and_sums_expire_apart(url: Secret) -> None:
         day_ms = middle_ms - middle_ms % 86_400_000
         store.expire_sums(middle_ms)
         check_sums(url, [row for row in written if row["time_ms"] >= day_ms])
+
+
+async def test_the_configured_days_of_rows_and_sums_hold(url: Secret, open_ledger: OpenLedger) -> None:
+    """Reports still know of rows that have gone, until the sums go, too."""
+    first = await open_ledger(url)
+    for days_ago in (100, 40, 0):
+        serve(first, 2, time=time.time() - days_ago * 86_400)
+    await first.close()
+    ledger = await open_ledger(url, retention_days=30, sums_retention_days=60)
+    await eventually(lambda: len(stored(url)) == 2)
+    async with asyncio.timeout(20):
+        while (await ledger.reader.report(UsageQuery(*EVER))).totals.requests != 4:  # noqa: ASYNC110 - a thread's work
+            await asyncio.sleep(0.05)
