@@ -39,6 +39,7 @@ async def test_a_user_is_made_linked_and_given_a_key_by_keyboard(tmp_path: Path)
         assert (await stage.post(ask("gpt"), key=first)).status == 200
         await tab_to(page, "I have it")
         await page.keyboard.press("Enter")
+        await page.locator("code.secret").wait_for(state="detached")
         assert first not in await page.content()
         await page.get_by_role("button", name="Rotate").click()
         await page.get_by_label("The old key ends").select_option("in an hour")
