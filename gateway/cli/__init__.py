@@ -7,7 +7,8 @@ arguments.py        what commands share of their arguments
 console.py          the two outputs
 serve_command.py    serve, demo
 start_commands.py   init, example
-check.py            check, schema; probe.py: asking each endpoint for its models
+check.py            check, schema; probe.py: asking each endpoint for its models;
+                    connections.py: store, ledger and endpoints
 explain_command.py  explain
 keys_command.py     keys new, list, revoke
 usage.py            usage

@@ -15,6 +15,7 @@ import orjson
 from gateway.access.diff import differences
 from gateway.api.messages_routes import is_picked
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
+from gateway.cli.connections import connect
 from gateway.cli.console import complain, print_line
 from gateway.cli.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
@@ -32,6 +33,9 @@ def add_to(commands: Commands) -> None:
     command.add_argument("--against", metavar="OLD", help="another file: tell who gains or loses what, compared to it")
     command.add_argument(
         "--probe", action="store_true", help="ask each endpoint for its models: is it there, is its credential alive?"
+    )
+    command.add_argument(
+        "--connect", action="store_true", help="reach store, ledger and endpoints, as a gateway of this file would"
     )
     text = "print the JSON Schema of gateway.yaml, for editors"
     add_command(commands, "schema", _run_schema, text, "gateway schema > gateway.schema.json")
@@ -56,14 +60,16 @@ def _run(arguments: argparse.Namespace) -> int:
         print_line(f"price: auto, {found}")
     if arguments.against is not None:
         _print_differences(load_settings(Path(arguments.against), os.environ), settings)
-    if not arguments.probe:
-        return 0
-    failed = asyncio.run(probe(settings))
-    if failed:
-        complain(
-            f"{failed} endpoint{'s' if failed != 1 else ''} failed; the lines that begin with FAIL say what is wrong."
-        )
-    return 1 if failed else 0
+    if arguments.connect:
+        return _failed(asyncio.run(connect(settings)), "connection")
+    return _failed(asyncio.run(probe(settings)), "endpoint") if arguments.probe else 0
+
+
+def _failed(count: int, noun: str) -> int:
+    """Return the exit code."""
+    if count:
+        complain(f"{count} {noun}{'s' if count != 1 else ''} failed; the lines that begin with FAIL say what is wrong.")
+    return 1 if count else 0
 
 
 def _warnings(settings: Settings) -> Iterator[str]:

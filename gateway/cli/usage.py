@@ -96,13 +96,13 @@ def _names(settings: Settings) -> dict[str, str]:
 
 def _summary(settings: Settings, usage: UsageQuery) -> UsageSummary:
     """Query the database itself, whether or not the gateway runs."""
-    if _is_missing(settings):
+    if is_missing(settings):
         nothing = UsageReport(Totals())  # no gateway has run here yet
         return summary_of(usage, nothing, nothing, {})
     return asyncio.run(_read(settings, usage))
 
 
-def _is_missing(settings: Settings) -> bool:
+def is_missing(settings: Settings) -> bool:
     """Whether there is no file yet."""
     from sqlalchemy import make_url  # a quarter of a second that the other commands need not wait
 
@@ -123,7 +123,7 @@ async def _read(settings: Settings, usage: UsageQuery) -> UsageSummary:
 
 def _print_csv(settings: Settings, usage: UsageQuery) -> None:
     sys.stdout.write(CSV_HEADER)
-    if not _is_missing(settings):
+    if not is_missing(settings):
         asyncio.run(_export(settings, usage))
 
 
@@ -141,7 +141,7 @@ async def _export(settings: Settings, usage: UsageQuery) -> None:
 
 
 def _rebuild(settings: Settings) -> int:
-    if _is_missing(settings):
+    if is_missing(settings):
         print_line("nothing is recorded")
         return 0
     rows = 0
