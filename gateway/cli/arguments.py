@@ -50,7 +50,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
 
 
 def refuse_missing(path: Path) -> None:
-    """Raise ConfigError that says what to run, where there is no such file."""
+    """Raise ConfigError for a missing file, with what to run."""
     if not os.path.lexists(path):
         raise ConfigError(
             [

@@ -49,15 +49,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
         address_of(settings.store.url)  # refuses options that redis-py does not know
     print_line(f"{settings.source} is valid: {_counts(settings)}.")
-    for warning in _warnings(settings):
-        print_line(f"warning: {warning}")
-    hidden = [model.name for model in settings.models if _chats(model) and not _is_shown(model)]
-    if hidden:
-        print_line(f"Claude Code's picker does not show {_named(hidden)}: {_PICKED}.")
-    for found in settings.overridden:
-        print_line(found)
-    for found in settings.looked_up:
-        print_line(f"price: auto, {found}")
+    for line in _notes(settings):
+        print_line(line)
     if arguments.against is not None:
         _print_differences(load_settings(Path(arguments.against), os.environ), settings)
     if arguments.connect:
@@ -70,6 +63,16 @@ def _failed(count: int, noun: str) -> int:
     if count:
         complain(f"{count} {noun}{'s' if count != 1 else ''} failed; the lines that begin with FAIL say what is wrong.")
     return 1 if count else 0
+
+
+def _notes(settings: Settings) -> Iterator[str]:
+    """Yield what else there is to know of a valid file."""
+    yield from (f"warning: {warning}" for warning in _warnings(settings))
+    hidden = [model.name for model in settings.models if _chats(model) and not _is_shown(model)]
+    if hidden:
+        yield f"Claude Code's picker does not show {_named(hidden)}: {_PICKED}."
+    yield from settings.overridden
+    yield from (f"price: auto, {found}" for found in settings.looked_up)
 
 
 def _warnings(settings: Settings) -> Iterator[str]:

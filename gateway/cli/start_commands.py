@@ -98,7 +98,7 @@ def _run_init(arguments: argparse.Namespace) -> int:
 
 
 def _credential(arguments: argparse.Namespace) -> tuple[str, str]:
-    """Return what the file says of the credential, and what is kept beside it."""
+    """Return the credential's line, and what is kept beside it."""
     if arguments.no_key:
         return "", ""
     if arguments.key_variable:

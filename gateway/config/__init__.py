@@ -140,7 +140,7 @@ class _Files:
         return parts
 
     def _part(self, root: Node | None, *, has_all: bool = False) -> Part:
-        """Read a file; of the overrides those of its sections, or all that are left, are put in."""
+        """Read a file, and put its overrides in."""
         if isinstance(root, MappingNode):
             sections = {key.value for key, _ in root.value if isinstance(key, ScalarNode)}
             here = [each for each in self._overrides if has_all or each.path[0] in sections]

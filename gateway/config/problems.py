@@ -178,7 +178,7 @@ class Problems:
         self.source = reading
 
     def where(self, place: Place, seen_from: Place) -> str:
-        """The line of a place, with its file where that is another one."""
+        """Return a place's line, with its file if another."""
         is_here = place.source == seen_from.source
         return f"line {place.line}" if is_here else f"{place.source or self.filename}:{place.line}"
 

@@ -26,7 +26,7 @@ class _Ticket(msgspec.Struct):
 
 
 class Door:
-    """Send whoever comes with the right path on to the pages, signed in."""
+    """Let in at the pages who comes by its path."""
 
     def __init__(self, panels_key: Secret, user: str) -> None:
         self.gateway_url = ""  # known once the gateway listens

@@ -84,7 +84,7 @@ class LeastBusy(RoundRobin):
 
 
 class CacheAffinity(RoundRobin):
-    """Send a conversation to the same endpoint, as long as it is free.
+    """Send a conversation to the same endpoint while that is free.
 
     By rendezvous hashing: an endpoint that comes or goes moves no conversation but its own. One that has more than 1.25
     of its share of what is in flight is passed over for the next.

@@ -15,7 +15,7 @@ from time import perf_counter
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from gateway.dialects.conversation import affinity_of
+from gateway.dialects.affinity import affinity_of
 from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError, UpstreamFailed
 from gateway.http.client import Transport
 from gateway.http.client.passed_on import NOTHING, PassedOn

@@ -63,7 +63,7 @@ class SocketRequest(msgspec.Struct, eq=False):
         self._settle("ok", 200)
 
     def refused(self, status: int) -> None:
-        """Settle a response that an upstream's error took the place of, or ended."""
+        """Settle a response that ended in an upstream's error."""
         self._settle("upstream_error", 200 if self.created else status)
 
     def failed(self, fault: GatewayError, outcome: Outcome = "upstream_error") -> None:

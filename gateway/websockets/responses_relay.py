@@ -167,7 +167,7 @@ class ResponsesRelay:
         await self._session.send(content, is_text=is_text)
 
     async def _is_remembered(self, request: SocketRequest, content: bytes) -> bool:
-        """Remember an event's objects; without that neither it nor its response goes on."""
+        """Remember an event's objects, without which it is held."""
         call = request.hit.call
         if request.ask.keeper is None or call.served is None or call.endpoint is None:
             return True

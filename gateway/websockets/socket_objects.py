@@ -1,4 +1,4 @@
-"""Objects that a socket's messages name, and that its upstream's events bring (contract §12)."""
+"""Pin and remember the objects of a socket's messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PREVIOUS = "previous_response_id"
 
 
 async def pinned(hit: Hit, ask: Ask, own: Container[object] = ()) -> Ask:
-    """Pin a request to where its objects live, and note what its answers bring.
+    """Pin a request to its objects' account; note new ones.
 
     `own`: ids of responses that are known on this socket alone; they need not be stored. Raises as `with_objects`.
     """

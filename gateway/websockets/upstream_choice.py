@@ -106,7 +106,7 @@ class Opening:
         return None
 
     async def _judge(self, first: asyncio.Task[aiohttp.WSMessage], endpoint: Endpoint) -> None:
-        """Wait for the first event, unless another endpoint is out of the question."""
+        """Wait for the first event, while others may be asked."""
         committed = self._loop.create_task(self._commit.wait())
         try:
             timeout = endpoint.timeouts.first_byte

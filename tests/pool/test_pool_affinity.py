@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.conversation import affinity_of
+from gateway.dialects.affinity import affinity_of
 from gateway.pool import Cause, Lease, Pool
 from gateway.types import ApiKey, Caller, Endpoint, Model, User
 

@@ -57,7 +57,7 @@ def kept_handler(operation: Operation) -> RouteHandler:
 
 
 async def _ask(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody) -> Ask:
-    """Return the request as it goes to where its objects are, or are made."""
+    """Return the request as its objects' account is asked."""
     if operation.method == "POST" and body.fields.get("purpose") == batch_files.PURPOSE:
         if operation.path == "/uploads":
             raise batch_files.no_upload()

@@ -1,4 +1,4 @@
-"""Further files that `include` names, found below gateway.yaml's folder and joined with it.
+"""Find the files that `include` names, and join them.
 
 Lists of records join, in the order of the files; any other section may come once. Folders that were looked into are
 watched like the files, so that a new one is taken up.
@@ -29,7 +29,7 @@ Seen = dict[str, Fingerprint | None]
 
 
 class Part(NamedTuple):
-    """One file as it was read: its values, and the node of its top."""
+    """A file as read: its values, and its top node."""
 
     file: GatewayFile
     root: MappingNode
@@ -76,7 +76,7 @@ def included_files(
 
 
 def _matches(pattern: str, base_dir: Path, seen: Seen) -> Iterator[str]:
-    """Yield the files of a pattern, sorted. Raises Refused where a plain name has no file."""
+    """Yield the files of a pattern, sorted. Raises Refused."""
     *folders, last = [part for part in pattern.split("/") if part not in ("", ".")] or [""]
     if not last or "**" in pattern:
         raise Refused("no name or pattern of files, such as keys/*.yaml (`**` has no meaning here)")
@@ -118,7 +118,7 @@ def _name(main: str, path: str, base_dir: Path) -> str:
 
 
 def joined(parts: Sequence[Part], problems: Problems) -> GatewayFile:
-    """Join files into one; note sections that come twice, and `include` in others."""
+    """Join files into one; note what comes twice."""
     whole = msgspec.structs.replace(parts[0].file)  # what stands in for a file that cannot be used is shared
     places: dict[str, Place] = {}
     for number, (file, root) in enumerate(parts):

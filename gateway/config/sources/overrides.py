@@ -71,7 +71,7 @@ def _override(variable: str, text: str, problems: Problems) -> tuple[str, Overri
 
 
 def _type_at(path: Sequence[str], problems: Problems) -> tuple[str, types.Type | None]:
-    """Return the type of the single value at `path`, or why there is none."""
+    """Return the type of the value at `path`, or why none."""
     wanted: types.Type = FILE_TYPE
     for number, part in enumerate(path):
         here = _bare(wanted)
@@ -120,7 +120,7 @@ def _is_secret(wanted: types.Type) -> bool:
 
 
 def apply_overrides(root: MappingNode, overrides: Iterable[Override], filename: str) -> Iterator[str]:
-    """Put each override into the tree; yield in words what came from where."""
+    """Put overrides into the tree; yield where each came from."""
     for override in overrides:
         before = _put(root, override)
         value = "set" if override.is_secret else _shown(override.node)
@@ -134,7 +134,7 @@ def _shown(node: ScalarNode) -> str:
 
 
 def _put(root: MappingNode, override: Override) -> int:
-    """Return the line of what it takes the place of; 0 where that was not written."""
+    """Return the line of what it replaces, or 0."""
     at: Any = root
     for part in override.path[:-1]:
         index = _index_of(at, part)

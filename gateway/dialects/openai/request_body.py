@@ -184,7 +184,7 @@ def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
 
 
 def member_value(raw: bytes, key: str) -> tuple[int, int]:
-    """Locate the value of a member of a JSON object that was read."""
+    """Locate the value of a member of a JSON object."""
     member = _locate_members(raw)[key]
     return member.value, member.end
 

@@ -59,7 +59,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     @property
     def last_sent_at(self) -> float:
-        """When an upload went out, in the loop's time; never, where there is none."""
+        """Return when an upload went out, on the loop's clock."""
         return self.connection.last_sent_at if self.connection is not None else -math.inf
 
     def pause(self) -> None:

@@ -39,7 +39,7 @@ class Sending:
 
     @property
     def last_at(self) -> float:
-        """When the last of it went out, in the loop's time; now, while it goes on."""
+        """Return when the last of it went out, or now."""
         return self._ended_at if self.done else self._loop.time()
 
     def pause(self) -> None:

@@ -1,4 +1,6 @@
-"""Show people and panels what is in the ledger. Pure: reports and records in, documents and text out.
+"""Show people and panels what is in the ledger.
+
+Pure: reports and records in, documents and text out.
 
 period.py       which days are asked for
 json_shapes.py  the JSON of the usage routes

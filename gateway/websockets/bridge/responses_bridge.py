@@ -96,7 +96,7 @@ class ResponsesBridge:
             self._chains.keep(lane, responder.response_id, (*whole_input, *responder.output))
 
     async def _rebuilt(self, hit: Hit, body: openai.RequestBody) -> tuple[bytes, tuple[bytes, ...] | None]:
-        """Return the body of a POST, and its whole input if known here.
+        """Return the body of a POST, and its known input.
 
         An upstream that stores responses knows more than is kept. Raises PreviousResponseNotFound.
         """
