@@ -1,4 +1,4 @@
-"""Reach all that a gateway of this file would need: store, ledger, upstreams."""
+"""Reach store, ledger and upstreams, as a gateway would."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def _ledger_fault(settings: Settings) -> str:
 
 
 def _unwritable(directory: Path) -> str:
-    """Whether this user could write there, or make it; in words where not."""
+    """Why this user cannot write there; empty where it can."""
     there = next((each for each in (directory, *directory.parents) if os.path.lexists(each)), directory)
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return ""
