@@ -12,6 +12,7 @@ A map of the house, from the top floor down; imports point downward only.
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
     access/         from headers to a caller, from a request to a model; what was looked up just now
     objects/        what upstreams keep: owner and place of each id, which endpoints are one account
+    alerts/         webhooks, each event once           (what is settled, refused, cooling, away)
     limits/         reserve and settle                  usage/      the ledger: journal/, writer, sql/, views/
     store/          models, users and keys: gateway.yaml over the run-time stores
     http/           in: fast_lane/, app_server/ (aiohttp); out: client/; server-sent events, memory bound;

@@ -23,6 +23,7 @@ from gateway.access.sessions import Sessions
 from gateway.api import Router, all_routes, rows_by_version
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
+from gateway.api.ops.alerting import alerting, on_cooldown, queue_of
 from gateway.api.runtime import Current, Runtime
 from gateway.config import Settings
 from gateway.dashboard import dashboard_routes
@@ -48,7 +49,6 @@ from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters
-from gateway.pool import Cooldown
 from gateway.proxy.accounting import Accounts
 from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.pipeline import Relay
@@ -107,10 +107,6 @@ async def running(
         loop_lag.start()
         held.callback(loop_lag.stop)
 
-        def on_cooldown(cooldown: Cooldown) -> None:
-            counters.cooled(cooldown.model_name, cooldown.endpoint_id, cooldown.cause.value)
-            cooldowns.began(cooldown)
-
         remembered = CachedRecords(records, log)
         store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness.generation)
         authenticator, passes = Authenticator(store, now, lookups), passes_of(settings, records)
@@ -125,7 +121,7 @@ async def running(
                 transport,
                 upstreams,
                 Accounts(ledger, limiter),
-                on_cooldown,
+                partial(on_cooldown, current),
                 log,
                 Via(partial(attrgetter("identity"), records)),
                 settings.server.stream_heartbeat_seconds,
@@ -154,6 +150,7 @@ async def running(
             log_stream=log_stream,
         )
         await objects.start()
+        await held.enter_async_context(alerting(current, queue_of(settings, records), totals_from(ledger)))
         yield current
 
 

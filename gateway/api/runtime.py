@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import LookUps
 from gateway.access.sessions import Sessions
+from gateway.alerts import Alerts
 from gateway.api.intake import Intake
 from gateway.config import Settings
 from gateway.config.reload import Reloader
@@ -71,6 +72,7 @@ class Runtime:
     clock: Callable[[], datetime]
     scraping: asyncio.Lock
     latest: Callable[[], Runtime]  # that of new requests, for what outlives a reload
+    alerts: Alerts | None = None  # None until they are begun
     log_stream: LogStream | None = None  # what the log is written to, where lines of it may be lost
     aggregation: MetricsAggregation | None = None  # None where this process is the only worker
     reloader: Reloader | None = None  # None where there is no file to reload, as in the demo

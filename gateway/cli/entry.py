@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
+from gateway.cli import alerts_command as alerts
 from gateway.cli import check, usage
 from gateway.cli import explain_command as explain
 from gateway.cli import keys_command as keys
@@ -50,6 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ecli-gateway {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (serve, start, check, explain, keys, usage):
+    for module in (serve, start, check, explain, keys, usage, alerts):
         module.add_to(commands)
     return parser

@@ -7,6 +7,7 @@ No reason quotes the value where it can hold a credential (URLs, headers, keys).
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from urllib.parse import SplitResult, urlsplit
@@ -14,6 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 from gateway.config.problems import Refused, shown
 
 MIN_KEY_CHARACTERS = 24
+WEBHOOK_SECRET = "whsec_"  # noqa: S105 - how one begins
+MIN_WEBHOOK_BYTES, MAX_WEBHOOK_BYTES = 16, 64
 
 HASH_PATTERN = r"^sha256:[0-9a-fA-F]{64}$"
 
@@ -141,6 +144,31 @@ def endpoint_url(text: str) -> str:
     if path.endswith("/chat/completions"):
         raise Refused("must be the base URL, without `/chat/completions`")
     return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path or '/v1'}"
+
+
+def webhook_url(text: str) -> str:
+    """Check where alerts are sent: an http(s) URL, as it is written."""
+    parts = _split_url(text)
+    if parts.scheme.lower() not in ("http", "https"):
+        raise Refused("must begin with http:// or https://")
+    if "@" in parts.netloc:
+        raise Refused("must not hold a user or password; the signature tells the receiver who sends")
+    if not _has_valid_host(parts):
+        raise Refused("must have a valid host (and a port from 1 to 65535 if any)")
+    if "#" in text:
+        raise Refused("must not have a fragment (`#…`)")
+    return text
+
+
+def webhook_secret(text: str) -> str:
+    """Check a secret of Standard Webhooks: `whsec_` and base64."""
+    try:
+        size = len(base64.b64decode(text.removeprefix(WEBHOOK_SECRET), validate=True))
+    except ValueError:
+        size = 0
+    if not text.startswith(WEBHOOK_SECRET) or not MIN_WEBHOOK_BYTES <= size <= MAX_WEBHOOK_BYTES:
+        raise Refused(f"must be `whsec_` and {MIN_WEBHOOK_BYTES} to {MAX_WEBHOOK_BYTES} random bytes in base64")
+    return text
 
 
 def _split_web_url(text: str) -> SplitResult:

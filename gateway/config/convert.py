@@ -18,6 +18,7 @@ import msgspec
 from gateway.config.crossrefs import key_digest
 from gateway.config.problems import Place, Problems
 from gateway.config.schema import (
+    AlertShape,
     EndpointShape,
     GatewayFile,
     GivenPrice,
@@ -31,7 +32,15 @@ from gateway.config.schema import (
     UserShape,
     lists_of_records,
 )
-from gateway.config.settings import Lines, ProxySettings, Settings, StoreSettings, StudioSettings, UsageSettings
+from gateway.config.settings import (
+    AlertSettings,
+    Lines,
+    ProxySettings,
+    Settings,
+    StoreSettings,
+    StudioSettings,
+    UsageSettings,
+)
 from gateway.config.yaml.fingerprints import Fingerprint
 from gateway.pricing import Price, RateCard, rate_card
 from gateway.pricing.lookup import Found, look_up
@@ -80,6 +89,7 @@ class Records:
             users=tuple([self._user(user) for user in file.users]),
             keys=tuple([make_key(key) for key in file.keys]),
             self_service=file.self_service,
+            alerts=tuple([make_alert(alert) for alert in file.alerts]),
             proxy=proxy,
             source=source,
             lines=_lines(file, source),
@@ -218,6 +228,10 @@ def make_key(shape: KeyShape) -> ApiKey:
         makers=tuple([id_text(maker) for maker in shape.makers]) if isinstance(shape, StoredKeyShape) else (),
         replaced_by=shape.replaced_by if isinstance(shape, StoredKeyShape) else None,
     )
+
+
+def make_alert(shape: AlertShape) -> AlertSettings:
+    return AlertSettings(Secret(shape.url), shape.secret, tuple(sorted(set(shape.at))), frozenset(shape.events))
 
 
 def _last4(shape: KeyShape) -> str | None:

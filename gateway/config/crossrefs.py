@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.config.problems import Place, Problems
 from gateway.config.schema import (
+    AlertShape,
     EndpointShape,
     GatewayFile,
     GrantShape,
@@ -22,6 +23,8 @@ from gateway.config.schema import (
 from gateway.pricing import Price, PriceStep, TierPrice
 from gateway.types import Id, id_text, usual_auth_header
 
+MOST_WEBHOOK_SECRETS = 2
+
 # A record or value whose own reading failed carries an empty text here; it has been told, and is passed over.
 
 
@@ -36,6 +39,7 @@ def check(file: GatewayFile, problems: Problems) -> dict[str, ModelShape]:
     _check_keys(file.keys, problems)
     _check_tiers(file, problems)
     _check_store(file, problems)
+    _check_alerts(file.alerts, problems)
     return models
 
 
@@ -281,3 +285,14 @@ def _check_tiers(file: GatewayFile, problems: Problems) -> None:
 def _check_store(file: GatewayFile, problems: Problems) -> None:
     if file.server.workers > 1 and file.store.kind == "embedded":
         problems.add_at(file.place.inside("server", "workers"), "more than one worker needs `store.kind: redis`")
+
+
+def _check_alerts(alerts: Iterable[AlertShape], problems: Problems) -> None:
+    first: dict[str, AlertShape] = {}
+    for alert in alerts:
+        if len(alert.secret) > MOST_WEBHOOK_SECRETS:
+            problems.add_at(alert.place.inside("secret"), "more than two secrets; the oldest can go")
+        holder = first.setdefault(alert.url, alert) if alert.url else alert
+        if holder is not alert:  # the url itself may hold a token
+            where = holder.place
+            problems.add_at(alert.place.inside("url"), f"the same as that of {where} (line {where.line})")

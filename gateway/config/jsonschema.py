@@ -87,6 +87,8 @@ def _annotated(wanted: types.Metadata, definitions: dict[str, Schema]) -> Schema
     extra = dict(wanted.extra_json_schema or {})
     outer = {"description": extra.pop("description")} if "description" in extra else {}
     inner = _schema(wanted.type, definitions)
+    if (wanted.extra or {}).get("or_one"):
+        inner = {"anyOf": [inner["items"], inner]}
     return outer | (_constrained(inner, extra) if extra else inner)
 
 

@@ -15,6 +15,9 @@ from msgspec import Meta
 from gateway.config import checks
 from gateway.config.problems import NOWHERE, Place
 from gateway.config.settings import (
+    ALERT_EVENTS,
+    AlertEvents,
+    AlertPercents,
     ChatSettings,
     Count,
     RoutingSettings,
@@ -25,6 +28,8 @@ from gateway.config.settings import (
     SurfaceSettings,
     Text,
     UsageSettings,
+    WebhookSecrets,
+    WebhookUrl,
 )
 from gateway.pricing import Price
 from gateway.types import AuthHeader, Id, MaxTokensField, OperationKind, Period, ProtocolName, Rotation, Scope, Secret
@@ -264,6 +269,15 @@ class StoredKeyShape(KeyShape, kw_only=True):
     replaced_by: Annotated[str | None, Meta(description="SHA-256 of the key that took its place.")] = None
 
 
+class AlertShape(Placed, kw_only=True):
+    """A receiver of alerts, by webhook (Standard Webhooks)."""
+
+    url: WebhookUrl
+    secret: WebhookSecrets
+    at: AlertPercents = (50, 80, 100)
+    events: AlertEvents = ALERT_EVENTS
+
+
 class StudioShape(Placed, kw_only=True):
     tier: Annotated[str | None, Meta(description="Lowest tier for /api/ai/studio; default: the second of tiers.")] = (
         None
@@ -306,6 +320,7 @@ class GatewayFile(Placed, kw_only=True):
     self_service: Annotated[SelfServiceSettings, Meta(description="Keys that users may make for themselves.")] = (
         SelfServiceSettings()
     )
+    alerts: Annotated[tuple[AlertShape, ...], Meta(description="Receivers of alerts, by webhook.")] = ()
 
 
 Record = ModelShape | OrganisationShape | PlanShape | UserShape | KeyShape

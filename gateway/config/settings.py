@@ -16,6 +16,30 @@ from gateway.config import checks
 from gateway.config.yaml.fingerprints import Fingerprint
 from gateway.types import ApiKey, Model, Organisation, Plan, Secret, User
 
+AlertEvent = Literal["limits", "credentials", "cooldowns", "ledger"]
+WebhookUrl = Annotated[
+    str,
+    Meta(
+        description="Where alerts are sent, by POST; redirects are not followed.",
+        extra={"check": checks.webhook_url, "secret": True},
+    ),
+]
+WebhookSecrets = Annotated[
+    tuple[Annotated[Secret, Meta(extra={"check": checks.webhook_secret})], ...],
+    Meta(
+        min_length=1,
+        description="whsec_ and 16 to 64 random bytes in base64, best from ${VAR}; or a list of two, while one"
+        " replaces the other.",
+        extra={"or_one": True},
+    ),
+]
+AlertPercents = Annotated[
+    tuple[Annotated[int, Meta(ge=1, le=100)], ...],
+    Meta(min_length=1, description="Percents of a limit of `requests`, `tokens` or `cost` that are told of."),
+]
+AlertEvents = Annotated[tuple[AlertEvent, ...], Meta(min_length=1, description="What is told of.")]
+ALERT_EVENTS: tuple[AlertEvent, ...] = ("limits", "credentials", "cooldowns", "ledger")
+
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Text = Annotated[str, Meta(min_length=1)]
@@ -190,6 +214,18 @@ class SelfServiceSettings(msgspec.Struct, frozen=True):
     ] = None
 
 
+class AlertSettings(msgspec.Struct, frozen=True):
+    """Where alerts are sent, and which.
+
+    `url` may hold a token. `secrets`: one, or two while the first is being replaced. `at`: ascending percents.
+    """
+
+    url: Secret
+    secrets: tuple[Secret, ...]
+    at: tuple[int, ...]
+    events: frozenset[str]
+
+
 class StudioSettings(msgspec.Struct, frozen=True):
     tier: str  # the lowest tier that may use /api/ai/studio
 
@@ -268,6 +304,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[User, ...]
     keys: tuple[ApiKey, ...]
     self_service: SelfServiceSettings
+    alerts: tuple[AlertSettings, ...] = ()
     proxy: ProxySettings
     source: str
     lines: Lines

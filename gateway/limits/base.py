@@ -61,11 +61,17 @@ class Reservation:
         return f"<Reservation {self.request_id}: {self.tokens} tokens of {scopes or 'nobody'}>"
 
 
+# A reservation, and the tokens and billionths that it came to. Called where it is set, as each is settled.
+OnSettled = Callable[[Reservation, int, int], None]
+
+
 class Limiter(Protocol):
     """Keep limits: reserve before a request, settle after it.
 
     `now` is seconds since the epoch, `tokens` and `cost` are never negative.
     """
+
+    on_settled: OnSettled | None
 
     async def reserve(
         self,

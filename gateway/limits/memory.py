@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
 
-from gateway.limits.base import Rebuild, Reservation
+from gateway.limits.base import OnSettled, Rebuild, Reservation
 from gateway.limits.counts import Count, Hold, Scope
 from gateway.limits.demand import Demand, Standing, Used, is_windowed, nano, still_asked, totals_period
 from gateway.limits.headers import refusal
@@ -29,6 +29,7 @@ class MemoryLimiter:
     """
 
     def __init__(self, rebuild: Rebuild, *, idle_seconds: float = 600.0) -> None:
+        self.on_settled: OnSettled | None = None
         self._rebuild = rebuild
         self._idle_seconds = idle_seconds
         self._scopes: OrderedDict[str, Scope] = OrderedDict()  # longest unused first
@@ -61,6 +62,8 @@ class MemoryLimiter:
             cost_nano = nano(cost)
             for hold in held[1]:
                 hold.settle(tokens, cost_nano)
+            if self.on_settled is not None:
+                self.on_settled(held[0], tokens, cost_nano)
 
     def cancel(self, reservation: Reservation, *, now: float) -> None:
         held = self._holds.pop(reservation.request_id, None)

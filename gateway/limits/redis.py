@@ -25,7 +25,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from gateway.errors import StoreUnavailable
-from gateway.limits.base import Rebuild, Reservation
+from gateway.limits.base import OnSettled, Rebuild, Reservation
 from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.memory import MemoryLimiter
@@ -78,6 +78,7 @@ class RedisLimiter:
         lease_seconds: float = 10.0,
         clock: Literal["redis", "caller"] = "redis",
     ) -> None:
+        self.on_settled: OnSettled | None = None
         self._rebuild = rebuild
         self._prefix = prefix
         self._log = log
@@ -162,6 +163,8 @@ class RedisLimiter:
         if live.alone is not None:
             live.alone.settle(live.reservation, tokens=tokens, cost=cost, now=now)
         self._send_end("settle", live.reservation, tokens, cost, now)
+        if self.on_settled is not None:
+            self.on_settled(live.reservation, tokens, nano(cost))
 
     def cancel(self, reservation: Reservation, *, now: float) -> None:
         live = self._live.pop(reservation.request_id, None)

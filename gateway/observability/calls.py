@@ -117,6 +117,7 @@ class Calls:
         self.draining = False
         self.on_ending: list[Callable[[], None]] = []  # connections that outlive their calls
         self.on_left: Callable[[Call], None] | None = None  # while somebody watches
+        self.on_finished: Callable[[Call], None] | None = None  # the same, of alerts
         self._running: set[Call] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -142,6 +143,8 @@ class Calls:
             call.on_leaving = None
         if self.on_left is not None:
             self.on_left(call)
+        if self.on_finished is not None:
+            self.on_finished(call)
         if not self._running:
             self._idle.set()
 

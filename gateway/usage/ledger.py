@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from gateway.types import Secret
+from gateway.types import Id, Secret, id_text
 from gateway.usage.handover import MOST_FINISHED, Handover
 from gateway.usage.journal.journal import SEGMENT_BYTES, Journal
 from gateway.usage.journal.keeper import Keeper
 from gateway.usage.sql.drivers import check_driver
+from gateway.usage.sql.rows import id_of
 from gateway.usage.writer import LedgerWriter
 
 if TYPE_CHECKING:
@@ -156,6 +157,14 @@ class Ledger:
 
             self._reader = Reader(self._url)
         return self._reader
+
+    def take_replayed(self) -> list[tuple[str | None, Id]]:
+        """Return what rows of dead processes count in, since asked last.
+
+        Their limiter's scope, and their key.
+        """
+        found, self._writer.replayed = self._writer.replayed, set()
+        return [(None if scope is None else id_text(id_of(scope)), id_of(key)) for scope, key in found]
 
     def status(self) -> LedgerStatus:
         return LedgerStatus(

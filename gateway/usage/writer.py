@@ -40,6 +40,7 @@ _HELPING_ROWS = 100  # a third of a millisecond of the interpreter's time
 _BATCH_ROWS = 2_000  # a transaction; each costs a page of every index for every user in it
 _CARRIED_AT_ONCE = 100
 _SLICES = 5  # of rows for the sums, before our own rows have their turn again
+_MOST_REPLAYED = 20_000  # counters
 _DAY_MS = 86_400_000
 
 
@@ -64,6 +65,7 @@ class LedgerWriter:
         self.damaged_records = 0
         self.last_error: str | None = None  # None while the database answers
         self.reached = False  # whether the database has answered at all
+        self.replayed: set[tuple[str | None, str]] = set()  # what rows of dead processes count in, as stored
         self._journal = journal
         self._handover = handover
         self._following = Following(journal, handover)
@@ -261,6 +263,8 @@ class LedgerWriter:
 
         def insert(rows: list[Row]) -> None:
             self._log_refused(store, store.insert(rows))
+            if len(self.replayed) < _MOST_REPLAYED:
+                self.replayed = self.replayed | {(row["counted_on"], row["key_id"]) for row in rows}
             time.sleep(_REST_SECONDS)
 
         try:

@@ -2,6 +2,7 @@
 
 health.py    /healthz, /readyz
 metrics.py   /metrics; gauges.py: what is read off when it is asked for
+alerting.py  what alerts look at, and where they are queued
 """
 
 from gateway.api.ops import health, metrics

@@ -26,7 +26,7 @@ async def own_samples(runtime: Runtime) -> Samples:
     """Return this process's samples."""
     now = asyncio.get_running_loop().time()
     pools = [(upstream.model.name, upstream.pool.snapshot(now)) for upstream in runtime.relay.upstreams]
-    readings = [*_load(runtime), *_ledger(runtime), *_configuration(runtime)]
+    readings = [*_load(runtime), *_ledger(runtime), *_configuration(runtime), *_alerts(runtime)]
     return await asyncio.to_thread(_samples, runtime.counters, readings, pools)
 
 
@@ -87,6 +87,15 @@ def _configuration(runtime: Runtime) -> Iterator[Reading]:
         yield "gateway_config_reloads_total", reloader.failures, ("failed",)
         yield "gateway_config_last_success_timestamp_seconds", reloader.loaded_at.timestamp()
         yield "gateway_config_problems", len(reloader.problems)
+
+
+def _alerts(runtime: Runtime) -> Iterator[Reading]:
+    if runtime.alerts is not None:
+        counts = runtime.alerts.counts
+        yield "gateway_alerts_sent_total", counts.sent
+        yield "gateway_alerts_failed_total", counts.failed
+        yield "gateway_alerts_given_up_total", counts.given_up
+        yield "gateway_alerts_waiting", runtime.alerts.waiting
 
 
 def _pools(pools: Pools) -> Iterator[Reading]:

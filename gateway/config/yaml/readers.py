@@ -142,6 +142,19 @@ class EitherReader(Reader):
         return self._record if node.__class__ is MappingNode else self._single
 
 
+class OneOrMoreReader(ListReader):
+    """Read a single value or a list, into a tuple."""
+
+    def read(self, walk: Walk, node: Node, path: Path) -> Any:
+        return super().read(walk, node, path) if isinstance(node, SequenceNode) else self._alone(walk, node, path)
+
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        raise NotPrepared
+
+    def _alone(self, walk: Walk, node: Node, path: Path) -> Any:
+        return (self._item.read(walk, node, path),)
+
+
 class _FieldReader(NamedTuple):
     attribute: str
     reader: Reader
@@ -240,7 +253,8 @@ def reader_of(wanted: types.Type, extra: Mapping[str, Any] | None = None) -> Rea
     if isinstance(wanted, types.StructType):
         return RecordReader(wanted)
     if isinstance(wanted, types.VarTupleType):
-        return ListReader(reader_of(wanted.item_type), wanted.min_length or 0)
+        item, least = reader_of(wanted.item_type), wanted.min_length or 0
+        return OneOrMoreReader(item, least) if (extra or {}).get("or_one") else ListReader(item, least)
     if isinstance(wanted, types.DictType):
         return MappingReader(_check_of(wanted.key_type), reader_of(wanted.value_type))
     return _scalar_reader(wanted, extra or {})

@@ -171,6 +171,11 @@ FAMILIES: dict[str, Family] = {
             "gateway_store_hears_changes", "gauge", "1 while changes made by others are heard of.", ("kind",), "min"
         ),
         Family("gateway_limits_alone", "gauge", "Workers that count limits alone, Redis being away."),
+        # -- alerts
+        Family("gateway_alerts_sent_total", "counter", "Alerts that a receiver took."),
+        Family("gateway_alerts_failed_total", "counter", "Tries of alerts that no receiver took."),
+        Family("gateway_alerts_given_up_total", "counter", "Alerts that were given up after a day of tries."),
+        Family("gateway_alerts_waiting", "gauge", "Alerts still to be sent, of each receiver.", join="max"),
         # -- processes
         Family("gateway_build_info", "gauge", "Always 1.", ("version", "python"), join="max"),
         Family("gateway_workers", "gauge", "Workers whose numbers of this moment are in this answer."),
