@@ -29,6 +29,7 @@ insert into ai_usage select {columns} from n, (select * from ai_usage limit 1)
 """
 _OWN = {
     "request_id": "'r' || value",
+    "summed": "null",  # nobody has added it to the sums yet
     "time_ms": f"time_ms - (value * value % 83 * value % 60) * {_DAY_MS} - value * 1000",
     "user_id": "case when value % 5 = 0 then '7' when value % 11 = 0 then 'visitor' else '42' end",
     "organisation_id": "case when value % 5 = 0 then '10' end",

@@ -33,6 +33,7 @@ def add_rows(database: Path, user: str) -> None:
             "user_id": "?",
             "time_ms": "time_ms - value",
             "model": "'m' || value % 500",
+            "summed": "null",
         }
         connection.execute(
             f"with recursive n(value) as (select 1 union all select value + 1 from n where value < {MANY}) "

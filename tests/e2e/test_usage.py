@@ -440,7 +440,9 @@ def add_rows(directory: Path, user: str) -> None:
     with closing(sqlite3.connect(directory / "data" / "usage.db", timeout=10)) as connection, connection:
         names = [name for _, name, *_ in connection.execute("pragma table_info(ai_usage)")]
         values = ", ".join(
-            {"request_id": "'r' || value", "user_id": "?", "time_ms": "time_ms - value"}.get(name, name)
+            {"request_id": "'r' || value", "user_id": "?", "time_ms": "time_ms - value", "summed": "null"}.get(
+                name, name
+            )
             for name in names
         )
         connection.execute(
