@@ -7,12 +7,11 @@ arguments.py        what commands share of their arguments
 console.py          the two outputs
 serve_command.py    serve, demo
 start_commands.py   init, example
-check.py            check, schema; probe.py: asking each endpoint for its models;
+check.py            check, schema; trials/: asking each endpoint for its models, alerts test;
                     connections.py: store, ledger and endpoints
 explain_command.py  explain
 keys_command.py     keys new, list, revoke
 usage.py            usage
-alerts_command.py   alerts test
 stored_records.py   the run-time store, as commands beside a running gateway may use it; snapshot.py: the embedded one
 """
 

@@ -17,7 +17,7 @@ from gateway.api.messages_routes import is_picked
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.connections import connect
 from gateway.cli.console import complain, print_line
-from gateway.cli.probe import probe
+from gateway.cli.trials.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
 from gateway.types import Model, has_expired, id_text
 from gateway.usage.sql.drivers import check_driver

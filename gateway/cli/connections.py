@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.cli.console import print_line
-from gateway.cli.probe import probe
 from gateway.cli.stored_records import reading
+from gateway.cli.trials.probe import probe
 from gateway.cli.usage import is_missing
 from gateway.config import Settings
 from gateway.errors import QueryFailed, StoreUnavailable

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.cli import alerts_command as alerts
 from gateway.cli import check, usage
 from gateway.cli import explain_command as explain
 from gateway.cli import keys_command as keys
@@ -15,6 +14,7 @@ from gateway.cli import serve_command as serve
 from gateway.cli import start_commands as start
 from gateway.cli.arguments import with_example
 from gateway.cli.console import abandon_stdout, complain, hold_standard_files
+from gateway.cli.trials import alerts_command as alerts
 from gateway.errors import ConfigError, GatewayError, JournalUnavailable, LedgerUnusable
 
 

@@ -11,7 +11,7 @@ import pytest
 from cli_kit import command, write
 from kit import CLOSE, Behaviour, FakeUpstream, answer, as_openai, config, raw, refusing_port
 
-from gateway.cli import probe
+from gateway.cli.trials import probe
 from gateway.config import parse_settings
 
 LIST = {"object": "list", "data": [{"id": "provider/one"}, {"id": "provider/two"}]}
