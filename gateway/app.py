@@ -24,7 +24,8 @@ from gateway.api import Router, all_routes, rows_by_version
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
 from gateway.api.ops.alerting import alerting, on_cooldown, queue_of
-from gateway.api.runtime import Current, Runtime
+from gateway.api.runtime import Current, Runtime, view_of
+from gateway.batches.settler import Settler
 from gateway.config import Settings
 from gateway.dashboard import dashboard_routes
 from gateway.errors import GatewayError, Overloaded, QueryFailed, StoreUnavailable, TooManyQueries
@@ -49,7 +50,8 @@ from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters
-from gateway.proxy.accounting import Accounts
+from gateway.proxy.books.accounting import Accounts
+from gateway.proxy.books.bookings import Bookings
 from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.pipeline import Relay
 from gateway.proxy.upstreams import Upstreams
@@ -107,7 +109,7 @@ async def running(
         loop_lag.start()
         held.callback(loop_lag.stop)
 
-        remembered = CachedRecords(records, log)
+        remembered, bookings = CachedRecords(records, log), Bookings(ledger, limiter, objects)
         store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness.generation)
         authenticator, passes = Authenticator(store, now, lookups), passes_of(settings, records)
         held.push_async_callback(passes.close)
@@ -120,7 +122,7 @@ async def running(
             relay=Relay(
                 transport,
                 upstreams,
-                Accounts(ledger, limiter),
+                Accounts(ledger, limiter, bookings),
                 partial(on_cooldown, current),
                 log,
                 Via(partial(attrgetter("identity"), records)),
@@ -136,6 +138,7 @@ async def running(
             accounts=AccountsInUse(),
             calls=live.calls,
             live=live,
+            settler=Settler(objects, bookings, partial(view_of, current), log),
             counters=counters,
             memory=Memory(partial(attrgetter("runtime.bounds.memory_bytes"), current)),
             intake=intake,
@@ -151,6 +154,7 @@ async def running(
         )
         await objects.start()
         await held.enter_async_context(alerting(current, queue_of(settings, records), totals_from(ledger)))
+        await held.enter_async_context(current.runtime.settler)
         yield current
 
 

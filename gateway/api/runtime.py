@@ -14,6 +14,7 @@ from gateway.access.lookup_cache import LookUps
 from gateway.access.sessions import Sessions
 from gateway.alerts import Alerts
 from gateway.api.intake import Intake
+from gateway.batches.settler import Settler, View
 from gateway.config import Settings
 from gateway.config.reload import Reloader
 from gateway.http.bounds import ClientBounds
@@ -29,6 +30,7 @@ from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters, MetricsAggregation
 from gateway.proxy.cooldowns import Cooldowns
+from gateway.proxy.keeping.refresher import Refresher
 from gateway.proxy.pipeline import Relay
 from gateway.store.base import GrantStore, RecordStore
 from gateway.store.cached import CachedRecords
@@ -59,6 +61,7 @@ class Runtime:
     limiter: Limiter
     objects: ObjectIndex
     accounts: AccountsInUse
+    settler: Settler
     calls: Calls
     live: LiveRequests
     counters: Counters
@@ -89,3 +92,11 @@ class Current:
 
     def __repr__(self) -> str:
         return f"<Current {self.runtime!r}>"
+
+
+async def view_of(current: Current) -> View:
+    """Return how objects are read by the present configuration. Raises StoreUnavailable."""
+    runtime = current.runtime
+    catalogue = runtime.lookups.catalogue or await runtime.lookups.find_catalogue(runtime.store)
+    relay, accounts = runtime.relay, runtime.accounts.of(catalogue.models)
+    return View(catalogue, Refresher(relay.transport, relay.upstreams, accounts, catalogue, relay.via.line(())))

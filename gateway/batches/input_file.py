@@ -15,14 +15,14 @@ import msgspec
 from gateway.access.companions import Companion, companions
 from gateway.access.resolve import Named as NamedModel
 from gateway.access.resolve import named_model, resolve
-from gateway.batches.lines import OPERATIONS, Line, LineCutter, at_line, read_line
+from gateway.batches.batch_lines import OPERATIONS, Line, LineCutter, at_line, read_line
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
 from gateway.errors import ClientFault, InvalidBatch
 from gateway.http.memory_budget import Held, size_when_read
 from gateway.limits import EstimatedUsage, reserved_usage, terms_of
-from gateway.proxy.accounting import dearest_nano
 from gateway.proxy.ask import Ask
+from gateway.proxy.books.reserving import dearest_nano
 from gateway.proxy.keeping.pins import Named, named_by
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, id_text

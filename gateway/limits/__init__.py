@@ -5,7 +5,8 @@ scopes.py    who is counted together, by which limits    periods.py   calendar p
 estimate.py  tokens to reserve, or where none are        prompt.py    how large a prompt is
              reported                                    headers.py   `x-ratelimit-*`, and why a request was refused
 memory.py    a limiter within one process; counts.py: its counters
-redis.py     one for many workers and machines; script_codec.py: arguments and replies of its `script.lua`
+redis.py     one for many workers and machines; script_codec.py: arguments and replies of its `script.lua`;
+             totals_loader.py: what the ledger knows
 
 `redis.py` is not imported here: only who uses it needs redis-py.
 """

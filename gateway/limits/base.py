@@ -31,10 +31,10 @@ class Reservation:
     """What one admitted request holds until it is settled or cancelled.
 
     `tokens` and `cost` (currency units) are what it may use; what it holds is no more than was left. `standings` is how
-    each demand stood with it, at `now`.
+    each demand stood with it, at `now`. `requests`: so many it counts for in totals.
     """
 
-    __slots__ = ("cost", "demands", "now", "request_id", "standings", "tokens")
+    __slots__ = ("cost", "demands", "now", "request_id", "requests", "standings", "tokens")
 
     def __init__(
         self,
@@ -44,8 +44,10 @@ class Reservation:
         cost: float,
         standings: Sequence[Standing],
         now: float,
+        requests: int = 1,
     ) -> None:
         self.request_id = request_id
+        self.requests = requests
         self.demands = demands
         self.tokens = tokens
         self.cost = cost
@@ -82,9 +84,11 @@ class Limiter(Protocol):
         cost: float,
         now: float,
         place: Reservation | None = None,
+        requests: int = 1,
     ) -> Reservation:
         """Admit the request, once for each `request_id`.
 
+        `requests`: so many it counts for in totals.
         `place`: what the same request took before, of `rpm` and `concurrency` alone. It is exchanged in the same step,
         and its scopes are not asked for these again; where the request is refused, it stays as it was.
         Raises RateLimited or QuotaUsedUp, and whatever the rebuilding of totals raises.
@@ -98,6 +102,22 @@ class Limiter(Protocol):
 
     def cancel(self, reservation: Reservation, *, now: float) -> None:
         """Give everything back, the request itself included."""
+
+    def detach(self, reservation: Reservation, *, now: float) -> None:
+        """Let an admitted request go on without its worker.
+
+        It holds its totals, but no place among running ones. From then on whoever looks after such work calls `hold`
+        again and again, and `settle_held` at its end.
+        """
+
+    async def hold(self, reservation: Reservation) -> None:
+        """Hold what a detached request has reserved, wherever it was admitted.
+
+        Idempotent; nobody is asked whether there is room. In a later period it holds nothing.
+        """
+
+    def settle_held(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
+        """Settle a detached request; for the one caller that has ended it."""
 
     async def used(self, scope: str, limits: Limits, now: float) -> Used:
         """Return the use of `scope` in the current period of `limits`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
+from gateway.limits.base import Reservation
 from gateway.limits.demand import WINDOW_SECONDS, Standing, Used, nano, within
 from gateway.limits.periods import bounds
 from gateway.types import Limits, Period
@@ -32,9 +33,9 @@ class Count:
         self.tokens_reserved = 0
         self.cost_reserved = 0
 
-    def has_room(self, limits: Limits) -> bool:
+    def has_room(self, limits: Limits, requests: int) -> bool:
         return (
-            (limits.requests is None or self.requests < limits.requests)
+            (limits.requests is None or self.requests + requests <= limits.requests)
             and (limits.tokens is None or self.tokens + self.tokens_reserved < limits.tokens)
             and (limits.cost is None or self.cost + self.cost_reserved < nano(limits.cost))
         )
@@ -173,20 +174,27 @@ class Hold:
     It reserves no more than what is left of a limit: then one large request is not felt beyond its own end.
     """
 
-    __slots__ = ("cost_reserved", "count", "in_window", "request_id", "scope", "time", "tokens", "tokens_reserved")
+    __slots__ = (
+        "cost_reserved",
+        "count",
+        "in_window",
+        "is_running",
+        "request_id",
+        "requests",
+        "scope",
+        "time",
+        "tokens",
+        "tokens_reserved",
+    )
 
     def __init__(
-        self,
-        request_id: str,
-        scope: Scope,
-        count: Count | None,
-        limits: Limits,
-        tokens: int,
-        cost: int,
-        at: float | None,
+        self, wanted: Reservation, scope: Scope, count: Count | None, limits: Limits, at: float | None
     ) -> None:
         """Reserve in `scope` and `count`, and in the window at `at`."""
-        self.request_id = request_id
+        tokens, cost = wanted.tokens, nano(wanted.cost)
+        self.request_id = wanted.request_id
+        self.requests = wanted.requests
+        self.is_running = True
         self.scope = scope
         self.count = count
         self.tokens = self.tokens_reserved = tokens
@@ -204,8 +212,8 @@ class Hold:
         self.tokens_reserved = within(tokens, limits.tokens, count.tokens + count.tokens_reserved)
         most = None if limits.cost is None else nano(limits.cost)
         self.cost_reserved = within(cost, most, count.cost + count.cost_reserved)
-        count.requests += 1
-        count.requests_reserved += 1
+        count.requests += self.requests
+        count.requests_reserved += self.requests
         count.tokens_reserved += self.tokens_reserved
         count.cost_reserved += self.cost_reserved
 
@@ -221,13 +229,19 @@ class Hold:
     def cancel(self) -> None:
         self._release()
         if self.count is not None:
-            self.count.requests -= 1
+            self.count.requests -= self.requests
         if self.in_window:
             self.scope.leave(self)
 
+    def detach(self) -> None:
+        """It runs on without a place among running ones."""
+        if self.is_running:
+            self.is_running = False
+            self.scope.running -= 1
+
     def _release(self) -> None:
-        self.scope.running -= 1
+        self.detach()
         if self.count is not None:
-            self.count.requests_reserved -= 1
+            self.count.requests_reserved -= self.requests
             self.count.tokens_reserved -= self.tokens_reserved
             self.count.cost_reserved -= self.cost_reserved

@@ -61,13 +61,18 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
 
 
 def refusal(
-    demands: Sequence[Demand], standings: Sequence[Standing], now: float, asked: Sequence[Demand] | None = None
+    demands: Sequence[Demand],
+    standings: Sequence[Standing],
+    now: float,
+    asked: Sequence[Demand] | None = None,
+    requests: int = 1,
 ) -> QuotaUsedUp | RateLimited:
     """Return the error for a request that these limits refuse.
 
-    At least one of them has no room for it. `asked`: if not all of them were.
+    At least one of them has no room for it. `asked`: if not all of them were. `requests`: so many
+    were to be counted.
     """
-    return _refusal(_all_full(asked or demands, standings), demands, standings, now)
+    return _refusal(_all_full(asked or demands, standings, requests), demands, standings, now)
 
 
 def expected_refusal(
@@ -78,8 +83,8 @@ def expected_refusal(
     return _refusal(full, demands, standings, now) if full else None
 
 
-def _all_full(demands: Sequence[Demand], standings: Sequence[Standing]) -> list[_Full]:
-    return [each for demand, at in zip(demands, standings, strict=True) for each in _full(demand, at)]
+def _all_full(demands: Sequence[Demand], standings: Sequence[Standing], requests: int = 1) -> list[_Full]:
+    return [each for demand, at in zip(demands, standings, strict=True) for each in _full(demand, at, requests)]
 
 
 def _refusal(
@@ -121,18 +126,17 @@ def _tightest(gauges: list[_Gauge]) -> _Gauge:
     return min((max(0, left), reset_seconds, limit) for left, reset_seconds, limit in gauges)
 
 
-def _full(demand: Demand, at: Standing) -> Iterator[_Full]:
+def _full(demand: Demand, at: Standing, requests: int) -> Iterator[_Full]:
     """List the limits of the demand that have no room."""
-    yield from _full_totals(demand, at)
+    yield from _full_totals(demand, at, requests)
     yield from _full_rates(demand, at)
 
 
-def _full_totals(demand: Demand, at: Standing) -> Iterator[_Full]:
+def _full_totals(demand: Demand, at: Standing, requests: int) -> Iterator[_Full]:
     limits = demand.limits
-    if limits.requests is not None and at.requests >= limits.requests:
-        yield _full_total(
-            f"{limits.requests} requests", at.requests - at.requests_reserved >= limits.requests, demand, at
-        )
+    if limits.requests is not None and at.requests + requests > limits.requests:
+        settled = at.requests - at.requests_reserved
+        yield _full_total(f"{limits.requests} requests", settled + requests > limits.requests, demand, at)
     if limits.tokens is not None and at.tokens + at.tokens_reserved >= limits.tokens:
         yield _full_total(f"{limits.tokens} tokens", at.tokens >= limits.tokens, demand, at)
     if limits.cost is not None and at.cost_nano + at.cost_reserved_nano >= nano(limits.cost):

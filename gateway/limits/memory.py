@@ -48,11 +48,13 @@ class MemoryLimiter:
         cost: float,
         now: float,
         place: Reservation | None = None,
+        requests: int = 1,
     ) -> Reservation:
         held = self._holds.get(request_id)
         if held is not None:
             return held[0]
-        while (reservation := self._admit(request_id, demands, tokens, cost, now, place)) is None:
+        wanted = Reservation(request_id, demands, tokens, cost, (), now, requests)
+        while (reservation := self._admit(wanted, place)) is None:
             await self._load_missing(demands, now)
         return reservation
 
@@ -70,6 +72,31 @@ class MemoryLimiter:
         if held is not None:
             for hold in held[1]:
                 hold.cancel()
+
+    def detach(self, reservation: Reservation, *, now: float) -> None:
+        held = self._holds.get(reservation.request_id)
+        if held is not None:
+            for hold in held[1]:
+                hold.detach()
+
+    async def hold(self, reservation: Reservation) -> None:
+        if reservation.request_id in self._holds:
+            return
+        now = reservation.now
+        await self._load_missing(reservation.demands, now)
+        holds = []
+        for demand, at in zip(reservation.demands, reservation.standings, strict=True):
+            scope, period = self._touch(demand.scope, now), totals_period(demand.limits)
+            count = scope.count_at(period, now) if period is not None else None
+            if count is not None and count.start != at.period_start:
+                count = None
+            hold = Hold(reservation, scope, count, demand.limits, None)
+            hold.detach()
+            holds.append(hold)
+        self._holds[reservation.request_id] = reservation, holds
+
+    def settle_held(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
+        self.settle(reservation, tokens=tokens, cost=cost, now=now)
 
     async def used(self, scope: str, limits: Limits, now: float) -> Used:
         if totals_period(limits) is None:  # not counted here
@@ -89,19 +116,12 @@ class MemoryLimiter:
 
     # -- admission
 
-    def _admit(
-        self,
-        request_id: str,
-        demands: Sequence[Demand],
-        tokens: int,
-        cost: float,
-        now: float,
-        place: Reservation | None,
-    ) -> Reservation | None:
+    def _admit(self, wanted: Reservation, place: Reservation | None) -> Reservation | None:
         """Reserve in one atomic step, without an await.
 
         None where totals have to be loaded first.
         """
+        demands, now, requests = wanted.demands, wanted.now, wanted.requests
         taken: list[tuple[Scope, Count | None, float | None]] = []
         has_room = True
         asked = demands if place is None else still_asked(demands, place.demands)
@@ -114,33 +134,23 @@ class MemoryLimiter:
                 count = scope.count_at(period, now)
                 if count is None:
                     return None
-                has_room = has_room and count.has_room(limits)
+                has_room = has_room and count.has_room(limits, requests)
             has_room = has_room and scope.has_room(left)
             taken.append((scope, count, at))
         if not has_room:
-            raise refusal(demands, [self._standing(demand, now) for demand in demands], now, asked)
+            raise refusal(demands, [self._standing(demand, now) for demand in demands], now, asked, requests)
         if place is not None:
             self.cancel(place, now=now)
-        return self._take(request_id, demands, taken, tokens, cost, now)
+        return self._take(wanted, taken)
 
-    def _take(
-        self,
-        request_id: str,
-        demands: Sequence[Demand],
-        taken: list[tuple[Scope, Count | None, float | None]],
-        tokens: int,
-        cost: float,
-        now: float,
-    ) -> Reservation:
-        cost_nano = nano(cost)
+    def _take(self, wanted: Reservation, taken: list[tuple[Scope, Count | None, float | None]]) -> Reservation:
         holds = [
-            Hold(request_id, scope, count, demand.limits, tokens, cost_nano, at)
-            for demand, (scope, count, at) in zip(demands, taken, strict=True)
+            Hold(wanted, scope, count, demand.limits, at)
+            for demand, (scope, count, at) in zip(wanted.demands, taken, strict=True)
         ]
-        standings = [scope.standing(count, now if at is None else at) for scope, count, at in taken]
-        reservation = Reservation(request_id, demands, tokens, cost, standings, now)
-        self._holds[request_id] = reservation, holds
-        return reservation
+        wanted.standings = [scope.standing(count, wanted.now if at is None else at) for scope, count, at in taken]
+        self._holds[wanted.request_id] = wanted, holds
+        return wanted
 
     def _standing(self, demand: Demand, now: float) -> Standing:
         scope, limits = self._touch(demand.scope, now), demand.limits

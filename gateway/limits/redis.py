@@ -1,10 +1,8 @@
 """Keep limits in Redis for many workers and machines.
 
-Each step is one run of `script.lua`.
-
-A request waits for one round trip, shared with all that ask at the same moment; settling and cancelling are told
-without waiting. The time is that of Redis, the one clock that all workers share. Redis 5 or newer; Redis Cluster is not
-supported, since one step spans the keys of several scopes.
+Each step is one run of `script.lua`. A request waits for one round trip, shared with all that ask at the same moment;
+settling and cancelling are told without waiting. The time is that of Redis, the one clock that all workers share. Redis
+5 or newer; Redis Cluster is not supported, since one step spans the keys of several scopes.
 
 - A worker's reservations live as long as it is heard of: one heartbeat a worker, and any worker ends those of one that
   has fallen silent, within a lease and a quarter of another.
@@ -26,22 +24,30 @@ import msgspec
 
 from gateway.errors import StoreUnavailable
 from gateway.limits.base import OnSettled, Rebuild, Reservation
-from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
+from gateway.limits.demand import Demand, Standing, Used, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
-from gateway.limits.script_codec import ADMITTED, MICROSECONDS, REFUSED, ScriptReply, Wish, counted, most
+from gateway.limits.script_codec import (
+    ADMITTED,
+    MICROSECONDS,
+    REFUSED,
+    ScriptReply,
+    Wish,
+    counted,
+    end_figures,
+    entry_figures,
+)
+from gateway.limits.totals_loader import TotalsLoader
 from gateway.redis.circuit_breaker import CircuitBreaker
 from gateway.redis.link import RedisLink
 from gateway.redis.outbox import Outbox
 from gateway.redis.pipelining import Call
 from gateway.redis.refusals import RedisUnavailable, Refusal, Reply, is_refusal, is_unwell, refusal_word
 from gateway.redis.script import Script
-from gateway.single_flight import SingleFlight
-from gateway.types import Limits, Period
+from gateway.types import Limits
 
 _MOST_LAPSED = 500  # requests of dead workers that one heartbeat ends
-_POLL_SECONDS = 0.02  # while another worker loads totals
 _LOAD_SECONDS = 10.0  # in which one worker or another must have loaded them
 _LAST_WORDS_SECONDS = 1.0  # in which the ends of requests are delivered at the end
 
@@ -61,11 +67,9 @@ class _Live(NamedTuple):
 class RedisLimiter:
     """Keep limits in Redis; see the module and `base`.
 
-    `start` before use, `close` at the end.
-
-    `prefix` is that of `store.prefix`; keys begin with it and `limit:`. `lease_seconds`: how long a worker that is not
-    heard of keeps its reservations. `clock`: "caller" goes by the `now` of each call instead of the time of Redis, for
-    tests of the calendar.
+    `start` before use, `close` at the end. `prefix` is that of `store.prefix`; keys begin with it and `limit:`.
+    `lease_seconds`: how long a worker that is not heard of keeps its reservations. `clock`: "caller" goes by the `now`
+    of each call instead of the time of Redis, for tests of the calendar.
     """
 
     def __init__(
@@ -90,7 +94,7 @@ class RedisLimiter:
         self._life = ""
         self._answered_at = 0.0
         self._live: dict[str, _Live] = {}
-        self._loads: SingleFlight[None] = SingleFlight()
+        self._totals = TotalsLoader(rebuild, self._message, self._ask, self._send, self._beat)
         self._alone = MemoryLimiter(rebuild)
         self._beating: asyncio.Task[None] | None = None
         self._script = Script(files("gateway.limits").joinpath("script.lua").read_text(encoding="utf-8"))
@@ -108,7 +112,6 @@ class RedisLimiter:
 
     @property
     def round_trips(self) -> int:
-        """Batches sent to Redis so far."""
         return self._link.round_trips
 
     async def start(self) -> None:
@@ -121,7 +124,7 @@ class RedisLimiter:
         if self._beating is not None:
             self._beating.cancel()
             await asyncio.gather(self._beating, return_exceptions=True)
-        await self._loads.close()
+        await self._totals.close()
         await self._alone.close()
         await self._ends_outbox.emptied(_LAST_WORDS_SECONDS)
         self._ends_outbox.close()
@@ -139,8 +142,9 @@ class RedisLimiter:
         cost: float,
         now: float,
         place: Reservation | None = None,
+        requests: int = 1,
     ) -> Reservation:
-        wish = Wish(request_id, demands, tokens, cost, now, place)
+        wish = Wish(request_id, demands, tokens, cost, now, place, requests)
         if not demands:
             return wish.reservation()
         try:
@@ -174,6 +178,21 @@ class RedisLimiter:
             live.alone.cancel(live.reservation, now=now)
         self._send_end("cancel", live.reservation, 0, 0.0, now)
 
+    def detach(self, reservation: Reservation, *, now: float) -> None:
+        live = self._live.pop(reservation.request_id, None)
+        if live is not None and live.alone is not None:
+            live.alone.detach(live.reservation, now=now)
+        self._send(self._message("detach", now, reservation.request_id, counted(reservation)))
+
+    async def hold(self, reservation: Reservation) -> None:
+        self._enter(reservation, detached=True)
+        if not self._breaker.is_closed:
+            await self._alone.hold(reservation)
+
+    def settle_held(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
+        self._alone.settle_held(reservation, tokens=tokens, cost=cost, now=now)
+        self._send_end("settle", reservation, tokens, cost, now)
+
     async def used(self, scope: str, limits: Limits, now: float) -> Used:
         if totals_period(limits) is None:  # not counted here
             return await self._rebuild(scope, float(bounds(limits.period, now)[0]))
@@ -190,7 +209,7 @@ class RedisLimiter:
     async def _reserve(self, wish: Wish) -> Reservation:
         answer = await self._ask_loaded(wish)
         if answer.code == REFUSED:
-            raise refusal(wish.demands, answer.standings, answer.now, wish.asked())
+            raise refusal(wish.demands, answer.standings, answer.now, wish.asked(), wish.requests)
         return wish.reservation(answer.standings, answer.now)
 
     async def _reserve_alone(self, wish: Wish, alone: MemoryLimiter, *, withdraw: bool) -> Reservation:
@@ -200,7 +219,13 @@ class RedisLimiter:
         """
         try:
             return await alone.reserve(
-                wish.request_id, wish.demands, tokens=wish.tokens, cost=wish.cost, now=wish.now, place=wish.place
+                wish.request_id,
+                wish.demands,
+                tokens=wish.tokens,
+                cost=wish.cost,
+                now=wish.now,
+                place=wish.place,
+                requests=wish.requests,
             )
         except BaseException:
             if withdraw:
@@ -223,31 +248,7 @@ class RedisLimiter:
             if loop.time() > give_up_at:
                 raise StoreUnavailable("What was used of this limit cannot be told at the moment.")
             demand = demands[reply[2]]
-            await self._load(demand, start=reply[3], end=reply[4], is_mine=reply[5] == 1, now=now)
-
-    # -- totals from the ledger
-
-    async def _load(self, demand: Demand, *, start: int, end: int, is_mine: bool, now: float) -> None:
-        """Wait until totals may be loaded.
-
-        `is_mine`: this worker is the one to load them, for all.
-        """
-        key = demand.scope, demand.limits.period, start
-        if is_mine or key in self._loads:
-            await self._loads.join(key, lambda: self._load_for_all(demand.scope, demand.limits.period, start, end, now))
-        else:
-            await asyncio.sleep(_POLL_SECONDS)
-
-    async def _load_for_all(self, scope: str, period: Period, start: int, end: int, now: float) -> None:
-        try:
-            await self._beat()  # the data may have been lost: then what runs here is entered before it is counted
-            totals = await self._rebuild(scope, float(start))
-        except BaseException:
-            self._send(self._message("release", now, scope, period))
-            raise
-        figures = totals.requests, totals.tokens, nano(totals.cost)
-        message = self._message("install", now, scope, period, start, end, *figures)
-        await self._ask(message)
+            await self._totals.load(demand, start=reply[3], end=reply[4], is_mine=reply[5] == 1, now=now)
 
     # -- leases
 
@@ -279,9 +280,10 @@ class RedisLimiter:
 
     def _enter_running(self) -> None:
         for live in self._live.values():
-            held = live.reservation
-            figures = held.request_id, held.tokens, nano(held.cost), counted(held), most(held)
-            self._send(self._message("rehome", held.now, self._holder, *figures))
+            self._enter(live.reservation, detached=False)
+
+    def _enter(self, held: Reservation, *, detached: bool) -> None:
+        self._send(self._message("rehome", held.now, self._holder, *entry_figures(held, detached=detached)))
 
     async def _beat_on(self) -> None:
         while True:
@@ -315,7 +317,7 @@ class RedisLimiter:
 
     def _send_end(self, kind: str, held: Reservation, tokens: int, cost: float, now: float) -> None:
         self._ends += 1
-        figures = held.request_id, kind, tokens, nano(cost), counted(held)
+        figures = end_figures(held, kind, tokens, cost)
         self._ends_outbox.put(self._message("end", now, self._worker, self._ends, self._life, *figures))
 
     def _send(self, packed: bytes) -> None:

@@ -13,7 +13,8 @@
 --                    beside them in tokens and cost, is reserved)
 --   load:PERIOD:SCOPE  who holds it asks the ledger for the totals
 --   held             hash: running requests by id: {holder, tokens, cost, {{scope, period, start, and of its totals
---                    reserved: tokens, cost}, ...}}; those of older versions reserved `tokens` and `cost` of each
+--                    reserved: tokens, cost, requests}, ...}}; those of older versions reserved `tokens` and `cost` of
+--                    each, and one request
 --   of:HOLDER        set: request ids that a holder (a worker since it last connected) keeps alive
 --   holders          hash: when each holder was last heard of
 --   seq:WORKER       the number of the last end that a worker has told
@@ -193,8 +194,8 @@ local function below(used, limit)
   return not limit or used < limit
 end
 
--- How a demand stands. Its fields are those of a Standing in values.py; `room` says whether one more request has it.
-local function look(demand)
+-- How a demand stands. Its fields are those of a Standing in values.py; `room` says whether so many more requests have it.
+local function look(demand, many)
   local scope, totals = demand.scope, demand.totals
   local at = { room = true, time = now, requests = 0, tokens = 0, leaves = WINDOW, rpm_wait = 0, tpm_wait = 0 }
   at.running = redis.call("SCARD", key("l", scope))
@@ -213,7 +214,7 @@ local function look(demand)
   end
   at.room = at.room and (demand.placed or below(at.running, demand.concurrency))
   if totals then
-    at.room = at.room and below(totals.requests, demand.requests)
+    at.room = at.room and below(totals.requests + many - 1, demand.requests)
       and below(totals.tokens + totals.tokens_reserved, demand.tokens)
       and below(totals.cost + totals.cost_reserved, demand.cost)
   end
@@ -233,16 +234,16 @@ local function within(wanted, most, taken)
   return math.max(0, most - taken)
 end
 
-local function reserve_totals(scope, period, tokens, cost)
+local function reserve_totals(scope, period, requests, tokens, cost)
   local name = key("p", period, scope)
-  redis.call("HINCRBY", name, "requests", 1)
-  redis.call("HINCRBY", name, "requests_reserved", 1)
+  redis.call("HINCRBY", name, "requests", requests)
+  redis.call("HINCRBY", name, "requests_reserved", requests)
   redis.call("HINCRBY", name, "tokens_reserved", tokens)
   redis.call("HINCRBY", name, "cost_reserved", cost)
 end
 
 -- Returns what it reserved of the totals.
-local function take(demand, at, id, tokens, cost)
+local function take(demand, at, id, many, tokens, cost)
   local scope, totals = demand.scope, demand.totals
   hold(scope, id)
   at.running = at.running + 1
@@ -258,11 +259,11 @@ local function take(demand, at, id, tokens, cost)
   if totals then
     tokens = within(tokens, demand.tokens, totals.tokens + totals.tokens_reserved)
     cost = within(cost, demand.cost, totals.cost + totals.cost_reserved)
-    reserve_totals(scope, demand.period, tokens, cost)
-    totals.requests, totals.requests_reserved = totals.requests + 1, totals.requests_reserved + 1
+    reserve_totals(scope, demand.period, many, tokens, cost)
+    totals.requests, totals.requests_reserved = totals.requests + many, totals.requests_reserved + many
     totals.tokens_reserved, totals.cost_reserved = totals.tokens_reserved + tokens, totals.cost_reserved + cost
   end
-  return tokens, cost
+  return tokens, cost, many
 end
 
 local function keep(id, holder, tokens, cost, counted)
@@ -326,16 +327,18 @@ local function end_window(scope, id, kind, used)
 end
 
 -- `record` and its row: what was reserved here, nil where nothing was.
-local function end_totals(scope, period, kind, used, used_cost, record, row)
+-- `many`: the requests that it counts for.
+local function end_totals(scope, period, kind, used, used_cost, many, record, row)
   local name = key("p", period, scope)
-  local requests = kind == "settle" and 1 or 0
+  local requests = kind == "settle" and many or 0
   if record then
     redis.call("HINCRBY", name, "tokens_reserved", 0 - (row[4] or record.tokens))
     redis.call("HINCRBY", name, "cost_reserved", 0 - (row[5] or record.cost))
+    local reserved = row[6] or 1
     if row[4] then
-      redis.call("HINCRBY", name, "requests_reserved", -1)
+      redis.call("HINCRBY", name, "requests_reserved", 0 - reserved)
     end
-    requests = requests - 1
+    requests = requests - reserved
   end
   if requests ~= 0 then
     redis.call("HINCRBY", name, "requests", requests)
@@ -359,7 +362,8 @@ local function finish(id, kind, used, used_cost, rows, record)
     end_window(scope, id, kind, used)
     local current = period ~= "" and tonumber(redis.call("HGET", key("p", period, scope), "start"))
     if current and current == start then
-      end_totals(scope, period, kind, used, used_cost, counted and record or nil, counted and record.rows[i])
+      local many = counted and (record.rows[i][6] or 1) or row[4] or 1
+      end_totals(scope, period, kind, used, used_cost, many, counted and record or nil, counted and record.rows[i])
     elseif current and start > current and kind == "settle" then
       -- Used while Redis was away, in a period that it has not seen yet: the ledger knows all of it.
       redis.call("DEL", key("p", period, scope))
@@ -397,15 +401,15 @@ end
 -- Admission --------------------------------------------------------------------------------------------------------
 
 -- holder, id, tokens, cost, demands, and the name of the place that the request has already in some of these, empty
--- where it has none. Without an id it only looks.
-function operations.reserve(holder, id, tokens, cost, rows, place)
+-- where it has none; for how many requests it counts in totals. Without an id it only looks.
+function operations.reserve(holder, id, tokens, cost, rows, place, many)
   local demands, load = read_demands(rows)
   if not demands then
     return load
   end
   local standings, room = {}, true
   for i, demand in ipairs(demands) do
-    standings[i] = look(demand)
+    standings[i] = look(demand, many)
     room = room and standings[i].room
   end
   if id == "" or redis.call("HEXISTS", key("held"), id) == 1 then
@@ -421,10 +425,10 @@ function operations.reserve(holder, id, tokens, cost, rows, place)
   local counted = {}
   for i, demand in ipairs(demands) do
     if record and demand.placed then
-      standings[i] = look(demand)
+      standings[i] = look(demand, many)
     end
     local start = demand.totals and demand.totals.start or 0
-    counted[i] = { demand.scope, demand.period, start, take(demand, standings[i], id, tokens, cost) }
+    counted[i] = { demand.scope, demand.period, start, take(demand, standings[i], id, many, tokens, cost) }
   end
   keep(id, holder, tokens, cost, counted)
   return told(ADMITTED, demands, standings)
@@ -434,7 +438,8 @@ end
 
 -- A request that runs on while its worker has connected anew: it moves to the new holder, or is entered again.
 -- `most`: the limits of tokens and cost of each row, negative where there are none.
-function operations.rehome(holder, id, tokens, cost, rows, most)
+-- `detached`: it has no place among the running.
+function operations.rehome(holder, id, tokens, cost, rows, most, detached)
   local record = take_record(id)
   if record then
     keep(id, holder, record.tokens, record.cost, record.rows)
@@ -443,21 +448,31 @@ function operations.rehome(holder, id, tokens, cost, rows, most)
   local counted = {}
   for i, row in ipairs(rows) do
     local scope, period, start = row[1], row[2], row[3]
-    hold(scope, id)
+    if not detached then
+      hold(scope, id)
+    end
     local current = period ~= "" and tonumber(redis.call("HGET", key("p", period, scope), "start"))
     if current and current == start then
       local totals = totals_at(scope, period)
       local of_tokens, of_cost = most[i][1], most[i][2]
       local held = within(tokens, of_tokens >= 0 and of_tokens, totals.tokens + totals.tokens_reserved)
       local held_cost = within(cost, of_cost >= 0 and of_cost, totals.cost + totals.cost_reserved)
-      reserve_totals(scope, period, held, held_cost)
-      counted[i] = { scope, period, start, held, held_cost }
+      reserve_totals(scope, period, row[4], held, held_cost)
+      counted[i] = { scope, period, start, held, held_cost, row[4] }
     else
       counted[i] = { scope, period, 0, 0, 0 }
     end
   end
   keep(id, holder, tokens, cost, counted)
   return 0
+end
+
+-- A request that goes on without its worker gives up its place among the running.
+function operations.detach(id, rows)
+  for _, row in ipairs(rows) do
+    redis.call("SREM", key("l", row[1]), id)
+  end
+  return 1
 end
 
 -- Ends up to `most` requests of a holder that fell silent. Returns how many were looked at.

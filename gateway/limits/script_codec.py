@@ -22,6 +22,7 @@ class Wish(NamedTuple):
     cost: float
     now: float
     place: Reservation | None = None
+    requests: int = 1
 
     def asked(self) -> Sequence[Demand]:
         return self.demands if self.place is None else still_asked(self.demands, self.place.demands)
@@ -32,12 +33,11 @@ class Wish(NamedTuple):
         if self.place is not None:
             name, placed = self.place.request_id, {demand.scope for demand in self.place.demands}
         rows = [(*_row(demand), demand.scope in placed) for demand in self.demands]
-        return self.request_id, self.tokens, nano(self.cost), rows, name
+        return self.request_id, self.tokens, nano(self.cost), rows, name, self.requests
 
     def reservation(self, standings: Sequence[Standing] = (), now: float | None = None) -> Reservation:
-        return Reservation(
-            self.request_id, self.demands, self.tokens, self.cost, standings, self.now if now is None else now
-        )
+        at = self.now if now is None else now
+        return Reservation(self.request_id, self.demands, self.tokens, self.cost, standings, at, self.requests)
 
 
 class ScriptReply(NamedTuple):
@@ -68,14 +68,14 @@ def _row(demand: Demand) -> tuple[str | int | None, ...]:
     return scope, limits.rpm, limits.tpm, limits.concurrency, limits.requests, limits.tokens, cost, period
 
 
-def counted(held: Reservation) -> list[tuple[str, str, int]]:
-    """Return where a reservation is counted: scope, period, starts.
+def counted(held: Reservation) -> list[tuple[str, str, int, int]]:
+    """Return where a reservation is counted: scope, period, starts, requests.
 
     No starts where it was never admitted.
     """
     starts = [standing.period_start for standing in held.standings] or [0] * len(held.demands)
     return [
-        (demand.scope, totals_period(demand.limits) or "", start)
+        (demand.scope, totals_period(demand.limits) or "", start, held.requests)
         for demand, start in zip(held.demands, starts, strict=True)
     ]
 
@@ -86,3 +86,13 @@ def most(held: Reservation) -> list[tuple[int, int]]:
     return [
         (-1 if each.tokens is None else each.tokens, -1 if each.cost is None else nano(each.cost)) for each in limits
     ]
+
+
+def end_figures(held: Reservation, kind: str, tokens: int, cost: float) -> tuple[Any, ...]:
+    """Return a request's end as the script takes it."""
+    return held.request_id, kind, tokens, nano(cost), counted(held)
+
+
+def entry_figures(held: Reservation, *, detached: bool) -> tuple[Any, ...]:
+    """Return a running request as the script enters it again."""
+    return held.request_id, held.tokens, nano(held.cost), counted(held), most(held), detached

@@ -10,9 +10,9 @@ upstreams.py        the pools of all models, made when first needed, kept across
 failures.py         what stood in the way, and the error that it comes to
 cooldowns.py        the list of cooldowns
 heartbeat.py        signs of life before a stream's first event
-accounting.py       reserve and settle
 usage_meter.py      what was seen of an answer, for the books
 answer_view.py      a look at a body beside its way to the client
+books/              reserve and settle; work that goes on is booked when it ends
 stream/             a stream's opening, its events once it lives, deadlines, what is held
 refusals/           what an upstream's refusal means, and what of it clients and the log may see
 """

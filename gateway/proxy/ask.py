@@ -19,6 +19,15 @@ from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, Endpoint, Model, id_text
 
 
+class Reserved(NamedTuple):
+    """What all lines of a batch may use. `nano`: cost in billionths."""
+
+    requests: int
+    prompt_tokens: int
+    completion_tokens: int
+    nano: int
+
+
 class Ask(NamedTuple):
     """A request to relay: its operation, body, caller and model."""
 
@@ -34,6 +43,7 @@ class Ask(NamedTuple):
     target: str | None = None  # the path to ask for, where it has ids in it
     pin: Pin | None = None  # the account that keeps its objects
     keeper: Keeper | None = None  # remembers what its answers bring
+    reserved: Reserved | None = None  # what it may use, where its body does not say
     keeps: bool = False  # it makes an object, so endpoints that keep none are left out
 
     @property
@@ -45,6 +55,14 @@ class Ask(NamedTuple):
     def path(self) -> str:
         """What is appended to an endpoint's base URL."""
         return self.target or self.operation.path
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether it asks for work that goes on after it."""
+        works_on = self.operation.works_on
+        return self.reserved is not None or (
+            works_on is not None and self.body.fields.get(works_on) not in (None, False)
+        )
 
     @property
     def wants_stream(self) -> bool:

@@ -23,9 +23,9 @@ from gateway.http.memory_budget import Held
 from gateway.http.via import Via
 from gateway.observability.calls import Call
 from gateway.pool import Blame, Cause, Cooldown, Lease
-from gateway.proxy.accounting import Accounts
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
+from gateway.proxy.books.accounting import Accounts
 from gateway.proxy.endpoint_client import EndpointClient, Shape
 from gateway.proxy.failures import Failures, Refusal
 from gateway.proxy.heartbeat import Heartbeat
@@ -86,10 +86,7 @@ class Relay:
 
 
 class RelayedRequest(msgspec.Struct, eq=False):
-    """Relay one request, with fallbacks.
-
-    `requestWithFallback`: each endpoint at most once, the model's pool first, then its fallbacks'.
-    """
+    """Relay one request: each endpoint at most once, then fallbacks' pools."""
 
     relay: Relay
     call: Call
@@ -143,6 +140,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
             if heartbeat is not None:
                 heartbeat.stop()
             response.client.unwatch()
+        if response.account.work is not None:
+            await response.book_work(self.relay.accounts.bookings)
 
     # -- which endpoint
 

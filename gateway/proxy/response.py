@@ -10,14 +10,15 @@ from structlog.typing import FilteringBoundLogger
 from gateway.dialects import openai
 from gateway.errors import GatewayError, ShuttingDown, StreamIncomplete, UpstreamFailed
 from gateway.observability.calls import CLIENT_GONE, Call
-from gateway.proxy.accounting import Account
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
+from gateway.proxy.books.accounting import Account
+from gateway.proxy.books.bookings import Bookings, Used
 from gateway.proxy.endpoint_client import Shape
 from gateway.proxy.keeping.kept_events import KeptEvents
 from gateway.proxy.refusals.refused import Refused
 from gateway.proxy.responder import Client, Fields, Head, Responder
-from gateway.proxy.usage_meter import UsageMeter
+from gateway.proxy.usage_meter import UsageMeter, with_seen
 from gateway.store.base import Catalogue
 from gateway.types import Outcome
 
@@ -133,6 +134,17 @@ class Response(msgspec.Struct, eq=False):
         self.meter.conclude()
         if self.account is not None:
             self.account.settle(self.meter, self.call.served, self.ask.body.fields, body_size=self.ask.body.size)
+
+    async def book_work(self, bookings: Bookings) -> None:
+        """Book work that has ended within its own stream."""
+        work, usage = self.account.work if self.account is not None else None, self.meter.usage
+        if work is None or not self.meter.ended or usage is None or not usage.total_tokens:
+            return
+        used = Used(with_seen(usage, self.meter), "reported", "upstream_error" if self.meter.failed else "ok")
+        try:
+            await bookings.book(work, used, self.ask.catalogue)
+        except GatewayError as fault:  # it is booked again, to no effect, by whoever looks after running work
+            self.log.warning("ended work is settled later", object=work.id, because=fault.message)
 
     def beat(self) -> bool:
         """Send a heartbeat; False where it is of no use."""

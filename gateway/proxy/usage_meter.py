@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from gateway.dialects.base import Contents, Scan, ToolCalls, Usage, UsageReader
 from gateway.dialects.openai import USAGE_READER
+from gateway.dialects.token_counts import USUAL_TIERS
 from gateway.http.sse import EventFramer, Fragment, events_data
 from gateway.proxy.answer_view import BodyReader, View
+from gateway.types import UsageDetails
 
+_NO_CALLS = ToolCalls()
+_NO_DETAILS = UsageDetails()
 _RETELLING = (b"response.completed", b"response.incomplete", b"response.failed", b".done")
 _BLANKS_BEFORE_JSON = 16
 _SHORTEST_EVENT_BYTES = 24  # no shorter one has room for a text or a usage
@@ -200,3 +206,16 @@ class _EventsReader:
         rest = self._framer.end()
         if rest:
             self._meter.events(rest)
+
+
+def with_seen(usage: Usage, meter: UsageMeter) -> Usage:
+    """Add what stands beside a usage: tier, tool calls, images."""
+    calls, reported = meter.tools or _NO_CALLS, usage.details or _NO_DETAILS
+    tier = None if meter.service_tier in USUAL_TIERS else meter.service_tier
+    seen = {name: max(count, getattr(reported, name)) for name, count in calls._asdict().items()}
+    return replaced(usage, **seen, images=meter.images, service_tier=tier or reported.service_tier)
+
+
+def replaced(usage: Usage, **details: Any) -> Usage:
+    changed = msgspec.structs.replace(usage.details or _NO_DETAILS, **details)
+    return msgspec.structs.replace(usage, details=None if changed == _NO_DETAILS else changed)

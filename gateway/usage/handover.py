@@ -34,6 +34,10 @@ class Request(msgspec.Struct, gc=False):
     settlement: Settlement | None = None  # None while it is under way
 
 
+def _deferred(request_id: str) -> Settlement:
+    return Settlement(request_id, None, None, 0, "ok", deferred=True)
+
+
 class Gap(NamedTuple):
     """Where the journal alone has ends, and the open requests.
 
@@ -95,6 +99,29 @@ class Handover:
                 else:
                     self._open_gap(request)
             journal.settle(line, is_elsewhere=self.gap is None)
+
+    def defer(self, request_id: str) -> None:
+        """End a request without a row; `book` writes it."""
+        line = to_line(_deferred(request_id))
+        with self._journal.lock:
+            self._open.pop(request_id, None)
+            self._journal.settle(line, is_elsewhere=True)
+
+    def book(self, admission: Admission, settlement: Settlement) -> None:
+        """Write a whole row at once, of work that went on.
+
+        Idempotent by request id, over processes too: the database takes the first.
+        """
+        line = to_line(admission) + to_line(settlement)
+        with self._journal.lock:
+            self.settled_rows += 1
+            if self.gap is None:
+                request = Request(admission, self._journal.current.number, settlement)
+                if len(self._finished) < self._most:
+                    self._finished.append(request)
+                else:
+                    self._open_gap(request)
+            self._journal.settle(line, is_elsewhere=self.gap is None)
 
     def _open_gap(self, ending: Request) -> None:
         current = self._journal.current

@@ -75,6 +75,7 @@ class Ledger:
     ) -> None:
         self.admit = handover.admit  # before the upstream is asked; raises JournalUnavailable: then it must not be
         self.settle = handover.settle  # before the answer's last byte goes out; while the disk refuses, memory keeps it
+        self.defer, self.book = handover.defer, handover.book  # of work that goes on after its request
         self._url = url
         self._journal = journal
         self._handover = handover

@@ -11,8 +11,8 @@ from gateway.api.router import Hit
 from gateway.errors import GatewayError
 from gateway.observability.calls import CLIENT_GONE
 from gateway.pool import Lease
-from gateway.proxy.accounting import Account
 from gateway.proxy.ask import Ask
+from gateway.proxy.books.accounting import Account
 from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Outcome
 from gateway.websockets.frames import Event

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,11 @@ class Batching:
     gateway: GatewayProcess
     upstream: FakeUpstream
     provider: Provider
+    again: Callable[[bool], Awaitable[GatewayProcess]]
+
+    async def restart(self, *, kill: bool = False) -> None:
+        """Another process on the same directory; what runs goes on at the provider."""
+        self.gateway = await self.again(kill)
 
     @property
     def url(self) -> str:
@@ -184,11 +189,24 @@ async def batching(directory: Path, **sections: Any) -> AsyncIterator[Batching]:
     upstream = await FakeUpstream.start(provider)
     try:
         settings = config(sections.pop("models", None) or models(upstream), **sections)
-        async with GatewayProcess.start(settings, directory) as gateway:
-            yield Batching(gateway, upstream, provider)
-            assert gateway.is_running, gateway.output()
-        assert [line for line in gateway.logs if "exception" in line] == []
-        assert not gateway.noise, gateway.noise
+        async with AsyncExitStack() as running:
+            started: list[GatewayProcess] = []
+
+            async def again(kill: bool) -> GatewayProcess:
+                if started:
+                    if kill:
+                        started[-1].process.kill()
+                        await started[-1].process.wait()
+                    await running.pop_all().aclose()
+                started.append(await running.enter_async_context(GatewayProcess.start(settings, directory)))
+                return started[-1]
+
+            shop = Batching(await again(False), upstream, provider, again)
+            yield shop
+            assert shop.gateway.is_running, shop.gateway.output()
+        for gateway in started:
+            assert [each for each in gateway.logs if "exception" in each] == []
+            assert not gateway.noise, gateway.noise
     finally:
         await upstream.close()
     assert upstream.faults == []

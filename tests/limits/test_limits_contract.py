@@ -6,11 +6,12 @@ import asyncio
 import random
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from limits_kit import NOON, Counter, Ledger, demand
 
 from gateway.errors import QuotaUsedUp, RateLimited
-from gateway.limits import Demand, Limiter, Used
+from gateway.limits import Demand, Limiter, Reservation, Used
 from gateway.types import Limits
 
 
@@ -476,3 +477,50 @@ async def test_headers_are_there_only_where_a_limit_applies(counter: Counter) ->
         "x-ratelimit-reset-requests",
     ]
     assert (await counter.take(demand(concurrency=5, cost=1.0))).headers() == []
+
+
+# -- requests that count for several, and go on without their worker
+
+
+async def test_a_batch_counts_for_all_of_its_lines(counter: Counter) -> None:
+    limits, reserve = demand(requests=10), counter.limiter.reserve
+    await reserve("few", limits, tokens=1, cost=0.0, now=NOON, requests=7)
+    with pytest.raises(RateLimited):
+        await reserve("many", limits, tokens=1, cost=0.0, now=NOON, requests=4)
+    rest = await reserve("rest", limits, tokens=1, cost=0.0, now=NOON, requests=3)
+    assert isinstance(await counter.refused(limits), RateLimited)
+    counter.limiter.cancel(rest, now=NOON)
+    (standing,) = await counter.limiter.standing(limits, NOON)
+    assert (standing.requests, standing.requests_reserved) == (7, 7)
+    with pytest.raises(QuotaUsedUp):  # it would not fit either if nothing were running
+        await reserve("more", limits, tokens=1, cost=0.0, now=NOON, requests=11)
+
+
+async def test_what_is_detached_has_no_place_among_the_running(counter: Counter) -> None:
+    limits = demand(requests=10, tokens=1000, concurrency=1)
+    limiter = counter.limiter
+    held = await limiter.reserve("work", limits, tokens=400, cost=0.0, now=NOON, requests=4)
+    assert await counter.refused(limits) is not None
+    limiter.detach(held, now=NOON)
+    await limiter.hold(held)  # again and again, to no effect
+    await limiter.hold(held)
+    (standing,) = await limiter.standing(limits, NOON)
+    assert (standing.running, standing.requests, standing.tokens_reserved) == (0, 4, 400)
+    assert await counter.refused(limits) is None
+    limiter.settle_held(held, tokens=30, cost=0.0, now=NOON)
+    (standing,) = await limiter.standing(limits, NOON)
+    assert (standing.running, standing.requests, standing.requests_reserved) == (0, 4, 0)
+    assert (standing.tokens, standing.tokens_reserved) == (30, 0)
+
+
+async def test_what_another_process_had_admitted_is_held(counter: Counter) -> None:
+    """In the period that it was admitted in, and in no later one."""
+    limits, limiter = demand(requests=10, tokens=1000), counter.limiter
+    (before,) = await limiter.standing(limits, NOON)
+    await limiter.hold(Reservation("work", limits, 400, 0.0, [before], NOON, 4))
+    (standing,) = await limiter.standing(limits, NOON)
+    assert (standing.requests, standing.requests_reserved, standing.tokens_reserved) == (4, 4, 400)
+    earlier = msgspec.structs.replace(before, period_start=before.period_start - 86_400)
+    await limiter.hold(Reservation("older", limits, 400, 0.0, [earlier], NOON, 4))
+    (standing,) = await limiter.standing(limits, NOON)
+    assert (standing.requests, standing.tokens_reserved) == (4, 400)

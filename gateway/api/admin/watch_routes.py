@@ -17,7 +17,7 @@ from gateway.api.router import Hit
 from gateway.errors import InvalidRequest, LedgerUnavailable
 from gateway.http.reply import Reply
 from gateway.pool import Pool
-from gateway.proxy.accounting import UNWRITABLE
+from gateway.proxy.books.accounting import UNWRITABLE
 from gateway.types import Model
 
 _AUDIT_ENTRIES = 100

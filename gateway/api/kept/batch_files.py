@@ -7,20 +7,21 @@ from functools import partial
 
 import msgspec
 
+from gateway.access.resolve import access_to, serving
 from gateway.api.kept.object_asks import found_objects
 from gateway.api.router import Hit
+from gateway.batches.batch_lines import at_line
 from gateway.batches.input_file import Input, Judge, Rules, judged, rewritten
-from gateway.batches.lines import at_line
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
-from gateway.errors import ClientFault, InvalidBatch
+from gateway.errors import ClientFault, InvalidBatch, ModelNotFound
 from gateway.http.multipart import FormBody, Part
-from gateway.limits import call_terms
+from gateway.limits import call_terms, terms_of
 from gateway.objects.accounts import Account, Accounts
 from gateway.objects.record import ObjectRecord
-from gateway.proxy.ask import Ask
+from gateway.proxy.ask import Ask, Reserved
 from gateway.proxy.keeping.object_keeper import Keeper, learnt_by
-from gateway.proxy.keeping.pins import Named, Pin, objects_apart
+from gateway.proxy.keeping.pins import Named, Pin, named_by, objects_apart
 from gateway.types import id_text
 
 PURPOSE = "batch"
@@ -85,6 +86,49 @@ async def ask_of_input(hit: Hit, operation: Operation, form: FormBody) -> Ask:
     )
     await _rewrite(hit, ask, form, part, rules, judge.companions.keys())
     return ask
+
+
+async def ask_of_batch(hit: Hit, operation: Operation, body: openai.RequestBody) -> Ask:
+    """Admit a batch with all its lines, where its file is.
+
+    Raises InvalidBatch, ObjectNotFound, ModelNotAccessible, ObjectsApart or StoreUnavailable.
+    """
+    runtime, caller, fields = hit.runtime, hit.caller, body.fields
+    catalogue = runtime.lookups.catalogue or await runtime.lookups.find_catalogue(runtime.store)
+    accounts, owner, file_id = (
+        runtime.accounts.of(catalogue.models),
+        id_text(caller.user.id),
+        fields.get("input_file_id"),
+    )
+    if not isinstance(file_id, str):
+        raise _no_input("`input_file_id` is the id of a file of yours with the purpose `batch`.")
+    named = named_by(operation, hit.params, fields, body.raw)
+    found = await found_objects(hit, catalogue, accounts, named)
+    record = (await runtime.objects.find([input_id(file_id)])).get(input_id(file_id))
+    if record is None or record.owner != owner or found.account is None:
+        raise _no_input("This file was not uploaded as the input of a batch (`POST files`, purpose `batch`).")
+    runtime.objects.touch([record])
+    summed = input_of(record)
+    if fields.get("endpoint") != summed.url:
+        raise InvalidBatch(f"The file's lines are for `{summed.url}`, so `endpoint` must be that.", param="endpoint")
+    model = catalogue.by_id(summed.model)
+    if model is None:
+        raise ModelNotFound("The model of the file's lines does not exist any more.", param="model")
+    access = hit.call.access = serving(access_to(caller, model), summed.operation.kind)
+    pin = Pin(found.account)
+    if not pin.is_at(model):
+        raise objects_apart()
+    body.adds_model = False
+    keeper = Keeper(
+        runtime.objects, accounts, learnt_by(operation, fields), operation.contents, owner=owner, model=summed.model
+    )
+    reserved = Reserved(summed.lines, summed.prompt_tokens, summed.completion_tokens, summed.cost_nano)
+    terms = terms_of(access, caller)
+    return Ask(operation, body, caller, access, catalogue, terms, pin=pin, keeper=keeper, reserved=reserved, keeps=True)
+
+
+def _no_input(why: str) -> InvalidBatch:
+    return InvalidBatch(why, param="input_file_id")
 
 
 def no_upload() -> InvalidBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from urllib.parse import quote
 
 from gateway.access.resolve import access_to, assigned
@@ -22,6 +23,7 @@ from gateway.limits import call_terms
 from gateway.objects.accounts import Account, Accounts
 from gateway.proxy.ask import Ask
 from gateway.proxy.keeping import home
+from gateway.proxy.keeping.answer_objects import KINDS_OF_WORK
 from gateway.proxy.keeping.object_keeper import Keeper, learnt_by
 from gateway.proxy.keeping.pins import Found, Pin, models_at, named_by
 from gateway.store.base import Catalogue
@@ -51,9 +53,26 @@ def kept_handler(operation: Operation) -> RouteHandler:
     async def handler(hit: Hit) -> Reply:
         require_ids(operation, hit.params)
         async with _body_of(hit, operation) as body:
-            return await relayed_answer(hit, await _ask(hit, operation, body))
+            ask = await _ask(hit, operation, body)
+            if operation.segments and operation.segments[0].kind in KINDS_OF_WORK:
+                await _look_after_work(hit, operation, ask)
+            return await relayed_answer(hit, ask)
 
     return handler
+
+
+async def _look_after_work(hit: Hit, operation: Operation, ask: Ask) -> None:
+    """Settle running work by what its owner is given to see.
+
+    What is deleted is read and settled first. Raises StoreUnavailable.
+    """
+    work = await hit.runtime.objects.find_unsettled(hit.params[operation.segments[0].name])
+    if work is None:
+        return
+    if operation.deletes:
+        await hit.runtime.settler.look(work, is_last=True)
+    elif ask.keeper is not None and len(operation.segments) == 1:
+        ask.keeper.on_seen = partial(hit.runtime.settler.saw, work)
 
 
 async def _ask(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody) -> Ask:
@@ -63,6 +82,8 @@ async def _ask(hit: Hit, operation: Operation, body: openai.RequestBody | FormBo
             raise batch_files.no_upload()
         if operation.path == "/files" and isinstance(body, FormBody):
             return await batch_files.ask_of_input(hit, operation, body)
+    if operation.is_billed and isinstance(body, openai.RequestBody):
+        return await batch_files.ask_of_batch(hit, operation, body)
     if names_model(operation, body):
         ask = await ask_for(hit, operation, body)
         return await with_objects(hit, ask._replace(terms=call_terms(hit.caller)))

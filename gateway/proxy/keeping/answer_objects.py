@@ -13,6 +13,8 @@ from gateway.objects.record import MOST_BODY_BYTES, ObjectRecord
 
 _ABOUT = ("purpose", "status", "name")  # what filters ask for
 _MOST_ABOUT_CHARACTERS = 256
+KINDS_OF_WORK = ("response", "batch")
+_RUNNING = ("queued", "in_progress")  # a response
 
 
 def records_in(
@@ -45,6 +47,23 @@ def is_final(kind: str, fields: Mapping[str, Any]) -> bool:
     if rules is None:
         return True
     return rules.unfinished is not None and fields.get("status") not in rules.unfinished
+
+
+def is_unfinished(kind: str, fields: Mapping[str, Any]) -> bool:
+    """Whether a batch or a response is still being worked on."""
+    rules = openai.LISTS.get(kind)
+    running = _RUNNING if rules is None or rules.unfinished is None else rules.unfinished
+    return fields.get("status") in running
+
+
+def work_in(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return id and kind of running work in an answer or event."""
+    for around in (fields, fields.get("response")):
+        if isinstance(around, dict):
+            made, kind = around.get("id"), around.get("object")
+            if isinstance(made, str) and made and kind in KINDS_OF_WORK and is_unfinished(kind, around):
+                return made, kind
+    return None
 
 
 def _around(fields: Mapping[str, Any], reference: Reference) -> Mapping[str, Any]:

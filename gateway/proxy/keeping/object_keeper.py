@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -13,13 +13,23 @@ from gateway.dialects.references import NONE, Positions
 from gateway.http.sse import events_data
 from gateway.objects.accounts import Accounts
 from gateway.objects.index import ObjectIndex
-from gateway.objects.record import ObjectRecord
-from gateway.proxy.keeping.answer_objects import records_in
+from gateway.objects.record import ObjectRecord, Unsettled
+from gateway.proxy.keeping.answer_objects import records_in, work_in
 from gateway.proxy.keeping.pins import hashes_of
 from gateway.proxy.refusals.masking import readable
 from gateway.types import Endpoint, Model
 
 _LARGE_BYTES = 1 << 20  # from here on a body is decoded beside the loop
+
+
+class Work(Protocol):
+    """What a request begins that goes on after it."""
+
+    def unsettled(self, object_id: str, kind: str, account: str) -> Unsettled:
+        """Return what is to be remembered of it."""
+
+    def begun(self, work: Unsettled) -> None:
+        """It is remembered."""
 
 
 class News(NamedTuple):
@@ -28,6 +38,7 @@ class News(NamedTuple):
     records: tuple[ObjectRecord, ...]
     hashes: tuple[str, ...]  # of content
     account: str
+    work: tuple[str, str] | None = None  # that has begun: id and kind
 
     def __bool__(self) -> bool:
         return bool(self.records or self.hashes)
@@ -55,6 +66,8 @@ class Keeper:
         "_seen",
         "_signs",
         "forgets",
+        "on_seen",
+        "work",
     )
 
     def __init__(
@@ -68,6 +81,7 @@ class Keeper:
         model: str | None,
         forgets: str | None = None,
         beside: Callable[[ObjectRecord], ObjectRecord] | None = None,
+        on_seen: Callable[[bytes], None] | None = None,
     ) -> None:
         self._index = index
         self._accounts = accounts
@@ -80,6 +94,8 @@ class Keeper:
         self._beside = beside
         self._is_single = [each.path for each in ids.positions] == ["id"] and not contents
         self.forgets = forgets
+        self.on_seen = on_seen  # told of a good whole answer
+        self.work: Work | None = None  # what the request may begin; None once it has
 
     async def whole(self, model: Model, endpoint: Endpoint, body: bytes, encoding: bytes) -> None:
         """Remember what a whole answer brings, or forget what it has deleted.
@@ -90,6 +106,8 @@ class Keeper:
             await self._index.forget(self.forgets)
             return
         content = readable(body, encoding) if self._signs and endpoint.objects else None
+        if content is not None and self.on_seen is not None:
+            self.on_seen(content)
         if content is not None and self._may_bring(content):
             fields = await _decoded(content)
             if fields is not None:
@@ -102,7 +120,8 @@ class Keeper:
         account = self._accounts.label(model, endpoint)
         found = [self._news_of(fields, None, account) for fields in _payloads(data) if fields is not None]
         records = tuple(record for news in found for record in news.records)
-        return News(records, tuple(each for news in found for each in news.hashes), account)
+        work = next((news.work for news in found if news.work is not None), None)
+        return News(records, tuple(each for news in found for each in news.hashes), account, work)
 
     async def remember(self, news: News) -> None:
         """Raise StoreUnavailable or LedgerUnavailable."""
@@ -110,6 +129,11 @@ class Keeper:
             await self._index.remember(news.records)
         if news.hashes:
             await self._index.remember_content(news.hashes, owner=self._owner, account=news.account)
+        if news.work is not None and self.work is not None:
+            begun, self.work = self.work, None
+            work = begun.unsettled(*news.work, news.account)
+            await self._index.begin(work)
+            begun.begun(work)
 
     def _may_bring(self, data: bytes) -> bool:
         return any(sign in data for sign in self._signs)
@@ -122,7 +146,7 @@ class Keeper:
         self._seen.update(hashes)
         if self._beside is not None:
             new += tuple(map(self._beside, new))
-        return News(new, hashes, account)
+        return News(new, hashes, account, work_in(fields) if self.work is not None else None)
 
     def __repr__(self) -> str:
         return f"<Keeper of {self._ids!r} for {self._owner}>"

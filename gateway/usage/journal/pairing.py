@@ -67,6 +67,8 @@ class Pairing:
     def _row(self, record: Record, segment: int) -> Row | None:
         if isinstance(record, Settlement):
             admitted = self._open.pop(record.request_id, None)
+            if record.deferred:
+                return None
             if admitted is not None:
                 return row_of(admitted[0], record)
             self._keep_early(record)

@@ -76,6 +76,7 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False
     details: UsageDetails | None = None  # what few answers report
     price: str | None = None  # the price that was used, as JSON; a change of prices changes what comes, never what was
     failures: tuple[FailedAttempt, ...] = ()  # attempts that had no answer, in order
+    deferred: bool = False  # no row yet: what it began is booked under its id when that is over
 
 
 Record = Admission | CarriedAdmission | Settlement

@@ -14,6 +14,7 @@ from gateway.usage import Cost, exact_cost
 from gateway.usage.receipts import RequestRecord
 
 Amount = int | float
+BATCH_ROUTE = "batches"  # whose cost is by `price.batch`
 
 
 class AttemptShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,9 +156,10 @@ def _parts(record: RequestRecord, usage: Usage) -> dict[str, msgspec.Raw]:
     """Each part rounded by itself; the cost was rounded once."""
     if record.price is None:
         return {}
-    rates = rates_of_record(record.price)
-    requests = int(rates.cost_nano(usage, requests=0) != record.cost_nano)
-    return {name: exact_cost(round(part)) for name, part in rates.parts(usage, requests=requests).items()}
+    rates, is_batch = rates_of_record(record.price), record.route == BATCH_ROUTE
+    requests = int(rates.cost_nano(usage, requests=0, is_batch=is_batch) != record.cost_nano)
+    parts = rates.parts(usage, requests=requests, is_batch=is_batch)
+    return {name: exact_cost(round(part)) for name, part in parts.items()}
 
 
 def _attempts(record: RequestRecord, name: str | None) -> Iterator[AttemptShown]:

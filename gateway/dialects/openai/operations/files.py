@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from gateway.dialects.base import Learnt, ListRules
 from gateway.dialects.openai.operations.parts import ANYTHING, BINARY, FORM, kept, makes, positions
 from gateway.dialects.references import Position, Positions
@@ -22,6 +24,19 @@ _BATCH = makes("batch", Position("output_file_id", "file"), Position("error_file
 _NEW_UPLOAD = {"filename": "notes.txt", "purpose": "user_data", "bytes": 5, "mime_type": "text/plain"}
 _NEW_BATCH = {"input_file_id": "file-abc", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
 
+# It runs the model of its file's lines, and is paid for when it is over.
+BATCHES = replace(
+    kept(
+        "POST",
+        "/batches",
+        "Begin a batch",
+        example=_NEW_BATCH,
+        pins=positions(file=("input_file_id",)),
+        learns=_BATCH,
+    ),
+    model="runs",
+)
+
 FILE_ROWS = (
     kept("GET", "/files", "The caller's files", lists=_FILES),
     kept("POST", "/files", "Keep a file", body=FORM, example={"purpose": "user_data"}, learns=makes("file")),
@@ -33,14 +48,7 @@ FILE_ROWS = (
     kept("POST", "/uploads/{upload_id}/complete", "End an upload", example={"part_ids": ["part_abc"]}, learns=_UPLOAD),
     kept("POST", "/uploads/{upload_id}/cancel", "Cancel an upload", learns=_UPLOAD),
     kept("GET", "/batches", "The caller's batches", lists=_BATCHES),
-    kept(
-        "POST",
-        "/batches",
-        "Begin a batch",
-        example=_NEW_BATCH,
-        pins=positions(file=("input_file_id",)),
-        learns=_BATCH,
-    ),
+    BATCHES,
     kept("GET", "/batches/{batch_id}", "A batch", learns=_BATCH),
     kept("POST", "/batches/{batch_id}/cancel", "Cancel a batch", learns=_BATCH),
 )

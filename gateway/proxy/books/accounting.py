@@ -6,38 +6,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 import msgspec
 
-from gateway.dialects.base import Operation, ToolCalls, Usage
-from gateway.dialects.token_counts import USUAL_TIERS
+from gateway.dialects.base import Operation, Usage
 from gateway.errors import JournalUnavailable, LedgerUnavailable
 from gateway.limits import (
-    EstimatedUsage,
     Limiter,
     Reservation,
     estimated_usage,
     place_demands,
     prompt_tokens,
-    repeats,
     reserved_usage,
 )
+from gateway.objects.record import Unsettled
 from gateway.observability.calls import Call, FailedTry
-from gateway.pricing import RateCard, Rates
 from gateway.proxy.ask import Ask
-from gateway.proxy.usage_meter import UsageMeter
-from gateway.types import Caller, Model, UsageDetails
+from gateway.proxy.books.bookings import Bookings, Deferred, packed
+from gateway.proxy.books.reserving import characters_of, reserved_by
+from gateway.proxy.usage_meter import UsageMeter, replaced, with_seen
+from gateway.types import Caller, Model, id_text
 from gateway.usage import NANO, Admission, FailedAttempt, Ledger, Settlement, UsageSource
 
 NOTHING_USED = Usage()
-_NO_CALLS = ToolCalls()
-_NO_DETAILS = UsageDetails()
-_BROUGHT_ALONG = ("previous_response_id", "conversation")  # input that the body does not show
-_UNBOUNDED = 10**15
 _HEAD = ".head"  # what the name of a request is continued with for the place that it has before it is admitted
 UNWRITABLE = "The gateway cannot write down usage at the moment, so it serves nothing."
 
@@ -45,7 +40,8 @@ UNWRITABLE = "The gateway cannot write down usage at the moment, so it serves no
 class Accounts:
     """Where requests are admitted and settled."""
 
-    def __init__(self, ledger: Ledger, limiter: Limiter) -> None:
+    def __init__(self, ledger: Ledger, limiter: Limiter, bookings: Bookings) -> None:
+        self.bookings = bookings
         self._ledger = ledger
         self._limiter = limiter
         self._on_head: dict[str, Reservation] = {}  # by request id: not admitted yet
@@ -73,36 +69,42 @@ class Accounts:
     async def open(self, call: Call, ask: Ask, *, streamed: bool) -> Account:
         """Admit the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
         now = time.time()
-        operation, access, caller, terms, body = ask.operation, ask.access, ask.caller, ask.terms, ask.body
+        operation, caller, terms = ask.operation, ask.caller, ask.terms
         reservation = None
         if terms.demands:
-            wanted = reserved_usage(body.fields, body.size, operation)
-            nano = dearest_nano(ask, wanted)
+            wanted = reserved_by(ask)
             place = self._on_head.get(call.request_id) if self._on_head else None
             reservation = await self._limiter.reserve(
-                call.request_id, terms.demands, tokens=wanted.total_tokens, cost=nano / NANO, now=now, place=place
+                call.request_id,
+                terms.demands,
+                tokens=wanted.prompt_tokens + wanted.completion_tokens,
+                cost=wanted.nano / NANO,
+                now=now,
+                place=place,
+                requests=wanted.requests,
             )
             if place is not None:
                 del self._on_head[call.request_id]
         account = Account(self._ledger, self._limiter, call, reservation, operation)
+        admission = Admission(
+            request_id=call.request_id,
+            client_request_id=call.client_request_id,
+            time=now,
+            user=caller.user.id,
+            organisation=terms.organisation,
+            key=caller.key.id,
+            model=ask.access.model.id,
+            route=operation.route,
+            streamed=streamed,
+            counted_on=terms.scope,
+        )
         try:
-            self._ledger.admit(
-                Admission(
-                    request_id=call.request_id,
-                    client_request_id=call.client_request_id,
-                    time=now,
-                    user=caller.user.id,
-                    organisation=terms.organisation,
-                    key=caller.key.id,
-                    model=access.model.id,
-                    route=operation.route,
-                    streamed=streamed,
-                    counted_on=terms.scope,
-                )
-            )
+            self._ledger.admit(admission)
         except JournalUnavailable:
             account.give_back()
             raise LedgerUnavailable(UNWRITABLE) from None
+        if ask.keeper is not None and ask.may_go_on:
+            ask.keeper.work = WorkBegun(account, ask, admission)
         return account
 
 
@@ -115,10 +117,11 @@ class Account:
         self.headers = reservation.headers() if reservation is not None else []
         self._ledger = ledger
         self._limiter = limiter
-        self._call = call
+        self.call = call
         self._reservation = reservation
         self._operation = operation
         self._settled = False
+        self.work: Unsettled | None = None  # that goes on, and is booked when it ends
 
     def settle(self, meter: UsageMeter, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
         """Settle the request's limits and its row; the first call counts.
@@ -132,9 +135,9 @@ class Account:
         self._settled = True
         counts = meter.counts or self._was_left(meter)
         usage, source = self._usage(meter, fields, body_size)
-        call, now = self._call, perf_counter()
+        call, now = self.call, perf_counter()
         if meter.service_tier is not None or meter.tools is not None or meter.images:
-            usage = _with_seen(usage, meter)
+            usage = with_seen(usage, meter)
         usage, nano, price = self._charge(usage, source, fields)
         call.usage = usage
         self._ledger.settle(
@@ -165,6 +168,18 @@ class Account:
         else:
             self.give_back()
 
+    def defer(self, work: Unsettled) -> None:
+        """Leave the rest to the end of the work."""
+        self.work, self._settled = work, True
+        self._ledger.defer(self.call.request_id)
+        if self._reservation is not None:
+            self._limiter.detach(self._reservation, now=time.time())
+
+    @property
+    def period_starts(self) -> tuple[int, ...]:
+        held = self._reservation
+        return () if held is None else tuple(each.period_start for each in held.standings)
+
     def give_back(self) -> None:
         """Return everything that was reserved: no upstream gave an answer."""
         if self._reservation is not None:
@@ -190,13 +205,13 @@ class Account:
 
         By the price of the endpoint that answered.
         """
-        call = self._call
+        call = self.call
         card = call.endpoint.card if call.endpoint is not None and call.served is not None else None
         if card is None or not self._operation.is_billed:
             return usage, 0, None
         rates, is_due = card.rates(usage), source != "none" or call.outcome == "ok"
         if is_due and source != "reported" and rates.others["characters"]:
-            usage = _replaced(usage, characters=_characters_of(fields))
+            usage = replaced(usage, characters=characters_of(fields))
         if usage.details is not None:
             call.is_unpriced = card.is_unpriced(usage)
         requests = self._requests(usage) if is_due else 0
@@ -226,7 +241,7 @@ class Account:
 
         At least the prompt was used then.
         """
-        return meter.asked and self._call.outcome == "cancelled"
+        return meter.asked and self.call.outcome == "cancelled"
 
     def _goes_on(self, meter: UsageMeter, fields: Mapping[str, Any]) -> bool:
         """Whether the upstream works on without a listener.
@@ -238,9 +253,42 @@ class Account:
         works_on = self._operation.works_on
         if works_on is None or fields.get(works_on) in (None, False) or meter.ended:
             return False
-        if self._call.outcome == "cancelled":
+        if self.call.outcome == "cancelled":
             return meter.asked
-        return self._call.streamed and meter.counts and not meter.failed and self._call.status < 300
+        return self.call.streamed and meter.counts and not meter.failed and self.call.status < 300
+
+
+class WorkBegun:
+    """Work that a request may begin, and what is kept."""
+
+    def __init__(self, account: Account, ask: Ask, admission: Admission) -> None:
+        self._account = account
+        self._ask = ask
+        self._admission = admission
+
+    def unsettled(self, object_id: str, kind: str, account: str) -> Unsettled:
+        ask, call, reserved = self._ask, self._account.call, reserved_by(self._ask)
+        model = call.served if call.served is not None else ask.access.model
+        deferred = Deferred(
+            admission=self._admission,
+            model=model.id,
+            endpoint=call.endpoint.id if call.endpoint is not None else "",
+            attempts=call.attempts,
+            is_batch=ask.reserved is not None,
+            requests=reserved.requests,
+            prompt_tokens=reserved.prompt_tokens,
+            completion_tokens=reserved.completion_tokens,
+            cost_nano=reserved.nano,
+            demands=ask.terms.demands,
+            starts=self._account.period_starts,
+        )
+        owner = id_text(ask.caller.user.id)
+        return Unsettled(
+            id=object_id, kind=kind, owner=owner, account=account, model=id_text(model.id), reservation=packed(deferred)
+        )
+
+    def begun(self, work: Unsettled) -> None:
+        self._account.defer(work)
 
 
 def _failed(attempt: FailedTry) -> FailedAttempt:
@@ -249,77 +297,3 @@ def _failed(attempt: FailedTry) -> FailedAttempt:
 
 def _milliseconds(began: float, ended: float | None) -> float | None:
     return None if ended is None else round((ended - began) * 1000, 3)
-
-
-# -- money
-
-
-def dearest_nano(ask: Ask, wanted: EstimatedUsage, *, is_batch: bool = False) -> int:
-    """Return the most that the request may cost, in billionths.
-
-    At whichever endpoint of its model and fallbacks, by whichever of its prices. `is_batch`: as a line of one.
-    """
-    cards = list(_cards(ask))
-    if not cards:
-        return 0
-    fields = ask.body.fields
-    known = max(ask.body.size, wanted.prompt_tokens)  # no token is shorter than a byte
-    brings_more = isinstance(fields.get("prompt"), dict) or any(fields.get(name) for name in _BROUGHT_ALONG)
-    most_input = _UNBOUNDED if brings_more else known
-    images, characters = repeats(fields, ("n",)), _characters_of(fields)
-    return max(
-        card.dearest_nano(
-            wanted.prompt_tokens,
-            wanted.completion_tokens,
-            most_input,
-            images=images,
-            characters=characters,
-            is_batch=is_batch,
-        )
-        for card in cards
-    )
-
-
-def _cards(ask: Ask) -> Iterator[RateCard]:
-    """Yield the prices of all endpoints, shared ones once in a row."""
-    last: RateCard | None = None
-    for model in _models(ask):
-        for endpoint in model.endpoints:
-            if endpoint.card is not None and endpoint.card is not last:
-                last = endpoint.card
-                yield last
-
-
-def _models(ask: Ask) -> Iterator[Model]:
-    model = ask.access.model
-    yield model
-    if ask.operation.has_fallbacks:
-        for reference in model.fallbacks:
-            fallback = ask.catalogue.by_id(reference)
-            if fallback is not None:
-                yield fallback
-
-
-def requests_paid(rates: Rates, usage: Usage, cost_nano: int) -> int:
-    """Tell whether `request` is in a cost that is booked."""
-    return int(rates.cost_nano(usage, requests=0) != cost_nano)
-
-
-def _with_seen(usage: Usage, meter: UsageMeter) -> Usage:
-    """Add what stands beside a usage: tier, tool calls, images."""
-    calls, reported = meter.tools or _NO_CALLS, usage.details or _NO_DETAILS
-    tier = None if meter.service_tier in USUAL_TIERS else meter.service_tier
-    seen = {name: max(count, getattr(reported, name)) for name, count in calls._asdict().items()}
-    return _replaced(usage, **seen, images=meter.images, service_tier=tier or reported.service_tier)
-
-
-def _replaced(usage: Usage, **details: Any) -> Usage:
-    changed = msgspec.structs.replace(usage.details or _NO_DETAILS, **details)
-    return msgspec.structs.replace(usage, details=None if changed == _NO_DETAILS else changed)
-
-
-def _characters_of(fields: Mapping[str, Any]) -> int:
-    """Count the characters of the request's `input`."""
-    given = fields.get("input")
-    texts = given if isinstance(given, list) else [given]
-    return sum(len(text) for text in texts if isinstance(text, str))

@@ -1,0 +1,6 @@
+"""The books of relayed requests.
+
+accounting.py   reserve and journal first, settle at the end
+reserving.py    what a request may use and cost at most
+bookings.py     work that goes on after its request: booked when it ends
+"""

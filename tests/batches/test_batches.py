@@ -1,0 +1,169 @@
+"""A batch is admitted with all its lines, and booked once when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from batch_kit import CHAT, Batching, batching, jsonl, line
+from kit.books import fresh_user, rows, usage
+
+REPORT = {"input_tokens": 1_000, "output_tokens": 100, "total_tokens": 1_100}
+
+
+async def booked(shop: Batching, user: str) -> dict[str, str]:
+    """The one row of a model that this user has."""
+    async with asyncio.timeout(20):
+        while True:
+            found = [each for each in await rows(shop.gateway, user, 0) if " " not in each["route"]]
+            if found:
+                assert len(found) == 1
+                return found[0]
+            await asyncio.sleep(0.05)
+
+
+def output(number: int, prompt: int, completion: int) -> dict[str, Any]:
+    used = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    choices = [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]
+    body = {"id": f"c{number}", "object": "chat.completion", "choices": choices, "usage": used}
+    response = {"status_code": 200, "request_id": f"r{number}", "body": body}
+    return {"id": f"l{number}", "custom_id": f"line-{number}", "response": response, "error": None}
+
+
+async def test_from_file_to_result_with_the_official_client(shop: Batching) -> None:
+    async with shop.client() as client:
+        content = jsonl(*(line(number, model="pair") for number in range(3)))
+        file = await client.files.create(file=("in.jsonl", content), purpose="batch")
+        batch = await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+        assert batch.status == "validating"
+        assert batch.id.split("_")[1] == file.id.split("_")[1]  # where its file is
+        shop.provider.ends(batch.id, output=[output(1, 10, 5)], usage=REPORT)
+        batch = await client.batches.retrieve(batch.id)
+        assert batch.status == "completed"
+        answers = (await client.files.content(batch.output_file_id or "")).text
+        assert json.loads(answers)["custom_id"] == "line-1"
+        assert (await client.batches.list(limit=1)).data[0].id == batch.id
+
+
+async def test_what_a_batch_reports_is_booked_at_the_batch_price(shop: Batching) -> None:
+    user = fresh_user()
+    begun = await shop.begun(line(1, model="pair"), line(2, model="pair"), user=user)
+    assert begun.status == 200, begun.body
+    batch = begun.json()["id"]
+    assert (await usage(shop.gateway, user))["totals"]["tokens"] == 0
+    await shop.ask("GET", f"/batches/{batch}", user=user)  # it runs still
+    shop.provider.ends(batch, usage=REPORT)
+    for _ in range(3):
+        assert (await shop.ask("GET", f"/batches/{batch}", user=user)).json()["status"] == "completed"
+    row = await booked(shop, user)
+    assert row["request_id"] == begun.header("x-request-id")
+    assert (row["route"], row["usage_source"], row["outcome"]) == ("batches", "reported", "ok")
+    assert (row["prompt_tokens"], row["completion_tokens"]) == ("1000", "100")
+    assert float(row["cost"]) == pytest.approx((1_000 * 2 + 100 * 10) / 2 / 1_000_000)
+    totals = (await usage(shop.gateway, user))["totals"]
+    assert (totals["requests"], totals["tokens"]) == (1, 1_100)
+
+
+async def test_without_a_report_its_output_is_summed_up(shop: Batching) -> None:
+    user = fresh_user()
+    batch = (await shop.begun(line(1, model="pair"), line(2, model="pair"), user=user)).json()["id"]
+    failed = {"id": "x", "custom_id": "3", "response": {"status_code": 429, "body": {"error": {}}}, "error": None}
+    shop.provider.ends(batch, output=[output(1, 10, 5), output(2, 20, 7), failed])
+    await shop.ask("GET", f"/batches/{batch}", user=user)
+    row = await booked(shop, user)
+    assert (row["prompt_tokens"], row["completion_tokens"], row["usage_source"]) == ("30", "12", "reported")
+    assert float(row["cost"]) == pytest.approx((30 * 2 + 12 * 10) / 2 / 1_000_000)
+
+
+@pytest.mark.parametrize("status", ["failed", "expired", "cancelled"])
+async def test_what_was_not_used_is_not_booked(shop: Batching, status: str) -> None:
+    user = fresh_user()
+    batch = (await shop.begun(line(1, model="pair"), user=user)).json()["id"]
+    shop.provider.ends(batch, status)
+    await shop.ask("GET", f"/batches/{batch}", user=user)
+    row = await booked(shop, user)
+    assert (row["total_tokens"], float(row["cost"])) == ("0", 0)
+
+
+async def test_only_an_input_of_ours_is_taken(shop: Batching) -> None:
+    plain = (await shop.upload(jsonl(line(model="pair")), purpose="user_data")).json()["id"]
+    asked: dict[str, Any] = {"input_file_id": plain, "endpoint": CHAT, "completion_window": "24h"}
+    for body in (asked, {**asked, "input_file_id": None}):
+        refused = await shop.ask("POST", "/batches", body)
+        assert (refused.status, refused.error()["code"]) == (400, "invalid_batch"), refused.body
+        assert refused.error()["param"] == "input_file_id"
+    mine = (await shop.upload(jsonl(line(model="pair")))).json()["id"]
+    other = await shop.ask("POST", "/batches", asked | {"input_file_id": mine, "endpoint": "/v1/embeddings"})
+    assert (other.status, other.error()["code"]) == (400, "invalid_batch")
+    foreign = await shop.ask("POST", "/batches", asked | {"input_file_id": mine}, key="stranger")
+    assert (foreign.status, foreign.error()["code"]) == (404, "object_not_found")
+    assert not [each for each in shop.provider.asked if each[2] == "batches"][-1:] or all(
+        each["input_file_id"] not in (plain, mine)
+        for things in shop.provider.things.values()
+        for each in things.values()
+        if each["object"] == "batch"
+    )
+
+
+def limited(upstream: Any, **limits: Any) -> Any:
+    from batch_kit import models
+
+    return [record | {"limits": limits} for record in models(upstream)]
+
+
+async def test_all_lines_are_reserved_and_stay_so_over_a_restart(tmp_path: Path) -> None:
+    """Three of five requests are a batch's; it ends with what it used."""
+    users = [{"id": 42, "tier": "paid", "grants": [{"model": "second", "limits": {"requests": 5, "concurrency": 1}}]}]
+    async with batching(tmp_path, users=users) as shop:
+        four = await shop.upload(jsonl(*(line(number, model="second") for number in range(4))))
+        batch = (await shop.begun(*(line(number, model="second") for number in range(3)))).json()["id"]
+        asked = {"input_file_id": four.json()["id"], "endpoint": CHAT, "completion_window": "24h"}
+        refused = await shop.ask("POST", "/batches", asked)
+        assert refused.status == 429, refused.body
+        assert (await shop.ask("POST", "/responses", {"model": "second", "input": "Hi"})).status == 200
+        for _ in range(2):
+            await shop.restart()
+            assert (await shop.ask("POST", "/batches", asked)).status == 429
+        assert (await shop.ask("POST", "/responses", {"model": "second", "input": "Hi"})).status == 200
+        assert (await shop.ask("POST", "/responses", {"model": "second", "input": "Hi"})).status == 429
+        shop.provider.ends(batch, usage=REPORT)
+
+
+async def test_it_is_settled_when_nobody_asks_also_after_a_kill(tmp_path: Path) -> None:
+    user = fresh_user()
+    async with batching(tmp_path) as shop:
+        batch = (await shop.begun(line(1, model="pair"), user=user)).json()["id"]
+        await shop.restart(kill=True)
+        shop.provider.ends(batch, usage=REPORT)
+        await shop.restart(kill=True)  # the first round is at the start
+        row = await booked(shop, user)
+        assert (row["total_tokens"], row["usage_source"]) == ("1100", "reported")
+        polls = shop.provider.polls(batch)
+        await shop.restart(kill=True)
+        await booked(shop, user)
+        assert shop.provider.polls(batch) == polls  # it is settled, so nobody looks at it any more
+
+
+async def test_a_batch_that_cannot_be_read_any_more_costs_its_reservation(tmp_path: Path) -> None:
+    user = fresh_user()
+    async with batching(tmp_path) as shop:
+        batch = (await shop.begun(line(1, model="pair"), line(2, model="pair"), user=user)).json()["id"]
+        shop.provider.loses(batch)
+        await shop.restart()
+        row = await booked(shop, user)
+        assert row["usage_source"] == "estimated"
+        assert int(row["completion_tokens"]) == 200
+        assert float(row["cost"]) >= 200 * 10 / 2 / 1_000_000
+
+
+async def test_an_upstream_cannot_be_asked_for_anothers_batch(shop: Batching) -> None:
+    batch = (await shop.begun(line(1, model="pair"))).json()["id"]
+    async with shop.client("stranger") as client:
+        with pytest.raises(openai.NotFoundError):
+            await client.batches.retrieve(batch)
+        with pytest.raises(openai.NotFoundError):
+            await client.batches.cancel(batch)
