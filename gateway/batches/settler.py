@@ -91,11 +91,11 @@ class Settler:
         known = {work.id for work in running}
         self._away_since = {each: since for each, since in self._away_since.items() if each in known}
         for work in running:
-            try:
-                await self._bookings.hold(work)
-                await self.look(work)
-            except GatewayError as fault:
-                self._log.warning("running work cannot be looked after now", object=work.id, because=fault.message)
+            for look_after in (self._bookings.hold, self.look):
+                try:
+                    await look_after(work)
+                except GatewayError as fault:
+                    self._log.warning("running work cannot be looked after now", object=work.id, because=fault.message)
 
     async def look(self, work: Unsettled, *, is_last: bool = False) -> None:
         """Read an object, and settle it where it is over.

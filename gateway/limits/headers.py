@@ -76,10 +76,10 @@ def refusal(
 
 
 def expected_refusal(
-    demands: Sequence[Demand], standings: Sequence[Standing], now: float
+    demands: Sequence[Demand], standings: Sequence[Standing], now: float, requests: int = 1
 ) -> QuotaUsedUp | RateLimited | None:
     """Return the error that the next request would get, or None."""
-    full = _all_full(demands, standings)
+    full = _all_full(demands, standings, requests)
     return _refusal(full, demands, standings, now) if full else None
 
 

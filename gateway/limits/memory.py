@@ -80,9 +80,11 @@ class MemoryLimiter:
                 hold.detach()
 
     async def hold(self, reservation: Reservation) -> None:
-        if reservation.request_id in self._holds:
-            return
         now = reservation.now
+        if reservation.request_id in self._holds:
+            for demand in reservation.demands:  # lest its scopes be dropped as idle
+                self._touch(demand.scope, now)
+            return
         await self._load_missing(reservation.demands, now)
         holds = []
         for demand, at in zip(reservation.demands, reservation.standings, strict=True):

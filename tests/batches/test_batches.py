@@ -120,6 +120,8 @@ async def test_all_lines_are_reserved_and_stay_so_over_a_restart(tmp_path: Path)
     users = [{"id": 42, "tier": "paid", "grants": [{"model": "second", "limits": {"requests": 5, "concurrency": 1}}]}]
     async with batching(tmp_path, users=users) as shop:
         four = await shop.upload(jsonl(*(line(number, model="second") for number in range(4))))
+        six = await shop.upload(jsonl(*(line(number, model="second") for number in range(6))))
+        assert (six.status, six.error()["code"]) == (429, "insufficient_quota")  # they would never fit
         batch = (await shop.begun(*(line(number, model="second") for number in range(3)))).json()["id"]
         asked = {"input_file_id": four.json()["id"], "endpoint": CHAT, "completion_window": "24h"}
         refused = await shop.ask("POST", "/batches", asked)

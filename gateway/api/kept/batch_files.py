@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import msgspec
@@ -14,9 +15,9 @@ from gateway.batches.batch_lines import at_line
 from gateway.batches.input_file import Input, Judge, Rules, judged, rewritten
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
-from gateway.errors import ClientFault, InvalidBatch, ModelNotFound
+from gateway.errors import ClientFault, InvalidBatch, ModelNotFound, QuotaUsedUp
 from gateway.http.multipart import FormBody, Part
-from gateway.limits import call_terms, terms_of
+from gateway.limits import Demand, call_terms, expected_refusal, terms_of
 from gateway.objects.accounts import Account, Accounts
 from gateway.objects.record import ObjectRecord
 from gateway.proxy.ask import Ask, Reserved
@@ -62,6 +63,7 @@ async def ask_of_input(hit: Hit, operation: Operation, form: FormBody) -> Ask:
     await judged(form.content(part), judge, rules, runtime.intake.do, places.note, hit.request.held)
     access, summed = judge.end()
     hit.call.access = access
+    await _require_quota(hit, terms_of(access, caller).demands, summed.lines)
     owner, model = id_text(caller.user.id), id_text(access.model.id)
     keeper = Keeper(
         runtime.objects,
@@ -137,6 +139,14 @@ def no_upload() -> InvalidBatch:
         "The file of a batch is uploaded whole, by `POST files` with the purpose `batch`, where its lines are read.",
         param="input_file_id",
     )
+
+
+async def _require_quota(hit: Hit, demands: Sequence[Demand], lines: int) -> None:
+    """Raise QuotaUsedUp where these lines could not be asked in this period."""
+    now = time.time()
+    refusal = expected_refusal(demands, await hit.runtime.limiter.standing(demands, now), now, lines)
+    if isinstance(refusal, QuotaUsedUp):
+        raise refusal
 
 
 async def _rewrite(hit: Hit, ask: Ask, form: FormBody, part: Part, rules: Rules, others: Iterable[str]) -> None:

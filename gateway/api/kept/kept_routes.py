@@ -16,7 +16,7 @@ from gateway.api.router import OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
 from gateway.dialects.openai.operations import FORM
-from gateway.errors import ModelNotFound, NoModelGranted
+from gateway.errors import ModelNotFound, NoModelGranted, StoreUnavailable
 from gateway.http.multipart import FormBody
 from gateway.http.reply import Reply
 from gateway.limits import call_terms
@@ -64,9 +64,15 @@ def kept_handler(operation: Operation) -> RouteHandler:
 async def _look_after_work(hit: Hit, operation: Operation, ask: Ask) -> None:
     """Settle running work by what its owner is given to see.
 
-    What is deleted is read and settled first. Raises StoreUnavailable.
+    What is deleted is read and settled first; where the index cannot tell now, it raises StoreUnavailable. Others are
+    served all the same.
     """
-    work = await hit.runtime.objects.find_unsettled(hit.params[operation.segments[0].name])
+    try:
+        work = await hit.runtime.objects.find_unsettled(hit.params[operation.segments[0].name])
+    except StoreUnavailable:
+        if operation.deletes:
+            raise
+        return
     if work is None:
         return
     if operation.deletes:
