@@ -161,9 +161,7 @@ async def running(
 def configured(before: Runtime, settings: Settings) -> Runtime:
     """Build the runtime of a changed gateway.yaml, in a thread.
 
-    Changes nothing that is in use.
-
-    What is read only at the start is left as it is.
+    Changes nothing that is in use; what is read only at the start is left as it is.
     """
     store, lookups = layered_store(settings, before.remembered), LookUps(before.remembered.freshness.generation)
     authenticator = Authenticator(store, before.clock, lookups)
@@ -274,10 +272,7 @@ def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
 async def started_limiter(
     settings: Settings, records: RecordStore, ledger: Ledger, log: FilteringBoundLogger
 ) -> Limiter:
-    """Return a started limiter, in memory or in Redis.
-
-    In this process alone, or for all workers and machines together.
-    """
+    """Return a started limiter, in memory or in Redis."""
     if settings.store.kind == "embedded":
         return MemoryLimiter(totals_from(ledger))
     from gateway.limits.redis import RedisLimiter
