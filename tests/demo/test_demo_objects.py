@@ -57,8 +57,16 @@ async def test_uploads(client: AsyncOpenAI) -> None:
     assert (await client.uploads.cancel(other.id)).status == "cancelled"
 
 
-async def test_a_batch_answers_its_lines(client: AsyncOpenAI) -> None:
-    content = lines(3) + b"\nno json\n" + lines(1, "/v1/embeddings")
+async def test_a_batch_answers_its_lines(client: AsyncOpenAI, request: pytest.FixtureRequest) -> None:
+    """A gateway takes no file with a line that is none."""
+    content, wrong = lines(3), 2
+    bad = content + b"\nno json\n" + lines(1, "/v1/embeddings")
+    if request.node.callspec.params["client"] == "through":
+        with pytest.raises(openai.BadRequestError, match="Line 4"):
+            await client.files.create(file=("in.jsonl", bad), purpose="batch")
+        wrong = 0
+    else:
+        content = bad
     file = await client.files.create(file=("in.jsonl", content), purpose="batch")
     batch = await client.batches.create(
         input_file_id=file.id, endpoint=CHAT, completion_window="24h", metadata={"a": "b"}
@@ -67,13 +75,14 @@ async def test_a_batch_answers_its_lines(client: AsyncOpenAI) -> None:
     while (batch := await client.batches.retrieve(batch.id)).status != "completed":  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert batch.request_counts is not None
-    assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (5, 3, 2)
+    assert (batch.request_counts.completed, batch.request_counts.failed) == (3, wrong)
     answers = [json.loads(line) for line in (await client.files.content(batch.output_file_id or "")).text.splitlines()]
     assert [each["custom_id"] for each in answers] == ["r0", "r1", "r2"]
     used = sum(each["response"]["body"]["usage"]["total_tokens"] for each in answers)
     assert batch.usage is not None
     assert batch.usage.total_tokens == used
-    assert len((await client.files.content(batch.error_file_id or "")).text.splitlines()) == 2
+    if wrong:
+        assert len((await client.files.content(batch.error_file_id or "")).text.splitlines()) == wrong
     assert [each.id async for each in client.batches.list()] == [batch.id]
     with pytest.raises(openai.ConflictError):
         await client.batches.cancel(batch.id)
