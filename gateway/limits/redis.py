@@ -24,7 +24,7 @@ import msgspec
 
 from gateway.errors import StoreUnavailable
 from gateway.limits.base import OnSettled, Rebuild, Reservation
-from gateway.limits.demand import Demand, Standing, Used, totals_period
+from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
@@ -107,7 +107,6 @@ class RedisLimiter:
 
     @property
     def is_degraded(self) -> bool:
-        """Whether this worker limits alone."""
         return not self._breaker.is_closed
 
     @property
@@ -192,6 +191,8 @@ class RedisLimiter:
     def settle_held(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
         self._alone.settle_held(reservation, tokens=tokens, cost=cost, now=now)
         self._send_end("settle", reservation, tokens, cost, now)
+        if self.on_settled is not None:
+            self.on_settled(reservation, tokens, nano(cost))
 
     async def used(self, scope: str, limits: Limits, now: float) -> Used:
         if totals_period(limits) is None:  # not counted here
@@ -295,10 +296,7 @@ class RedisLimiter:
                 await asyncio.sleep(self._lease_seconds / 4)
 
     async def _beat(self) -> bool:
-        """Renew this worker's lease.
-
-        True where dead workers have left more than one beat can clear up.
-        """
+        """Renew this worker's lease; True where dead workers left more."""
         loop = asyncio.get_running_loop()
         life, more = await self._ask(self._beat_message())
         was_silent = loop.time() - self._answered_at > self._lease_seconds

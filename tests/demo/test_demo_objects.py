@@ -61,7 +61,7 @@ async def test_a_batch_answers_its_lines(client: AsyncOpenAI, request: pytest.Fi
     """A gateway takes no file with a line that is none."""
     content, wrong = lines(3), 2
     bad = content + b"\nno json\n" + lines(1, "/v1/embeddings")
-    if request.node.callspec.params["client"] == "through":
+    if request.node.callspec.params["url"] == "through":
         with pytest.raises(openai.BadRequestError, match="Line 4"):
             await client.files.create(file=("in.jsonl", bad), purpose="batch")
         wrong = 0
