@@ -151,7 +151,7 @@ class Authenticator:
         return await self._caller(key, key.user if acted_for is None else self._store.user_id(acted_for))
 
     def _check(self, key: ApiKey, scope: Scope | None, *, acts: bool) -> None:
-        if not is_valid(key, self._clock()):
+        if not key.enabled or (key.expires is not None and has_expired(key.expires, self._clock())):
             raise _invalid()
         if scope is not None and scope not in key.scopes:
             raise InsufficientScope(f"This key does not have the scope `{scope}`.")

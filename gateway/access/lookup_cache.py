@@ -8,7 +8,8 @@ makes a new `LookUps`.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+
+import msgspec
 
 from gateway.limits import Terms
 from gateway.store.base import Catalogue, GrantStore
@@ -17,7 +18,7 @@ from gateway.types import Access, Caller
 _MOST_CALLERS = 2_000
 
 
-class Use(NamedTuple):
+class Use(msgspec.Struct, frozen=True, eq=False):
     """A caller's resolved model and its limits' scopes."""
 
     caller: Caller

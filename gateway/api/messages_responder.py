@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from gateway.api.openai_responder import OpenAIResponder
 from gateway.dialects import anthropic
 from gateway.errors import GatewayError, UpstreamFailed
@@ -47,7 +49,7 @@ class MessagesResponder(OpenAIResponder):
     def _named(self, head: Head) -> Head:
         """Return the head with `request-id`."""
         self._request_id = request_id = next((value for name, value in head.own if name == _REQUEST_ID), None)
-        return head._replace(own=[*head.own, *request_id_field(request_id)])
+        return msgspec.structs.replace(head, own=[*head.own, *request_id_field(request_id)])
 
 
 def request_id_field(request_id: str | None) -> Fields:

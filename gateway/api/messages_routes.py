@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from multidict import MultiMapping
 
 from gateway.access.resolve import access_to, accessible, not_found
@@ -65,7 +66,7 @@ def count_handler(operation: Operation) -> RouteHandler:
     """
 
     async def handler(hit: Hit) -> Reply:
-        ask = (await _asked(hit, operation))._replace(terms=call_terms(hit.caller))
+        ask = msgspec.structs.replace(await _asked(hit, operation), terms=call_terms(hit.caller))
         asked = await asked_of_own_model(ask, hit.request.held)
         if asked.translated is None:
             return await relayed_answer(hit, ask, MessagesResponder)

@@ -40,8 +40,8 @@ class OpenAIResponder(EventStream):
 
         As one event of the stream that the heartbeat has begun.
         """
-        if not self.started:
-            self._answer = Answer(head.status, [*head.passed, *head.own], body)
+        if self._connection is None:
+            self._answer = Answer(head.status, head.passed + head.own, body)
             return
         content = readable(body, encoding)
         events = openai.whole_as_events(content) if content is not None else None
@@ -67,5 +67,5 @@ class OpenAIResponder(EventStream):
             self.finish()
 
     def on_end(self, usage: Usage | None) -> None:
-        if self.started:
+        if self._connection is not None:
             self.finish()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+
+import msgspec
 
 from gateway.access.companions import Companion, companions, require_common_endpoint
 from gateway.access.lookup_cache import Use
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve, serving
+from gateway.api.intake import small_body
 from gateway.api.kept.object_asks import with_objects
 from gateway.api.openai_responder import OpenAIResponder
 from gateway.api.router import DEPLOYMENT, OPENAI_PREFIXES, Hit, Route, RouteHandler
@@ -53,7 +56,7 @@ def relay_handler(operation: Operation) -> RouteHandler:
     """body → model → relay."""
 
     async def handler(hit: Hit) -> Reply:
-        body = await body_of(hit)
+        body = body_here(hit) or await body_of(hit)
         ask = await ask_for(hit, operation, body)
         if operation.may_concern_objects(body.fields, body.raw):
             ask = await with_objects(hit, ask)
@@ -108,13 +111,13 @@ async def relayed_answer(hit: Hit, ask: Ask, responds: type[OpenAIResponder] = O
     """Relay a request; its query may ask for a stream."""
     if "?" in hit.request.head.target:
         asked = hit.request.query.get("stream", "")
-        ask = ask._replace(streams_by_query=asked.lower() in ("true", "1"))
+        ask = msgspec.structs.replace(ask, streams_by_query=asked.lower() in ("true", "1"))
     responder = responds(hit.request, ask.operation.events)
     await relay_to(responder, hit, ask, hit.passed)
     return responder.reply
 
 
-async def relay_to(responder: Responder, hit: Hit, ask: Ask, passed: PassedOn = NOTHING) -> None:
+def relay_to(responder: Responder, hit: Hit, ask: Ask, passed: PassedOn = NOTHING) -> Coroutine[None, None, None]:
     """Relay a request to this responder.
 
     `passed`: what of its head goes up.
@@ -124,7 +127,7 @@ async def relay_to(responder: Responder, hit: Hit, ask: Ask, passed: PassedOn = 
         user, refused = id_text(ask.caller.user.id), hit.runtime.settings.routing.refuse_fields
         passed = passed.of_request(user, ask.operation.route, refused)
     relay, memory = hit.runtime.relay, request.held
-    await relay.run(hit.call, ask, responder, client=request.connection, memory=memory, passed=passed)
+    return relay.run(hit.call, ask, responder, client=request.connection, memory=memory, passed=passed)
 
 
 async def body_of(hit: Hit) -> openai.RequestBody:
@@ -133,15 +136,23 @@ async def body_of(hit: Hit) -> openai.RequestBody:
     Raises RateLimited (before a large one is read), BodyTooLarge, ClientTooSlow, Overloaded, InvalidJson or
     FieldNotAllowed.
     """
-    settings = hit.runtime.settings
-    server, refused = settings.server, settings.routing.refuse_fields
-    return await hit.runtime.intake.read(
-        hit.request,
+    runtime, request = hit.runtime, hit.request
+    server, refused = runtime.settings.server, runtime.settings.routing.refuse_fields
+    return await runtime.intake.read(
+        request,
         max_bytes=server.max_body_mb * 2**20,
         seconds=server.timeouts.body,
         refused=refused,
         before_large=partial(hit.runtime.relay.accounts.take_place, hit.call, hit.caller),
     )
+
+
+def body_here(hit: Hit) -> openai.RequestBody | None:
+    """What is asked, where it is small and has come with its head; as `body_of`."""
+    request = hit.request
+    if request.body is None or len(request.body) >= openai.LARGE_BYTES:
+        return None
+    return small_body(request.body, request.held, hit.runtime.settings.routing.refuse_fields)
 
 
 async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody) -> Ask:
@@ -163,7 +174,7 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | For
     elif use.access.model.operations is not None:  # it may have been found for another operation
         serving(use.access, operation.kind)
     access = call.access = use.access
-    others = companions_of(operation, body, caller, access, catalogue)
+    others = companions_of(operation, body, caller, access, catalogue) if body.mentions else ()
     return Ask(operation, body, caller, access, catalogue, use.terms, others)
 
 
@@ -174,8 +185,6 @@ def companions_of(
 
     Raises ModelNotAccessible where no endpoint serves all of them.
     """
-    if not body.mentions:
-        return ()
     found = companions(caller, catalogue, body.mentions)
     pools = [access.model.endpoints]
     if operation.has_fallbacks:

@@ -250,8 +250,9 @@ ROUTES = [
     Route("GET", "/api/ai/models", list_models, answer=list[ModelView], summary="Every model"),
     Route("GET", "/api/ai/my-models", list_my_models, answer=list[MyModel], summary="The caller's models"),
     *(
-        relayed_row(f"/api/ai/proxy/{{modelId}}{version}{operation.path}", operation, proxy_handler)._replace(
-            summary=f"{operation.summary}, of the model in the path"
+        msgspec.structs.replace(
+            relayed_row(f"/api/ai/proxy/{{modelId}}{version}{operation.path}", operation, proxy_handler),
+            summary=f"{operation.summary}, of the model in the path",
         )
         for operation in served_operations()
         if operation.family == "core"

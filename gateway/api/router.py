@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from urllib.parse import unquote
+
+import msgspec
 
 from gateway.api.runtime import Runtime
 from gateway.dialects import openai
@@ -31,7 +33,7 @@ _RECEIPTS = "/api/ai/usage/requests"  # operators see them while the feature is 
 _VERSIONS = re.compile(r"^(?:v1/)++")
 
 
-class Hit(NamedTuple):
+class Hit(msgspec.Struct, frozen=True):
     """One request and all that its handler needs."""
 
     runtime: Runtime
@@ -51,7 +53,7 @@ class Hit(NamedTuple):
 RouteHandler = Callable[[Hit], Awaitable[Reply]]
 
 
-class Route(NamedTuple):
+class Route(msgspec.Struct, frozen=True):
     """A row of the table of routes.
 
     In `path`, `{name}` is one segment and `{name...}` everything that is left, slashes included.

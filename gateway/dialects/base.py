@@ -21,6 +21,7 @@ Json = dict[str, Any]
 Family = Literal["core", "objects", "videos", "containers", "evals", "fine_tuning", "skills"]
 
 # Headers of a client's that go up on the OpenAI surface; those of its trace do on every route.
+_BACKSLASH = 0x5C
 CLIENT_HEADERS = ("accept", "openai-beta", "idempotency-key", "x-client-request-id")
 
 
@@ -200,7 +201,7 @@ class Segment(msgspec.Struct, frozen=True):
     kind: str | None
 
 
-class Learnt(NamedTuple):
+class Learnt(msgspec.Struct, frozen=True):
     """Ids that answers bring where the request's `field` asks for it.
 
     `field` None: always. `by_default`: also where the request says nothing of it.
@@ -257,22 +258,23 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     request: RequestSchema | None  # None: it has no body
     media: tuple[str, ...]  # the types of a good answer
     client_headers: tuple[str, ...] = CLIENT_HEADERS  # in lower case
+    # These follow from the others.
+    learns_by: frozenset[str] | None = None  # without any of these fields it learns nothing; None: it may without
+    route: str = ""  # its name in the ledger: `chat/completions`, `GET files/{file_id}`
+    is_billed: bool = False  # it runs a model, so that grants, limits and prices hold
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or self.path.endswith("/"):
             raise ValueError(f"the path of an operation begins with a slash and ends with none: {self.path!r}")
         if (self.body is None) != (self.request is None):
             raise ValueError(f"an operation with a body has a schema of it: {self.method} {self.path}")
-
-    @property
-    def route(self) -> str:
-        """Its name in the ledger: `chat/completions`, `GET files/{file_id}`."""
-        return self.path[1:] if self.model == "runs" else f"{self.method} {self.path[1:]}"
-
-    @property
-    def is_billed(self) -> bool:
-        """Whether it runs a model, so that grants, limits and prices hold."""
-        return self.model == "runs"
+        is_billed = self.model == "runs"
+        route = self.path[1:] if is_billed else f"{self.method} {self.path[1:]}"
+        msgspec.structs.force_setattr(self, "is_billed", is_billed)
+        msgspec.structs.force_setattr(self, "route", route)
+        if not any(learnt.by_default or learnt.field is None for learnt in self.learns):
+            learns_by = frozenset([learnt.field for learnt in self.learns if learnt.field is not None])
+            msgspec.structs.force_setattr(self, "learns_by", learns_by)
 
     def may_concern_objects(self, fields: Json, raw: bytes) -> bool:
         """Whether a request may name objects, or its answers bring some.
@@ -281,9 +283,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.segments or self.contents.positions:
             return True
-        for learnt in self.learns:
-            if learnt.is_asked(fields):
-                return True
+        if self.learns and (self.learns_by is None or not fields.keys().isdisjoint(self.learns_by)):
+            for learnt in self.learns:
+                if learnt.is_asked(fields):
+                    return True
         return may_have(self.pins.signs, raw)
 
     def __repr__(self) -> str:
@@ -296,6 +299,7 @@ def may_have(signs: tuple[bytes, ...], raw: bytes) -> bool:
         return False
     folded = raw.lower()
     for sign in signs:
-        if sign in folded:
+        if folded.find(sign) >= 0:  # `in` takes the bytes for a number first, and makes an error of that
             return True
-    return (b"\\u" in folded or not raw.isascii()) and any(each in folded for each in OTHER_SPELLINGS)
+    is_spelled_out = _BACKSLASH in folded or not raw.isascii()
+    return is_spelled_out and any(folded.find(each) >= 0 for each in OTHER_SPELLINGS)

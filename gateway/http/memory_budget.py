@@ -20,6 +20,7 @@ SPARE_BYTES = 16 * 1024
 # What a value of JSON takes as a Python object beside its text, half of an object with one member being the worst.
 VALUE_BYTES = 128
 
+_FULL = "The gateway holds as many bodies and answers as it may; ask again in a moment."
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # of malloc.h
 _OWN_MAPPING_BYTES = 256 * 1024
 
@@ -49,8 +50,10 @@ class Memory:
     def hold_request(self) -> Held:
         """Hold what any request takes. Raises Overloaded where there is no room."""
         held = Held(self)
-        held.grow(REQUEST_BYTES)
-        held.spare = SPARE_BYTES
+        if self.held + REQUEST_BYTES > self.bound():
+            raise Overloaded(_FULL)
+        self.held += REQUEST_BYTES
+        held.size, held.spare = REQUEST_BYTES, SPARE_BYTES
         return held
 
     def __repr__(self) -> str:
@@ -91,10 +94,12 @@ class Held:
 
     def grow(self, size: int) -> None:
         """Hold more bytes. Raises Overloaded where there is no room."""
-        if not self.has_grown(size):
+        if size <= self.spare:
+            self.spare -= size
+        elif not self.has_grown(size):
             if not self._has_share(size):
                 raise Overloaded("Your unfinished uploads hold as much as they may; ask again in a moment.")
-            raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
+            raise Overloaded(_FULL)
 
     def has_grown(self, size: int) -> bool:
         """Hold more bytes; False where there is no room."""
@@ -126,9 +131,12 @@ class Held:
 
     def release(self) -> None:
         """Hold nothing any more. A second call does nothing."""
-        if self.size:
-            self.spare = 0
-            self._give_back(self.size)
+        size = self.size
+        if size:
+            if self._uploads:
+                self._leave_share(size)
+            self._memory.held -= size
+            self.size = self.spare = 0
 
     def _has_share(self, size: int) -> bool:
         if not self._uploads or self.owner is None:
@@ -156,7 +164,7 @@ def size_when_read(raw: bytes, values: int) -> int:
 
     One character outside Latin-1 makes four bytes of each character of its text, be it an escaped one.
     """
-    is_plain = raw.isascii() and b"\\u" not in raw
+    is_plain = raw.isascii() and raw.find(b"\\u") < 0
     return values * VALUE_BYTES + len(raw) * (2 if is_plain else 5)
 
 

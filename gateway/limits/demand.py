@@ -17,14 +17,21 @@ WINDOW_SECONDS = 60.0  # over which rpm and tpm slide
 _NANO_PER_UNIT = 1_000_000_000
 
 
-class Demand(NamedTuple):
+class Demand(msgspec.Struct, frozen=True):
     """One set of limits that a request must keep, and its scope.
 
-    See `scopes`.
+    See `scopes`. `period` and `is_windowed` follow from the limits: made once, they hold for many requests.
     """
 
     scope: str
     limits: Limits
+    period: Period | None = None  # whose totals are limited
+    is_windowed: bool = False  # there are limits by the minute
+
+    def __post_init__(self) -> None:
+        set_once = msgspec.structs.force_setattr
+        set_once(self, "period", totals_period(self.limits))
+        set_once(self, "is_windowed", is_windowed(self.limits))
 
 
 class Used(NamedTuple):
@@ -68,9 +75,10 @@ def still_asked(demands: Sequence[Demand], placed: Sequence[Demand]) -> Sequence
     """
     scopes = {demand.scope for demand in placed}
     return [
-        Demand(scope, msgspec.structs.replace(limits, rpm=None, concurrency=None)) if scope in scopes else each
+        Demand(each.scope, msgspec.structs.replace(each.limits, rpm=None, concurrency=None))
+        if each.scope in scopes
+        else each
         for each in demands
-        for scope, limits in (each,)
     ]
 
 

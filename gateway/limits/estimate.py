@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+import msgspec
 
 from gateway.dialects.base import Operation
 from gateway.limits.prompt import BYTES_PER_TOKEN, prompt_tokens
@@ -22,7 +24,7 @@ _MOST_TOKENS = 10**9  # what is reserved at most, lest nonsense in a body overfl
 _LONGEST_NUMBER = 40  # characters of a number that is written as text
 
 
-class EstimatedUsage(NamedTuple):
+class EstimatedUsage(msgspec.Struct, frozen=True, gc=False):
     prompt_tokens: int
     completion_tokens: int
 

@@ -49,14 +49,18 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
     headers: list[tuple[str, str]] = []
     if requests:
         left, reset_seconds, limit = requests[0] if len(requests) == 1 else _tightest(requests)
-        headers.append(("x-ratelimit-limit-requests", str(limit)))
-        headers.append(("x-ratelimit-remaining-requests", str(left) if left > 0 else "0"))
-        headers.append(("x-ratelimit-reset-requests", duration_text(-reset_seconds)))
+        headers = [
+            ("x-ratelimit-limit-requests", f"{limit}"),
+            ("x-ratelimit-remaining-requests", f"{left}" if left > 0 else "0"),
+            ("x-ratelimit-reset-requests", duration_text(-reset_seconds)),
+        ]
     if tokens:
         left, reset_seconds, limit = tokens[0] if len(tokens) == 1 else _tightest(tokens)
-        headers.append(("x-ratelimit-limit-tokens", str(limit)))
-        headers.append(("x-ratelimit-remaining-tokens", str(left) if left > 0 else "0"))
-        headers.append(("x-ratelimit-reset-tokens", duration_text(-reset_seconds)))
+        headers += (
+            ("x-ratelimit-limit-tokens", f"{limit}"),
+            ("x-ratelimit-remaining-tokens", f"{left}" if left > 0 else "0"),
+            ("x-ratelimit-reset-tokens", duration_text(-reset_seconds)),
+        )
     return headers
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 
 from gateway.limits.base import OnSettled, Rebuild, Reservation
 from gateway.limits.counts import Count, Hold, Scope
-from gateway.limits.demand import Demand, Standing, Used, is_windowed, nano, still_asked, totals_period
+from gateway.limits.demand import Demand, Standing, Used, nano, still_asked, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.periods import bounds
 from gateway.single_flight import SingleFlight
@@ -127,17 +127,16 @@ class MemoryLimiter:
         taken: list[tuple[Scope, Count | None, float | None]] = []
         has_room = True
         asked = demands if place is None else still_asked(demands, place.demands)
-        for (name, limits), (_, left) in zip(demands, asked, strict=True):
-            scope = self._touch(name, now)
-            at = scope.slide(now) if is_windowed(limits) else None
-            period = totals_period(limits)
+        for demand, left in zip(demands, asked, strict=True):
+            scope = self._touch(demand.scope, now)
+            at = scope.slide(now) if demand.is_windowed else None
             count = None
-            if period is not None:
-                count = scope.count_at(period, now)
+            if demand.period is not None:
+                count = scope.count_at(demand.period, now)
                 if count is None:
                     return None
-                has_room = has_room and count.has_room(limits, requests)
-            has_room = has_room and scope.has_room(left)
+                has_room = has_room and count.has_room(demand.limits, requests)
+            has_room = has_room and scope.has_room(left.limits)
             taken.append((scope, count, at))
         if not has_room:
             raise refusal(demands, [self._standing(demand, now) for demand in demands], now, asked, requests)
@@ -157,7 +156,7 @@ class MemoryLimiter:
     def _standing(self, demand: Demand, now: float) -> Standing:
         scope, limits = self._touch(demand.scope, now), demand.limits
         at = scope.slide(now)
-        period = totals_period(limits)
+        period = demand.period
         return scope.standing(
             None if period is None else scope.count_at(period, now),
             at,
@@ -193,8 +192,8 @@ class MemoryLimiter:
     # -- totals from the ledger
 
     async def _load_missing(self, demands: Sequence[Demand], now: float) -> None:
-        for name, limits in demands:
-            period = totals_period(limits)
+        for demand in demands:
+            name, period = demand.scope, demand.period
             while period is not None and self._touch(name, now).count_at(period, now) is None:
                 await self._load(name, period, now)
 

@@ -6,8 +6,9 @@ two counters share a name.
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from urllib.parse import unquote
+
+import msgspec
 
 from gateway.limits.demand import Demand, is_limiting
 from gateway.types import Access, Caller, Id, Limits, id_text
@@ -16,7 +17,7 @@ _KEY = "key:"
 CALLS_A_MINUTE = 600  # of a user, for what runs no model
 
 
-class Terms(NamedTuple):
+class Terms(msgspec.Struct, frozen=True):
     """The scopes that a caller's requests for a model count in.
 
     `organisation`: whose grant it is, else the user's first.
@@ -25,6 +26,11 @@ class Terms(NamedTuple):
     demands: tuple[Demand, ...]
     scope: str
     organisation: Id | None
+    limits_cost: bool = False  # follows from the demands
+
+    def __post_init__(self) -> None:
+        limits_cost = any(demand.limits.cost is not None for demand in self.demands)
+        msgspec.structs.force_setattr(self, "limits_cost", limits_cost)
 
 
 def terms_of(access: Access, caller: Caller) -> Terms:

@@ -62,9 +62,9 @@ def _standing(figures: Sequence[int]) -> Standing:
 
 
 def _row(demand: Demand) -> tuple[str | int | None, ...]:
-    scope, limits = demand
+    scope, limits = demand.scope, demand.limits
     cost = None if limits.cost is None else nano(limits.cost)
-    period = totals_period(limits) or ""
+    period = demand.period or ""
     return scope, limits.rpm, limits.tpm, limits.concurrency, limits.requests, limits.tokens, cost, period
 
 

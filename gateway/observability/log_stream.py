@@ -53,7 +53,8 @@ class LogStream(io.TextIOBase):
 
     def _begin(self) -> None:
         # Reentrant: a collection of garbage inside `put` may run a finalizer whose error is written here as well.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_idle = False
@@ -66,7 +67,7 @@ class LogStream(io.TextIOBase):
 
     def put(self, line: bytes) -> None:
         """Queue whole lines, each with its end. Returns at once."""
-        with self._changed:
+        with self._lock:
             if self._held_bytes + len(line) > self._most_bytes:
                 self.lost += line.count(b"\n")
                 return

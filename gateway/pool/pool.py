@@ -56,7 +56,8 @@ class Lease:
         """
         health = self._health
         if self._epoch == health.epoch:
-            self._end_probe()
+            if self._is_undecided_probe:
+                self._end_probe()
             health.succeed()
         else:
             health.end_row()
@@ -94,7 +95,8 @@ class Lease:
         if self._is_held:
             self._is_held = False
             self._health.in_flight -= 1
-            self._end_probe()
+            if self._is_undecided_probe:
+                self._end_probe()
 
     def concerns(self, slot: Slot) -> bool:
         """Whether the slot still holds the endpoint that was leased.

@@ -176,7 +176,9 @@ class Slot:
     def is_free(self, now: float) -> bool:
         """Whether it is neither cooling, full, nor probed by another request."""
         health = self.health
-        return now >= health.until and health.in_flight < self.max_in_flight and not self.is_being_probed()
+        if now < health.until or health.in_flight >= self.max_in_flight:
+            return False
+        return not (health.on_probation and self.is_being_probed())
 
     def is_being_probed(self) -> bool:
         """Whether another request finds out at this moment if it has recovered."""

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 
@@ -117,7 +116,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
-class Schedule(NamedTuple):
+class Schedule(msgspec.Struct, frozen=True):
     """The rates of one tier; of its steps the highest threshold first."""
 
     base: Rates

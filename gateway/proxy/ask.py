@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
@@ -19,7 +19,7 @@ from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, Endpoint, Model, id_text
 
 
-class Reserved(NamedTuple):
+class Reserved(msgspec.Struct, frozen=True, gc=False):
     """What all lines of a batch may use. `nano`: cost in billionths."""
 
     requests: int
@@ -28,7 +28,7 @@ class Reserved(NamedTuple):
     nano: int
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True, eq=False):
     """A request to relay: its operation, body, caller and model."""
 
     operation: Operation
@@ -72,7 +72,7 @@ class Ask(NamedTuple):
 
     def is_cheap_to_ask(self, model: Model) -> bool:
         """Whether nothing large has to be translated for this model."""
-        return self.operation.translation is None or self.body.size < openai.LARGE_BYTES or self._is_spoken_by(model)
+        return self.operation.translation is None or self.body.size < openai.LARGE_BYTES or self.is_spoken_by(model)
 
     def as_asked_of(self, model: Model) -> Ask | None:
         """Return the request as this model's endpoints take it.
@@ -82,7 +82,7 @@ class Ask(NamedTuple):
         Raises NotTranslatable.
         """
         translation = self.operation.translation
-        if self._is_spoken_by(model):
+        if self.is_spoken_by(model):
             return self
         if translation is None:
             return None
@@ -93,9 +93,10 @@ class Ask(NamedTuple):
         fields = translated.fields
         body, operation = openai.RequestBody(translated.raw, fields), translation.operation
         translated.prompt_tokens = prompt_tokens(fields, len(body.raw), operation.prompt)
-        return self._replace(operation=operation, body=body, companions=(), translated=translated)
+        return msgspec.structs.replace(self, operation=operation, body=body, companions=(), translated=translated)
 
-    def _is_spoken_by(self, model: Model) -> bool:
+    def is_spoken_by(self, model: Model) -> bool:
+        """Whether an endpoint of this model takes it as it is."""
         protocol = self.operation.dialect.protocol
         for endpoint in model.endpoints:  # noqa: SIM110  # the first nearly always does: `any` would be more calls
             if protocol in endpoint.protocols:
@@ -125,7 +126,7 @@ class Ask(NamedTuple):
         """The head before a body of so many bytes."""
         operation = self.operation
         return client.head(
-            self.path,
+            self.target or operation.path,
             length,
             own_fields,
             passed,
@@ -137,8 +138,11 @@ class Ask(NamedTuple):
 
     def body_for(self, endpoint: Endpoint, model: Model, *, include_usage: bool) -> bytes | Upload:
         """The body as it goes to this endpoint of `model`."""
-        if self.needs_no_model and isinstance(self.body, openai.RequestBody):
+        if self.pin is not None and self.needs_no_model and isinstance(self.body, openai.RequestBody):
             return self.body.raw
+        if not self.companions:
+            name = endpoint.provider_model or model.provider_model or model.name
+            return self.body.rewritten(name, include_usage=include_usage)
         return self.body.rewritten(*self.names_at(endpoint, model), include_usage=include_usage)
 
     @property

@@ -95,7 +95,7 @@ class Attempt(msgspec.Struct, eq=False):
             await self._news()
         if self._no_room and self.shape is None:
             raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
-        if self.shape is Shape.WHOLE:
+        if self.shape is Shape.WHOLE and self.head.encoding:
             await self._look_through()
         return self.failure if self.shape is None else None
 
@@ -139,7 +139,7 @@ class Attempt(msgspec.Struct, eq=False):
         if self.shape is None:
             self._holding.release()
         else:
-            self._holding.take()
+            self._holding.drop()
 
     # -- the transport's side
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import NamedTuple
 from urllib.parse import quote, urlsplit
+
+import msgspec
 
 from gateway import __version__
 from gateway.http.client import Origin, request_head
@@ -156,6 +157,9 @@ class Content(enum.Enum):
     OTHER = "other"
 
 
+_TEXT = Content.TEXT
+
+
 class Shape(enum.Enum):
     """What an upstream's answer turned out to be."""
 
@@ -165,7 +169,7 @@ class Shape(enum.Enum):
     FLOW = "flow"  # too large to hold, compressed, or neither JSON nor text: passed on as it comes
 
 
-class AnswerHead(NamedTuple):
+class AnswerHead(msgspec.Struct, frozen=True):
     """What matters here of an upstream's headers."""
 
     passed: list[tuple[str, str]]  # those that the client may see
@@ -177,7 +181,9 @@ class AnswerHead(NamedTuple):
         if self.content is Content.EVENTS:
             return self
         kept = [(name, value) for name, value in self.passed if name != "content-type"]
-        return self._replace(passed=[("content-type", "text/event-stream"), *kept], content=Content.EVENTS)
+        return msgspec.structs.replace(
+            self, passed=[("content-type", "text/event-stream"), *kept], content=Content.EVENTS
+        )
 
 
 NO_HEAD = AnswerHead([], Content.TEXT, encoding=b"")
@@ -210,6 +216,8 @@ def read_head(headers: RawHeaders) -> AnswerHead:
 
 
 def _content_of(content_type: bytes | None) -> Content:
+    if content_type == b"application/json":
+        return _TEXT
     declared = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
     if declared == b"text/event-stream":
         return Content.EVENTS

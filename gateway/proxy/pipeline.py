@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -65,7 +65,7 @@ class Relay:
     via: Via
     heartbeat_seconds: float
 
-    async def run(
+    def run(
         self,
         call: Call,
         ask: Ask,
@@ -74,7 +74,7 @@ class Relay:
         client: Client,
         memory: Held | None = None,
         passed: PassedOn = NOTHING,
-    ) -> None:
+    ) -> Coroutine[None, None, None]:
         """Relay a request to its responder.
 
         `memory`: what it may hold of the answer. `passed`: what of its head goes up.
@@ -82,7 +82,7 @@ class Relay:
         Raises GatewayError where nothing of an answer went out, ConnectionResetError where the client has gone.
         """
         response = Response(self.log, call, ask, responder, client, UsageMeter(ask.operation.usage))
-        await RelayedRequest(self, call, ask, response, memory, passed).run()
+        return RelayedRequest(self, call, ask, response, memory, passed).run()
 
 
 class RelayedRequest(msgspec.Struct, eq=False):
@@ -115,7 +115,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
 
     async def run(self) -> None:
         ask, response = self.ask, self.response
-        asked = await asked_of_own_model(ask, self.memory)
+        asked = ask if ask.is_spoken_by(ask.access.model) else await asked_of_own_model(ask, self.memory)
         trace, via = self.call.trace, self.relay.via.line(self.call.via)
         self.own_fields = via if trace is None else trace.fields + via
         response.account = await self.relay.accounts.open(self.call, ask, streamed=self.wants_stream)

@@ -9,7 +9,9 @@ the client has gone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from gateway.dialects.base import Usage
 from gateway.errors import GatewayError
@@ -17,7 +19,7 @@ from gateway.errors import GatewayError
 Fields = list[tuple[str, str]]
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """The head of an answer."""
 
     status: int

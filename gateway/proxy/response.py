@@ -57,9 +57,10 @@ class Response(msgspec.Struct, eq=False):
         It counts by its text.
         """
         is_answer = attempt.shape is None and 200 <= attempt.status < 300
-        if is_answer and self.ask.operation.is_text and attempt.view is not None:
+        if is_answer and self.ask.operation.is_text:
             attempt.look()
-            self.meter.whole(attempt.view, is_text=True)
+            if attempt.view is not None:
+                self.meter.whole(attempt.view, is_text=True)
 
     def refused(self, refusal: Refused) -> None:
         """Answer with the upstream's refusal."""
@@ -179,9 +180,13 @@ class Response(msgspec.Struct, eq=False):
 
     def _own_fields(self, *, with_timing: bool = True) -> Fields:
         own = own_fields(self.call, self.ask.catalogue, with_timing=with_timing)
-        if self.ask.needs_no_model:  # whichever model's endpoint it was, says nothing to the caller
+        if (
+            self.ask.pin is not None and self.ask.needs_no_model
+        ):  # whichever model's endpoint it was, says nothing to the caller
             own = [field for field in own if field[0] != "x-gateway-model"]
-        return own if self.account is None else own + self.account.headers
+        if self.account is not None:
+            own += self.account.headers
+        return own
 
 
 def own_fields(call: Call, catalogue: Catalogue, *, with_timing: bool) -> Fields:
@@ -189,7 +194,7 @@ def own_fields(call: Call, catalogue: Catalogue, *, with_timing: bool) -> Fields
 
     As it stands (contract §4).
     """
-    own = [("x-request-id", call.request_id), ("x-gateway-attempts", str(call.attempts))]
+    own = [("x-request-id", call.request_id), ("x-gateway-attempts", f"{call.attempts}")]
     served, asked = call.served, call.requested_model
     if served is not None:
         own.append(("x-gateway-model", openai.printable(served.name)))

@@ -175,14 +175,23 @@ class UsageMeter(msgspec.Struct, eq=False):
 
     def _take_body(self, body: BodyReader, *, is_text: bool) -> Contents:
         contents = body.contents(is_text=is_text)
-        self.usage = self.reader.joined(self.usage, contents.usage)
-        self._text_bytes += contents.text_bytes
-        self._whole_text_bytes = max(self._whole_text_bytes, contents.whole_text_bytes)
-        self.failed = self.failed or contents.failed
-        self.service_tier = contents.service_tier or self.service_tier
-        self.tools = contents.tools or self.tools
-        self.images += contents.images
+        self._add(contents)
         return contents
+
+    def _add(self, contents: Contents) -> None:
+        if contents.usage is not None:
+            self.usage = self.reader.joined(self.usage, contents.usage)
+        self._text_bytes += contents.text_bytes
+        if contents.whole_text_bytes > self._whole_text_bytes:
+            self._whole_text_bytes = contents.whole_text_bytes
+        if contents.failed:
+            self.failed = True
+        if contents.service_tier:
+            self.service_tier = contents.service_tier
+        if contents.tools is not None:
+            self.tools = contents.tools
+        if contents.images:
+            self.images += contents.images
 
 
 class _EventsReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import aiohttp
+import msgspec
 import orjson
 
 from gateway.access.companions import companions, require_common_endpoint
@@ -151,7 +152,9 @@ class RealtimeSession(Session):
             except (RateLimited, QuotaUsedUp):
                 if not is_done:
                     raise
-                request = await SocketRequest.admit(self, hit, ask._replace(terms=ask.terms._replace(demands=())))
+                request = await SocketRequest.admit(
+                    self, hit, msgspec.structs.replace(ask, terms=msgspec.structs.replace(ask.terms, demands=()))
+                )
         except GatewayError as fault:
             self.finish(hit, fault)
             raise

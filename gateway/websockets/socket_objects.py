@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+import msgspec
+
 from gateway.api.kept.object_asks import with_objects
 from gateway.api.router import Hit
 from gateway.dialects import openai
@@ -24,8 +26,8 @@ async def pinned(hit: Hit, ask: Ask, own: Container[object] = ()) -> Ask:
     if body.fields.get(_PREVIOUS) not in own:
         return await with_objects(hit, ask)
     fields = {name: value for name, value in body.fields.items() if name != _PREVIOUS}
-    found = await with_objects(hit, ask._replace(body=openai.RequestBody(body.raw, fields)))
-    return ask._replace(pin=found.pin, keeper=found.keeper)
+    found = await with_objects(hit, msgspec.structs.replace(ask, body=openai.RequestBody(body.raw, fields)))
+    return msgspec.structs.replace(ask, pin=found.pin, keeper=found.keeper)
 
 
 async def is_stored(hit: Hit, response_id: object) -> bool:

@@ -20,7 +20,7 @@ from gateway.dialects.openai.operations import (
     RERANK,
     SPEECH,
 )
-from gateway.limits import estimated_tokens, estimated_usage, prompt_tokens, reserved_tokens
+from gateway.limits import EstimatedUsage, estimated_tokens, estimated_usage, prompt_tokens, reserved_tokens
 from gateway.limits.estimate import DEFAULT_ANSWER_TOKENS, LONGEST_ANSWER_TOKENS
 from gateway.limits.prompt import ATTACHMENT_TOKENS
 
@@ -201,5 +201,5 @@ def test_nonsense_is_reserved_within_bounds(fields: dict[str, object], size: int
 def test_an_answer_that_tells_no_usage_is_estimated() -> None:
     """Four characters a token, at least one where anything was seen, none where nothing was."""
     assert [estimated_tokens(count) for count in (1, 4, 5, 4000)] == [1, 1, 2, 1000]
-    assert estimated_usage(10, 0) == (10, 0)
+    assert estimated_usage(10, 0) == EstimatedUsage(10, 0)
     assert estimated_usage(10, 9).total_tokens == 13

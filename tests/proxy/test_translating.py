@@ -6,6 +6,7 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,7 +124,7 @@ def test_the_head_names_what_was_dropped() -> None:
 def test_what_is_no_stream_of_events_is_not_begun(passed: list[tuple[str, str]]) -> None:
     client, responder, _ = translating()
     with pytest.raises(UpstreamFailed):
-        responder.on_head(EVENTS._replace(passed=passed))
+        responder.on_head(msgspec.structs.replace(EVENTS, passed=passed))
     assert not client.started
 
 

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from urllib.parse import quote
 
+import msgspec
+
 from gateway.access.resolve import access_to, assigned
 from gateway.api.kept import batch_files
 from gateway.api.kept.list_handler import list_handler
@@ -92,7 +94,7 @@ async def _ask(hit: Hit, operation: Operation, body: openai.RequestBody | FormBo
         return await batch_files.ask_of_batch(hit, operation, body)
     if names_model(operation, body):
         ask = await ask_for(hit, operation, body)
-        return await with_objects(hit, ask._replace(terms=call_terms(hit.caller)))
+        return await with_objects(hit, msgspec.structs.replace(ask, terms=call_terms(hit.caller)))
     return await _ask_without_model(hit, operation, body)
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
+import msgspec
+
 from gateway.api.router import Hit
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
@@ -43,7 +45,7 @@ async def with_objects(hit: Hit, ask: Ask) -> Ask:
     if ids or operation.contents:
         owner = id_text(ask.caller.user.id)
         keeper = Keeper(hit.runtime.objects, accounts, ids, operation.contents, owner=owner, model=id_text(model.id))
-    return ask._replace(pin=pin, keeper=keeper)
+    return msgspec.structs.replace(ask, pin=pin, keeper=keeper)
 
 
 def raw_of(body: openai.RequestBody | FormBody) -> bytes | None:

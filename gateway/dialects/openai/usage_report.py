@@ -100,20 +100,12 @@ class ReportedUsage(msgspec.Struct, gc=False, omit_defaults=True):
         return (
             (of_input is None or of_input.is_plain)
             and (of_output is None or of_output.is_plain)
-            and self.input_token_details
-            is self.output_token_details
-            is self.cached_tokens
-            is self.prompt_cache_hit_tokens
-            is self.cache_read_input_tokens
-            is self.cache_creation_input_tokens
-            is self.cache_creation
-            is self.seconds
-            is self.prompt_audio_seconds
-            is self.server_tool_use
-            is self.service_tier
-            is self.speed
-            is _NULL
+            and msgspec.structs.astuple(self)[_FIRST_RAW:] == _ALL_NULL
         )
+
+
+_FIRST_RAW = ReportedUsage.__struct_fields__.index("input_token_details")
+_ALL_NULL = (_NULL,) * (len(ReportedUsage.__struct_fields__) - _FIRST_RAW)
 
 
 class _Response(msgspec.Struct):

@@ -154,10 +154,11 @@ class Transport:
 
     def _take_idle(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
+        now = asyncio.get_running_loop().time() if idle else 0.0
         while idle:
             connection = idle.pop()
             idle_since, connection.idle_since = connection.idle_since, None
-            if self._is_young(idle_since) and connection.is_usable():
+            if idle_since is not None and now - idle_since < self._max_idle_seconds and connection.is_usable():
                 return connection
             connection.close()
         return None

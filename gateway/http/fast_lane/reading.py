@@ -225,7 +225,8 @@ class Reading(Writing):
 
         Its body may be here as well, and more behind it.
         """
-        self._head_is_over()
+        if self._beginning is not None:  # it came in pieces
+            self._head_is_over()
         self._bounds = self._server.bounds  # those that hold now are the request's own to its end
         self._linger = LINGERING_SECONDS
         rest = data[body_at:]

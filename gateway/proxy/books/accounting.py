@@ -279,7 +279,7 @@ class WorkBegun:
             prompt_tokens=reserved.prompt_tokens,
             completion_tokens=reserved.completion_tokens,
             cost_nano=reserved.nano,
-            demands=ask.terms.demands,
+            demands=tuple([(demand.scope, demand.limits) for demand in ask.terms.demands]),
             starts=self._account.period_starts,
         )
         owner = id_text(ask.caller.user.id)

@@ -19,7 +19,9 @@ def reserved_by(ask: Ask) -> Reserved:
     if ask.reserved is not None:
         return ask.reserved
     wanted = reserved_usage(ask.body.fields, ask.body.size, ask.operation)
-    return Reserved(1, wanted.prompt_tokens, wanted.completion_tokens, dearest_nano(ask, wanted))
+    # A cost that nothing limits is asked for where work may go on, and its end never be heard of.
+    nano = dearest_nano(ask, wanted) if ask.terms.limits_cost or ask.keeper is not None else 0
+    return Reserved(1, wanted.prompt_tokens, wanted.completion_tokens, nano)
 
 
 def dearest_nano(ask: Ask, wanted: EstimatedUsage, *, is_batch: bool = False) -> int:

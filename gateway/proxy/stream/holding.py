@@ -40,9 +40,13 @@ class Holding:
 
     def has_taken(self, data: bytes) -> bool:
         """Keep these bytes; False where there is no room."""
-        if self._memory is not None and not self._memory.has_grown(len(data)):
-            return False
-        self.size += len(data)
+        memory, size = self._memory, len(data)
+        if memory is not None:
+            if size <= memory.spare:
+                memory.spare -= size
+            elif not memory.has_grown(size):
+                return False
+        self.size += size
         if not self._parts:
             self._parts.append(data)
             return True
@@ -69,6 +73,10 @@ class Holding:
             return b""
         whole, self._parts = self.whole, []
         return whole
+
+    def drop(self) -> None:
+        """Keep nothing; what was kept counts until the request ends."""
+        self._parts = []
 
     def release(self) -> None:
         """Nothing of it is held any more."""

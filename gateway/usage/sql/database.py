@@ -192,6 +192,8 @@ class Database:
         if not self._read_only:
             make_private_directory(path.parent)
             make_private_database(path)
+        # It asks None for an adapter, and then for a protocol, each time with an error that it drops: half of a row.
+        sqlite3.register_adapter(type(None), _as_it_is)
         connection = sqlite3.connect(
             f"file:{quote(str(path.absolute()))}?mode={'rw' if self._read_only else 'rwc'}",
             uri=True,
@@ -247,6 +249,10 @@ def is_deadlock(error: DBAPIError) -> bool:
     if getattr(cause, "sqlstate", None) in ("40P01", "40001"):  # PostgreSQL's
         return True
     return bool(cause is not None and cause.args and cause.args[0] in (1213, 1020))  # MariaDB's
+
+
+def _as_it_is(value: None) -> None:
+    return value
 
 
 def _forget(_: object, record: Any) -> None:
