@@ -142,7 +142,7 @@ async def test_a_deployment_that_does_not_exist(stage: Stage, strict: Stage) -> 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/openai/v1/chat/completions", 405, "method_not_allowed"),
+        ("GET", "/openai/v1/embeddings", 405, "method_not_allowed"),
         ("GET", "/openai/deployments/m/chat/completions", 405, "method_not_allowed"),
         ("POST", "/openai/deployments//chat/completions", 404, "not_found"),
         ("POST", "/openai/deployments/m/models", 404, "not_found"),

@@ -105,7 +105,7 @@ async def test_a_websocket_that_is_switched_off_is_refused(strict: Stage, prefix
     [
         ("GET", "/v1/models", 200),
         ("GET", "/healthz", 200),
-        ("GET", "/v1/chat/completions", 405),
+        ("GET", "/v1/embeddings", 405),
         ("PUT", "/v1/responses", 405),
     ],
 )

@@ -30,7 +30,7 @@ endpoints = st.builds(
 layouts = st.tuples(
     st.sampled_from(["round_robin", "weighted", "least_busy"]), st.lists(endpoints, min_size=1, max_size=4)
 )
-waits = st.none() | st.sampled_from([0.0, 0.5, 5.0, 700.0]) | st.floats(0, 100)
+waits = st.none() | st.sampled_from([0.0, 0.5, 5.0, 700.0]) | st.floats(0.001, 100)
 
 
 @dataclass(eq=False)
