@@ -168,6 +168,7 @@ class Router:
         for length in range(1, len(segments)):
             rows = self._exact.get("/v1/" + "/".join(segments[length:]), {})
             if all(segments[:length]) and any(map(_is_openais, rows.values())):
+                rows = {method: row for method, row in rows.items() if row.operation is not None and method == "POST"}
                 return rows, {DEPLOYMENT: unquote("/".join(segments[:length]))}
         raise RouteNotFound("There is nothing at this path.")
 
@@ -180,7 +181,9 @@ class Router:
         for pattern, rows in self._patterns.values():
             found = pattern.fullmatch(path)
             if found is not None:
-                return rows, {name: unquote(text) for name, text in found.groupdict().items()}
+                params = {name: unquote(text) for name, text in found.groupdict().items()}
+                if not _leads_elsewhere(params, rows):
+                    return rows, params
         raise RouteNotFound("There is nothing at this path.")
 
     def base_path_meant(self, path: str, *, by_version: bool = False) -> str | None:
@@ -206,6 +209,12 @@ class Router:
         except RouteNotFound:
             return False
         return True
+
+
+def _leads_elsewhere(params: Mapping[str, str], rows: Mapping[str, Route]) -> bool:
+    """Whether an object's id would lead to another path upstream."""
+    slashed = any("/" in text for name, text in params.items() if name != "modelId")
+    return slashed and any(row.operation is not None for row in rows.values())
 
 
 def find_route(

@@ -11,7 +11,7 @@ from kit import KEYS, Reply, Stage, Wire, request_bytes
 
 from gateway.api import all_routes
 
-ADMIN_ROUTES = sorted((route.method, route.path) for route in all_routes() if route.path.startswith("/api/admin"))
+ADMIN_ROUTES = sorted((route.method, route.path) for route in all_routes() if route.scope == "ai:manage")
 # `reader` may read anybody's usage, `panel` may act for anybody: neither manages.
 POWERLESS = ["user", "stranger", "reader", "panel"]
 
@@ -34,7 +34,9 @@ def test_the_table_has_admin_routes_and_each_asks_for_the_scope() -> None:
     """The walk below walks somewhere."""
     assert len(ADMIN_ROUTES) > 30
     scopes = {route.scope for route in all_routes() if route.path.startswith("/api/admin")}
-    assert scopes == {"ai:manage"}
+    assert scopes == {"ai:manage", "usage:read"}
+    reading = {route.path for route in all_routes() if route.scope == "usage:read"}
+    assert {path for path in reading if path.startswith("/api/admin")} == {"/api/admin/ai/requests"}
 
 
 def test_what_is_open_to_everybody_is_a_short_list() -> None:

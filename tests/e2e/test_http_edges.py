@@ -81,8 +81,8 @@ async def test_behind_nginx_a_client_that_leaves_is_noticed(stage: Stage, tmp_pa
 @pytest.mark.parametrize(
     ("method", "target", "allowed"),
     [
-        ("GET", CHAT, {"POST"}),
-        ("PUT", CHAT, {"POST"}),
+        ("GET", "/v1/embeddings", {"POST"}),
+        ("PUT", CHAT, {"GET", "POST"}),
         ("DELETE", "/api/ai/openai/v1/embeddings", {"POST"}),
         ("POST", "/v1/models", {"GET", "HEAD"}),
         ("PATCH", "/v1/models/some/name", {"GET", "HEAD"}),
@@ -131,7 +131,7 @@ async def test_head_of_a_report_is_a_head_alone(stage: Stage, target: str) -> No
 async def test_head_has_a_head_and_no_body(stage: Stage) -> None:
     """HEAD of a route that answers POST alone is refused without a body; of a page with GET it has GET's length."""
     async with Wire.open(stage.port) as wire:
-        await wire.send(request_bytes("HEAD", CHAT, key=KEYS["user"]))
+        await wire.send(request_bytes("HEAD", "/v1/embeddings", key=KEYS["user"]))
         assert (await wire.reply(bodiless=True)).status == 405
         await wire.send(request_bytes("GET", "/healthz") + request_bytes("HEAD", "/healthz"))
         full, bare = await wire.reply(), await wire.reply(bodiless=True)

@@ -71,11 +71,11 @@ def test_every_promise_names_its_test() -> None:
     text = (DOCS / "promises.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (P\d+) .*$", text, re.MULTILINE)
     assert rows == [f"P{number}" for number in range(1, len(rows) + 1)]
-    patterns = [pattern.removeprefix("tests/promises/") for pattern in re.findall(r"`(tests/promises/[^`]+)`", text)]
-    named = [{path.name for path in (ROOT / "tests" / "promises").glob(pattern)} for pattern in patterns]
+    patterns = re.findall(r"^\| P\d+ .*`(tests/[^`]+)` \|$", text, re.MULTILINE)
+    named = [set(ROOT.glob(pattern)) for pattern in patterns]
     assert len(named) == len(rows)
     assert all(named)
-    assert set().union(*named) == {path.name for path in (ROOT / "tests" / "promises").glob("test_*.py")}
+    assert set().union(*named) >= set((ROOT / "tests" / "promises").glob("test_*.py"))
     for folder in re.findall(r"`(tests/\w+/)`", text):
         assert (ROOT / folder).is_dir(), folder
 
