@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.openai.payload import UNREADABLE, TopMembers, is_null, top_members
-from gateway.dialects.openai.usage_report import may_bear_usage
 
 _ERROR_NAMES = (b"error", b"response.failed")
 _ERROR_TYPES = (b'"error"', b'"response.failed"')
@@ -122,13 +121,15 @@ def is_usage_only(event: bytes, *, finished: bool) -> bool:
 
     `finished`: a `finish_reason` came before it. Behind that, some upstreams put an empty delta beside the usage.
     """
-    if not may_bear_usage(event):
+    if event.find(b'"usage"') < 0:
         return False
     top = top_members(_json_of(event))
     if top is None or not bytes(top.usage).startswith(b"{") or not is_null(top.error):
         return False
-    choices = bytes(top.choices).translate(None, b" \t\r\n")
-    return choices in (b"[]", b"null") or (finished and _are_empty(top.choices))
+    choices = bytes(top.choices)
+    if choices in _NO_CHOICES or choices.translate(None, b" \t\r\n") in _NO_CHOICES:
+        return True
+    return finished and _are_empty(top.choices)
 
 
 def whole_as_events(body: bytes) -> bytes | None:
@@ -154,6 +155,7 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+_NO_CHOICES = (b"[]", b"null")
 _any_json = msgspec.json.Decoder(msgspec.Raw).decode
 _named = msgspec.json.Decoder(_Named).decode
 _choices = msgspec.json.Decoder(list[_Choice]).decode
@@ -187,4 +189,6 @@ def _json_of(event: bytes) -> bytes:
 
     JSON may begin with blanks, so the one after the colon may stay.
     """
+    if event.startswith(b"data:") and event.find(b"\n") >= len(event) - 2:  # one line, as nearly every event is
+        return event[5:]
     return b"\n".join([line[5:] for line in event.splitlines() if line.startswith(b"data:")])
