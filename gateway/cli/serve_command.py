@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import faulthandler
 import logging
 import os
 import random
@@ -12,8 +13,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from structlog.typing import FilteringBoundLogger
@@ -31,6 +33,8 @@ from gateway.process.supervisor import Supervisor
 from gateway.process.systemd import notify_service_manager
 from gateway.process.upgrade import Predecessor, Successor
 from gateway.usage.sql.drivers import check_driver
+
+EXIT_SECONDS = 10.0  # that the interpreter has to end once everything is closed
 
 
 def add_to(commands: Commands) -> None:
@@ -95,6 +99,15 @@ def _metrics_directory(held: contextlib.ExitStack, log: FilteringBoundLogger) ->
         return None
 
 
+async def ending_in_time(serving: Coroutine[Any, Any, None]) -> None:
+    """Serve; a process that then does not end says why and ends.
+
+    All is written by then: what may still hold it up is a thread that never returns.
+    """
+    await serving
+    faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True)
+
+
 class _Serving:
     """What one process, or each of several workers, serves."""
 
@@ -126,7 +139,7 @@ class _Serving:
             upgrade=upgrade,
             log_stream=self._log_stream,
         )
-        uvloop.run(serving)
+        uvloop.run(ending_in_time(serving))
 
     def run_worker(self) -> int:
         """Run one worker; return its exit code.
