@@ -34,6 +34,7 @@ from gateway.process.systemd import notify_service_manager
 from gateway.process.upgrade import Predecessor, Successor
 from gateway.usage.sql.drivers import check_driver
 
+STANDARD_ERROR = 2
 EXIT_SECONDS = 10.0  # that the interpreter has to end once everything is closed
 
 
@@ -105,7 +106,8 @@ async def ending_in_time(serving: Coroutine[Any, Any, None]) -> None:
     All is written by then: what may still hold it up is a thread that never returns.
     """
     await serving
-    faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True)
+    # The descriptor, not `sys.stderr`: that one is None where the gateway was started without, and this one /dev/null.
+    faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=STANDARD_ERROR)
 
 
 class _Serving:

@@ -115,6 +115,7 @@ async def test_a_file_that_is_gone_changes_nothing(upstream: FakeUpstream, tmp_p
         at.write(steady | {"aliases": ["back"]})
         await at.until_served("back")
         assert (await ready(at.gateway))["status"] == "ok"
+        await at.gateway.log(is_log_of("configuration reloaded"))  # it is served before it is told
         at.gateway.logs.clear()
         at.gateway.signal(signal.SIGHUP)
         told = await at.gateway.log(is_log_of("configuration reloaded"))
