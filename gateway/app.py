@@ -12,8 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
-from pathlib import Path
-from typing import cast
 
 from structlog.typing import FilteringBoundLogger
 
@@ -28,46 +26,40 @@ from gateway.api.runtime import Current, Runtime, view_of
 from gateway.batches.settler import Settler
 from gateway.config import Settings
 from gateway.dashboard import dashboard_routes
-from gateway.errors import GatewayError, Overloaded, QueryFailed, StoreUnavailable, TooManyQueries
+from gateway.errors import GatewayError, Overloaded
 from gateway.http.bounds import ClientBounds
-from gateway.http.client import Origin, Proxy, Transport
+from gateway.http.client import Origin, Transport
 from gateway.http.client.addresses import may_be_reached
 from gateway.http.connection_limit import ConnectionLimit, room_for
 from gateway.http.memory_budget import Memory
-from gateway.http.multipart import Spools
 from gateway.http.multipart.form_intake import FormIntake
 from gateway.http.reply import Answer
 from gateway.http.server import Server
 from gateway.http.via import Via
-from gateway.limits import Limiter, MemoryLimiter, Rebuild, Used, key_of
 from gateway.objects.accounts import AccountsInUse
-from gateway.objects.backend import Backend
-from gateway.objects.index import ObjectIndex
-from gateway.objects.journaled import JournaledIndex
-from gateway.objects.object_journal import ObjectJournal
-from gateway.objects.sqlite import SqliteObjects
 from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters
+from gateway.parts import (
+    layered_store,
+    object_index,
+    opened_ledger,
+    opened_spools,
+    passes_of,
+    proxy_of,
+    record_store,
+    started_limiter,
+    totals_from,
+)
 from gateway.proxy.books.accounting import Accounts
 from gateway.proxy.books.bookings import Bookings
 from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.pipeline import Relay
 from gateway.proxy.upstreams import Upstreams
-from gateway.store.base import RecordStore
 from gateway.store.cached import CachedRecords
-from gateway.store.embedded import EmbeddedStore
-from gateway.store.file import YamlStore
-from gateway.store.layered import LayeredStore
 from gateway.store.live_channel import live_requests
-from gateway.store.passes import EmbeddedPasses, Passes, RedisPasses
-from gateway.usage import Ledger
 from gateway.websockets import SocketPaths, socket_routes
-
-# How long a first request under a limit may wait for what the ledger knows.
-REBUILD_SECONDS = 3.0
-
 
 # Of C alone, since every request asks for it: a frame of Python takes longer than the answer.
 now = partial(datetime.now, UTC)
@@ -215,132 +207,3 @@ def make_server(current: Current) -> Server:
         log=runtime.log,
         memory=runtime.memory,
     )
-
-
-def yaml_store(settings: Settings) -> YamlStore:
-    return YamlStore(
-        models=settings.models,
-        organisations=settings.organisations,
-        plans=settings.plans,
-        users=settings.users,
-        keys=settings.keys,
-        features=settings.features,
-        lowest_tier=settings.tiers[0],
-    )
-
-
-def layered_store(settings: Settings, remembered: CachedRecords) -> LayeredStore:
-    return LayeredStore(yaml_store(settings), remembered, tiers=settings.tiers)
-
-
-def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
-    """Where run-time records live. Raises ConfigError where it cannot be opened."""
-    store = settings.store
-    if store.kind == "embedded":
-        return EmbeddedStore(store.path, log)
-    from gateway.redis.address import address_of  # only who uses it pays for loading redis-py
-    from gateway.redis.link import RedisLink
-    from gateway.store.redis import RedisStore
-
-    return RedisStore(RedisLink(address_of(store.url), log), log, prefix=store.prefix)
-
-
-def passes_of(settings: Settings, records: RecordStore) -> Passes:
-    """Return where sessions and tickets are kept."""
-    if settings.store.kind == "embedded":
-        return EmbeddedPasses(settings.store.path)
-    from gateway.store.redis import RedisStore
-
-    return RedisPasses(cast(RedisStore, records).link, prefix=settings.store.prefix)
-
-
-def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
-    """Raise LedgerUnusable and JournalUnavailable."""
-    usage = settings.usage
-    return Ledger.open(
-        usage.url,
-        Path(usage.journal),
-        log=log,
-        retention_days=usage.retention_days,
-        sums_retention_days=usage.sums_retention_days,
-        max_journal_bytes=usage.journal_max_mb * 2**20,
-        sync_seconds=usage.journal_sync_seconds,
-        when_unwritable=usage.when_unwritable,
-    )
-
-
-async def started_limiter(
-    settings: Settings, records: RecordStore, ledger: Ledger, log: FilteringBoundLogger
-) -> Limiter:
-    """Return a started limiter, in memory or in Redis."""
-    if settings.store.kind == "embedded":
-        return MemoryLimiter(totals_from(ledger))
-    from gateway.limits.redis import RedisLimiter
-    from gateway.store.redis import RedisStore
-
-    link = cast(RedisStore, records).link  # one for both: a silent Redis delays a request once
-    limiter = RedisLimiter(link, totals_from(ledger), prefix=settings.store.prefix, log=log.warning)
-    await limiter.start()
-    return limiter
-
-
-def object_index(
-    settings: Settings, records: RecordStore, current: Current, counters: Counters, log: FilteringBoundLogger
-) -> ObjectIndex:
-    """Raise ConfigError and JournalUnavailable."""
-    object_days = partial(attrgetter("runtime.settings.surface.object_days"), current)
-    backend: Backend
-    if settings.store.kind == "embedded":
-        backend = SqliteObjects(settings.store.path, log, object_days=object_days)
-        directory = Path(settings.store.path) / "objects"  # the store's lock says that no other process writes there
-    else:
-        from gateway.objects.redis import RedisObjects
-        from gateway.store.redis import RedisStore
-
-        backend = RedisObjects(cast(RedisStore, records).link, prefix=settings.store.prefix, object_days=object_days)
-        directory = Path(f"{settings.usage.journal}-objects")  # beside the ledger's, which is empty after a stop
-    return JournaledIndex(backend, ObjectJournal(directory), log, on_taken=counters.id_taken)
-
-
-def totals_from(ledger: Ledger) -> Rebuild:
-    """Return the loader of totals, which asks the ledger.
-
-    A key's are its own and those of the keys that it made.
-
-    Raises StoreUnavailable, at the latest after REBUILD_SECONDS, whatever the database does.
-    """
-
-    async def rebuild(scope: str, since: float) -> Used:
-        key = key_of(scope)
-        try:
-            async with asyncio.timeout(REBUILD_SECONDS):
-                await ledger.flushed()
-                if key is None:
-                    found = await ledger.reader.counted_on(scope, since)
-                else:
-                    found = await ledger.reader.used_by_key(key, since)
-        except (QueryFailed, TooManyQueries, TimeoutError):
-            raise StoreUnavailable("What was used of this limit cannot be told at the moment.") from None
-        return Used(found.requests, found.tokens, found.cost)
-
-    return rebuild
-
-
-def opened_spools(settings: Settings, current: Current, log: FilteringBoundLogger) -> Spools:
-    """Where large uploads wait; what a killed process left there is removed."""
-
-    def report(reason: str) -> None:
-        log.error("an upload cannot be kept on disk", why=reason)
-
-    spools = Spools(
-        Path(settings.store.path) / "spool", lambda: current.runtime.settings.server.spool_mb * 2**20, report
-    )
-    spools.sweep()
-    return spools
-
-
-def proxy_of(settings: Settings) -> Proxy | None:
-    url, refusal = settings.proxy.https_proxy, settings.proxy.refusal
-    if refusal:
-        return Proxy("", 0, None, settings.proxy.no_proxy, refusal)
-    return Proxy.from_url(url.reveal(), settings.proxy.no_proxy) if url is not None else None

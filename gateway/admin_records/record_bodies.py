@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.config.schema import Amount, Cost
+from gateway.config.record_shapes import Amount, Cost
 from gateway.pricing import Price
 from gateway.types import AuthHeader, Limits, MaxTokensField, OperationKind, Period, ProtocolName, Rotation, Scope
 

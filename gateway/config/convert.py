@@ -17,10 +17,8 @@ import msgspec
 
 from gateway.config.crossrefs import key_digest
 from gateway.config.problems import Place, Problems
-from gateway.config.schema import (
-    AlertShape,
+from gateway.config.record_shapes import (
     EndpointShape,
-    GatewayFile,
     GivenPrice,
     GrantShape,
     KeyShape,
@@ -30,8 +28,8 @@ from gateway.config.schema import (
     PlanShape,
     StoredKeyShape,
     UserShape,
-    lists_of_records,
 )
+from gateway.config.schema import AlertShape, GatewayFile, lists_of_records
 from gateway.config.settings import (
     AlertSettings,
     Lines,

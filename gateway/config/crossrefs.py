@@ -6,10 +6,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.config.problems import Place, Problems
-from gateway.config.schema import (
-    AlertShape,
+from gateway.config.record_shapes import (
     EndpointShape,
-    GatewayFile,
     GrantShape,
     KeyShape,
     ModelShape,
@@ -17,9 +15,8 @@ from gateway.config.schema import (
     Owner,
     PlanShape,
     Record,
-    lists_of_records,
-    owners,
 )
+from gateway.config.schema import AlertShape, GatewayFile, lists_of_records, owners
 from gateway.pricing import Price, PriceStep, TierPrice
 from gateway.types import Id, id_text, usual_auth_header
 

@@ -24,7 +24,7 @@ from gateway.config.convert import make_key, make_limits, make_model
 from gateway.config.crossrefs import check_alone
 from gateway.config.problems import Path as KeyPath
 from gateway.config.problems import path_text
-from gateway.config.schema import (
+from gateway.config.record_shapes import (
     GrantShape,
     KeyShape,
     ModelShape,

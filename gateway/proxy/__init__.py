@@ -8,6 +8,7 @@ attempt.py          one try against one endpoint: gathers a whole answer or watc
 endpoint_client.py  one endpoint's side of the wire: request heads, which of its headers pass
 upstreams.py        the pools of all models, made when first needed, kept across reloads
 failures.py         what stood in the way, and the error that it comes to
+verdicts.py         which failure counts against which endpoint
 cooldowns.py        the list of cooldowns
 heartbeat.py        signs of life before a stream's first event
 usage_meter.py      what was seen of an answer, for the books

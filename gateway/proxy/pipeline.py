@@ -22,7 +22,7 @@ from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.memory_budget import Held
 from gateway.http.via import Via
 from gateway.observability.calls import Call
-from gateway.pool import Blame, Cause, Cooldown, Lease
+from gateway.pool import Cooldown, Lease
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.books.accounting import Accounts
@@ -45,6 +45,7 @@ from gateway.proxy.response import Response
 from gateway.proxy.stream.translating import answering
 from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_fallback, asked_of_own_model, candidates
 from gateway.proxy.usage_meter import UsageMeter
+from gateway.proxy.verdicts import Verdicts, about
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
 TIMER_SLACK_SECONDS = 0.002
@@ -103,7 +104,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
     began: float = 0.0
     give_up_at: float = math.inf  # set by the first endpoint's `total`
     failures: Failures = msgspec.field(default_factory=Failures)
-    blame: Blame | None = None  # made at a pool's first failed attempt
+    verdicts: Verdicts | None = None  # made at the first failed attempt
 
     def __post_init__(self) -> None:
         self.began, self.wants_stream = self.loop.time(), self.ask.wants_stream
@@ -175,7 +176,6 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if upstream.model.rotation == "cache_affinity":
             call = self.call
             conversation = affinity_of(self.ask.body.fields, call.conversation, self.ask.caller, upstream.model.id)
-        self.blame = None
         while (lease := pool.take(self.loop.time(), tried, conversation)) is not None:
             tried.add(lease.endpoint_id)
             if self.call.attempts == 0:
@@ -190,7 +190,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
                 break
         else:
             self.failures.obstacles += pool.blocked(self.loop.time(), tried)
-        self._end_blame()
+        if self.verdicts is not None:
+            self.verdicts.end_pool(self.ask.body, self.loop.time())
         return False
 
     def _is_out_of_time(self) -> bool:
@@ -277,19 +278,21 @@ class RelayedRequest(msgspec.Struct, eq=False):
             return True
         if meaning is Meaning.FAILED:
             if status == 401:
-                self.relay.log.error("upstream refuses the credential of this endpoint", **self._about(lease))
+                self.relay.log.error("upstream refuses the credential of this endpoint", **about(self.call, lease))
             text = upstream_text(endpoint_client, attempt)
             self._failed(lease, fault_in(attempt), reason_of(None, status), status, answer_text=text)
             return False
         if meaning is Meaning.REDIRECT:
             # Following it could lead anywhere; relaying it would lead the client past us.
-            self.relay.log.error("upstream redirects; its url needs correcting", **self._about(lease), status=status)
+            self.relay.log.error(
+                "upstream redirects; its url needs correcting", **about(self.call, lease), status=status
+            )
             if self.failures.refusal is None:
                 raise UpstreamFailed("The model's endpoint is not set up correctly.")
             return False
         self._alive(lease, now)
-        about = self._about(lease) | {"status": status, "upstream_said": upstream_text(endpoint_client, attempt)}
-        self.relay.log.info("upstream refuses the request", **about)
+        told = about(self.call, lease) | {"status": status, "upstream_said": upstream_text(endpoint_client, attempt)}
+        self.relay.log.info("upstream refuses the request", **told)
         answer = refused(endpoint_client, attempt, self.asked.operation.dialect)
         if meaning is Meaning.REFUSED:
             self.response.refused(answer)
@@ -301,49 +304,11 @@ class RelayedRequest(msgspec.Struct, eq=False):
 
     def _alive(self, lease: Lease, now: float) -> None:
         lease.succeeded(now)
-        if self.blame is not None:
-            self._count(self.blame.add(lease, None))
+        if self.verdicts is not None:
+            self.verdicts.succeeded(lease, now)
 
     def _failed(self, lease: Lease, fault: Fault, reason: str, status: int, *, answer_text: str | None = None) -> None:
         self.call.attempt_failed(fault.cause.value, reason, status)
-        cooldown = None
-        if fault.words is None:
-            cooldown = lease.failed(fault.cause, self.loop.time(), retry_after_seconds=fault.wait_seconds)
-        self.failures.add(lease.obstacle(fault.cause), fault)
-        about = self._about(lease) | {"why": fault.why} | ({"upstream_said": answer_text} if answer_text else {})
-        if cooldown is None:
-            self.relay.log.warning("attempt failed", **about)
-        else:
-            self.relay.log.warning("attempt failed, endpoint cools down", **about, wait_ms=cooldown.wait_ms)
-            self.relay.on_cooldown(cooldown)
-        if self.blame is None:
-            self.blame = Blame()
-        self._count(self.blame.add(lease, fault.words))
-
-    def _count(self, leases: list[Lease]) -> None:
-        """Failures whose verdict had waited: another endpoint did not say the same."""
-        for lease in leases:
-            self._cooled(lease, lease.failed(Cause.BROKEN, self.loop.time()))
-
-    def _end_blame(self) -> None:
-        """Settle a failure that every endpoint had alike.
-
-        The request's own fault, unless others meet it too.
-        """
-        leases = self.blame.shared() if self.blame is not None else []
-        if leases:
-            body = self.ask.body.digest()
-            for lease in leases:
-                self._cooled(lease, lease.failed_by_request(body, self.loop.time()))
-
-    def _cooled(self, lease: Lease, cooldown: Cooldown | None) -> None:
-        if cooldown is not None:
-            self.relay.log.warning("endpoint cools down", **self._about(lease), wait_ms=cooldown.wait_ms)
-            self.relay.on_cooldown(cooldown)
-
-    def _about(self, lease: Lease) -> dict[str, object]:
-        return {
-            "request_id": self.call.request_id,
-            "model": self.call.served.name if self.call.served is not None else None,
-            "endpoint": lease.endpoint.id,
-        }
+        if self.verdicts is None:
+            self.verdicts = Verdicts(self.call, self.relay.log, self.relay.on_cooldown, self.failures)
+        self.verdicts.failed(lease, fault, self.loop.time(), answer_text)

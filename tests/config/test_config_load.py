@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.config import Settings, load_settings, parse_settings, settings
-from gateway.config.schema import LimitsShape, TimeoutsShape
+from gateway.config.record_shapes import LimitsShape, TimeoutsShape
 from gateway.pricing import Price
 from gateway.types import Endpoint, Grant, Limits, Model, Secret, Timeouts
 
