@@ -1,0 +1,115 @@
+"""OpenAI's own tests of its Python library, directly against a mock of the published API and through the gateway.
+
+By hand, for they take minutes: `python tests/conformance/own_tests.py [FILES…]` (default: all of tests/api_resources).
+It fetches the library's source from the package index, gives it an environment of its own below .cache, and names
+each test that ends otherwise through the gateway than directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import lzma
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as Xml
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from collections.abc import Iterator
+
+from conformance.mock import INSTALLED, install, mock_of
+from conformance.published import SPECIFICATION
+from kit.gateway import KEYS, GatewayProcess, config
+
+FAMILIES = ["videos", "containers", "evals", "fine_tuning", "skills"]
+NEEDED = ["pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot", "rich"]
+_MODEL = re.compile(r'\bmodel="([^"]+)"|"model": "([^"]+)"')
+Outcomes = dict[str, str]
+
+
+def prepared() -> tuple[Path, Path]:
+    """The folder of the tests, and the Python to run them."""
+    name = f"openai-{version('openai')}"
+    folder, python = INSTALLED / name, INSTALLED / f"{name}-venv" / "bin" / "python"
+    if not folder.exists():
+        fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", "openai"]
+        subprocess.run([*fetch, "--dest", str(INSTALLED), name.replace("-", "==", 1)], check=True)
+        with tarfile.open(INSTALLED / f"{name}.tar.gz") as archive:
+            archive.extractall(INSTALLED, filter="data")
+        settings = folder / "tests" / "conftest.py"
+        settings.write_text(settings.read_text().replace('"My API Key"', 'os.environ["TEST_API_KEY"]'))
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+        installing = [str(python), "-m", "pip", "install", "--quiet", f"{folder}[aiohttp,realtime]", *NEEDED]
+        subprocess.run(installing, check=True)
+    return folder, python
+
+
+def outcomes(folder: Path, python: Path, files: list[str], url: str, key: str) -> Outcomes:
+    """How each test ended: `passed`, `skipped`, or the first line of why not."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "report.xml"
+        command = [str(python), "-m", "pytest", "-q", "-n", "2", "--durations=0", f"--junitxml={report}", *files]
+        environment = os.environ | {"TEST_API_BASE_URL": url, "TEST_API_KEY": key}
+        subprocess.run(command, cwd=folder, env=environment, check=False, stdout=subprocess.DEVNULL)
+        return dict(map(_outcome, Xml.parse(report).iter("testcase")))
+
+
+def _outcome(case: Xml.Element) -> tuple[str, str]:
+    name = f"{case.get('classname')}::{case.get('name')}"
+    for kind in ("failure", "error", "skipped"):
+        found = case.find(kind)
+        if found is not None:
+            return name, "skipped" if kind == "skipped" else (found.get("message") or kind).strip()[:300]
+    return name, "passed"
+
+
+def models_of(folder: Path) -> list[str]:
+    """Every name of a model that the tests ask for."""
+    texts = (file.read_text() for file in (folder / "tests" / "api_resources").rglob("*.py"))
+    return sorted({one or other for text in texts for one, other in _MODEL.findall(text)})
+
+
+async def compared(files: list[str]) -> int:
+    folder, python = prepared()
+    install()
+    with _mock() as url:
+        endpoint = {"id": "mock", "url": url, "api_key": "sk-upstream-secret-mock"}
+        models = [{"id": name, "name": name, "global": True, "endpoints": [endpoint]} for name in models_of(folder)]
+        surface = {"unknown_objects": "home", "extra": FAMILIES}
+        with tempfile.TemporaryDirectory() as scratch:
+            async with GatewayProcess.start(config(models, surface=surface), Path(scratch)) as gateway:
+                direct = await asyncio.to_thread(outcomes, folder, python, files, url, KEYS["user"])
+                ours = f"http://127.0.0.1:{gateway.port}/v1"
+                through = await asyncio.to_thread(outcomes, folder, python, files, ours, KEYS["user"])
+    return _report(direct, through)
+
+
+@contextmanager
+def _mock() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as scratch:
+        document = Path(scratch) / "openai.yml"
+        document.write_bytes(lzma.decompress(SPECIFICATION.read_bytes()))
+        with mock_of(document) as url:
+            yield url
+
+
+def _report(direct: Outcomes, through: Outcomes) -> int:
+    """Print what differs; how many do."""
+    differing = {name: end for name, end in direct.items() if through.get(name) != end}
+    for name, end in sorted(differing.items()):
+        print(f"{name}\n    directly: {end}\n    through:  {through.get(name)}")  # noqa: T201
+    passed = [sum(end == "passed" for end in ends.values()) for ends in (direct, through)]
+    print(f"{len(direct)} tests; {passed[0]} pass directly, {passed[1]} through; {len(differing)} differ")  # noqa: T201
+    return len(differing)
+
+
+if __name__ == "__main__":
+    raise SystemExit(min(1, asyncio.run(compared(sys.argv[1:] or ["tests/api_resources"]))))
