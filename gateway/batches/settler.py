@@ -87,7 +87,20 @@ class Settler:
         """Look at all running work, if that is this worker's to do."""
         if not await self._index.claim(self._poll_seconds * LEASE_FACTOR):
             return
-        running = await self._index.unsettled()
+        keeping = asyncio.get_running_loop().create_task(self._keep_claim())
+        try:
+            await self._look_at_all(await self._index.unsettled())
+        finally:
+            keeping.cancel()
+
+    async def _keep_claim(self) -> None:
+        """Renew the lease for as long as a round takes: it may read files of many minutes."""
+        while True:
+            await asyncio.sleep(self._poll_seconds / 2)
+            with suppress(GatewayError):  # whoever else takes over books nothing twice
+                await self._index.claim(self._poll_seconds * LEASE_FACTOR)
+
+    async def _look_at_all(self, running: list[Unsettled]) -> None:
         known = {work.id for work in running}
         self._away_since = {each: since for each, since in self._away_since.items() if each in known}
         for work in running:
