@@ -10,7 +10,8 @@ A map of the house, from the top floor down; imports point downward only.
     batches/        files of many requests: lines judged and rewritten; what is booked when it ends
     proxy/          one relayed request: pipeline, attempt, response, accounting, usage meter; refusals/, stream/
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
-    access/         from headers to a caller, from a request to a model; what was looked up just now
+    access/         from headers to a caller, from a request to a model; what was looked up just now;
+                    tokens/: callers by JWT
     objects/        what upstreams keep: owner and place of each id, which endpoints are one account
     alerts/         webhooks, each event once           (what is settled, refused, cooling, away)
     limits/         reserve and settle                  usage/      the ledger: journal/, writer, sql/, views/
@@ -23,7 +24,7 @@ A map of the house, from the top floor down; imports point downward only.
     pool/           rotation and cooldown, pure decisions
     config/         gateway.yaml → settings; yaml/, checks, schema, reload
     errors, types, single_flight
-    pricing/        what a usage costs by a price
+    pricing/        what a usage costs by a price      jose/       tokens and keys (JWT, JWKS) taken apart
 
 Where to find what people look for first:
 

@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import LookUps
 from gateway.access.sessions import Sessions
+from gateway.access.tokens import KeySets, Tokens
 from gateway.api import Router, all_routes, rows_by_version
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
@@ -42,6 +43,7 @@ from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters
 from gateway.parts import (
+    fetcher,
     layered_store,
     object_index,
     opened_ledger,
@@ -57,6 +59,7 @@ from gateway.proxy.books.bookings import Bookings
 from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.pipeline import Relay
 from gateway.proxy.upstreams import Upstreams
+from gateway.store.base import GrantStore
 from gateway.store.cached import CachedRecords
 from gateway.store.live_channel import live_requests
 from gateway.websockets import SocketPaths, socket_routes
@@ -103,8 +106,10 @@ async def running(
 
         remembered, bookings = CachedRecords(records, log), Bookings(ledger, limiter, objects)
         store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness.generation)
-        authenticator, passes = Authenticator(store, now, lookups), passes_of(settings, records)
+        passes = passes_of(settings, records)
         held.push_async_callback(passes.close)
+        key_sets = KeySets(fetcher(transport), passes, partial(attrgetter("runtime.settings.auth.jwt"), current), log)
+        authenticator = authenticator_of(settings, store, lookups, key_sets)
         current.runtime = Runtime(
             settings=settings,
             store=store,
@@ -123,6 +128,7 @@ async def running(
             bounds=bounds_of(settings, log),
             records=records,
             passes=passes,
+            key_sets=key_sets,
             remembered=remembered,
             ledger=ledger,
             limiter=limiter,
@@ -147,6 +153,7 @@ async def running(
         await objects.start()
         await held.enter_async_context(alerting(current, queue_of(settings, records), totals_from(ledger)))
         await held.enter_async_context(current.runtime.settler)
+        await held.enter_async_context(key_sets)
         yield current
 
 
@@ -156,7 +163,7 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
     Changes nothing that is in use; what is read only at the start is left as it is.
     """
     store, lookups = layered_store(settings, before.remembered), LookUps(before.remembered.freshness.generation)
-    authenticator = Authenticator(store, before.clock, lookups)
+    authenticator = authenticator_of(settings, store, lookups, before.key_sets)
     return replace(
         before,
         settings=settings,
@@ -167,6 +174,12 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
         relay=replace(before.relay, heartbeat_seconds=settings.server.stream_heartbeat_seconds),
         bounds=bounds_of(settings, before.log),
     )
+
+
+def authenticator_of(settings: Settings, store: GrantStore, lookups: LookUps, key_sets: KeySets) -> Authenticator:
+    """Authenticate by keys, and by tokens of issuers if any."""
+    issuers = settings.auth.jwt
+    return Authenticator(store, now, lookups, Tokens(issuers, key_sets, now) if issuers else None)
 
 
 def bounds_of(settings: Settings, log: FilteringBoundLogger) -> ClientBounds:

@@ -10,11 +10,14 @@ from typing import cast
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.access.tokens import FETCH_SECONDS, Fetch
 from gateway.api.runtime import Current
 from gateway.config import Settings
 from gateway.errors import QueryFailed, StoreUnavailable, TooManyQueries
-from gateway.http.client import Proxy
+from gateway.http.client import Proxy, Transport
+from gateway.http.client.fetch import fetch
 from gateway.http.multipart import Spools
+from gateway.jose.key_set import MOST_BYTES
 from gateway.limits import Limiter, MemoryLimiter, Rebuild, Used, key_of
 from gateway.objects.backend import Backend
 from gateway.objects.index import ObjectIndex
@@ -154,6 +157,15 @@ def opened_spools(settings: Settings, current: Current, log: FilteringBoundLogge
     )
     spools.sweep()
     return spools
+
+
+def fetcher(transport: Transport) -> Fetch:
+    """Return what fetches an issuer's keys."""
+
+    async def fetch_keys(url: str, ca_file: str) -> bytes:
+        return await fetch(transport, url, ca_file=ca_file, seconds=FETCH_SECONDS, most_bytes=MOST_BYTES)
+
+    return fetch_keys
 
 
 def proxy_of(settings: Settings) -> Proxy | None:

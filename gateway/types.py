@@ -235,6 +235,8 @@ class ApiKey(msgspec.Struct, frozen=True, gc=False):
     made_by: str | None = None  # the SHA-256 of the key that made it
     makers: tuple[str, ...] = ()  # ids of the key that made it, of that one's maker, and so on
     replaced_by: str | None = None  # the SHA-256 of the one that took its place, with the same id
+    issuer: str | None = None  # of a token that stands in a key's place; it has no record
+    organisations: tuple[str, ...] = ()  # ids as text of those that a token names, besides its user's own
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -12,7 +12,9 @@ from multidict import MultiMapping, istr
 
 from gateway.access.client_address import is_within
 from gateway.access.lookup_cache import LookUps
+from gateway.access.tokens import Tokens
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, IpNotAllowed, MissingKey, StoreUnavailable
+from gateway.jose.token import LONGEST_TOKEN
 from gateway.store.base import GrantStore
 from gateway.types import ApiKey, Caller, Id, Scope, has_expired, id_text
 
@@ -21,9 +23,10 @@ _SCHEMES = ("bearer", "apikey")
 _AUTHORIZATION, _X_API_KEY, _API_KEY = istr("authorization"), istr("x-api-key"), istr("api-key")
 _ACTED_FOR, _SUBPROTOCOL = istr("x-gateway-user"), istr("sec-websocket-protocol")
 _IN_SUBPROTOCOL = "openai-insecure-api-key."
-# Longer than any key that is made anywhere: nobody makes us hash megabytes.
+# Longer than any key that is made anywhere: nobody makes us hash megabytes. A token may be longer.
 _LONGEST_KEY = 4096
 _LONGEST_USER_BYTES = 256
+_DOTS_OF_A_TOKEN = 2
 MOST_GENERATIONS = 8  # of keys that made keys
 
 
@@ -98,10 +101,17 @@ class Authenticator:
     `clock` returns the present time with a time zone; callers that were just found are taken from `moment`.
     """
 
-    def __init__(self, store: GrantStore, clock: Callable[[], datetime], lookups: LookUps | None = None) -> None:
+    def __init__(
+        self,
+        store: GrantStore,
+        clock: Callable[[], datetime],
+        lookups: LookUps | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._lookups = lookups
+        self._tokens = tokens
 
     def remembered(self, shown: Shown, scope: Scope | None, address: str = "") -> Caller | None:
         """Return the caller from the look-up cache. Raises as `caller`."""
@@ -142,9 +152,7 @@ class Authenticator:
 
     async def _found(self, shown: Shown, scope: Scope | None) -> Caller:
         acted_for = shown.acted_for
-        key = await self._store.key(key_sha256(shown.key()))
-        if key is None or not is_valid(key, self._clock()):
-            raise _invalid()
+        key = await self._key(shown.key())
         shown.check_user()
         # Before anything is looked up for somebody who may not have it.
         self._check(key, scope, acts=acted_for is not None)
@@ -165,8 +173,21 @@ class Authenticator:
 
         Raises MissingKey, InvalidKey or StoreUnavailable.
         """
-        key = await self._store.key(key_sha256(shown.key()))
-        if key is None or not is_valid(key, self._clock()) or not await self._is_enabled(key.user):
+        key = await self._key(shown.key())
+        if not await self._is_enabled(key.user):
+            raise _invalid()
+        return key
+
+    async def _key(self, text: str) -> ApiKey:
+        """Return the valid key of a text, or a token's.
+
+        Raises InvalidKey or StoreUnavailable.
+        """
+        sha256 = key_sha256(text)
+        key = await self._tokens.key(text, sha256) if self._tokens is not None else None
+        if key is None:
+            key = await self._store.key(sha256)
+        if key is None or not is_valid(key, self._clock()):
             raise _invalid()
         return key
 
@@ -186,7 +207,10 @@ class Authenticator:
         if not user.enabled or (id_text(user_id) != id_text(key.user) and not await self._is_enabled(key.user)):
             raise _invalid()
         makers = await self._makers(key)
-        organisations = [await store.organisation(one) for one in user.organisations]
+        named = user.organisations
+        if key.organisations and id_text(user_id) == id_text(key.user):
+            named = tuple(dict.fromkeys((*named, *key.organisations)))
+        organisations = [await store.organisation(one) for one in named]
         plans = [await store.plan(one) for one in user.plans]
         return Caller(
             user,
@@ -272,7 +296,9 @@ def _fault(name: str, values: Sequence[str], longest: int) -> str | None:
     if not value.strip():
         return f"The header `{name}` is empty."
     size = len(value) if value.isascii() else len(value.encode("utf-8", "surrogateescape"))
-    return f"The header `{name}` is longer than {longest:,} bytes." if size > longest else None
+    if size <= longest or (longest == _LONGEST_KEY and size <= LONGEST_TOKEN and value.count(".") == _DOTS_OF_A_TOKEN):
+        return None
+    return f"The header `{name}` is longer than {longest:,} bytes."
 
 
 def _invalid() -> InvalidKey:

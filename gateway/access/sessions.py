@@ -50,6 +50,8 @@ class Sessions:
 
         `scopes` besides `ai:use` must be the key's own, and never `act:as`.
         """
+        if caller.key.issuer is not None:  # a session goes by its key's record, and ends with it
+            raise InsufficientScope("A token of an identity provider begins no session; use a key.")
         wanted: list[Scope] = ["ai:use", *(scope for scope in scopes if scope != "ai:use")]
         for scope in wanted[1:]:
             if scope == "act:as" or scope not in caller.key.scopes:
@@ -66,6 +68,8 @@ class Sessions:
         """
         shown = Shown(text, None)
         caller = await self._authenticator.caller(shown, None, address)
+        if caller.key.issuer is not None:
+            raise InvalidKey("A token of an identity provider begins no session here; sign in with a key.")
         scopes: list[Scope] = [scope for scope in SCOPES if scope in caller.key.scopes and scope != "act:as"]
         return await self._begun(key_sha256(text), caller.key.user, scopes, address, framed=framed)
 

@@ -66,6 +66,12 @@ def refuse_scopes(scopes: Iterable[str], maker: ApiKey | None) -> None:
             raise InsufficientScope(f"This key cannot give the scope `{scope}`, which it does not have itself.")
 
 
+def refuse_token(maker: ApiKey) -> None:
+    """Raise InsufficientScope for a token: what it made would outlive it."""
+    if maker.issuer is not None:
+        raise InsufficientScope("A token of an identity provider cannot make a key's text; use a key.")
+
+
 def is_restricted(key: ApiKey) -> bool:
     """Whether a key is limited in models, addresses, time or use."""
     limits = (key.models, key.expires, key.limits, key.made_by)
@@ -73,7 +79,11 @@ def is_restricted(key: ApiKey) -> bool:
 
 
 def made_by(maker: ApiKey, name: str) -> dict[str, Any]:
-    """Return the fields that tie a key to its maker. Raises InvalidRequest."""
+    """Return the fields that tie a key to its maker.
+
+    Raises InvalidRequest or InsufficientScope.
+    """
+    refuse_token(maker)
     if len(maker.makers) + 1 >= MOST_GENERATIONS:
         raise InvalidRequest("This key was made by a key that was made by a key …: it cannot make another.")
     return {

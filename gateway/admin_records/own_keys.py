@@ -76,7 +76,11 @@ async def change(desk: Desk, caller: Caller, key_id: str, body: OwnKeyChange) ->
 
 
 async def rotate(desk: Desk, caller: Caller, key_id: str, grace_seconds: float) -> OwnKeyMade:
-    """Give one's key a new text. Raises RecordNotFound or DefinedInFile."""
+    """Give one's key a new text.
+
+    Raises RecordNotFound, DefinedInFile or InsufficientScope.
+    """
+    keys.refuse_token(caller.key)
     await _own(desk, caller, key_id)
     key, text = await keys.rotate(desk, key_id, grace_seconds)
     return _with_text(key, text)

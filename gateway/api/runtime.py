@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.access.authenticate import Authenticator
 from gateway.access.lookup_cache import LookUps
 from gateway.access.sessions import Sessions
+from gateway.access.tokens import KeySets
 from gateway.alerts import Alerts
 from gateway.api.intake import Intake
 from gateway.batches.settler import Settler, View
@@ -56,6 +57,7 @@ class Runtime:
     # handed from one to the next
     records: RecordStore
     passes: Passes
+    key_sets: KeySets
     remembered: CachedRecords
     ledger: Ledger
     limiter: Limiter

@@ -40,6 +40,7 @@ from gateway.config.sources.certificates import check_ca_files
 from gateway.config.sources.environment import read_proxy
 from gateway.config.sources.includes import Part, included_files, joined
 from gateway.config.sources.overrides import apply_overrides, read_overrides
+from gateway.config.sources.token_issuers import read_issuers
 from gateway.config.yaml.bulk import NotInBulk, compose_in_bulk
 from gateway.config.yaml.expand import Expander
 from gateway.config.yaml.nodes import COLLECTION, YamlFault, compose
@@ -117,12 +118,15 @@ class _Files:
         file = joined(self._parts(text), problems)
         models = check(file, problems)
         check_ca_files(file, problems, base_dir, expander.files)
-        needs_proxy = any(not endpoint.url.startswith("http:") for model in file.models for endpoint in model.endpoints)
+        auth = read_issuers(file, problems, base_dir, expander.files)
+        urls = [endpoint.url for model in file.models for endpoint in model.endpoints]
+        urls += [issuer.jwks_url for issuer in auth.jwt if issuer.jwks_url]
+        needs_proxy = any(not url.startswith("http:") for url in urls)
         proxy = read_proxy(self._environ, problems, is_needed=needs_proxy)
         looked_up = set_auto_prices(file, problems)
         problems.raise_if_any(expander.files)
         settings = Records(file, models, base_dir).settings(proxy, problems.filename, expander.files)
-        return msgspec.structs.replace(settings, looked_up=looked_up, overridden=tuple(self._overridden))
+        return msgspec.structs.replace(settings, auth=auth, looked_up=looked_up, overridden=tuple(self._overridden))
 
     def _parts(self, text: str) -> list[Part]:
         main = self._part(self._composed(text))

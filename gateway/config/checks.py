@@ -160,6 +160,14 @@ def webhook_url(text: str) -> str:
     return text
 
 
+def jwks_url(text: str) -> str:
+    """Check a JWKS's http(s) URL, kept as it is written."""
+    if "@" in _split_url(text).netloc:
+        raise Refused("must not hold a user or password: a JWKS is public")
+    _split_web_url(text)
+    return text
+
+
 def webhook_secret(text: str) -> str:
     """Check a secret of Standard Webhooks: `whsec_` and base64."""
     try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import msgspec
 from msgspec import Meta
 
+from gateway.config import checks
 from gateway.config.record_shapes import (
     KeyShape,
     Label,
@@ -25,6 +26,7 @@ from gateway.config.settings import (
     AlertPercents,
     ChatSettings,
     RoutingSettings,
+    Seconds,
     SelfServiceSettings,
     ServerSettings,
     StoreSettings,
@@ -34,6 +36,7 @@ from gateway.config.settings import (
     WebhookSecrets,
     WebhookUrl,
 )
+from gateway.types import Id, Scope
 
 
 class AlertShape(Placed, kw_only=True):
@@ -43,6 +46,54 @@ class AlertShape(Placed, kw_only=True):
     secret: WebhookSecrets
     at: AlertPercents = (50, 80, 100)
     events: AlertEvents = ALERT_EVENTS
+
+
+class JwtShape(Placed, kw_only=True):
+    """An issuer of tokens (JWT) that are taken in a key's place."""
+
+    schema_extra: ClassVar[dict[str, Any]] = {"oneOf": [{"required": ["jwks_url"]}, {"required": ["jwks_file"]}]}
+
+    issuer: Annotated[Text, Meta(description="What `iss` must be, to the letter.")]
+    jwks_url: Annotated[
+        str | None,
+        Meta(description="Where the issuer's public keys are (JWKS).", extra={"check": checks.jwks_url}),
+    ] = None
+    jwks_file: Annotated[
+        Text | None, Meta(description="A file of its public keys (JWKS), in place of jwks_url; watched.")
+    ] = None
+    ca_file: Annotated[
+        Text | None,
+        Meta(description="PEM file of the authorities of jwks_url's certificate; default: the system's."),
+    ] = None
+    audience: Annotated[
+        tuple[Text, ...],
+        Meta(
+            min_length=1,
+            description="What `aud` must be or hold, to the letter.",
+            extra={"or_one": True},
+        ),
+    ]
+    user: Annotated[Text, Meta(description="The claim that names the user.")] = "sub"
+    user_prefix: Annotated[
+        str | None, Meta(description="What the user's id begins with; default: the issuer and a colon.")
+    ] = None
+    organisations: Annotated[
+        Text | None, Meta(description="The claim that lists organisations; null: a token brings none.")
+    ] = None
+    organisations_max: Annotated[
+        tuple[Id, ...], Meta(description="Ids of the organisations that a token may bring; others are passed over.")
+    ] = ()
+    scopes: Annotated[Text | None, Meta(description="The claim that lists scopes; null: each token has ai:use.")] = None
+    scopes_max: Annotated[
+        tuple[Scope, ...], Meta(description="The scopes that a token may have; others are passed over.")
+    ] = ("ai:use",)
+    max_age: Annotated[Seconds, Meta(description="Longest life of a token, in seconds, from `iat` to `exp`.")] = 3600
+
+
+class AuthShape(Placed, kw_only=True):
+    """Who else is known than by a key."""
+
+    jwt: Annotated[tuple[JwtShape, ...], Meta(description="Issuers whose tokens are taken (extra jwt).")] = ()
 
 
 class StudioShape(Placed, kw_only=True):
@@ -84,6 +135,9 @@ class GatewayFile(Placed, kw_only=True):
     plans: Annotated[tuple[PlanShape, ...], Meta(description="Plans and their grants.")] = ()
     users: Annotated[tuple[UserShape, ...], Meta(description="Users and their grants.")] = ()
     keys: Annotated[tuple[KeyShape, ...], Meta(description="API keys.")] = ()
+    auth: Annotated[AuthShape, Meta(description="Callers by tokens of an identity provider.")] = msgspec.field(
+        default_factory=AuthShape
+    )
     self_service: Annotated[SelfServiceSettings, Meta(description="Keys that users may make for themselves.")] = (
         SelfServiceSettings()
     )

@@ -226,6 +226,30 @@ class AlertSettings(msgspec.Struct, frozen=True):
     events: frozenset[str]
 
 
+class JwtSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """An issuer of tokens; its keys are at `jwks_url`, or `jwks` itself.
+
+    `user`, `organisations` and `scopes` are claims. `max_age` in seconds.
+    """
+
+    issuer: str
+    audience: frozenset[str]
+    jwks_url: str | None
+    jwks: bytes | None
+    ca_file: str  # absolute; empty for the system's authorities
+    user: str
+    user_prefix: str
+    organisations: str | None
+    organisations_max: frozenset[str]  # ids as text
+    scopes: str | None
+    scopes_max: frozenset[str]
+    max_age: float
+
+
+class AuthSettings(msgspec.Struct, frozen=True):
+    jwt: tuple[JwtSettings, ...] = ()
+
+
 class StudioSettings(msgspec.Struct, frozen=True):
     tier: str  # the lowest tier that may use /api/ai/studio
 
@@ -305,6 +329,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[ApiKey, ...]
     self_service: SelfServiceSettings
     alerts: tuple[AlertSettings, ...] = ()
+    auth: AuthSettings = AuthSettings()
     proxy: ProxySettings
     source: str
     lines: Lines

@@ -19,7 +19,7 @@ from gateway.errors import StoreUnavailable
 if TYPE_CHECKING:
     from gateway.redis.link import RedisLink  # only who uses it pays for loading redis-py
 
-PassKind = Literal["session", "ticket"]
+PassKind = Literal["session", "ticket", "jwks", "jwks-turn"]
 
 FILE_NAME = "passes.db"
 _BUSY_SECONDS = 2.0
@@ -38,6 +38,12 @@ class Passes(Protocol):
 
     async def put(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> None:
         """Keep a document for so long."""
+
+    async def put_if_absent(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> bool:
+        """Keep a document unless there is one; whether it was kept.
+
+        Of all workers one wins.
+        """
 
     async def get(self, kind: PassKind, pass_id: str) -> bytes | None: ...
 
@@ -68,6 +74,15 @@ class EmbeddedPasses:
             )
 
         await self._do(write)
+
+    async def put_if_absent(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> bool:
+        def write(database: sqlite3.Connection) -> bool:
+            now = self._epoch()
+            database.execute("DELETE FROM passes WHERE ends <= ?", (now,))
+            row = (kind, pass_id, document, now + seconds)
+            return database.execute("INSERT OR IGNORE INTO passes VALUES (?, ?, ?, ?)", row).rowcount == 1
+
+        return await self._do(write)
 
     async def get(self, kind: PassKind, pass_id: str) -> bytes | None:
         return await self._do(lambda database: self._found(database, kind, pass_id))
@@ -121,6 +136,10 @@ class RedisPasses:
 
     async def put(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> None:
         await self._link.call("SET", self._key(kind, pass_id), document, "PX", max(1, round(seconds * 1000)))
+
+    async def put_if_absent(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> bool:
+        milliseconds = max(1, round(seconds * 1000))
+        return bool(await self._link.call("SET", self._key(kind, pass_id), document, "NX", "PX", milliseconds))
 
     async def get(self, kind: PassKind, pass_id: str) -> bytes | None:
         found: bytes | None = await self._link.call("GET", self._key(kind, pass_id))

@@ -70,7 +70,7 @@ def test_the_example_shows_the_defaults_where_it_says_so() -> None:
 
 def test_the_example_explains_every_key_that_there_is() -> None:
     example = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
-    repeated = (".limits.", ".endpoints[].price.", ".price.above[].")  # shown once each
+    repeated = (".limits.", ".endpoints[].price.", ".price.above[].", ".auth.jwt[].")  # shown once each, or below
     every_key = {key for key in schema_keys(SCHEMA) if not any(part in key for part in repeated)} - {".keys[].expires."}
     shown = {key for key in written_keys(example) if not key.startswith(".features.")}
     assert every_key - shown == {".organisations[].grants[].id", ".plans[].grants[].id", ".plans[].grants[].limits"}
@@ -79,13 +79,21 @@ def test_the_example_explains_every_key_that_there_is() -> None:
     }
 
 
+def test_the_examples_issuers_are_a_comment_with_every_key() -> None:
+    """They need an extra and a file of keys, and the example is to be valid as it stands."""
+    text = EXAMPLE.read_text(encoding="utf-8").partition("\nauth:\n")[2].partition("\n\n")[0]
+    lines = [line.removeprefix("#") for line in text.splitlines() if line.startswith("#")]
+    shown = written_keys({"auth": {"jwt": yaml.safe_load("\n".join(lines))}})
+    assert {key for key in schema_keys(SCHEMA) if key.startswith(".auth.jwt[].")} <= shown
+
+
 def test_the_schema_file_is_what_the_code_makes() -> None:
     assert SCHEMA_FILE.read_text(encoding="utf-8") == json.dumps(settings_schema(), indent=2) + "\n"
 
 
 def test_every_key_of_the_schema_is_described_and_no_other_is_allowed() -> None:
     records = [SCHEMA, *(each for each in SCHEMA["$defs"].values() if "properties" in each)]
-    assert len(records) == 1 + 23
+    assert len(records) == 1 + 25
     for record in records:
         assert record["additionalProperties"] is False
         for key, inner in record["properties"].items():

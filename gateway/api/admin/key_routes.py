@@ -32,6 +32,7 @@ async def revoke_key(hit: Hit) -> Reply:
 
 async def rotate_key(hit: Hit) -> Reply:
     at, raw = desk(hit), await raw_body(hit)
+    keys.refuse_token(hit.caller.key)
     at.refuse_if_in_file("key", hit.params["id"])
     key, text = await keys.rotate(at, hit.params["id"], typed(raw or b"{}", RotationBody).grace_seconds)
     made = KeyMade(**msgspec.structs.asdict(key_shown(key, "store")), key=text)

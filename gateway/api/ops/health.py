@@ -45,7 +45,8 @@ def status_of(runtime: Runtime) -> Readiness:
     ledger, store = runtime.ledger.status(), runtime.records.status()
     if runtime.calls.draining or ledger.refusing:
         return "unready"
-    is_whole = store.available and store.receives_changes and not _limits_alone(runtime) and ledger.is_well
+    has_keys = all(each.keys for each in runtime.key_sets.statuses())
+    is_whole = has_keys and store.available and store.receives_changes and not _limits_alone(runtime) and ledger.is_well
     return "ok" if is_whole and not _problems(runtime) else "degraded"
 
 
@@ -71,6 +72,7 @@ def detail_of(runtime: Runtime) -> dict[str, Any]:
             "loadedAt": reloader.loaded_at.isoformat() if reloader is not None else None,
             "problems": _problems(runtime),
         },
+        "issuers": [msgspec.structs.asdict(each) for each in runtime.key_sets.statuses()],
         "reloads": {
             "done": reloader.reloads if reloader is not None else 0,
             "failed": reloader.failures if reloader is not None else 0,

@@ -4,4 +4,5 @@ certificates.py  the authorities that a `ca_file` names
 environment.py   the proxy
 includes.py      further files
 overrides.py     single values that the environment sets
+token_issuers.py `auth.jwt`, with the keys that files hold
 """

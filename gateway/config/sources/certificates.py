@@ -49,12 +49,12 @@ def check_ca_files(file: GatewayFile, problems: Problems, base_dir: Path, files:
             path = endpoint.ca_file = os.path.abspath(base_dir / endpoint.ca_file)
             if path not in reasons:
                 files[path] = fingerprint(path)
-                reasons[path] = _reason(path)
+                reasons[path] = fault_of(path)
             if reasons[path]:
                 problems.add_at(endpoint.place.inside("ca_file"), f"the file {reasons[path]}")
 
 
-def _reason(path: str) -> str:
+def fault_of(path: str) -> str:
     """Why it cannot be used; empty where it can."""
     try:
         context_of(path)

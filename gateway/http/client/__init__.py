@@ -16,6 +16,7 @@ proxy.py         whether and how to go through a proxy
 request_head.py  the bytes of a request's head
 passed_on.py     what of a client's head goes into it
 client.py        the pool of connections
+fetch.py         one small document, whole
 
 Requests with HEAD or CONNECT cannot be sent: their answers are framed by other rules.
 """
