@@ -86,6 +86,7 @@ class JwksServer:
         self.port = 0
         self.held = asyncio.Event()
         self.held.set()
+        self.arrived = asyncio.Event()
 
     @property
     def url(self) -> str:
@@ -108,6 +109,7 @@ class JwksServer:
         try:
             await reader.readuntil(b"\r\n\r\n")
             self.asked += 1
+            self.arrived.set()
             await self.held.wait()
             head = f"HTTP/1.1 {self.status} X\r\ncontent-length: {len(self.document)}\r\nconnection: close\r\n\r\n"
             writer.write(head.encode() + self.document)
