@@ -43,12 +43,31 @@ def _sections(old: Settings, new: Settings) -> Iterator[str]:
         for change in _changed_fields(getattr(old, name), getattr(new, name)):
             restart = name in ("store", "usage", "proxy") or change.split(" ")[0] in AT_START
             yield f"{name}.{change}{' (takes effect at the next start)' if restart else ''}"
+    yield from _issuers(old, new)
     if old.tiers != new.tiers:
         yield f"tiers: {_shown(old.tiers)} → {_shown(new.tiers)}"
     for name in sorted(old.features.keys() | new.features.keys()):
         before, after = old.features.get(name, True), new.features.get(name, True)
         if before != after:
             yield f"feature {name}: {'on → off' if before else 'off → on'}"
+
+
+def _issuers(old: Settings, new: Settings) -> Iterator[str]:
+    """Yield changes of who signs tokens, by issuer and audience."""
+    before, after = (
+        {(each.issuer, audience): each for each in settings.auth.jwt for audience in sorted(each.audience)}
+        for settings in (old, new)
+    )
+    for issuer, audience in sorted(before.keys() - after.keys()):
+        yield f"tokens of {issuer} for {audience}: not taken any more"
+    for issuer, audience in sorted(after.keys() - before.keys()):
+        yield f"tokens of {issuer} for {audience}: taken from now on"
+    for issuer, audience in sorted(before.keys() & after.keys()):
+        then, now = before[issuer, audience], after[issuer, audience]
+        for change in _changed_fields(then, now, leave_out=("issuer", "audience", "jwks")):
+            yield f"tokens of {issuer} for {audience}: {change}"
+        if then.jwks != now.jwks:
+            yield f"tokens of {issuer} for {audience}: the keys have changed"
 
 
 def _models(old: Settings, new: Settings) -> Iterator[str]:

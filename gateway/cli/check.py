@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -77,8 +78,9 @@ def _notes(settings: Settings) -> Iterator[str]:
 
 def _warnings(settings: Settings) -> Iterator[str]:
     """Yield what is valid, and yet hardly meant."""
-    if not settings.keys:
+    if not settings.keys and not settings.auth.jwt:
         yield "there is no key: whoever asks needs one that was made at run time (`gateway keys new --store`)"
+    yield from _warnings_of_issuers(settings)
     now = datetime.now(UTC)
     expired = [key for key in settings.keys if key.expires is not None and has_expired(key.expires, now)]
     for key in expired[:_MOST_NAMED]:
@@ -86,6 +88,24 @@ def _warnings(settings: Settings) -> Iterator[str]:
         yield f"{place}: the key `{id_text(key.id)}` has expired"
     if len(expired) > _MOST_NAMED:
         yield f"{len(expired) - _MOST_NAMED} more keys have expired"
+
+
+def _warnings_of_issuers(settings: Settings) -> Iterator[str]:
+    known = {id_text(each.id) for each in settings.organisations}
+    for number, issuer in enumerate(settings.auth.jwt):
+        at = f"auth.jwt[{number}]"
+        if not issuer.user_prefix:
+            yield f"{at}.user_prefix is empty: a token of {issuer.issuer} can be any user, of this file too"
+        if issuer.jwks_url is not None and is_in_the_clear(issuer.jwks_url):
+            yield f"{at}.jwks_url is http: whoever is on the way can put keys of their own in"
+        if unknown := sorted(issuer.organisations_max - known):
+            yield f"{at}.organisations_max: this file has no organisation {_named(unknown)}"
+
+
+def is_in_the_clear(url: str) -> bool:
+    """Whether others on the way could change what this URL gives."""
+    parts = urlsplit(url)
+    return parts.scheme.lower() == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
 
 
 def _chats(model: Model) -> bool:
@@ -110,7 +130,8 @@ def _counts(settings: Settings) -> str:
         "users": settings.users,
         "keys": settings.keys,
     }
-    return ", ".join(f"{len(records)} {name}" for name, records in counted.items())
+    issuers = f", {len(settings.auth.jwt)} issuers of tokens" if settings.auth.jwt else ""
+    return ", ".join(f"{len(records)} {name}" for name, records in counted.items()) + issuers
 
 
 def _print_differences(old: Settings, new: Settings) -> None:

@@ -11,7 +11,10 @@ from gateway.cli.stored_records import reading
 from gateway.cli.trials.probe import probe
 from gateway.cli.usage import is_missing
 from gateway.config import Settings
-from gateway.errors import QueryFailed, StoreUnavailable
+from gateway.errors import QueryFailed, StoreUnavailable, TransportError
+from gateway.http.client import Transport
+from gateway.jose.key_set import KeySet, UnusableKeys
+from gateway.parts import fetcher, proxy_of
 from gateway.usage import UsageQuery
 
 
@@ -21,7 +24,27 @@ async def connect(settings: Settings) -> int:
     kinds = {"store": settings.store.kind, "ledger": settings.usage.url.reveal().partition(":")[0]}
     for name, fault in faults.items():
         print_line(f"FAIL  {name}: {fault}" if fault else f"ok    {name}: {kinds[name]}")
-    return sum(map(bool, faults.values())) + await probe(settings)
+    return sum(map(bool, faults.values())) + await _issuers_at_fault(settings) + await probe(settings)
+
+
+async def _issuers_at_fault(settings: Settings) -> int:
+    """Fetch each issuer's keys; print a line each and return how many failed."""
+    transport = Transport(proxy=proxy_of(settings))
+    fetch_keys, failed = fetcher(transport), 0
+    try:
+        for issuer in settings.auth.jwt:
+            about = f"keys of {issuer.issuer}"
+            try:
+                found = KeySet.parse(issuer.jwks or await fetch_keys(issuer.jwks_url or "", issuer.ca_file))
+            except (TransportError, UnusableKeys) as error:
+                failed += 1
+                print_line(f"FAIL  {about}: {'the JWKS ' * isinstance(error, UnusableKeys)}{error}")
+            else:
+                passed_over = f", {found.passed_over} that are of no use here" if found.passed_over else ""
+                print_line(f"ok    {about}: {len(found.keys)} usable{passed_over}")
+    finally:
+        await transport.close()
+    return failed
 
 
 async def _store_fault(settings: Settings) -> str:
