@@ -8,7 +8,8 @@ A map of the house, from the top floor down; imports point downward only.
     api/            router, middleware, the OpenAI routes, panel/, admin/, usage, health and metrics, openapi/
     websockets/     responses and realtime over WebSockets: relayed frame by frame, or bridged to streams
     batches/        files of many requests: lines judged and rewritten; what is booked when it ends
-    proxy/          one relayed request: pipeline, attempt, response, accounting, usage meter; refusals/, stream/
+    proxy/          one relayed request: pipeline, attempt, response, accounting, usage meter; refusals/, stream/,
+                    queueing/: requests that wait for an endpoint
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
     access/         from headers to a caller, from a request to a model; what was looked up just now;
                     tokens/: callers by JWT

@@ -51,8 +51,10 @@ from gateway.parts import (
     passes_of,
     proxy_of,
     record_store,
+    request_queue,
     started_limiter,
     totals_from,
+    turns_of,
 )
 from gateway.proxy.books.accounting import Accounts
 from gateway.proxy.books.bookings import Bookings
@@ -77,6 +79,7 @@ async def running(
     Raises ConfigError where the store cannot be used as it is configured.
     """
     current = Current()
+    latest = partial(attrgetter("runtime"), current)
     async with AsyncExitStack() as held:
         records = record_store(settings, log)
         live = live_requests(Calls(), settings.store, records)
@@ -95,6 +98,7 @@ async def running(
         held.push_async_callback(transport.close)
         upstreams, counters = Upstreams(), Counters()
         cooldowns = Cooldowns(records, upstreams)
+        queue = request_queue(upstreams, counters, live.calls, records)
         objects = object_index(settings, records, current, counters, log)
         held.push_async_callback(objects.close)
         intake, loop_lag = Intake(), LoopLag()
@@ -124,8 +128,10 @@ async def running(
                 log,
                 Via(partial(attrgetter("identity"), records)),
                 settings.server.stream_heartbeat_seconds,
+                turns_of(settings, queue, latest),
             ),
             bounds=bounds_of(settings, log),
+            queue=queue,
             records=records,
             passes=passes,
             key_sets=key_sets,
@@ -147,7 +153,7 @@ async def running(
             log=log,
             clock=now,
             scraping=asyncio.Lock(),
-            latest=partial(attrgetter("runtime"), current),
+            latest=latest,
             log_stream=log_stream,
         )
         await objects.start()
@@ -171,7 +177,11 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
         lookups=lookups,
         authenticator=authenticator,
         sessions=Sessions(before.passes, authenticator, before.clock),
-        relay=replace(before.relay, heartbeat_seconds=settings.server.stream_heartbeat_seconds),
+        relay=replace(
+            before.relay,
+            heartbeat_seconds=settings.server.stream_heartbeat_seconds,
+            turns=turns_of(settings, before.queue, before.latest),
+        ),
         bounds=bounds_of(settings, before.log),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import cast
 from structlog.typing import FilteringBoundLogger
 
 from gateway.access.tokens import FETCH_SECONDS, Fetch
-from gateway.api.runtime import Current
+from gateway.api.runtime import Current, Runtime, still_asked
 from gateway.config import Settings
 from gateway.errors import QueryFailed, StoreUnavailable, TooManyQueries
 from gateway.http.client import Proxy, Transport
@@ -24,7 +25,10 @@ from gateway.objects.index import ObjectIndex
 from gateway.objects.journaled import JournaledIndex
 from gateway.objects.object_journal import ObjectJournal
 from gateway.objects.sqlite import SqliteObjects
+from gateway.observability.calls import Calls
 from gateway.observability.metrics import Counters
+from gateway.proxy.queueing import RequestQueue, Turns
+from gateway.proxy.upstreams import Upstreams
 from gateway.store.base import RecordStore
 from gateway.store.cached import CachedRecords
 from gateway.store.embedded import EmbeddedStore
@@ -173,3 +177,23 @@ def proxy_of(settings: Settings) -> Proxy | None:
     if refusal:
         return Proxy("", 0, None, settings.proxy.no_proxy, refusal)
     return Proxy.from_url(url.reveal(), settings.proxy.no_proxy) if url is not None else None
+
+
+def request_queue(upstreams: Upstreams, counters: Counters, calls: Calls, records: RecordStore) -> RequestQueue:
+    """Make the queue, which follows changes and ends with the drain."""
+    queue = RequestQueue(upstreams, counters)
+
+    def end() -> None:
+        if calls.draining:  # an upgrade begins without: what waits is served before its connection goes
+            queue.close()
+
+    calls.on_ending.append(end)
+    records.on_change(lambda kind, record_id: queue.wake())
+    return queue
+
+
+def turns_of(settings: Settings, queue: RequestQueue, latest: Callable[[], Runtime]) -> Turns | None:
+    """The queue by these settings; None where no request waits."""
+    if not settings.queue.max:
+        return None
+    return Turns(queue, settings.queue, settings.tiers, partial(still_asked, latest))

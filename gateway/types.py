@@ -231,6 +231,7 @@ class ApiKey(msgspec.Struct, frozen=True, gc=False):
     last4: str | None = None  # the end of its text, where that was ever known
     models: tuple[str, ...] | None = None  # ids, names or aliases of those that it may use; None: all of its user's
     ips: tuple[str, ...] = ()  # CIDRs from which it may be used; none: from everywhere
+    priority: int | None = None  # of its requests in the queue, higher first; None: by its user's tier
     created: datetime | None = None
     made_by: str | None = None  # the SHA-256 of the key that made it
     makers: tuple[str, ...] = ()  # ids of the key that made it, of that one's maker, and so on

@@ -16,7 +16,7 @@ from gateway.access.tokens import Tokens
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, IpNotAllowed, MissingKey, StoreUnavailable
 from gateway.jose.token import LONGEST_TOKEN
 from gateway.store.base import GrantStore
-from gateway.types import ApiKey, Caller, Id, Scope, has_expired, id_text
+from gateway.types import SCOPES, ApiKey, Caller, Id, Scope, has_expired, id_text
 
 _SCHEMES = ("bearer", "apikey")
 # Quick to look up in aiohttp's headers. The first that holds a key counts.
@@ -150,6 +150,15 @@ class Authenticator:
         _refuse_other_addresses(caller, address)
         return caller
 
+    async def caller_again(self, caller: Caller, scope: Scope, address: str) -> Caller:
+        """Look up a caller anew, with the scopes it has. Raises as `caller`."""
+        key, user = caller.key, caller.user.id
+        if key.issuer is None:
+            scopes = tuple([each for each in SCOPES if each in key.scopes])
+            return await self.caller_by_hash(key.sha256, user, scopes, scope, address)
+        self._check(key, scope, acts=False)  # a token has no record, and ends by itself
+        return await self._caller(key, user)
+
     async def _found(self, shown: Shown, scope: Scope | None) -> Caller:
         acted_for = shown.acted_for
         key = await self._key(shown.key())
@@ -245,10 +254,14 @@ def _refuse_other_addresses(caller: Caller, address: str) -> None:
 
 
 def _within(key: ApiKey, makers: Sequence[ApiKey]) -> ApiKey:
-    """Return the key with no more scopes and time than its makers."""
+    """Return the key with no more than its makers have.
+
+    Scopes, time and priority.
+    """
     for maker in makers:
         expires = min((each for each in (key.expires, maker.expires) if each is not None), default=None)
-        key = msgspec.structs.replace(key, scopes=key.scopes & maker.scopes, expires=expires)
+        priority = min((each for each in (key.priority, maker.priority) if each is not None), default=None)
+        key = msgspec.structs.replace(key, scopes=key.scopes & maker.scopes, expires=expires, priority=priority)
     return key
 
 

@@ -39,7 +39,7 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 
 def _sections(old: Settings, new: Settings) -> Iterator[str]:
-    for name in ("server", "store", "usage", "routing", "chat", "studio", "self_service", "proxy"):
+    for name in ("server", "store", "usage", "routing", "chat", "studio", "self_service", "queue", "proxy"):
         for change in _changed_fields(getattr(old, name), getattr(new, name)):
             restart = name in ("store", "usage", "proxy") or change.split(" ")[0] in AT_START
             yield f"{name}.{change}{' (takes effect at the next start)' if restart else ''}"

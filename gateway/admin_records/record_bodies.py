@@ -14,7 +14,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.config.record_shapes import Amount, Cost
+from gateway.config.record_shapes import Amount, Cost, QueuePriority
 from gateway.pricing import Price
 from gateway.types import AuthHeader, Limits, MaxTokensField, OperationKind, Period, ProtocolName, Rotation, Scope
 
@@ -189,6 +189,9 @@ class KeyBody(Body):
         Annotated[list[GivenId], Meta(description="Ids, names or aliases; null: all that its user may use.")] | None
     ) = None
     ips: Ranges = []
+    priority: (
+        Annotated[QueuePriority, Meta(description="In the queue, higher first; null: by its user's tier.")] | None
+    ) = None
 
 
 class OwnKeyBody(Body):

@@ -133,6 +133,7 @@ class KeyShown(msgspec.Struct, kw_only=True, omit_defaults=True):
     last4: str | None = None
     models: list[str] | None = None
     ips: list[str] = []
+    priority: int | None = None
     created: str | None = None
     maker: Annotated[str, Meta(description="The id of the key that made it.")] | None = None
 
@@ -228,6 +229,7 @@ def key_shown(key: ApiKey, source: Literal["file", "store"]) -> KeyShown:
         last4=key.last4,
         models=list(key.models) if key.models is not None else None,
         ips=list(key.ips),
+        priority=key.priority,
         created=utc_text(key.created) if key.created is not None else None,
         maker=key.makers[0] if key.makers else None,
     )

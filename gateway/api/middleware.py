@@ -251,6 +251,8 @@ def access_line(call: Call, now: float) -> AccessLine:
         line.trace_id = trace.trace_id
     if call.first_byte is not None:
         line.first_byte_ms = round((call.first_byte - began) * 1000, 2)
+    if call.queued_seconds:
+        line.queued_ms = round(call.queued_seconds * 1000, 2)
     return line
 
 

@@ -22,6 +22,7 @@ _LARGEST = 2**53  # whole in every JSON reader, JavaScript's too
 Label = Annotated[str, Meta(extra={"check": checks.label})]
 Amount = Annotated[int, Meta(ge=1, le=_LARGEST)]
 Cost = Annotated[float, Meta(gt=0, le=1e12)]
+QueuePriority = Annotated[int, Meta(ge=-1_000, le=1_000)]
 GivenPrice = Literal["auto"] | Price
 
 
@@ -240,6 +241,10 @@ class KeyShape(Placed, kw_only=True):
         tuple[Annotated[str, Meta(extra={"check": checks.network})], ...],
         Meta(description="Address ranges (CIDR) from which it may be used; default: from everywhere."),
     ] = ()
+    priority: Annotated[
+        QueuePriority | None,
+        Meta(description="Its requests' place in the queue, higher first; default: its user's tier's place in tiers."),
+    ] = None
 
 
 class StoredKeyShape(KeyShape, kw_only=True):

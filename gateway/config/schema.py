@@ -25,6 +25,7 @@ from gateway.config.settings import (
     AlertEvents,
     AlertPercents,
     ChatSettings,
+    QueueSettings,
     RoutingSettings,
     Seconds,
     SelfServiceSettings,
@@ -141,6 +142,9 @@ class GatewayFile(Placed, kw_only=True):
     self_service: Annotated[SelfServiceSettings, Meta(description="Keys that users may make for themselves.")] = (
         SelfServiceSettings()
     )
+    queue: Annotated[
+        QueueSettings, Meta(description="Requests that wait for an endpoint instead of being refused.")
+    ] = QueueSettings()
     alerts: Annotated[tuple[AlertShape, ...], Meta(description="Receivers of alerts, by webhook.")] = ()
 
 

@@ -214,6 +214,15 @@ class SelfServiceSettings(msgspec.Struct, frozen=True):
     ] = None
 
 
+class QueueSettings(msgspec.Struct, frozen=True):
+    """How requests wait where every endpoint is full or cools."""
+
+    max: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Requests of each process that may wait at a time; 0: none waits.")
+    ] = 0
+    wait: Annotated[Seconds, Meta(description="Seconds a request waits at most; not for longer cooldowns.")] = 30
+
+
 class AlertSettings(msgspec.Struct, frozen=True):
     """Where alerts are sent, and which.
 
@@ -328,6 +337,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     users: tuple[User, ...]
     keys: tuple[ApiKey, ...]
     self_service: SelfServiceSettings
+    queue: QueueSettings = QueueSettings()
     alerts: tuple[AlertSettings, ...] = ()
     auth: AuthSettings = AuthSettings()
     proxy: ProxySettings

@@ -101,6 +101,7 @@ class AccessLine(msgspec.Struct, gc=False):
     code: str | UnsetType = UNSET
     trace_id: str | UnsetType = UNSET
     first_byte_ms: float | UnsetType = UNSET
+    queued_ms: float | UnsetType = UNSET
     event: str = "request"
 
     def fields(self) -> EventDict:

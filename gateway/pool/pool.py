@@ -1,16 +1,17 @@
-"""A model's endpoints: take one, say how it went, give it back."""
+"""A model's endpoints: which is free, and what follows from a failure."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Container
+from collections.abc import Callable, Container
 from math import inf
 from random import Random
 
+from gateway.pool.lease import Lease
 from gateway.pool.retry_after import LONGEST_WAIT_SECONDS
 from gateway.pool.rotation import Tier
 from gateway.pool.state import BODIES_IN_A_ROW, Blocked, Cause, Cooldown, EndpointState, Obstacle, Slot, same_credential
-from gateway.types import Endpoint, Model
+from gateway.types import Model
 
 FAILURES_IN_A_ROW = 3
 FAILURE_COOLDOWNS_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
@@ -19,106 +20,6 @@ RATE_LIMIT_COOLDOWN_SECONDS = 5.0  # where the upstream does not say how long
 CREDENTIALS_COOLDOWN_SECONDS = 60.0
 
 _FAILURES = frozenset((Cause.BROKEN, Cause.TIMED_OUT))
-
-
-class Lease:
-    """One request's hold on an endpoint, released by its holder.
-
-    For a stream that is at the stream's end.
-
-    A request that is cancelled is released without a verdict, which says nothing against the endpoint.
-    Verdicts may come late (after a reload, after the release, under a longer cooldown): then they do no harm.
-    """
-
-    __slots__ = ("_epoch", "_health", "_is_held", "_is_undecided_probe", "_pool", "endpoint", "endpoint_id", "is_probe")
-
-    def __init__(self, pool: Pool, slot: Slot) -> None:
-        health = slot.health
-        self.endpoint: Endpoint = slot.endpoint
-        self.endpoint_id = slot.id
-        self.is_probe: bool = health.on_probation
-        self._pool = pool
-        self._health = health
-        self._epoch = health.epoch
-        self._is_held = True
-        self._is_undecided_probe = health.on_probation
-        health.in_flight += 1
-        if health.on_probation:
-            health.probes += 1
-
-    def succeeded(self, now: float) -> None:
-        """Mark the endpoint alive; the in-flight slot stays held.
-
-        By a first event, a whole answer, or a 4xx to be relayed.
-
-        No success shortens a cooldown, and one of a request from before a cooldown for failures ends neither its
-        probation nor its doubling: that takes a request from after it.
-        """
-        health = self._health
-        if self._epoch == health.epoch:
-            if self._is_undecided_probe:
-                self._end_probe()
-            health.succeed()
-        else:
-            health.end_row()
-
-    def failed(self, cause: Cause, now: float, *, retry_after_seconds: float | None = None) -> Cooldown | None:
-        """Count a failed attempt; return the cooldown that it causes.
-
-        One that begins by it, or whose end moves out; None where none does.
-
-        `retry_after_seconds`: what the upstream asks for. For RATE_LIMITED None is the default of 5 s; 0 cools for no
-        time at all and is told nevertheless, with `wait_ms` 0. For a BROKEN one it cools at once.
-        """
-        self._end_probe()
-        return self._pool.judge(self, cause, now, retry_after_seconds)
-
-    def failed_by_request(self, body: bytes, now: float) -> Cooldown | None:
-        """Count a failure that seems the request's own fault.
-
-        Only the third different request's in a row counts.
-
-        `body`: a digest of the request's body.
-        """
-        self._end_probe()
-        return self._pool.judge_request(self, body, now)
-
-    def obstacle(self, cause: Cause) -> Obstacle:
-        """This failed attempt, for `no_answer`. To be asked for after `failed`."""
-        return Obstacle(cause, self._health.until, attempted=True)
-
-    def release(self) -> None:
-        """Release the in-flight slot, and an undecided probe.
-
-        A second call does nothing.
-        """
-        if self._is_held:
-            self._is_held = False
-            self._health.in_flight -= 1
-            if self._is_undecided_probe:
-                self._end_probe()
-
-    def concerns(self, slot: Slot) -> bool:
-        """Whether the slot still holds the endpoint that was leased.
-
-        A reload may have put another in its place.
-        """
-        return slot.health is self._health
-
-    def is_outdated(self) -> bool:
-        """Whether the endpoint was cooled or reset since the request began."""
-        return self._epoch != self._health.epoch
-
-    def _end_probe(self) -> None:
-        if self._is_undecided_probe:
-            self._is_undecided_probe = False
-            if self._epoch == self._health.epoch:
-                self._health.probes -= 1
-
-    def __repr__(self) -> str:
-        kind = "probe" if self.is_probe else "request"
-        state = "held" if self._is_held else "released"
-        return f"<lease of endpoint {self.endpoint_id} for a {kind}, {state}>"
 
 
 class Pool:
@@ -133,6 +34,7 @@ class Pool:
         self._tiers = _tiers(model)
         self._slots = {slot.id: slot for tier in self._tiers for slot in tier.slots}
         self._successor: Pool | None = None
+        self._on_change: Callable[[], None] | None = None
 
     def take(self, now: float, tried: Container[str] = (), conversation: int | None = None) -> Lease | None:
         """Lease a free endpoint of the lowest priority, by rotation.
@@ -146,6 +48,34 @@ class Pool:
             if free:
                 return Lease(self, tier.rotation.choose(free, conversation))
         return None
+
+    def has_free(self, now: float, left_out: Container[str] = ()) -> bool:
+        """Whether `take` would give an endpoint."""
+        for slot in self._slots.values():  # noqa: SIM110  # the first nearly always is: `any` would be more calls
+            if slot.is_free(now) and slot.id not in left_out:
+                return True
+        return False
+
+    def free_at(self, now: float, left_out: Container[str] = ()) -> float:
+        """When an endpoint may be free at the soonest.
+
+        `now` where it is, or where the end of a request decides it; infinite where there is none.
+        """
+        return min((slot.free_at(now) for slot in self._slots.values() if slot.id not in left_out), default=inf)
+
+    def next_end(self, now: float) -> float:
+        """When the next cooldown ends; infinite where none runs."""
+        ends = [slot.health.until for slot in self._slots.values() if slot.health.is_cooling(now)]
+        return min(ends, default=inf)
+
+    def listen(self, on_change: Callable[[], None] | None) -> None:
+        """Call this whenever an endpoint may have become free, or cools.
+
+        In the midst of the change: it must do no more than note it.
+        """
+        self._on_change = on_change
+        for slot in self._slots.values():
+            slot.health.on_change = on_change
 
     def blocked(self, now: float, tried: Container[str] = ()) -> list[Obstacle]:
         """List why each endpoint outside `tried` cannot be taken now.
@@ -206,6 +136,9 @@ class Pool:
                 _inherit(slot, theirs)
         if self._layout() == other._layout():
             self._go_on_from(other)
+        if other._on_change is not None:
+            self.listen(other._on_change)
+            other._on_change()
 
     def snapshot(self, now: float) -> list[EndpointState]:
         """Every endpoint by priority, as admin routes and logs show it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import sys
+from collections.abc import Callable
 from math import inf
 from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -86,7 +87,18 @@ class Health:
     It outlives a reload of the configuration, and so do the leases that hold it.
     """
 
-    __slots__ = ("bodies", "cause", "cooldowns", "epoch", "failures", "in_flight", "on_probation", "probes", "until")
+    __slots__ = (
+        "bodies",
+        "cause",
+        "cooldowns",
+        "epoch",
+        "failures",
+        "in_flight",
+        "on_change",
+        "on_probation",
+        "probes",
+        "until",
+    )
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -99,6 +111,7 @@ class Health:
         self.probes = 0  # in flight and undecided, of this epoch
         # Verdicts on requests begun in an earlier epoch come too late: what they tell has been acted upon already.
         self.epoch = 0
+        self.on_change: Callable[[], None] | None = None  # while requests wait for it
 
     def is_cooling(self, now: float) -> bool:
         return now < self.until
@@ -106,7 +119,9 @@ class Health:
     def succeed(self) -> None:
         self.end_row()
         self.cooldowns = 0
-        self.on_probation = False
+        if self.on_probation:
+            self.on_probation = False
+            self.changed()
 
     def end_row(self) -> None:
         """A success: failures from here on are in another row."""
@@ -129,6 +144,7 @@ class Health:
             return False
         self.until = until
         self.cause = cause
+        self.changed()
         return True
 
     def begin_probation(self) -> None:
@@ -142,6 +158,12 @@ class Health:
         self.succeed()
         self.until = -inf
         self._begin_epoch()
+        self.changed()
+
+    def changed(self) -> None:
+        """Notify who waits: it may be free, or cool for longer."""
+        if self.on_change is not None:
+            self.on_change()
 
     def _begin_epoch(self) -> None:
         self.epoch += 1
@@ -179,6 +201,10 @@ class Slot:
         if now < health.until or health.in_flight >= self.max_in_flight:
             return False
         return not (health.on_probation and self.is_being_probed())
+
+    def free_at(self, now: float) -> float:
+        """When it may be free: `now` where a request's end decides it."""
+        return max(now, self.health.until)
 
     def is_being_probed(self) -> bool:
         """Whether another request finds out at this moment if it has recovered."""

@@ -147,6 +147,7 @@ async def reloading(current: Current, watched: Watched | None) -> AsyncIterator[
 
         def swap() -> None:
             current.runtime = following
+            following.queue.wake()
 
         return swap
 

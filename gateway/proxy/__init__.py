@@ -14,6 +14,7 @@ heartbeat.py        signs of life before a stream's first event
 usage_meter.py      what was seen of an answer, for the books
 answer_view.py      a look at a body beside its way to the client
 books/              reserve and settle; work that goes on is booked when it ends
+queueing/           requests that wait for an endpoint instead of being refused
 stream/             a stream's opening, its events once it lives, deadlines, what is held
 refusals/           what an upstream's refusal means, and what of it clients and the log may see
 """

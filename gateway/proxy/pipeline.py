@@ -10,6 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import msgspec
@@ -29,6 +30,7 @@ from gateway.proxy.books.accounting import Accounts
 from gateway.proxy.endpoint_client import EndpointClient, Shape
 from gateway.proxy.failures import Failures, Refusal
 from gateway.proxy.heartbeat import Heartbeat
+from gateway.proxy.queueing import Turn, Turns
 from gateway.proxy.refusals.judging import (
     Fault,
     Meaning,
@@ -65,6 +67,7 @@ class Relay:
     log: FilteringBoundLogger
     via: Via
     heartbeat_seconds: float
+    turns: Turns | None = None  # None where no request waits
 
     def run(
         self,
@@ -105,10 +108,13 @@ class RelayedRequest(msgspec.Struct, eq=False):
     give_up_at: float = math.inf  # set by the first endpoint's `total`
     failures: Failures = msgspec.field(default_factory=Failures)
     verdicts: Verdicts | None = None  # made at the first failed attempt
+    turn: Turn | None = None  # where requests wait
 
     def __post_init__(self) -> None:
         self.began, self.wants_stream = self.loop.time(), self.ask.wants_stream
         self.responder, self.asked = self.response.responder, self.ask
+        trace, via = self.call.trace, self.relay.via.line(self.call.via)
+        self.own_fields = via if trace is None else trace.fields + via
         fields = self.ask.body.fields
         if fields.get("stream") is True:
             options = fields.get("stream_options")
@@ -117,10 +123,15 @@ class RelayedRequest(msgspec.Struct, eq=False):
     async def run(self) -> None:
         ask, response = self.ask, self.response
         asked = ask if ask.is_spoken_by(ask.access.model) else await asked_of_own_model(ask, self.memory)
-        trace, via = self.call.trace, self.relay.via.line(self.call.via)
-        self.own_fields = via if trace is None else trace.fields + via
-        response.account = await self.relay.accounts.open(self.call, ask, streamed=self.wants_stream)
-        heartbeat = Heartbeat(self.loop, self.relay.heartbeat_seconds, response.beat) if self.wants_stream else None
+        beats: Heartbeat | Turn | None = None  # what ends with the answer
+        if self.relay.turns is None:
+            account = response.account = await self.relay.accounts.open(self.call, ask, streamed=self.wants_stream)
+            if self.wants_stream:
+                beats = Heartbeat(self.loop, self.relay.heartbeat_seconds, response.beat)
+        elif (turn := await self._open_in_turn(self.relay.turns, asked)) is not None:
+            beats, account, asked = turn, turn.account, turn.asked
+        else:
+            return
         response.client.watch(None)
         try:
             await self._from_any_endpoint(asked)
@@ -138,11 +149,25 @@ class RelayedRequest(msgspec.Struct, eq=False):
             self.relay.log.exception("a mistake of the gateway", request_id=self.call.request_id)
             response.failed(InternalError(f"The gateway made a mistake (request {self.call.request_id})."))
         finally:
-            if heartbeat is not None:
-                heartbeat.stop()
+            if beats is not None:
+                beats.stop()
             response.client.unwatch()
-        if response.account.work is not None:
+        if account.work is not None:
             await response.book_work(self.relay.accounts.bookings)
+
+    async def _open_in_turn(self, turns: Turns, asked: Ask) -> Turn | None:
+        """Admit the request once an endpoint is free.
+
+        None where its refusal went into the stream that it had begun.
+        """
+        relay, response = self.relay, self.response
+        turn = Turn(turns, relay.upstreams, asked, response, self.memory, relay.heartbeat_seconds)
+        if not await turn.open(relay.accounts):
+            return None
+        self.ask = response.ask
+        if turn.has_waited:
+            self.began, self.turn = self.loop.time(), turn
+        return turn
 
     # -- which endpoint
 
@@ -176,7 +201,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if upstream.model.rotation == "cache_affinity":
             call = self.call
             conversation = affinity_of(self.ask.body.fields, call.conversation, self.ask.caller, upstream.model.id)
-        while (lease := pool.take(self.loop.time(), tried, conversation)) is not None:
+        take = pool.take if self.turn is None else partial(self.turn.take, pool)
+        while (lease := take(self.loop.time(), tried, conversation)) is not None:
             tried.add(lease.endpoint_id)
             if self.call.attempts == 0:
                 self.give_up_at = self.began + lease.endpoint.timeouts.total

@@ -56,6 +56,10 @@ class Upstreams:
             self._known[key] = known
         return known
 
+    def known(self, model_id: str) -> Upstream | None:
+        """Return the pool of this model id, once asked for."""
+        return self._known.get(model_id)
+
     def _renewed(self, known: Upstream | None, model: Model, *, guarded: bool) -> Upstream:
         if known is not None and known.model == model and known.guarded == guarded:
             # Read again, and nothing about it has changed: what has been learnt of its endpoints stays as well.

@@ -58,6 +58,9 @@ def _load(runtime: Runtime) -> Iterator[Reading]:
     yield "gateway_spool_bytes", runtime.forms.spools.used
     yield "gateway_event_loop_lag_seconds", runtime.loop_lag.worst_seconds
     yield "gateway_draining", runtime.calls.draining
+    yield "gateway_queue_limit", runtime.settings.queue.max
+    for model, waiting in runtime.queue.waiting().items():
+        yield "gateway_queue_waiting", waiting, (model,)
     if runtime.log_stream is not None:
         yield "gateway_log_lines_lost_total", runtime.log_stream.lost
 

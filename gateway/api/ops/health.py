@@ -64,6 +64,7 @@ def detail_of(runtime: Runtime) -> dict[str, Any]:
             "hearsChanges": store.receives_changes,
             "detail": store.detail,
         },
+        "queue": {"waiting": len(runtime.queue), "max": runtime.settings.queue.max},
         "limits": {"keptAlone": _limits_alone(runtime)},
         "ledger": _ledger(runtime),
         "config": {

@@ -17,6 +17,7 @@ from gateway.observability.metrics.families import (
     DURATION_SECONDS,
     FIRST_BYTE_SECONDS,
     OWN_SECONDS,
+    WAIT_SECONDS,
     Labels,
     Samples,
     Value,
@@ -86,6 +87,8 @@ class Counters:
         self._cooldowns: dict[tuple[str, Id, str], int] = defaultdict(int)
         self._taken_ids = 0
         self._unpriced: dict[tuple[str, str], int] = defaultdict(int)  # by model and service tier
+        self._waits: dict[str, list[float]] = {}  # by model
+        self._not_queued: dict[tuple[str, str], int] = defaultdict(int)  # by model and reason
 
     def finished(self, call: Call, now: float) -> None:
         """Count a request that has ended at `now` (of `time.perf_counter`)."""
@@ -140,6 +143,20 @@ class Counters:
     def cooled(self, model: str, endpoint: Id, cause: str) -> None:
         self._cooldowns[model, endpoint, cause] += 1
 
+    def queue_left(self, model: str, seconds: float) -> None:
+        """Count a request that has waited for an endpoint."""
+        waits = self._waits.get(model)
+        if waits is None:
+            name = model if len(self._waits) < MOST_SERIES else OTHER_MODEL
+            waits = self._waits.setdefault(name, empty_histogram(WAIT_SECONDS))
+        waits[bisect_left(WAIT_SECONDS, seconds)] += 1
+        waits[-1] += seconds
+
+    def queue_refused(self, model: str, reason: str) -> None:
+        """Count a request that was refused, waited or not."""
+        known = (model, reason) in self._not_queued or len(self._not_queued) < MOST_SERIES
+        self._not_queued[model if known else OTHER_MODEL, reason] += 1
+
     def id_taken(self) -> None:
         """Count an object whose id is another user's already."""
         self._taken_ids += 1
@@ -160,6 +177,10 @@ class Counters:
             _add(sums["gateway_upstream_attempts_total"], (model, id_text(endpoint), cause), count)
         for (model, endpoint, cause), count in list(self._cooldowns.items()):
             _add(sums["gateway_cooldowns_total"], (model, id_text(endpoint), cause), count)
+        for model, waits in list(self._waits.items()):
+            _add(sums["gateway_queue_wait_seconds"], (model,), waits)
+        for (model, reason), count in list(self._not_queued.items()):
+            _add(sums["gateway_queue_refused_total"], (model, reason), count)
         for (model, tier), count in list(self._unpriced.items()):
             _add(sums["gateway_unpriced_total"], (model, tier), count)
         return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}

@@ -13,6 +13,7 @@ Samples = dict[str, list[tuple[Labels, Value]]]  # by the family's name; encodes
 
 DURATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 FIRST_BYTE_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+WAIT_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 OWN_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -128,6 +129,22 @@ FAMILIES: dict[str, Family] = {
             join="max",
         ),
         Family("gateway_endpoint_in_flight", "gauge", "Attempts in flight.", ("model", "endpoint")),
+        # -- the queue
+        Family("gateway_queue_waiting", "gauge", "Requests that wait for an endpoint.", ("model",)),
+        Family("gateway_queue_limit", "gauge", "`queue.max`, of all workers together."),
+        Family(
+            "gateway_queue_wait_seconds",
+            "histogram",
+            "How long requests waited, whether or not they got an endpoint.",
+            ("model",),
+            buckets=WAIT_SECONDS,
+        ),
+        Family(
+            "gateway_queue_refused_total",
+            "counter",
+            "Requests that did not get to wait (`full`, `user_share`) or waited in vain (`in_vain`).",
+            ("model", "reason"),
+        ),
         # -- ledger
         Family("gateway_journal_bytes", "gauge", "Size of the journals."),
         Family("gateway_journal_fill_ratio", "gauge", "The fullest journal's share of its bound.", join="max"),

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -66,8 +66,13 @@ class Accounts:
         if place is not None:
             self._limiter.settle(place, tokens=0, cost=0, now=time.time())
 
-    async def open(self, call: Call, ask: Ask, *, streamed: bool) -> Account:
-        """Admit the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable."""
+    async def open(
+        self, call: Call, ask: Ask, *, streamed: bool, turn: Callable[[Account], Awaitable[None]] | None = None
+    ) -> Account:
+        """Admit the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable.
+
+        `turn`: what it waits for in between, with all that is reserved; what it raises gives that back.
+        """
         now = time.time()
         operation, caller, terms = ask.operation, ask.caller, ask.terms
         reservation = None
@@ -86,6 +91,12 @@ class Accounts:
             if place is not None:
                 del self._on_head[call.request_id]
         account = Account(self._ledger, self._limiter, call, reservation, operation)
+        if turn is not None:
+            try:
+                await turn(account)
+            except BaseException:
+                account.give_back()
+                raise
         admission = Admission(
             request_id=call.request_id,
             client_request_id=call.client_request_id,
