@@ -53,7 +53,7 @@ class Reference(NamedTuple):
         return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).removeprefix(".")
 
 
-class _Node:
+class Node:
     """A value that may be an id, or have some within."""
 
     __slots__ = ("children", "items", "kind", "when")
@@ -61,16 +61,16 @@ class _Node:
     def __init__(self) -> None:
         self.kind: str | None = None
         self.when: Condition | None = None
-        self.children: dict[str, _Node] = {}
-        self.items: _Node | None = None
+        self.children: dict[str, Node] = {}
+        self.items: Node | None = None
 
-    def grown(self, step: str) -> _Node:
+    def grown(self, step: str) -> Node:
         if step != _EACH:
-            return self.children.setdefault(step, _Node())
-        self.items = self.items or _Node()
+            return self.children.setdefault(step, Node())
+        self.items = self.items or Node()
         return self.items
 
-    def child(self, key: str) -> _Node | None:
+    def child(self, key: str) -> Node | None:
         """Find a member's node.
 
         Upstreams in Go and .NET read names in any case.
@@ -84,13 +84,13 @@ class _Node:
 class Positions:
     """The positions of one operation's body, or of its answers."""
 
-    __slots__ = ("_root", "positions", "signs")
+    __slots__ = ("positions", "root", "signs")
 
     def __init__(self, positions: Iterable[Position]) -> None:
         self.positions = tuple(positions)
-        self._root = _Node()
+        self.root = Node()
         for position in self.positions:
-            node = self._root
+            node = self.root
             for step in _steps(position.path):
                 node = node.grown(step)
             node.kind, node.when = position.kind, position.when
@@ -101,7 +101,7 @@ class Positions:
 
     def within(self, fields: Mapping[str, Any]) -> Iterator[Reference]:
         """Yield every id at a position, in the body's order."""
-        return _found(fields, self._root, ())
+        return _found(fields, self.root, ())
 
     def __repr__(self) -> str:
         return f"<Positions {', '.join(each.path for each in self.positions)}>"
@@ -117,7 +117,7 @@ def is_of_type(kind: str) -> Condition:
     return lambda around: around.get("type") == kind
 
 
-def _found(value: Any, node: _Node, path: Path) -> Iterator[Reference]:
+def _found(value: Any, node: Node, path: Path) -> Iterator[Reference]:
     if isinstance(value, str):
         if node.kind is not None and value:
             yield Reference(node.kind, value, path)
@@ -129,7 +129,7 @@ def _found(value: Any, node: _Node, path: Path) -> Iterator[Reference]:
             yield from _found(inner, node.items, (*path, place))
 
 
-def _found_in(around: dict[str, Any], node: _Node, path: Path) -> Iterator[Reference]:
+def _found_in(around: dict[str, Any], node: Node, path: Path) -> Iterator[Reference]:
     for key, inner in around.items():
         child = node.child(key)
         if child is not None and (child.when is None or child.when(around)):

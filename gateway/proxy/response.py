@@ -14,8 +14,9 @@ from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.books.accounting import Account
 from gateway.proxy.books.bookings import Bookings, Used
-from gateway.proxy.endpoint_client import Shape
-from gateway.proxy.keeping.kept_events import KeptEvents
+from gateway.proxy.endpoint_client import Content, Shape
+from gateway.proxy.keeping.kept_events import KeptEvents, KeptFlow
+from gateway.proxy.keeping.large_answers import remember_compressed
 from gateway.proxy.refusals.refused import Refused
 from gateway.proxy.responder import Client, Fields, Head, Responder
 from gateway.proxy.usage_meter import UsageMeter, with_seen
@@ -46,7 +47,9 @@ class Response(msgspec.Struct, eq=False):
         keeper, call = self.ask.keeper, self.call
         if keeper is not None and call.served is not None and call.endpoint is not None:
             self.meter.answered = True
-            await keeper.whole(call.served, call.endpoint, attempt.body, attempt.head.encoding)
+            encoding = attempt.head.encoding
+            if not await keeper.whole(call.served, call.endpoint, attempt.body, encoding):
+                await remember_compressed(keeper, call.served, call.endpoint, attempt.body, encoding)
         head = self._answered(attempt.status, attempt.head.passed)
         self.responder.on_answer(head, attempt.body, attempt.head.encoding)
         self._end("upstream_error" if self.meter.failed else "ok")
@@ -101,9 +104,15 @@ class Response(msgspec.Struct, eq=False):
         None where a stream brings nothing. Raises StoreUnavailable or LedgerUnavailable.
         """
         keeper, call = self.ask.keeper, self.call
-        if keeper is None or attempt.shape is not Shape.EVENTS or call.served is None or call.endpoint is None:
+        if keeper is None or call.served is None or call.endpoint is None:
             return None
         self.meter.answered = True
+        if attempt.shape is not Shape.EVENTS:
+            if keeper.forgets is not None:
+                await keeper.whole(call.served, call.endpoint, b"", b"")
+            if not keeper.reads(call.endpoint) or attempt.head.content is Content.MEDIA:
+                return None
+            return KeptFlow(keeper, attempt, self.responder.on_event, call.served, call.endpoint)
         await keeper.remember(keeper.news_in(attempt.body, call.served, call.endpoint))
         return KeptEvents(keeper, attempt, self.responder.on_event, call.served, call.endpoint)
 

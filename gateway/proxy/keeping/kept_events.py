@@ -1,4 +1,4 @@
-"""Hold a stream's events until the objects in them are remembered."""
+"""Hold what flows until the objects in it are remembered."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from gateway.errors import ConnectionCut, GatewayError, TransportError
 from gateway.proxy.attempt import Attempt
+from gateway.proxy.keeping.large_answers import LargeAnswer
 from gateway.proxy.keeping.object_keeper import Keeper, News
 from gateway.types import Endpoint, Model
 
@@ -42,7 +43,7 @@ class KeptEvents:
         self._on_event = on_event
         self._model = model
         self._endpoint = endpoint
-        self._held: deque[tuple[bytes, News]] = deque()
+        self._held: deque[tuple[bytes, News | None]] = deque()
         self._size = 0
         self._task: asyncio.Task[None] | None = None
         self._failure: TransportError | None = None
@@ -66,8 +67,8 @@ class KeptEvents:
 
     def _take(self, data: bytes) -> None:
         """Pass on whole events, or hold them for a moment."""
-        news = self._keeper.news_in(data, self._model, self._endpoint)
-        if not news and self._task is None:
+        news = self._news_in(data)
+        if news is not None and not news and self._task is None:
             self._on_event(data)
             return
         self._held.append((data, news))
@@ -78,10 +79,19 @@ class KeptEvents:
             self._upstream_waits = True
             self._attempt.pressure(True)
 
+    def _news_in(self, data: bytes) -> News | None:
+        """Return what is new in them; None where finding out takes long."""
+        return self._keeper.news_in(data, self._model, self._endpoint)
+
+    async def _looked_for(self, data: bytes) -> News:
+        raise NotImplementedError
+
     async def _pass_on(self) -> None:
         try:
             while self._held:
                 data, news = self._held.popleft()
+                if news is None:
+                    news = await self._looked_for(data)
                 if news:
                     await self._keeper.remember(news)
                 self._on_event(data)
@@ -99,3 +109,26 @@ class KeptEvents:
 
     def __repr__(self) -> str:
         return f"<KeptEvents, {self._size} bytes held>"
+
+
+class KeptFlow(KeptEvents):
+    """The same for an answer that flows: too large to be held, or compressed."""
+
+    __slots__ = ("_answer",)
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        attempt: Attempt,
+        on_event: Callable[[bytes], None],
+        model: Model,
+        endpoint: Endpoint,
+    ) -> None:
+        super().__init__(keeper, attempt, on_event, model, endpoint)
+        self._answer = LargeAnswer(keeper, model, endpoint, attempt.head.encoding)
+
+    def _news_in(self, data: bytes) -> None:
+        return None
+
+    async def _looked_for(self, data: bytes) -> News:
+        return await asyncio.to_thread(self._answer.news, data)

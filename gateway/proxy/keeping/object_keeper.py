@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -44,7 +44,7 @@ class News(NamedTuple):
         return bool(self.records or self.hashes)
 
 
-_NOTHING = News((), (), "")
+NOTHING_NEW = News((), (), "")
 
 
 class Keeper:
@@ -97,31 +97,44 @@ class Keeper:
         self.on_seen = on_seen  # told of a good whole answer
         self.work: Work | None = None  # what the request may begin; None once it has
 
-    async def whole(self, model: Model, endpoint: Endpoint, body: bytes, encoding: bytes) -> None:
+    async def whole(self, model: Model, endpoint: Endpoint, body: bytes, encoding: bytes) -> bool:
         """Remember what a whole answer brings, or forget what it has deleted.
 
-        Raises StoreUnavailable or LedgerUnavailable.
+        False where it unpacks to more than is read here. Raises StoreUnavailable or LedgerUnavailable.
         """
         if self.forgets is not None:
             await self._index.forget(self.forgets)
-            return
-        content = readable(body, encoding) if self._signs and endpoint.objects else None
+            return True
+        if not self.reads(endpoint):
+            return True
+        content = readable(body, encoding)
         if content is not None and self.on_seen is not None:
             self.on_seen(content)
         if content is not None and self._may_bring(content):
             fields = await _decoded(content)
             if fields is not None:
                 await self.remember(self._news_of(fields, content, self._accounts.label(model, endpoint)))
+        return content is not None
 
     def news_in(self, data: bytes, model: Model, endpoint: Endpoint) -> News:
         """Return what whole events bring; quick where that is nothing."""
         if not self._may_bring(data) or not endpoint.objects or (self._is_single and self._seen):
-            return _NOTHING
+            return NOTHING_NEW
         account = self._accounts.label(model, endpoint)
-        found = [self._news_of(fields, None, account) for fields in _payloads(data) if fields is not None]
-        records = tuple(record for news in found for record in news.records)
-        work = next((news.work for news in found if news.work is not None), None)
-        return News(records, tuple(each for news in found for each in news.hashes), account, work)
+        return joined([self._news_of(fields, None, account) for fields in _payloads(data) if fields is not None])
+
+    def news_of(self, fields: Mapping[str, Any], model: Model, endpoint: Endpoint) -> News:
+        """Return what the part of a document brings that has come so far."""
+        return self._news_of(fields, None, self._accounts.label(model, endpoint))
+
+    @property
+    def positions(self) -> Positions:
+        """Where answers bring ids and content, in one table."""
+        return Positions((*self._ids.positions, *self._contents.positions))
+
+    def reads(self, endpoint: Endpoint) -> bool:
+        """Whether answers of this endpoint may bring anything."""
+        return bool(self._signs) and endpoint.objects
 
     async def remember(self, news: News) -> None:
         """Raise StoreUnavailable or LedgerUnavailable."""
@@ -150,6 +163,15 @@ class Keeper:
 
     def __repr__(self) -> str:
         return f"<Keeper of {self._ids!r} for {self._owner}>"
+
+
+def joined(found: Iterable[News]) -> News:
+    """Return the news of several pieces of one answer."""
+    every = tuple(found)
+    records = tuple(record for news in every for record in news.records)
+    work = next((news.work for news in every if news.work is not None), None)
+    account = every[0].account if every else ""
+    return News(records, tuple(each for news in every for each in news.hashes), account, work)
 
 
 def learnt_by(operation: Operation, fields: Mapping[str, Any]) -> Positions:
