@@ -16,7 +16,7 @@ from gateway.errors import StoreUnavailable
 
 FILE_NAME = "alerts.db"
 _BUSY_SECONDS = 2.0
-_SCHEMA = """
+SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 CREATE TABLE IF NOT EXISTS events (
@@ -155,7 +155,7 @@ class SqliteQueue:
             make_private_database(self._file)
             database = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
-                database.executescript(_SCHEMA)
+                database.executescript(SCHEMA)
             except sqlite3.Error:
                 database.close()
                 raise

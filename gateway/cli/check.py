@@ -20,6 +20,7 @@ from gateway.cli.connections import connect
 from gateway.cli.console import complain, print_line
 from gateway.cli.trials.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
+from gateway.transfer.left_behind import warning_of as left_behind
 from gateway.types import Model, has_expired, id_text
 from gateway.usage.sql.drivers import check_driver
 
@@ -81,6 +82,8 @@ def _warnings(settings: Settings) -> Iterator[str]:
     if not settings.keys and not settings.auth.jwt:
         yield "there is no key: whoever asks needs one that was made at run time (`gateway keys new --store`)"
     yield from _warnings_of_issuers(settings)
+    if (left := left_behind(settings)) is not None:
+        yield left
     now = datetime.now(UTC)
     expired = [key for key in settings.keys if key.expires is not None and has_expired(key.expires, now)]
     for key in expired[:_MOST_NAMED]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gateway.cli.console import print_line
+from gateway.cli.store.places import left_in_redis
 from gateway.cli.stored_records import reading
 from gateway.cli.trials.probe import probe
 from gateway.cli.usage import is_missing
@@ -24,6 +25,8 @@ async def connect(settings: Settings) -> int:
     kinds = {"store": settings.store.kind, "ledger": settings.usage.url.reveal().partition(":")[0]}
     for name, fault in faults.items():
         print_line(f"FAIL  {name}: {fault}" if fault else f"ok    {name}: {kinds[name]}")
+    if (left := await left_in_redis(settings)) is not None:
+        print_line(f"warning: {left}")
     return sum(map(bool, faults.values())) + await _issuers_at_fault(settings) + await probe(settings)
 
 

@@ -32,6 +32,7 @@ from gateway.process.serve import LISTEN_BACKLOG, listening_socket, serve
 from gateway.process.supervisor import Supervisor
 from gateway.process.systemd import notify_service_manager
 from gateway.process.upgrade import Predecessor, Successor
+from gateway.transfer.left_behind import warning_of as left_behind
 from gateway.usage.sql.drivers import check_driver
 
 STANDARD_ERROR = 2
@@ -69,6 +70,8 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     check_driver(settings.usage.url)
     log, log_stream = _log(arguments)
+    if (left := left_behind(settings)) is not None:
+        log.warning("keys are left in the store that is not in use", what=left)
     server = settings.server
     sock = _listen(server.host, server.port, f"`server.port` in {settings.source}", predecessor)
     if sock is None:

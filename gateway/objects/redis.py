@@ -32,7 +32,7 @@ _AT_ONCE = 200  # commands in one turn, below what fits a batch
 _SWEPT_ONE_IN = 8  # additions to a list; each then looks at its oldest entries
 _SWEPT = 16
 _FIELDS = ("o", "c", "m", "a", "f", "r")
-_IN_LIST_FIELDS = (*_FIELDS, "b")
+FIELDS_WITH_BODY = (*_FIELDS, "b")
 
 # The rules are those of `record.merged`. Returns when it was made, or false where it is another's.
 _PUT = Script(
@@ -211,7 +211,7 @@ class RedisObjects:
             replies = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
             for each, reply in zip(part, replies, strict=True):
                 if reply[0] is not None:
-                    found[each] = _record(each, reply)
+                    found[each] = object_of(each, reply)
         return found
 
     async def touch(self, records: Sequence[ObjectRecord]) -> None:
@@ -231,7 +231,7 @@ class RedisObjects:
             first = rank + 1
         reply = await self._link.call("ZREVRANGE" if descending else "ZRANGE", key, first, first + count - 1)
         ids = [_text(each) for each in reply]
-        found = await self._records(ids, _IN_LIST_FIELDS)
+        found = await self._records(ids, FIELDS_WITH_BODY)
         if gone := [each for each in ids[:-1] if each not in found]:  # the last one is where the next slice begins
             self._link.send("ZREM", key, *gone)
         records = [found[each] for each in ids if each in found]
@@ -291,7 +291,8 @@ class RedisObjects:
         return f"<RedisObjects at {self._link.address}>"
 
 
-def _record(object_id: str, reply: Reply) -> ObjectRecord:
+def object_of(object_id: str, reply: Reply) -> ObjectRecord:
+    """Read an object's hash."""
     owner, created, model, account, final, rest, *body = reply
     others = _rest.decode(rest)
     return ObjectRecord(
@@ -306,6 +307,15 @@ def _record(object_id: str, reply: Reply) -> ObjectRecord:
         about=others.about,
         body=(body[0] if body else None) or None,
     )
+
+
+def object_fields(record: ObjectRecord) -> list[str | bytes | int]:
+    """Return an object's hash, as it is written."""
+    rest = _encode(_Rest(record.kind, record.in_lists, record.about))
+    fields: list[str | bytes | int] = ["o", record.owner, "c", record.created, "a", record.account, "r", rest]
+    fields += ["f", "1" if record.final else "0"]
+    fields += [] if record.model is None else ["m", record.model]
+    return fields if record.body is None else [*fields, "b", record.body]
 
 
 def _text(reply: bytes) -> str:

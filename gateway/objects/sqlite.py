@@ -27,7 +27,7 @@ PURGE_SECONDS = 3_600
 _PURGED_AT_ONCE = 5_000
 _ASKED_AT_ONCE = 500  # variables in one statement
 
-_SCHEMA = """
+SCHEMA = """
 PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS objects (
     id TEXT PRIMARY KEY, owner TEXT NOT NULL, kind TEXT NOT NULL, created INTEGER NOT NULL, in_lists INTEGER NOT NULL,
@@ -95,7 +95,7 @@ class SqliteObjects:
         connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA)
+            connection.executescript(SCHEMA)
         except sqlite3.Error:
             connection.close()
             raise

@@ -39,7 +39,7 @@ LOCK_NAME = "gateway.lock"
 BUSY_SECONDS = 2.0
 _MOST_ASKED_AT_ONCE = 500  # variables in one statement
 
-_SCHEMA = """
+SCHEMA = """
 PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS records (
     kind TEXT NOT NULL, id TEXT NOT NULL, document BLOB NOT NULL, PRIMARY KEY (kind, id)
@@ -83,7 +83,7 @@ class EmbeddedStore:
         self._is_open = True
 
     def _open(self, opened: ExitStack) -> tuple[sqlite3.Connection, sqlite3.Connection, _Ids, str]:
-        opened.callback(os.close, _locked(self._directory))
+        opened.callback(os.close, locked(self._directory))
         try:
             make_private_database(self._directory / FILE_NAME)
             reader = opened.enter_context(closing(self._connect()))
@@ -98,7 +98,7 @@ class EmbeddedStore:
         )
         try:
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA)
+            connection.executescript(SCHEMA)
         except sqlite3.Error:
             connection.close()
             raise
@@ -267,7 +267,7 @@ def _identity(database: sqlite3.Connection) -> str:
     return str(text)
 
 
-def _locked(directory: Path) -> int:
+def locked(directory: Path) -> int:
     """Lock the file; return the descriptor that holds the lock.
 
     Until it is closed, by the process's end at the latest.

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import orjson
@@ -147,14 +147,17 @@ class RedisStore:
         return sorted(await self._scanned(self._key(kind, "")), key=natural_order)
 
     async def _scanned(self, beginning: str) -> set[str]:
-        found: set[str] = set()
+        return {each async for part in self.scan(beginning) for each in part}
+
+    async def scan(self, beginning: str) -> AsyncIterator[list[str]]:
+        """Yield the rest of each key that begins so; one may come twice."""
         pattern = _GLOB_SPECIAL.sub(r"\\\1", beginning) + "*"
         cursor: bytes = b"0"
         while True:
             cursor, keys = await self.link.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_A_TIME)
-            found.update(_text(key).removeprefix(beginning) for key in keys)
+            yield [_text(key).removeprefix(beginning) for key in keys]
             if cursor == b"0":
-                return found
+                return
 
     async def put(self, kind: Kind, record_id: str, document: bytes) -> bytes | None:
         _, before = await self._write(kind, record_id, b"", b"=" + document, is_conditional=False)
