@@ -12,6 +12,7 @@ check.py            check, schema; trials/: asking each endpoint for its models,
 explain_command.py  explain
 keys_command.py     keys new, list, revoke
 usage.py            usage
+store/              store copy, export, import
 stored_records.py   the run-time store, as commands beside a running gateway may use it; snapshot.py: the embedded one
 """
 

@@ -25,7 +25,7 @@ import orjson
 from gateway.config.documents import LONGEST_DOCUMENT_BYTES, InvalidDocument, RecordKind, parse_document, parse_feature
 from gateway.config.yaml import scalars
 from gateway.objects.record import ObjectRecord, Place, Unsettled
-from gateway.transfer.entries import KINDS, Depot, Entry, Progress
+from gateway.transfer.entries import KINDS, Depot, Entry, Progress, on_one_line
 from gateway.transfer.staging import Staging
 from gateway.types import utc_text
 
@@ -116,14 +116,10 @@ def _written(kind: str, entry_id: str, value: bytes, expires: float | None) -> b
     end = None if expires is None else utc_text(datetime.fromtimestamp(expires, UTC))
     try:
         orjson.loads(value)
-        # Between tokens alone: within a text of JSON none may stand as it is.
-        shown = _Line(kind, entry_id, value=msgspec.Raw(value.strip().translate(_NO_LINE_ENDS)), expires=end)
+        shown = _Line(kind, entry_id, value=msgspec.Raw(on_one_line(value)), expires=end)
     except orjson.JSONDecodeError:
         shown = _Line(kind, entry_id, base64=base64.b64encode(value).decode(), expires=end)
     return _encode(shown) + b"\n"
-
-
-_NO_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
 
 def _has_credentials(entry: Entry) -> bool:
