@@ -13,7 +13,6 @@ A map of the house, from the top floor down; imports point downward only.
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
     access/         from headers to a caller, from a request to a model; what was looked up just now;
                     tokens/: callers by JWT
-    access/         from headers to a caller, from a request to a model; what was looked up just now
     transfer/       run-time records carried from one store to another, or to a file
     objects/        what upstreams keep: owner and place of each id, which endpoints are one account
     alerts/         webhooks, each event once           (what is settled, refused, cooling, away)

@@ -150,7 +150,7 @@ class RedisStore:
         return {each async for part in self.scan(beginning) for each in part}
 
     async def scan(self, beginning: str) -> AsyncIterator[list[str]]:
-        """Yield the rest of each key that begins so; one may come twice."""
+        """Yield keys without their beginning; one may come twice."""
         pattern = _GLOB_SPECIAL.sub(r"\\\1", beginning) + "*"
         cursor: bytes = b"0"
         while True:

@@ -41,7 +41,7 @@ class Mismatch(Exception):
 
 
 class Outcome(NamedTuple):
-    """What was done, by kind. `kept`: what differs, and was left as the target had it."""
+    """What was done, by kind. `kept`: differs, and was left alone."""
 
     written: Counter[str]
     alike: Counter[str]
@@ -132,7 +132,7 @@ async def _delete_others(source: Depot, target: Depot, outcome: Outcome, *, is_d
 
 
 async def _carry_audit(source: Depot, target: Depot, mode: Mode, outcome: Outcome) -> None:
-    """Carry the trail over; where both have one, in the order of their times."""
+    """Carry the trail over; two are joined in order of time."""
     wanted = await source.audit()
     for _ in range(_MOST_TRIES):
         there = await target.audit()

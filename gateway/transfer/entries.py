@@ -108,7 +108,10 @@ def are_alike(wanted: Entry, found: Entry) -> bool:
 
 
 def on_one_line(document: bytes) -> bytes:
-    """Write JSON without line ends: within a text of it none may stand as they are."""
+    """Write JSON without line ends.
+
+    They stand between tokens alone: within a text they are escaped.
+    """
     return document.strip().translate(_NO_LINE_ENDS)
 
 

@@ -1,4 +1,6 @@
-"""A store as JSON lines, format 1: stable, a line each, in any order but for the first and the last.
+"""A store as JSON lines, format 1, which is stable.
+
+A line each, in any order but for the first and the last.
 
     {"format":"ecli-gateway-store","version":1,"made":"2027-01-31T12:00:00Z","from":"…"}
     {"kind":"key","id":"SHA256HEX","value":{…}}          records: the document as it was written
@@ -74,7 +76,7 @@ _end = msgspec.json.Decoder(_End)
 
 
 class BadFile(Exception):
-    """This is no file of ours, or of a version that is not known."""
+    """The file is no export, or of an unknown version."""
 
 
 class BadLine(ValueError):
@@ -135,7 +137,7 @@ class Problem(NamedTuple):
 
 
 def staged(file: BinaryIO, name: str, report: Callable[[Problem], None]) -> Staging:
-    """Read a file, and report the lines that cannot be used. Raises BadFile.
+    """Read a file; report unusable lines. Raises BadFile.
 
     A line is taken as a whole, or not at all.
     """
@@ -158,7 +160,7 @@ def staged(file: BinaryIO, name: str, report: Callable[[Problem], None]) -> Stag
 
 
 def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yield lines from the second on; of one that is too long its beginning."""
+    """Yield lines from the second on; too long ones cut."""
     number = 1
     while line := file.readline(LONGEST_LINE_BYTES + 1):
         number += 1

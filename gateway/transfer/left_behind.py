@@ -1,4 +1,4 @@
-"""Keys that were made at run time, in the store that is not in use.
+"""Find run-time keys in a store that is not in use.
 
 A gateway that is switched from one store to the other does not know them any more.
 """
@@ -20,7 +20,7 @@ _BUSY_SECONDS = 0.2
 
 
 def warning_of(settings: Settings) -> str | None:
-    """Say that keys are left in the embedded store of a gateway on Redis, and what to run.
+    """Name keys in an embedded store not in use, and what to run.
 
     Nothing is asked over the network; a copy leaves a note of what it has copied.
     """
@@ -46,7 +46,7 @@ def note_copied(directory: Path) -> None:
 
 
 def key_hashes(directory: Path) -> list[str]:
-    """Return the SHA-256 of each run-time key; none where nothing can be read."""
+    """Return the SHA-256 of each run-time key that can be read."""
     file = directory / FILE_NAME
     with suppress(sqlite3.Error, OSError):
         if file.exists():

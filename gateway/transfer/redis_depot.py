@@ -38,7 +38,7 @@ _Result = TypeVar("_Result")
 
 
 class RedisDepot:
-    """A `Depot` on a started store. Those who serve from it hear of each change."""
+    """A `Depot` on a started store; each change is published."""
 
     def __init__(self, store: RedisStore, prefix: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._store = store
@@ -142,7 +142,7 @@ class RedisDepot:
             await self._write_for_a_time(entry)
 
     async def _write_for_a_time(self, entry: Entry) -> None:
-        """Write a record that Redis forgets by itself, in one step with its end."""
+        """Write a record and its time to live in one step."""
         call, notice = self._store.link.call, orjson.dumps({"kind": entry.kind, "id": entry.id})
         await call("SET", f"{self._prefix}{entry.kind}:{entry.id}", entry.value, "PX", milliseconds_left(entry))
         if entry.kind == "model":
@@ -203,7 +203,7 @@ class RedisDepot:
         await self._store.close()
 
     async def _patiently(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Do it again once Redis is back; all of it may be repeated."""
+        """Do it, again once Redis is back; it must bear repeating."""
         refusals = 0
         while True:
             try:
@@ -230,7 +230,7 @@ class RedisDepot:
 
 
 def _kind_and_id(name: str, beginnings: Mapping[str, Kind]) -> tuple[str, str]:
-    """The kind and id of a key without its prefix; two empty texts for others."""
+    """Split a key; two empty texts for what is not carried."""
     first, colon, rest = name.partition(":")
     if colon and first in beginnings:
         return beginnings[first], rest

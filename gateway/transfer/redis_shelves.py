@@ -41,11 +41,17 @@ end
 
 
 class Shelf(Protocol):
-    """The entries of a kind. What awaits raises StoreUnavailable, and may be repeated."""
+    """The entries of a kind.
+
+    What awaits raises StoreUnavailable, and may be repeated.
+    """
 
     @property
     def beginning(self) -> str:
-        """What its keys begin with, before a colon and the id; empty where `ids` lists them."""
+        """Return the beginning of its keys, before a colon and the id.
+
+        Empty where `ids` lists them.
+        """
 
     async def ids(self) -> list[str]: ...
 

@@ -16,9 +16,9 @@ CREATE TABLE entries (
 
 
 class Staging:
-    """A `Depot` of a file's entries, in a temporary file that nobody else can open.
+    """A `Depot` of a file's entries, in a temporary file.
 
-    SQLite deletes it; nothing is held in memory.
+    SQLite alone can open it, and deletes it; nothing is held in memory.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,7 +33,7 @@ class Staging:
         return self._name
 
     def add(self, entry: Entry, line: int) -> int | None:
-        """Add an entry; return the line that has the same kind and id already."""
+        """Add an entry; return the line of an earlier same one."""
         place = KINDS.index(entry.kind)
         try:
             self._database.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?)", (place, *entry, line))

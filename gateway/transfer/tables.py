@@ -74,7 +74,7 @@ class Table(NamedTuple):
 
 
 def without_lifetime(entry: Entry) -> Entry:
-    """Return a record of Redis that expires as a record that SQLite can keep.
+    """Return an expiring record as SQLite can keep it.
 
     A key's end becomes its `expires`, where that is not sooner.
     """

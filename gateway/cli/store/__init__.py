@@ -1,4 +1,4 @@
-"""What was made at run time, from one store to another, or to and from a file.
+"""Commands that carry run-time records between stores and files.
 
 store_command.py  gateway store copy, export, import
 places.py         what FROM and TO stand for

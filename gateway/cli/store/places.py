@@ -1,4 +1,4 @@
-"""What FROM and TO stand for: a directory, a Redis, or those of gateway.yaml."""
+"""The places that FROM and TO name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,10 @@ class Place(NamedTuple):
 
 
 def base_settings(arguments: argparse.Namespace, *, is_needed: bool) -> Settings:
-    """Read the file of -c; defaults where there is none and none is needed. Raises ConfigError."""
+    """Read the file of -c. Raises ConfigError.
+
+    Defaults where there is none and none is needed.
+    """
     if not is_needed and not os.path.lexists(arguments.config):
         return parse_settings(_NO_FILE, "the defaults", {}, Path.cwd())
     return settings_of(arguments)
@@ -66,7 +69,7 @@ def needs_file(text: str) -> bool:
 
 
 def place_of(text: str, prefix: str | None, settings: Settings) -> Place:
-    """Read what was written. Raises ConfigError, never with what is in a URL."""
+    """Read a place. Raises ConfigError, never with a URL in it."""
     store = settings.store
     if text in ("embedded", "redis"):
         store = msgspec.structs.replace(store, kind=text)
@@ -112,7 +115,7 @@ async def _opened_redis(place: Place) -> Depot:
 
 
 async def _hand_over(directory: Path, object_days: int) -> None:
-    """Take from the journal what a killed gateway did not hand over to its index.
+    """Hand over what a killed gateway left in its journal.
 
     The store's lock is held: no other process writes there.
     """
@@ -143,7 +146,7 @@ def left_in_journal(place: Place) -> str | None:
 
 
 async def left_in_redis(settings: Settings) -> str | None:
-    """Say that keys are in the Redis that a gateway with an embedded store does not use, and what to run.
+    """Name keys in a Redis that is not in use, and what to run.
 
     None where `store.url` is not written, or cannot be asked.
     """

@@ -10,7 +10,7 @@ _SECONDS = 0.1  # between two drawings
 
 
 class ProgressBar:
-    """A line on standard error that is drawn anew; nothing where that is no terminal."""
+    """A progress bar on standard error, where that is a terminal."""
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr is not None and sys.stderr.isatty()

@@ -158,7 +158,7 @@ def _tell(outcome: Outcome, target: Depot, *, is_dry_run: bool) -> None:
 
 
 async def _look_at_limits(target: Depot, mode: Mode, *, is_dry_run: bool) -> None:
-    """See that totals which were counted in a Redis before do not hold on."""
+    """Drop, or warn of, totals that a Redis counted before."""
     from gateway.transfer.redis_depot import RedisDepot
 
     if is_dry_run or not isinstance(target, RedisDepot) or not await target.counts_limits():
@@ -195,7 +195,7 @@ def _run_export(arguments: argparse.Namespace) -> int:
 
 
 def _exported_to(path: Path, place: Place, *, may_replace: bool) -> json_lines.Exported:
-    """Write a file that its owner alone may read; it is there as a whole, or not at all."""
+    """Write a private file, as a whole or not at all."""
     if path.exists() and not may_replace:
         raise StoreUnavailable(f"{path} is there already, and is left as it is; `--force` replaces it.")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -247,7 +247,7 @@ async def _imported(staging: Depot, place: Place, mode: Mode, *, is_dry_run: boo
 
 
 async def _target(place: Place, *, is_dry_run: bool) -> Depot:
-    """Open TO; a dry run makes none, and looks at one beside its gateway."""
+    """Open TO; a dry run only reads it."""
     from gateway.transfer.staging import Staging
 
     if not is_dry_run:
