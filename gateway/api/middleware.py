@@ -125,7 +125,9 @@ class Reading:
         head, self.params = request.head, {}
         route = socket_route(runtime, router, head.path) if self.wants_websocket else None
         if route is None:
-            route, self.params = find_route(router, head.method, head.path, head.headers, by_version=self.by_version)
+            served = runtime.settings.surface.extra
+            by_version = self.by_version
+            route, self.params = find_route(router, head.method, head.path, head.headers, served, by_version=by_version)
         self.route, self.family = route, route.family
         if route.operation is not None:
             self.passed = passed_on(head.headers, head.target, route.operation.client_headers, self.shown.presented)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -126,6 +126,14 @@ class Router:
             raise MethodNotAllowed(f"This path does not take {method}.", headers=(("allow", _allowed(rows)),))
         return route, params
 
+    def families_at(self, path: str) -> frozenset[str]:
+        """Return the families of `surface.extra` that rows at this path belong to."""
+        try:
+            rows = self._found(_without_azure(path))[0]
+        except RouteNotFound:
+            return frozenset()
+        return frozenset([row.family for row in rows.values() if row.family is not None])
+
     def below_base(self, path: str) -> str | None:
         """Return what is behind the base URL of the OpenAI surface.
 
@@ -218,14 +226,19 @@ def _leads_elsewhere(params: Mapping[str, str], rows: Mapping[str, Route]) -> bo
 
 
 def find_route(
-    router: Router, method: str, path: str, headers: Mapping[str, str], *, by_version: bool
+    router: Router, method: str, path: str, headers: Mapping[str, str], extra: Collection[str], *, by_version: bool
 ) -> tuple[Route, Mapping[str, str]]:
-    """Return the route and its parameters; raise RouteNotFound or MethodNotAllowed."""
+    """Return the route and its parameters; raise RouteNotFound or MethodNotAllowed.
+
+    `extra`: the families that are served; of others there is no method to be wrong about.
+    """
     try:
         return router.match(method, path)
     except RouteNotFound:
         raise _no_such_route(router, method, path, headers, by_version=by_version) from None
     except MethodNotAllowed as refusal:
+        for family in router.families_at(path).difference(extra):
+            raise _family_off(family) from None
         raise _no_such_method(router, method, path, refusal) from None
 
 
@@ -262,7 +275,11 @@ def _no_such_method(
 def require_family(runtime: Runtime, family: str) -> None:
     """Raise RouteNotFound unless `surface.extra` names the family."""
     if family not in runtime.settings.surface.extra:
-        raise _not_served(f"`surface.extra` of gateway.yaml does not name `{family}`")
+        raise _family_off(family)
+
+
+def _family_off(family: str) -> RouteNotFound:
+    return _not_served(f"`surface.extra` of gateway.yaml does not name `{family}`")
 
 
 def _not_served(reason: str | None) -> RouteNotFound:

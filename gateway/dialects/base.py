@@ -226,6 +226,7 @@ class ListRules(msgspec.Struct, frozen=True, kw_only=True):
     newest_first: bool  # where no `order` is asked for
     filters: tuple[str, ...]  # fields of the query that each object's own must equal
     unfinished: tuple[str, ...] | None  # each `status` that will still change; None: any may
+    orders: tuple[str, ...] = ("created_at", "updated_at")  # of `order_by`; nobody says when one was changed
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

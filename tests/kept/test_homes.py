@@ -115,11 +115,13 @@ async def test_reading_is_free_and_bounded(fresh: KeepingGateway) -> None:
         ("GET", "/nothing/of/the/kind", "not_served"),
         ("GET", "/evals/e", "surface.extra"),
         ("POST", "/containers", "surface.extra"),
+        ("PUT", "/evals/e", "surface.extra"),
+        ("PATCH", "/videos", "surface.extra"),
     ],
 )
 async def test_what_has_no_row_is_not_passed_on(kept: KeepingGateway, method: str, path: str, said: str) -> None:
     asked = len(kept.keeping.asked)
-    answer = await kept.ask(method, path, {} if method == "POST" else None)
+    answer = await kept.ask(method, path, None if method in ("GET", "DELETE") else {})
     assert (answer.status, answer.error()["code"]) == (404, "not_found")
     assert "not_served" in answer.error()["message"]
     assert said in answer.error()["message"]

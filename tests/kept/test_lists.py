@@ -7,7 +7,7 @@ from typing import Any
 import openai
 import pytest
 from kept_kit import KeepingGateway, started
-from kit.answers import upstream_error
+from kit.answers import answer, upstream_error
 from kit.keeping import MADE
 
 from gateway.dialects.openai import KEPT_OPERATIONS
@@ -93,6 +93,32 @@ async def test_filters(kept: KeepingGateway) -> None:
     await made(kept, "/batches")
     assert ids(await listed(kept, "/files?purpose=batch"))
     assert ids(await listed(kept, "/files?purpose=vision")) == []
+
+
+async def test_metadata_is_found_of_what_is_large_or_was_never_read(kept: KeepingGateway) -> None:
+    """An answer does not say with which metadata it was stored, and large ones are not kept."""
+    metadata = {"project": "x" * 512, "number": "1"} | {f"more-{number}": "y" for number in range(14)}
+    silent = {"id": "chatcmpl_far_silent", "object": "chat.completion", "created": 3, "choices": []}
+    large = silent | {"id": "chatcmpl_far_large", "choices": [{"message": {"content": "z" * 20_000}}]}
+    for each in (silent, large):
+        kept.upstream.endpoint("c").replies(answer(200, each))
+        await made(kept, "/chat/completions", key="panel", model="far", metadata=metadata)
+    # Whether they are read again or not, as here, where their upstream is away.
+    kept.upstream.endpoint("c").always(upstream_error(503))
+    try:
+        for asked in ("metadata[number]=1", "metadata[more-13]=y&metadata[project]=" + "x" * 512):
+            found = ids(await listed(kept, f"/chat/completions?{asked}", "panel"))
+            assert sorted(found) == ["chatcmpl_far_large", "chatcmpl_far_silent"]
+        assert ids(await listed(kept, "/chat/completions?metadata[number]=2", "panel")) == []
+    finally:
+        kept.upstream.endpoint("c").always(kept.keeping)
+
+
+async def test_evals_are_ordered_by_what_is_asked(open_house: KeepingGateway) -> None:
+    for order in ("created_at", "updated_at"):
+        assert (await open_house.ask("GET", f"/evals?order_by={order}")).status == 200
+    refused = await open_house.ask("GET", "/evals?order_by=name")
+    assert (refused.status, refused.error()["param"]) == (400, "order_by")
 
 
 async def test_what_is_not_final_is_read_again_and_what_is_gone_is_forgotten(kept: KeepingGateway) -> None:

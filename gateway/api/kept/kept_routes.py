@@ -144,7 +144,16 @@ async def _ask_without_model(hit: Hit, operation: Operation, body: openai.Reques
     ids = learnt_by(operation, body.fields)
     keeper = None
     if ids or forgets is not None:
-        keeper = Keeper(runtime.objects, accounts, ids, operation.contents, owner=owner, model=first, forgets=forgets)
+        keeper = Keeper(
+            runtime.objects,
+            accounts,
+            ids,
+            operation.contents,
+            owner=owner,
+            model=first,
+            forgets=forgets,
+            metadata=body.fields.get("metadata"),
+        )
     return Ask(
         operation,
         body,

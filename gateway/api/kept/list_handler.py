@@ -23,7 +23,7 @@ from gateway.objects.accounts import Accounts
 from gateway.objects.index import Filter, Order
 from gateway.objects.record import ObjectRecord
 from gateway.proxy.ask import Ask
-from gateway.proxy.keeping.answer_objects import records_in
+from gateway.proxy.keeping.answer_objects import METADATA, mark_of, records_in
 from gateway.proxy.keeping.refresher import Refresher
 from gateway.proxy.response import own_fields
 from gateway.proxy.usage_meter import UsageMeter
@@ -90,6 +90,8 @@ def _limit(query: MultiMapping[str], rules: ListRules) -> int:
 
 
 def _order(query: MultiMapping[str], rules: ListRules) -> Order:
+    if query.get("order_by", rules.orders[0]) not in rules.orders:
+        raise InvalidRequest("`order_by` is `created_at` or `updated_at`.", param="order_by")
     match query.get("order") or ("desc" if rules.newest_first else "asc"):
         case "asc":
             return "asc"
@@ -133,7 +135,10 @@ def _is_of_model(model: str | None, record: ObjectRecord) -> bool:
 
 
 def _has_metadata(wanted: Mapping[str, str], record: ObjectRecord) -> bool:
-    has = _fields(record).get("metadata")
+    marks = record.about.get(METADATA)
+    if marks is not None:
+        return all(mark_of(key, value) in marks for key, value in wanted.items())
+    has = _fields(record).get(METADATA)  # one that was seen before marks were kept
     return isinstance(has, dict) and all(has.get(key) == value for key, value in wanted.items())
 
 
@@ -164,7 +169,15 @@ async def _looked_at(hit: Hit, refresher: Refresher, accounts: Accounts, record:
     if fields.get("id") != record.id:
         return record
     position = Positions((Position("id", record.kind),))
-    found = records_in(fields, seen.body, position, owner=record.owner, account=record.account, model=record.model)
+    found = records_in(
+        fields,
+        seen.body,
+        position,
+        owner=record.owner,
+        account=record.account,
+        model=record.model,
+        metadata=record.about.get(METADATA),
+    )
     fresh = next(iter(found))
     await hit.runtime.objects.remember([fresh])
     return fresh

@@ -44,7 +44,15 @@ async def with_objects(hit: Hit, ask: Ask) -> Ask:
     keeper = None
     if ids or operation.contents:
         owner = id_text(ask.caller.user.id)
-        keeper = Keeper(hit.runtime.objects, accounts, ids, operation.contents, owner=owner, model=id_text(model.id))
+        keeper = Keeper(
+            hit.runtime.objects,
+            accounts,
+            ids,
+            operation.contents,
+            owner=owner,
+            model=id_text(model.id),
+            metadata=body.fields.get("metadata"),
+        )
     return msgspec.structs.replace(ask, pin=pin, keeper=keeper)
 
 

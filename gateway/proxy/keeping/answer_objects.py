@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Container, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -13,16 +15,26 @@ from gateway.objects.record import MOST_BODY_BYTES, ObjectRecord
 
 _ABOUT = ("purpose", "status", "name")  # what filters ask for
 _MOST_ABOUT_CHARACTERS = 256
+METADATA = "metadata"  # of which marks are kept, for it may be long
+_MOST_METADATA = 16  # pairs, as the provider has it
 KINDS_OF_WORK = ("response", "batch")
 _RUNNING = ("queued", "in_progress")  # a response
 
 
 def records_in(
-    fields: Mapping[str, Any], raw: bytes | None, positions: Positions, *, owner: str, account: str, model: str | None
+    fields: Mapping[str, Any],
+    raw: bytes | None,
+    positions: Positions,
+    *,
+    owner: str,
+    account: str,
+    model: str | None,
+    metadata: str | None = None,
 ) -> Iterator[ObjectRecord]:
     """Yield a record for each id at these positions.
 
-    `raw`: the whole answer, which is the body of an object that is all of it; None for an event.
+    `raw`: the whole answer, which is the body of an object that is all of it; None for an event. `metadata`: the marks
+    of what was asked for, where an answer does not say it.
     """
     for reference in positions.within(fields):
         around = _around(fields, reference)
@@ -37,7 +49,7 @@ def records_in(
             body=_body(around, raw, reference) if has_list and around else None,
             final=is_final(reference.kind, around) if around else True,
             in_lists=has_list,
-            about=_about(around) if has_list else {},
+            about=_about(around, openai.LISTS[reference.kind].filters, metadata) if has_list else {},
         )
 
 
@@ -92,6 +104,21 @@ def _created(around: Mapping[str, Any]) -> int:
     return int(created) if isinstance(created, int | float) and not isinstance(created, bool) else 0
 
 
-def _about(around: Mapping[str, Any]) -> dict[str, str]:
+def marks_of(metadata: Any) -> str | None:
+    """Write down metadata so that each pair can be found again; None where it is none."""
+    if not isinstance(metadata, dict):
+        return None
+    return " ".join([mark_of(key, value) for key, value in islice(metadata.items(), _MOST_METADATA)])
+
+
+def mark_of(key: str, value: Any) -> str:
+    pair = orjson.dumps([key, value])
+    return hashlib.blake2b(pair, digest_size=8).hexdigest()
+
+
+def _about(around: Mapping[str, Any], filters: Container[str], metadata: str | None) -> dict[str, str]:
     found = ((name, around.get(name)) for name in _ABOUT)
-    return {name: value[:_MOST_ABOUT_CHARACTERS] for name, value in found if isinstance(value, str)}
+    about = {name: value[:_MOST_ABOUT_CHARACTERS] for name, value in found if isinstance(value, str)}
+    if METADATA in filters and (marks := marks_of(around.get(METADATA)) or metadata):
+        about[METADATA] = marks
+    return about

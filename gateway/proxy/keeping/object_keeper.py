@@ -14,7 +14,7 @@ from gateway.http.sse import events_data
 from gateway.objects.accounts import Accounts
 from gateway.objects.index import ObjectIndex
 from gateway.objects.record import ObjectRecord, Unsettled
-from gateway.proxy.keeping.answer_objects import records_in, work_in
+from gateway.proxy.keeping.answer_objects import marks_of, records_in, work_in
 from gateway.proxy.keeping.pins import hashes_of
 from gateway.proxy.refusals.masking import readable
 from gateway.types import Endpoint, Model
@@ -51,7 +51,7 @@ class Keeper:
     """Looks for objects in the answers to one request.
 
     `model`: the id, as text, of the one under which they are made. `forgets`: the object that it deletes.
-    `beside`: what else is to be remembered of one that it brings.
+    `beside`: what else is to be remembered of one that it brings. `metadata`: what the request gives it.
     """
 
     __slots__ = (
@@ -61,6 +61,7 @@ class Keeper:
         "_ids",
         "_index",
         "_is_single",
+        "_metadata",
         "_model",
         "_owner",
         "_seen",
@@ -81,6 +82,7 @@ class Keeper:
         model: str | None,
         forgets: str | None = None,
         beside: Callable[[ObjectRecord], ObjectRecord] | None = None,
+        metadata: Any = None,
         on_seen: Callable[[bytes], None] | None = None,
     ) -> None:
         self._index = index
@@ -92,6 +94,7 @@ class Keeper:
         self._seen: set[str] = set()
         self._signs = (*ids.signs, *contents.signs)
         self._beside = beside
+        self._metadata = marks_of(metadata)
         self._is_single = [each.path for each in ids.positions] == ["id"] and not contents
         self.forgets = forgets
         self.on_seen = on_seen  # told of a good whole answer
@@ -152,7 +155,15 @@ class Keeper:
         return any(sign in data for sign in self._signs)
 
     def _news_of(self, fields: Mapping[str, Any], raw: bytes | None, account: str) -> News:
-        records = records_in(fields, raw, self._ids, owner=self._owner, account=account, model=self._model)
+        records = records_in(
+            fields,
+            raw,
+            self._ids,
+            owner=self._owner,
+            account=account,
+            model=self._model,
+            metadata=self._metadata,
+        )
         new = tuple(each for each in records if each.id not in self._seen)
         hashes = tuple(each for each in hashes_of(self._contents, fields) if each not in self._seen)
         self._seen.update(record.id for record in new)
