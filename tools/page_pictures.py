@@ -1,6 +1,7 @@
-"""Take the docs' pictures of the pages: `python -m tools.page_pictures`.
+"""Take the docs' pictures of the pages: `python -m tools.page_pictures [NAME …]`.
 
-A gateway of the tests' kit with made-up usage, in a real browser. Needs the tests' requirements and chromium.
+Each is a state of the gallery (`gateway demo --pages`) in a real browser. Needs the tests' requirements and chromium;
+`--all FOLDER` takes every state at 360 and 1,440 px, in light and in dark, to be looked at.
 """
 
 from __future__ import annotations
@@ -8,45 +9,56 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "dashboard")]
+
+from gallery_kit import DESKTOP, PHONE, at_the_gallery, in_state  # noqa: E402
+
+from gateway.demo.gallery.serving import ALL_STATES  # noqa: E402
+
 PICTURES = ROOT / "docs" / "pages"
-WIDE, NARROW = {"width": 1200, "height": 900}, {"width": 360, "height": 780}
-# name, page, window, scheme, what to press before
+WIDE = {"width": 1200, "height": 840}
+# picture, state, window, scheme
 TAKEN = (
-    ("usage", "usage", WIDE, "light", None),
-    ("usage-dark", "usage?by=key&measure=tokens", WIDE, "dark", None),
-    ("usage-narrow", "usage", NARROW, "light", None),
-    ("soc", "soc?days=90", WIDE, "light", None),
-    ("keys", "keys", WIDE, "light", None),
-    ("new-key", "keys", WIDE, "light", "New key"),
+    ("ai-chat", "chat-answer", WIDE, "light"),
+    ("ai-chat-narrow", "chat-limit", PHONE, "dark"),
+    ("ai-studio", "studio-two", WIDE, "light"),
+    ("usage", "usage", WIDE, "light"),
+    ("usage-dark", "usage", WIDE, "dark"),
+    ("usage-narrow", "usage-limits", PHONE, "light"),
+    ("soc", "soc", WIDE, "light"),
+    ("keys", "keys", WIDE, "light"),
+    ("new-key", "keys-made", WIDE, "light"),
+    ("models", "models-edit", WIDE, "light"),
+    ("users", "users-panel", WIDE, "light"),
+    ("fleet", "fleet", WIDE, "light"),
+    ("more-narrow", "more", PHONE, "light"),
 )
 
 
-async def take() -> None:
-    sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "dashboard")]
-    from usage_kit import OWNER, usage_page
+async def take(wanted: list[tuple[str, str, dict[str, int], str]], folder: Path) -> None:
+    states = {each.name: each for each in ALL_STATES}
+    async with at_the_gallery() as (gallery, browser):
+        for name, state, window, scheme in wanted:
+            async with in_state(gallery, browser, states[state], window=window, scheme=scheme) as page:
+                await page.wait_for_timeout(300)  # what moves has come to rest
+                await page.screenshot(path=folder / f"{name}.png")
 
+
+def main(arguments: list[str]) -> None:
     PICTURES.mkdir(exist_ok=True)
-    with TemporaryDirectory() as directory:
-        async with usage_page(Path(directory), OWNER, rows=900) as (stage, page):
-            for name, path, window, scheme, pressed in TAKEN:
-                await page.set_viewport_size(window)
-                await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-                await page.goto(f"{stage.url}/dashboard/{path}", wait_until="networkidle")
-                if pressed is not None:
-                    await make_key(page, pressed)
-                await page.screenshot(path=PICTURES / f"{name}.png")
-
-
-async def make_key(page: Any, button: str) -> None:
-    await page.get_by_role("button", name=button).click()
-    await page.keyboard.type("phone")
-    await page.keyboard.press("Enter")
-    await page.get_by_label("Key", exact=True).wait_for()
+    if arguments[:1] == ["--all"]:
+        every = [
+            (f"{state.name}-{window['width']}-{scheme}", state.name, window, scheme)
+            for state in ALL_STATES
+            for window in (PHONE, DESKTOP)
+            for scheme in ("light", "dark")
+        ]
+        asyncio.run(take(every, Path(arguments[1])))
+    else:
+        asyncio.run(take([each for each in TAKEN if not arguments or each[0] in arguments], PICTURES))
 
 
 if __name__ == "__main__":
-    asyncio.run(take())
+    main(sys.argv[1:])

@@ -25,6 +25,7 @@ from gateway.cli.console import complain
 from gateway.config import Settings, load_settings
 from gateway.config.reload import Watched
 from gateway.demo import run_demo
+from gateway.demo.gallery import run_gallery
 from gateway.errors import ConfigError, JournalUnavailable, LedgerUnusable
 from gateway.observability.log_stream import LogStream
 from gateway.observability.logging import LibraryLogs, LogFormat, make_logger
@@ -57,6 +58,9 @@ def add_to(commands: Commands) -> None:
     )
     demo.add_argument(
         "--seed", type=int, help="with --faults: the order in which they come (default: another each time)"
+    )
+    demo.add_argument(
+        "--pages", action="store_true", help="only a gallery: every state of every page, with made-up answers"
     )
     _add_logging(demo)
 
@@ -179,11 +183,17 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     if seed is not None and not arguments.faults:
         complain("gateway demo: --seed is for --faults")
         return 2
+    if arguments.pages and arguments.faults:
+        complain("gateway demo: --pages has no upstream; leave out --faults")
+        return 2
     if arguments.faults and seed is None:
         seed = random.randrange(1_000_000)
     sock = _listen(arguments.host, arguments.port, "--port")
     if sock is None:
         return 1
+    if arguments.pages:
+        uvloop.run(run_gallery(sock))
+        return 0
     log, _ = _log(arguments)
     uvloop.run(run_demo(sock, log, faults_by_seed=seed))
     return 0

@@ -8,7 +8,7 @@ from gateway.config.settings import ServerSettings
 from gateway.dashboard.assets import Assets
 from gateway.dashboard.session_routes import TICKETS, session_routes
 from gateway.dashboard.shell import Page, page_headers, shell
-from gateway.errors import RouteNotFound
+from gateway.errors import FeatureDisabled, RouteNotFound
 from gateway.http.reply import Answer, Reply
 
 PAGES = (
@@ -45,9 +45,15 @@ def page_handler(page: Page, assets: Assets) -> RouteHandler:
 
     async def handler(hit: Hit) -> Reply:
         server = refuse_without_pages(hit)
+        status = 200
         if not page.is_operators:
-            await require_ai(hit.runtime)
-        return Answer(200, page_headers(server.dashboard_frames), content)
+            try:
+                await require_ai(hit.runtime)
+            except FeatureDisabled:
+                if "text/html" not in hit.request.headers.get("accept", "").lower():
+                    raise
+                status = 503  # a reader sees a page that says so
+        return Answer(status, page_headers(server.dashboard_frames), content)
 
     return handler
 

@@ -1,4 +1,7 @@
-"""axe-core at a page: what it finds fails. npm installs it, once, in tests alone; it skips loudly where it cannot."""
+"""axe-core at a page: what it finds fails. npm installs it, once, in tests alone; it skips loudly where it cannot.
+
+`python tests/dashboard/axe_kit.py` installs it and the compiler that checks the modules' types.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page
 
-PACKAGE = "axe-core@4"
+PACKAGE, COMPILER = "axe-core@4", "typescript@5"
 PLACE = Path.home() / ".cache" / "ecli-gateway-axe"
 INSTALL_SECONDS = 120
 _FOUND = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations.map(
@@ -49,3 +52,8 @@ async def assert_accessible(page: Page) -> None:
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         await page.evaluate(source)
         assert await page.evaluate(_FOUND) == []
+
+
+if __name__ == "__main__":  # once for a machine, before a test has to wait for it
+    for package in (PACKAGE, COMPILER):
+        installed(package, package.partition("@")[0])

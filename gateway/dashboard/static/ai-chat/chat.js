@@ -3,7 +3,7 @@
 
 import { el, fill, toast } from "../core/dom.js";
 import { state } from "../core/frame.js";
-import { databaseOf } from "../core/kept.js";
+import { databaseOf, ofTab } from "../core/kept.js";
 import { offer } from "../answers/models.js";
 import { composer } from "./composer.js";
 import { Follower } from "./follow.js";
@@ -42,7 +42,7 @@ export class Chat {
     this.composer = composer({
       onSend: (text) => this.send(text),
       onStop: () => this.talk?.stop(),
-      onDraft: (text) => keep(this.draftKey, text),
+      onDraft: (text) => ofTab.write(this.draftKey, text),
     });
     this.wishes = {
       again: (/** @type {Turn} */ turn) => this.again(turn),
@@ -96,7 +96,7 @@ export class Chat {
     document.querySelector(".chat")?.classList.remove("listing");
     offer(this.picker, this.models, conversation.model);
     this.draw();
-    this.composer.set(sessionStorage.getItem(this.draftKey) ?? "");
+    this.composer.set(ofTab.read(this.draftKey) ?? "");
     this.composer.running(Boolean(this.talk));
     await this.list();
   }
@@ -190,7 +190,7 @@ export class Chat {
     if (!this.models.length || this.talk) return this.composer.set(text);
     if (!conversation.turns.length) conversation.title = titleOf(text);
     conversation.turns.push({ id: newId(), role: "user", text });
-    keep(this.draftKey, "");
+    ofTab.write(this.draftKey, "");
     await this.answer();
   }
 
@@ -251,15 +251,5 @@ export class Chat {
     } catch {
       toast("This browser could not keep the conversation; export it before you leave.");
     }
-  }
-}
-
-/** @param {string} key @param {string} draft */
-function keep(key, draft) {
-  try {
-    if (draft) sessionStorage.setItem(key, draft);
-    else sessionStorage.removeItem(key);
-  } catch {
-    // a browser that keeps nothing, or a draft beyond what it keeps
   }
 }

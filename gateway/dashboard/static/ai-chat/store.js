@@ -51,7 +51,7 @@ export class Store {
   /** @param {string | number} user @param {(id: string) => void} onElsewhere another tab has changed or deleted this one */
   static async open(user, onElsewhere) {
     const name = databaseOf(user);
-    const channel = "BroadcastChannel" in globalThis ? new BroadcastChannel(name) : null;
+    const channel = channelOf(name);
     if (channel) channel.onmessage = ({ data }) => onElsewhere(String(data));
     return new Store(await opened(name).catch(() => null), channel);
   }
@@ -110,6 +110,15 @@ export class Store {
   /** @param {IDBTransactionMode} mode */
   room(mode) {
     return /** @type {IDBDatabase} */ (this.database).transaction("conversations", mode).objectStore("conversations");
+  }
+}
+
+/** To other tabs; null where the browser has none, or denies it to a frame. @param {string} name */
+function channelOf(name) {
+  try {
+    return new BroadcastChannel(name);
+  } catch {
+    return null;
   }
 }
 

@@ -2,6 +2,7 @@
 /** What is asked, and how: the left side. What is typed outlives a reload, never this tab. */
 
 import { el } from "../core/dom.js";
+import { ofTab } from "../core/kept.js";
 import { pictures } from "./pictures.js";
 import { readSchema } from "./schema.js";
 
@@ -56,13 +57,9 @@ export function settingsForm(key) {
     complain("");
     checkSchema();
     const typed = Object.entries(fields).map(([name, field]) => [name, field.value]);
-    try {
-      sessionStorage.setItem(key, JSON.stringify({ ...Object.fromEntries(typed), structured: structured.checked }));
-    } catch {
-      // more than this browser keeps
-    }
+    ofTab.write(key, JSON.stringify({ ...Object.fromEntries(typed), structured: structured.checked }));
   });
-  const kept = JSON.parse(sessionStorage.getItem(key) ?? "{}");
+  const kept = JSON.parse(ofTab.read(key) ?? "{}");
   for (const [name, field] of Object.entries(fields)) if (typeof kept[name] === "string") field.value = kept[name];
   structured.checked = kept.structured === true;
   checkSchema();

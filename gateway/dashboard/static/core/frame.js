@@ -4,20 +4,10 @@
 import { api, ApiError, isFramed, onSessionOver } from "./api.js";
 import { ask, el, fill } from "./dom.js";
 import { duration } from "./format.js";
-import { forget, isKept } from "./kept.js";
+import { forget, isKept, ofBrowser } from "./kept.js";
+import { navigation, pageKeys, PAGES, pagesOf } from "./navigation.js";
 
 /** @typedef {{user: number | string, name: string | null, tier: string, scopes: string[], features: Record<string, boolean>, currency: string | null}} Me */
-
-const PAGES = [
-  { name: "ai-chat", title: "Chat", key: "c", ai: true },
-  { name: "ai-studio", title: "Studio", key: "s", ai: true },
-  { name: "usage", title: "Usage", key: "u", ai: true },
-  { name: "keys", title: "Keys", key: "k", ai: true },
-  { name: "models", title: "Models", key: "m", scope: "ai:manage" },
-  { name: "users", title: "Users", key: "p", scope: "ai:manage" },
-  { name: "fleet", title: "Fleet", key: "f", scope: "ai:manage" },
-  { name: "soc", title: "SOC", key: "o", scope: "usage:read" },
-];
 
 /**
  * Draw a page in its frame: signed in, or the form to sign in.
@@ -25,7 +15,7 @@ const PAGES = [
  */
 export async function page(draw) {
   const name = document.body.dataset.page ?? "";
-  theme(localStorage.getItem("theme"));
+  theme(ofBrowser.read("theme"));
   let over = true; // until somebody is signed in
   onSessionOver(() => {
     if (over) return;
@@ -40,25 +30,21 @@ export async function page(draw) {
     me = await api("/api/ai/me");
     over = false;
   } catch (error) {
-    document.body.replaceChildren(el("main.content", null, error instanceof ApiError && error.status === 401 ? signIn() : failure(error)));
+    document.body.replaceChildren(bare(error instanceof ApiError && error.status === 401 ? signIn() : failure(error)));
     return;
   }
-  const mine = PAGES.filter((each) => (each.scope ? me.scopes.includes(each.scope) : me.features.ai !== false));
+  const mine = pagesOf(me);
   document.body.replaceChildren(
     el("div.frame", null,
-      el("nav.pages", { "aria-label": "Pages" },
-        el("div.mark", null, "ecli"),
-        mine.filter((each) => !each.scope).map((each) => link(each, name)),
-        mine.some((each) => each.scope) && el("hr", null),
-        mine.filter((each) => each.scope).map((each) => link(each, name)),
-      ),
+      navigation(mine, name),
       el("div.room", null, el("header.head", null, title, account(me), themeButton()), content),
     ),
   );
-  keys(mine);
+  pageKeys(mine);
   const mayBeHere = mine.some((each) => each.name === name);
   if (!mayBeHere) {
-    fill(content, state("Not yours", "Your key does not open this page. Ask whoever gave it to you, or sign in with another."));
+    const isOff = me.features.ai === false && PAGES.some((each) => each.name === name && each.ai);
+    fill(content, isOff ? state("AI is switched off", "Your operator has switched it off for now. What you have written is kept; come back later.", again()) : state("Not yours", "Your key does not open this page. Ask whoever gave it to you, or sign in with another."));
     return;
   }
   try {
@@ -68,10 +54,8 @@ export async function page(draw) {
   }
 }
 
-/** @param {{name: string, title: string}} each @param {string} current */
-function link(each, current) {
-  return el("a", { href: `/dashboard/${each.name}`, "aria-current": each.name === current ? "page" : null }, each.title);
-}
+/** A page without its frame. @param {...any} content */
+export const bare = (...content) => el("main.content.bare", null, el("h1.brand", null, "ecli"), content);
 
 /** @param {Me} me */
 function account(me) {
@@ -113,14 +97,14 @@ function themeButton() {
       const isDark = getComputedStyle(document.documentElement).colorScheme.includes("dark")
         && (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
       const next = isDark ? "light" : "dark";
-      localStorage.setItem("theme", next);
+      ofBrowser.write("theme", next);
       theme(next);
     },
   }, "☾");
 }
 
 /** The form to sign in with a key. @param {(answer: any) => void} [onDone] else the page that was asked for is loaded */
-export function signIn(onDone = (answer) => goOn(answer.next)) {
+export function signIn(onDone = (answer) => goOn(answer.next), title = "Sign in") {
   const words = el("p.note.bad", { role: "alert", hidden: true });
   const field = el("input", { type: "password", name: "key", autocomplete: "current-password", required: true });
   requestAnimationFrame(() => field.focus());
@@ -137,7 +121,7 @@ export function signIn(onDone = (answer) => goOn(answer.next)) {
         field.focus();
       }
     },
-  }, el("h2", null, "Sign in"), el("label", null, "Your key", field), words, el("button.primary", { type: "submit" }, "Sign in"));
+  }, title && el("h2", null, title), el("label", null, "Your key", field), words, el("button.primary", { type: "submit" }, "Sign in"));
   return form;
 }
 
@@ -149,14 +133,14 @@ export async function goOn(next) {
   const isKept = !isFramed() || (await api("/api/ai/me").then(() => true, () => false));
   if (isKept) location.href = next;
   else {
-    document.body.replaceChildren(el("main.content", null, state("Not inside this frame", "Your browser keeps no session for framed pages.",
+    document.body.replaceChildren(bare(state("Not inside this frame", "Your browser keeps no session for framed pages.",
       el("a.button", { href: next, target: "_blank", rel: "noopener" }, "Open in a window"))));
   }
 }
 
 /** In place, so that nothing typed is lost; somebody else gets a page of their own. @param {Me} me */
 async function signInAgain(me) {
-  const answer = await ask("Your session is over", (close) => [el("p", null, "Sign in again to go on; what you have typed is kept."), signIn(close)]);
+  const answer = await ask("Your session is over", (close) => [el("p", null, "Sign in again to go on; what you have typed is kept."), signIn(close, "")]);
   if (!answer) return;
   if (String(answer.user) !== String(me.user)) await goOn(answer.next);
   else document.dispatchEvent(new CustomEvent("signed-in-again"));
@@ -199,41 +183,13 @@ export function wordsFor(error) {
     case "rate_limit_exceeded": return ["Too fast", `${error.message}${wait}`];
     case "insufficient_quota": return ["Limit reached", error.message];
     case "upstream_rate_limited": return ["The model is busy", `Its provider asks us to wait.${wait}`];
-    case "overloaded": case "shutting_down": return ["The gateway is busy", `Try again in a moment.${wait}`];
+    case "overloaded": case "shutting_down": return ["The gateway is busy", wait.trim() || "Try again in a moment."];
     case "store_unavailable": case "ledger_unavailable": return ["Not at the moment", `${error.message}${wait}`];
     case "upstream_timeout": return ["No answer in time", "The model took too long. Try again, or choose another."];
     case "upstream_error": case "ai_unavailable": case "upstream_credentials_rejected": return ["The model could not answer", "Its provider failed. Try again shortly, or choose another."];
     case "stream_incomplete": return ["The answer broke off", "The answer broke off. Try again."];
+    case "invalid_ticket": return ["This link was used already", "It signs in once, within a minute. Go back to where you found it for another, or sign in with a key."];
     case "invalid_api_key": case "missing_api_key": return ["Signed out", "Sign in again."];
     default: return ["That did not work", error.message];
   }
-}
-
-/** @param {{name: string, key: string}[]} mine */
-function keys(mine) {
-  let going = false;
-  document.addEventListener("keydown", (event) => {
-    const target = /** @type {HTMLElement} */ (event.target);
-    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog")) return;
-    if (going) {
-      const wanted = mine.find((each) => each.key === event.key);
-      going = false;
-      if (wanted) location.href = `/dashboard/${wanted.name}`;
-    } else if (event.key === "g") {
-      going = true;
-      setTimeout(() => (going = false), 1500);
-    } else if (event.key === "/") {
-      const field = /** @type {HTMLElement | null} */ (document.querySelector("[data-search]"));
-      if (field) event.preventDefault();
-      field?.focus();
-    } else if (event.key === "?") {
-      ask("Keys", (close) => [
-        el("table", null, el("tbody", null,
-          el("tr", null, el("td", null, el("kbd", null, "/")), el("td", null, "search, or the message")),
-          mine.map((each) => el("tr", null, el("td", null, el("kbd", null, `g ${each.key}`)), el("td", null, each.name))),
-        )),
-        el("div.row.end", null, el("button", { type: "button", onclick: () => close() }, "Close")),
-      ]);
-    }
-  });
 }

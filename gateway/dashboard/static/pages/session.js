@@ -2,15 +2,16 @@
 /** Sign in: by a ticket that the address brings, else by a key. */
 
 import { api, ApiError } from "../core/api.js";
-import { el, fill } from "../core/dom.js";
-import { goOn, signIn, state, wordsFor } from "../core/frame.js";
+import { el } from "../core/dom.js";
+import { bare, goOn, signIn, state, wordsFor } from "../core/frame.js";
 
 const asked = new URLSearchParams(location.search);
 const ticket = asked.get("ticket");
 const next = asked.get("next");
 history.replaceState(null, "", next ? `?next=${encodeURIComponent(next)}` : location.pathname);
-const content = el("main.content");
-document.body.replaceChildren(content);
+/** @param {...any} parts */
+const show = (...parts) => document.body.replaceChildren(bare(...parts));
+show();
 
 async function byTicket() {
   try {
@@ -18,13 +19,13 @@ async function byTicket() {
     await goOn(answer.next);
   } catch (error) {
     const [title, words] = error instanceof ApiError ? wordsFor(error) : ["That did not work", String(error)];
-    fill(content, state(title, words), signIn());
+    show(state(title, words), signIn(undefined, ""));
   }
 }
 
 async function start() {
   if (!ticket) {
-    fill(content, signIn());
+    show(signIn());
     return;
   }
   let me = null;
@@ -34,7 +35,7 @@ async function start() {
     // nobody is signed in
   }
   if (!me) return byTicket();
-  fill(content, state("Somebody is signed in", `You are signed in as ${me.name ?? `user ${me.user}`}. Go on as whom this link is for?`,
+  show(state("Somebody is signed in", `You are signed in as ${me.name ?? `user ${me.user}`}. Go on as whom this link is for?`,
     el("div.row", null,
       el("button.primary", { type: "button", onclick: byTicket }, "Go on"),
       el("a.button", { href: "/dashboard/ai-chat" }, "Stay"),

@@ -33,11 +33,11 @@ export function bars(chart) {
     const day = days[here];
     const parts = series.filter((one) => value(one, day) > 0);
     const counted = events?.get(day) ?? 0;
-    const limited = counted ? `; ${counted} cooled ${counted === 1 ? "endpoint" : "endpoints"}` : "";
+    const limited = counted ? `${counted} ${counted === 1 ? "endpoint" : "endpoints"} cooled` : "";
     const said = `${longDay.format(new Date(day))}: ${show(sums[here])}`;
     picture.setAttribute("aria-valuenow", String(here + 1));
-    picture.setAttribute("aria-valuetext", [said, ...parts.map((one) => `${short(one.name)} ${show(value(one, day))}`)].join(", ") + limited);
-    fill(readout, el("strong", null, said), parts.map((one) => el("span.part", null, dot(series.indexOf(one)), named(one.name), " ", show(value(one, day)))), limited);
+    picture.setAttribute("aria-valuetext", [said, ...parts.map((one) => `${short(one.name)} ${show(value(one, day))}`)].join(", ") + (limited && `; ${limited}`));
+    fill(readout, el("strong", null, said), parts.map((one) => el("span.part", null, dot(series.indexOf(one)), named(one.name), " ", show(value(one, day)))), limited && el("span.part", null, `▲ ${limited}`));
     picture.querySelector(".here")?.classList.remove("here");
     picture.querySelector(`[data-place="${here}"]`)?.classList.add("here");
   }
