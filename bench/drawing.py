@@ -10,15 +10,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / each) for each in ("", "dashboard")]
 
 from gallery_kit import DESKTOP, at_the_gallery, in_state  # noqa: E402
+from playwright.async_api import Browser, Page  # noqa: E402
 
 from gateway.demo.gallery.answers import words  # noqa: E402
 from gateway.demo.gallery.fixtures import ANSWER  # noqa: E402
+from gateway.demo.gallery.serving import Gallery  # noqa: E402
 from gateway.demo.gallery.states import CHAT, SEND, State, conversation  # noqa: E402
 
 PIECE = 48  # characters an event, as models send them
@@ -55,7 +59,9 @@ def told(seen: dict[str, Any]) -> str:
     return f"{shown:5.1f} frames/s, {gap}, longest task {longest:5.0f} ms"
 
 
-async def measure(kilobytes: int, rounds: int, kept: int) -> None:
+@asynccontextmanager
+async def in_the_chat(gallery: Gallery, browser: Browser, *, kilobytes: int, kept: int) -> AsyncIterator[Page]:
+    """A chat that has long conversations, and whose next answer is so long; the question is written, not sent."""
     text = answer_of(kilobytes * 1000)
     pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
     earlier = tuple(conversation(each, f"Question {each}", each / 9 + 0.1) for each in range(kept))
@@ -63,10 +69,15 @@ async def measure(kilobytes: int, rounds: int, kept: int) -> None:
         each["turns"][1]["text"] = text[:100_000]
     ready = (("see", "What would you like to know?"), ("write", "Message", "Tell me all"))
     state = State("chat-answer", "ai-chat", "", ready, {CHAT: words(*pieces)}, "", earlier)
+    gallery.put(state)
+    async with in_state(gallery, browser, state, window=DESKTOP) as page:
+        yield page
+
+
+async def measure(kilobytes: int, rounds: int, kept: int) -> None:
     async with at_the_gallery() as (gallery, browser):
-        gallery.put(state)
         for _ in range(rounds):
-            async with in_state(gallery, browser, state, window=DESKTOP) as page:
+            async with in_the_chat(gallery, browser, kilobytes=kilobytes, kept=kept) as page:
                 await page.evaluate(WATCH)
                 await page.wait_for_timeout(3000)
                 print("idle   ", told(await page.evaluate(SEEN)), flush=True)

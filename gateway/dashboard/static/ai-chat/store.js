@@ -39,6 +39,9 @@ export function newConversation(model) {
   return { id: newId(), title: "New conversation", model, created: now, updated: now, revision: 0, turns: [] };
 }
 
+/** @param {Conversation} conversation @returns {Summary} */
+const summaryOf = ({ turns, ...summary }) => summary;
+
 export class Store {
   /** @param {IDBDatabase | null} database null: this browser keeps nothing @param {BroadcastChannel | null} channel */
   constructor(database, channel) {
@@ -46,14 +49,24 @@ export class Store {
     this.channel = channel;
     /** @type {Map<string, Conversation>} what is kept where there is no database */
     this.held = new Map();
+    /** @type {Map<string, Summary> | null} what `list` tells, so that no list reads every word that was ever said */
+    this.summaries = null;
+    this.changes = 0;
   }
 
   /** @param {string | number} user @param {(id: string) => void} onElsewhere another tab has changed or deleted this one */
   static async open(user, onElsewhere) {
     const name = databaseOf(user);
     const channel = channelOf(name);
-    if (channel) channel.onmessage = ({ data }) => onElsewhere(String(data));
-    return new Store(await opened(name).catch(() => null), channel);
+    const store = new Store(await opened(name).catch(() => null), channel);
+    if (channel) {
+      channel.onmessage = ({ data }) => {
+        store.summaries = null;
+        store.changes++;
+        onElsewhere(String(data));
+      };
+    }
+    return store;
   }
 
   get isKept() {
@@ -62,8 +75,12 @@ export class Store {
 
   /** All, newest first, without their turns. @returns {Promise<Summary[]>} */
   async list() {
-    const all = await this.all();
-    return all.map(({ turns, ...summary }) => summary);
+    while (!this.summaries) {
+      const { changes } = this;
+      const found = new Map((await this.all()).map((each) => [each.id, summaryOf(each)]));
+      if (changes === this.changes) this.summaries = found; // else somebody wrote meanwhile: look again
+    }
+    return [...this.summaries.values()].sort((a, b) => b.updated - a.updated);
   }
 
   /** @returns {Promise<Conversation[]>} newest first */
@@ -84,6 +101,7 @@ export class Store {
   async put(mine) {
     if (!this.database) {
       this.held.set(mine.id, structuredClone(mine));
+      this.summaries?.set(mine.id, summaryOf(mine));
       return;
     }
     const room = this.room("readwrite");
@@ -91,6 +109,8 @@ export class Store {
     if (stored && stored.revision !== mine.revision) Object.assign(mine, { id: newId(), title: `${mine.title} (other tab)` });
     mine.revision++;
     await done(room.put(mine));
+    this.changes++;
+    this.summaries?.set(mine.id, summaryOf(mine));
     this.channel?.postMessage(mine.id);
   }
 
@@ -98,12 +118,16 @@ export class Store {
   async remove(id) {
     this.held.delete(id);
     if (this.database) await done(this.room("readwrite").delete(id));
+    this.changes++;
+    this.summaries?.delete(id);
     this.channel?.postMessage(id);
   }
 
   async clear() {
     this.held.clear();
     if (this.database) await done(this.room("readwrite").clear());
+    this.changes++;
+    this.summaries?.clear();
     this.channel?.postMessage("");
   }
 

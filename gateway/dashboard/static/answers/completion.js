@@ -3,6 +3,8 @@
 
 import { ApiError, events, raw } from "../core/api.js";
 
+const BUSY_MS = 6; // events that come at once are heard for so long at a stretch
+
 /** @typedef {{prompt: number, completion: number, total: number}} Tokens */
 /**
  * How an answer ended. `fault`: it did not end well; what came before is kept.
@@ -45,8 +47,13 @@ export async function complete(path, body, hearing) {
 
 /** @param {Response} response @param {Ending} ending @param {(event: any) => void} hear */
 async function hearAll(response, ending, hear) {
+  let since = performance.now();
   for await (const data of events(response)) {
     if (data === "[DONE]") return;
+    if (performance.now() - since > BUSY_MS) {
+      await breath();
+      since = performance.now();
+    }
     let event;
     try {
       event = JSON.parse(data);
@@ -92,6 +99,18 @@ function tokensIn(usage) {
   const completion = Number(usage.completion_tokens);
   if (!Number.isFinite(prompt) || !Number.isFinite(completion)) return null;
   return { prompt, completion, total: Number(usage.total_tokens) || prompt + completion };
+}
+
+/** Let the page draw and hear its reader; a timer would be slow in a hidden tab. @returns {Promise<void>} */
+function breath() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
 }
 
 /** @param {any} event @param {string | null} requestId */

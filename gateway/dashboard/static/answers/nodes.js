@@ -8,7 +8,7 @@ import { inline } from "./inline.js";
 /** @typedef {import("./inline.js").Inline} Inline */
 
 const PIECE = 4096; // characters of a paragraph or of code that are laid out by themselves
-const MOST_ROWS = 200; // of one table; what follows is a table of its own, so that none is slow to lay out
+const MOST_ROWS = 100; // of one table; what follows is a table of its own, so that none is slow to lay out
 
 /** A sink of blocks.js that builds below `root`. */
 export class Nodes {

@@ -4,8 +4,10 @@
 import { Blocks } from "./blocks.js";
 import { Nodes } from "./nodes.js";
 
-const SLICE = 2048; // characters that are read at once
-const BUDGET = 6; // milliseconds of each frame
+const SLICE = 512; // characters that are read at once
+const BUDGET = 5; // milliseconds of each frame, for reading
+const WITH_LAYOUT = 9; // with what `onDrawn` lays out
+const MOST = 16_384; // characters of a frame, however fast
 
 export class Writing {
   /**
@@ -19,6 +21,7 @@ export class Writing {
     this.waiting = "";
     this.isEnding = false;
     this.frame = 0;
+    this.most = 4 * SLICE; // characters of the next frame: as many as the last ones had time for
     this.ended = new Promise((resolve) => (this.resolve = resolve));
   }
 
@@ -47,12 +50,12 @@ export class Writing {
 
   draw() {
     this.frame = 0;
-    const until = performance.now() + BUDGET;
+    const began = performance.now();
     let at = 0;
     do {
       this.blocks.feed(this.waiting.slice(at, at + SLICE));
       at += SLICE;
-    } while (at < this.waiting.length && performance.now() < until);
+    } while (at < this.waiting.length && at < this.most && performance.now() - began < BUDGET);
     this.waiting = this.waiting.slice(at);
     if (this.waiting) this.schedule();
     else if (this.isEnding) {
@@ -62,6 +65,8 @@ export class Writing {
     }
     this.nodes.flush();
     this.onDrawn();
+    const spent = Math.max(performance.now() - began, 0.1);
+    this.most = Math.min(MOST, Math.max(SLICE, Math.min(at, this.most) * Math.min(2, WITH_LAYOUT / spent)));
   }
 }
 
