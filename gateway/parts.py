@@ -62,11 +62,10 @@ def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
     store = settings.store
     if store.kind == "embedded":
         return EmbeddedStore(store.path, log)
-    from gateway.redis.address import address_of  # only who uses it pays for loading redis-py
-    from gateway.redis.link import RedisLink
+    from gateway.redis.link_forms import link_to  # only who uses it pays for loading redis-py
     from gateway.store.redis import RedisStore
 
-    return RedisStore(RedisLink(address_of(store.url), log), log, prefix=store.prefix)
+    return RedisStore(link_to(store.url, log, ca_file=store.ca_file), log, prefix=store.prefix)
 
 
 def passes_of(settings: Settings, records: RecordStore) -> Passes:
@@ -75,7 +74,8 @@ def passes_of(settings: Settings, records: RecordStore) -> Passes:
         return EmbeddedPasses(settings.store.path)
     from gateway.store.redis import RedisStore
 
-    return RedisPasses(cast(RedisStore, records).link, prefix=settings.store.prefix)
+    link = cast(RedisStore, records).link
+    return RedisPasses(link.tagged, prefix=link.tagged_prefix(settings.store.prefix))
 
 
 def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
@@ -103,7 +103,8 @@ async def started_limiter(
     from gateway.store.redis import RedisStore
 
     link = cast(RedisStore, records).link  # one for both: a silent Redis delays a request once
-    limiter = RedisLimiter(link, totals_from(ledger), prefix=settings.store.prefix, log=log.warning)
+    prefix = link.tagged_prefix(settings.store.prefix)
+    limiter = RedisLimiter(link.tagged, totals_from(ledger), prefix=prefix, log=log.warning)
     await limiter.start()
     return limiter
 

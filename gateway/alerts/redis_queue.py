@@ -31,6 +31,7 @@ class RedisQueue:
     def __init__(self, link: RedisLink, *, prefix: str = "gw:") -> None:
         self._link = link
         self._prefix = prefix
+        self._keys = (f"{prefix}alert:stopped",)  # a Cluster learns from one where all are
         self._script = Script(files("gateway.alerts").joinpath("queue.lua").read_text(encoding="utf-8"))
 
     async def add(self, event: Event, receivers: Sequence[str], now: float) -> bool:
@@ -77,7 +78,7 @@ class RedisQueue:
 
     async def _run(self, operation: str, *arguments: Any) -> Any:
         packed = _encode((self._prefix, operation, 0, *arguments))
-        return await self._link.call_script(self._script, (), packed)
+        return await self._link.call_script(self._script, self._keys, packed)
 
     def __repr__(self) -> str:
         return f"<RedisQueue over {self._link!r}>"

@@ -18,6 +18,7 @@ from gateway.api.messages_routes import is_picked
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.connections import connect
 from gateway.cli.console import complain, print_line
+from gateway.cli.stored_records import quiet_log
 from gateway.cli.trials.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
 from gateway.transfer.left_behind import warning_of as left_behind
@@ -47,9 +48,9 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     check_driver(settings.usage.url)
     if settings.store.kind == "redis":
-        from gateway.redis.address import address_of  # only who uses it pays for loading redis-py
+        from gateway.redis.link_forms import link_to  # only who uses it pays for loading redis-py
 
-        address_of(settings.store.url)  # refuses options that redis-py does not know
+        link_to(settings.store.url, quiet_log())  # refuses what redis-py does not take
     print_line(f"{settings.source} is valid: {_counts(settings)}.")
     for line in _notes(settings):
         print_line(line)

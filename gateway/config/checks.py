@@ -26,10 +26,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _HOST = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z._-]*[0-9A-Za-z.])?")
 
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
 _DATABASE_SCHEMES = ("sqlite", "postgresql", "mysql", "mariadb")
-_ONE_REDIS = "Redis Sentinel and Cluster are not supported yet; give one server as redis://, rediss:// or unix://"
-_DATABASE_NUMBER = re.compile(r"/?|/[0-9]{1,6}", re.ASCII)
 
 # Hop-by-hop headers, and those that the gateway must set itself for a request to be framed and read rightly.
 _RESERVED_HEADERS = frozenset(
@@ -148,12 +145,12 @@ def endpoint_url(text: str) -> str:
 
 def webhook_url(text: str) -> str:
     """Check where alerts are sent: an http(s) URL, as it is written."""
-    parts = _split_url(text)
+    parts = split_url(text)
     if parts.scheme.lower() not in ("http", "https"):
         raise Refused("must begin with http:// or https://")
     if "@" in parts.netloc:
         raise Refused("must not hold a user or password; the signature tells the receiver who sends")
-    if not _has_valid_host(parts):
+    if not has_valid_host(parts):
         raise Refused("must have a valid host (and a port from 1 to 65535 if any)")
     if "#" in text:
         raise Refused("must not have a fragment (`#…`)")
@@ -162,7 +159,7 @@ def webhook_url(text: str) -> str:
 
 def jwks_url(text: str) -> str:
     """Check a JWKS's http(s) URL, kept as it is written."""
-    if "@" in _split_url(text).netloc:
+    if "@" in split_url(text).netloc:
         raise Refused("must not hold a user or password: a JWKS is public")
     _split_web_url(text)
     return text
@@ -180,19 +177,20 @@ def webhook_secret(text: str) -> str:
 
 
 def _split_web_url(text: str) -> SplitResult:
-    parts = _split_url(text)
+    parts = split_url(text)
     if parts.scheme.lower() not in ("http", "https"):
         raise Refused("must begin with http:// or https://")
     if "@" in parts.netloc:
         raise Refused("must not hold a user or password; use `api_key` or `headers`")
-    if not _has_valid_host(parts):
+    if not has_valid_host(parts):
         raise Refused("must have a valid host (and a port from 1 to 65535 if any)")
     if "#" in text:
         raise Refused("must not have a fragment (`#…`)")
     return parts
 
 
-def _split_url(text: str) -> SplitResult:
+def split_url(text: str) -> SplitResult:
+    """Raise Refused for what urlsplit would drop in silence."""
     if not _VISIBLE.fullmatch(not_empty(text)):  # before urlsplit, which silently drops tabs and line ends
         raise Refused("must be printable ASCII without spaces (a host in its xn-- form, a path percent-encoded)")
     try:
@@ -201,7 +199,8 @@ def _split_url(text: str) -> SplitResult:
         raise Refused("not a valid URL") from None
 
 
-def _has_valid_host(parts: SplitResult) -> bool:
+def has_valid_host(parts: SplitResult) -> bool:
+    """Whether a URL has a host, and a port that can be."""
     try:
         port, host = parts.port, parts.hostname or ""
     except ValueError:
@@ -252,27 +251,6 @@ def _network_advice(text: str) -> str:
         return ""
 
 
-def redis_url(text: str) -> str:
-    scheme, _, rest = text.partition("://")
-    if "sentinel" in scheme.lower() or "cluster" in scheme.lower():
-        raise Refused(_ONE_REDIS)
-    if scheme.lower() not in _REDIS_SCHEMES or "://" not in text:
-        raise Refused(f"must begin with {_or(_REDIS_SCHEMES)}")
-    parts = _split_url(text.replace(" ", "%20"))  # a path on disk may hold spaces
-    if scheme.lower() == "unix":
-        if not rest.partition("?")[0].rpartition("@")[2].startswith("/"):
-            raise Refused("must name a socket: unix:///run/redis.sock")
-        return text
-    host = parts.netloc.rpartition("@")[2]
-    if "," in host:
-        raise Refused(_ONE_REDIS)
-    if host and not _has_valid_host(parts):  # none: this machine
-        raise Refused("must have a valid host (and a port from 1 to 65535 if any)")
-    if not _DATABASE_NUMBER.fullmatch(parts.path):
-        raise Refused("must end with the number of a database, as in redis://127.0.0.1:6379/0, or nothing")
-    return text
-
-
 def database_url(text: str) -> str:
     """Check a database URL in SQLAlchemy's form.
 
@@ -281,7 +259,7 @@ def database_url(text: str) -> str:
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.partition("+")[0] not in _DATABASE_SCHEMES:
         raise Refused(f"must begin with {_or(_DATABASE_SCHEMES)}")
-    _split_url(text.replace(" ", "%20"))  # a path on disk may hold spaces
+    split_url(text.replace(" ", "%20"))  # a path on disk may hold spaces
     if scheme.startswith("sqlite") and not _names_a_file(rest):
         raise Refused("must name a file: sqlite:///relative/path or sqlite:////absolute/path")
     if not scheme.startswith("sqlite") and not _has_valid_port(rest):
@@ -314,9 +292,9 @@ def proxy_url(text: str) -> str:
     With its scheme, as curl reads one without.
     """
     text = text if "://" in text else f"http://{text}"
-    parts = _split_url(text)
+    parts = split_url(text)
     if parts.scheme.lower() != "http":
         raise Refused("only proxies of the form http://host:port are understood")
-    if not _has_valid_host(parts):
+    if not has_valid_host(parts):
         raise Refused("must have a valid host (and a port from 1 to 65535 if any)")
     return text

@@ -96,7 +96,9 @@ class Records:
         )
 
     def _store(self) -> StoreSettings:
-        return msgspec.structs.replace(self._file.store, path=self._absolute(self._file.store.path))
+        store = self._file.store
+        ca_file = self._absolute(store.ca_file) if store.ca_file else None
+        return msgspec.structs.replace(store, path=self._absolute(store.path), ca_file=ca_file)
 
     def _usage(self) -> UsageSettings:
         usage = self._file.usage

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config import checks
+from gateway.config.sources.redis_urls import redis_url
 from gateway.config.yaml.fingerprints import Fingerprint
 from gateway.types import ApiKey, Model, Organisation, Plan, Secret, User
 
@@ -128,9 +129,9 @@ class StoreSettings(msgspec.Struct, frozen=True):
     ] = "embedded"
     path: Annotated[Text, Meta(description="Directory of the embedded store, relative to this file.")] = "data"
     url: Annotated[
-        Secret,
-        Meta(description="Redis, for kind: redis (redis://, rediss:// or unix://).", extra={"check": checks.redis_url}),
+        Secret, Meta(description="Redis, for kind: redis; its forms are in docs/redis.md.", extra={"check": redis_url})
     ] = Secret("redis://127.0.0.1:6379/0")
+    ca_file: Annotated[Text | None, Meta(description="PEM file of Redis' authorities, relative to this file.")] = None
     prefix: Annotated[str, Meta(description="What every Redis key of the gateway begins with.")] = "gw:"
 
 
@@ -142,9 +143,7 @@ class UsageSettings(msgspec.Struct, frozen=True):
             extra={"check": checks.database_url},
         ),
     ] = Secret("sqlite:///data/usage.db")
-    journal: Annotated[Text, Meta(description="Directory of the journal on local disk, relative to this file.")] = (
-        "data/journal"
-    )
+    journal: Annotated[Text, Meta(description="Its directory, on local disk, relative to this file.")] = "data/journal"
     currency: Annotated[
         Annotated[str, Meta(min_length=1, max_length=12)] | None,
         Meta(description="The currency of the prices, as pages and answers label it, such as USD."),

@@ -2,7 +2,7 @@
 
 Each step is one run of `script.lua`. A request waits for one round trip, shared with all that ask at the same moment;
 settling and cancelling are told without waiting. The time is that of Redis, the one clock that all workers share. Redis
-5 or newer; Redis Cluster is not supported, since one step spans the keys of several scopes.
+6.2 or newer; one step spans the keys of several scopes, so that in a Cluster `prefix` begins with a tag.
 
 - A worker's reservations live as long as it is heard of: one heartbeat a worker, and any worker ends those of one that
   has fallen silent, within a lease and a quarter of another.
@@ -84,7 +84,7 @@ class RedisLimiter:
     ) -> None:
         self.on_settled: OnSettled | None = None
         self._rebuild = rebuild
-        self._prefix = prefix
+        self._prefix, self._keys = prefix, (f"{prefix}limit:life",)  # by which a Cluster knows where the others are
         self._log = log
         self._lease_seconds = lease_seconds
         self._by_redis = clock == "redis"
@@ -347,4 +347,4 @@ class RedisLimiter:
 
     def _message(self, operation: str, now: float, *arguments: Any) -> bytes:
         time = 0 if self._by_redis else round(now * MICROSECONDS)
-        return self._script.packed((), (_encode((self._prefix, operation, time, *arguments)),))
+        return self._script.packed(self._keys, (_encode((self._prefix, operation, time, *arguments)),))

@@ -3,8 +3,8 @@
 -- Integers are negated as `0 - n`: -0 would reach Redis as "-0", which is no integer to it.
 --
 -- ARGV[1] is a MessagePack array: prefix, operation, time, then what the operation takes. Times are microseconds; a time
--- of 0 means the clock of Redis, the only one that all workers share. Keys are made here, from the names of scopes, which
--- is why Redis Cluster cannot run this. Each key below stands behind PREFIX .. "limit:".
+-- of 0 means the clock of Redis, the only one that all workers share. Keys are made here, from the names of scopes: in a
+-- Cluster the prefix begins with a tag, by which one server has them all. Each key below stands behind PREFIX .. "limit:".
 --
 --   w:SCOPE          sorted set: admissions of the last 60 s, request id by time
 --   t:SCOPE          hash: their tokens by request id, and `sum` of them all

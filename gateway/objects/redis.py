@@ -22,7 +22,7 @@ import msgspec
 from gateway.objects.backend import Slice
 from gateway.objects.changes import CONTENT_SECONDS, Begin, Drop, Operation, Put, PutContent
 from gateway.objects.record import ObjectRecord, Place, Unsettled, kept_seconds
-from gateway.redis.link import RedisLink
+from gateway.redis.link import Link
 from gateway.redis.refusals import Reply
 from gateway.redis.script import Script
 
@@ -95,7 +95,7 @@ class RedisObjects:
 
     def __init__(
         self,
-        link: RedisLink,
+        link: Link,
         *,
         prefix: str,
         object_days: Callable[[], int],

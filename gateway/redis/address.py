@@ -1,18 +1,23 @@
-"""Locate Redis: a single server, Sentinel or Cluster."""
+"""Locate Redis: a single server, or who is primary by Sentinels' word."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import ssl
 from collections.abc import Iterable
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any, Protocol, cast
 
 from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from gateway.config.problems import Refused
+from gateway.config.sources.redis_urls import RedisUrl, read_redis_url
 from gateway.errors import ConfigError
-from gateway.redis.refusals import Reply, is_refusal, read_reply
+from gateway.redis.refusals import Refusal, Reply, is_refusal, read_reply
 from gateway.types import Secret
 
 CONNECT_SECONDS = 2.0
@@ -25,7 +30,9 @@ class Connection(Protocol):
     async def disconnect(self, nowait: bool = ...) -> None: ...
     async def send_packed_command(self, command: bytes | Iterable[bytes], check_health: bool = ...) -> None: ...
     async def send_command(self, *command: str | bytes) -> None: ...
-    async def read_response(self, *, timeout: float | None = ..., disconnect_on_error: bool = ...) -> Reply: ...
+    async def read_response(
+        self, *, timeout: float | None = ..., disconnect_on_error: bool = ..., push_request: bool | None = ...
+    ) -> Reply: ...
 
 
 class Address(Protocol):
@@ -36,67 +43,118 @@ class Address(Protocol):
 
     async def connect(self) -> Connection:
         """Open a connection. Raises RedisError, OSError or TimeoutError."""
-        ...
+
+    async def watch(self, connection: Connection) -> None:
+        """Return once another server is to be asked, or never."""
+
+    def is_misplaced(self, refusal: Refusal) -> bool:
+        """Whether it means that another server is to be asked."""
 
 
-def address_of(url: Secret) -> Address:
-    """Read a URL `redis://`, `rediss://` or `unix://` with redis-py's options. Raises ConfigError."""
-    _refuse_several_nodes(url.reveal())
-    return SingleServer(url)
+class Dialer:
+    """Open connections with the login and options of a URL."""
+
+    def __init__(self, url: str, ca_file: str | None = None) -> None:
+        """Raise ConfigError for what redis-py does not know."""
+        try:
+            pool = ConnectionPool.from_url(url)  # reads it, and is left aside
+            options: dict[str, Any] = dict(pool.connection_kwargs)
+            self._class = pool.connection_class
+            self._options = _tls_options(self._class, ca_file) | options
+            self._options |= {
+                "socket_timeout": None,  # time-outs are the pipeline's, a whole batch at a time
+                "socket_connect_timeout": CONNECT_SECONDS,
+                "health_check_interval": 0,
+                "retry": Retry(NoBackoff(), 0),
+                "protocol": int(options.get("protocol", 2)),
+                "decode_responses": False,
+            }
+            self._made({})
+        except (TypeError, ValueError, RedisError):
+            raise ConfigError(["store.url: not a Redis URL, or with an option that is not known"]) from None
+
+    @property
+    def shown(self) -> str:
+        """The server of the URL itself, for logs."""
+        options = self._options
+        return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+
+    async def open(self, host: str = "", port: int = 0) -> Connection:
+        """Connect to the URL's server, or to another one.
+
+        Raises RedisError, OSError or TimeoutError.
+        """
+        connection = self._made({"host": host, "port": port} if host else {})
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    def _made(self, place: dict[str, Any]) -> Connection:
+        return cast(Connection, self._class(**self._options | place))
+
+
+def place_of(connection: Connection) -> tuple[str, int]:
+    """Where a connection over TCP leads to, as it was opened."""
+    opened: Any = connection
+    return opened.host, opened.port
+
+
+def _tls_options(kind: type, ca_file: str | None) -> dict[str, Any]:
+    """Defaults, the same under every version of redis-py."""
+    if not issubclass(kind, SSLConnection):
+        return {}
+    options: dict[str, Any] = {"ssl_check_hostname": True}
+    if ca_file is not None:
+        options["ssl_ca_certs"] = ca_file
+        if "ssl_include_verify_flags" in inspect.signature(kind.__init__).parameters:
+            options["ssl_include_verify_flags"] = [ssl.VERIFY_X509_PARTIAL_CHAIN]  # as of endpoints' `ca_file`
+    return options
+
+
+def read_url(url: Secret) -> RedisUrl:
+    """Raise ConfigError."""
+    try:
+        return read_redis_url(url.reveal())
+    except Refused as refused:
+        raise ConfigError([f"store.url: {refused}"]) from None
 
 
 class SingleServer:
     """One server, neither a node of a Cluster nor a Sentinel."""
 
-    def __init__(self, url: Secret) -> None:
+    def __init__(self, url: RedisUrl, ca_file: str | None = None) -> None:
         """Raise ConfigError for what redis-py does not know."""
-        try:
-            # Read by the pool, which is then left aside.
-            pool = ConnectionPool.from_url(url.reveal())
-            options: dict[str, Any] = dict(pool.connection_kwargs)
-            self._class = pool.connection_class
-            self._options = options | {
-                "socket_timeout": None,  # time-outs are the pipeline's, a whole batch at a time
-                "socket_connect_timeout": CONNECT_SECONDS,
-                "health_check_interval": 0,
-                "retry": Retry(NoBackoff(), 0),
-                "protocol": 2,
-                "decode_responses": False,
-            }
-            self._made()
-        except (TypeError, ValueError, RedisError):
-            raise ConfigError(["store.url: not a Redis URL, or with an option that is not known"]) from None
-        self._shown = str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+        self._dialer = Dialer(url.single, ca_file)
 
     async def connect(self) -> Connection:
-        connection = self._made()
+        connection = await self._dialer.open()
         try:
-            await connection.connect()
             await _refuse_cluster(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
         return connection
 
-    def _made(self) -> Connection:
-        connection: Connection = self._class(**self._options)
-        return connection
+    async def watch(self, connection: Connection) -> None:
+        """Wait for ever: there is no other."""
+        await asyncio.Event().wait()
+
+    def is_misplaced(self, refusal: Refusal) -> bool:
+        return False
 
     def __str__(self) -> str:
-        return self._shown
-
-
-def _refuse_several_nodes(url: str) -> None:
-    scheme = url.partition("://")[0].lower()
-    is_listed = scheme != "unix" and "," in urlsplit(url).netloc.rpartition("@")[2]
-    if scheme not in ("redis", "rediss", "unix") or is_listed:
-        reason = "Redis Cluster and Sentinel are not supported; give one server as redis://, rediss:// or unix://"
-        raise ConfigError([f"store.url: {reason}"])
+        return self._dialer.shown
 
 
 async def _refuse_cluster(connection: Connection) -> None:
     """Raise RedisError for a server of a Cluster; silence is believed."""
     await connection.send_command("INFO", "server")
     info = await read_reply(connection)
-    if not is_refusal(info) and (b"redis_mode:cluster" in info or b"redis_mode:sentinel" in info):
-        raise RedisError("this is a Redis Cluster or Sentinel node, which is not supported")
+    if is_refusal(info):
+        return
+    for mode in ("cluster", "sentinel"):
+        if f"redis_mode:{mode}" in str(info):
+            raise RedisError(f"this is a node of a Cluster or a Sentinel: give it as redis+{mode}://")

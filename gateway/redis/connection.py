@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 
 from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
@@ -37,7 +38,7 @@ class PersistentConnection:
         address: Address,
         log: FilteringBoundLogger,
         name: str,
-        serve: Callable[[Connection], Awaitable[None]],
+        serve: Callable[[Connection], Coroutine[None, None, None]],
         on_down: Callable[[], None] = _ignore,
     ) -> None:
         self._address = address
@@ -84,7 +85,7 @@ class PersistentConnection:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connection = await self._address.connect()
-            await self._serve(connection)
+            await self._served(connection)
         except AWAY as error:
             return self._mark_down(error)
         except Exception as error:  # a bug: it must not leave the gateway without its store for ever
@@ -97,6 +98,22 @@ class PersistentConnection:
                     await connection.disconnect(nowait=True)
         return True
 
+    async def _served(self, connection: Connection) -> None:
+        """Serve until that fails, or another server is to be asked."""
+        watching = asyncio.create_task(self._address.watch(connection))
+        try:
+            async with asyncio.timeout(None) as limit:
+                end = partial(_end, limit)
+                watching.add_done_callback(end)
+                await self._serve(connection)
+        except TimeoutError:
+            if limit.expired():
+                raise RedisError("another server has taken its place") from None
+            raise
+        finally:
+            watching.remove_done_callback(end)
+            watching.cancel()
+
     def _mark_down(self, error: BaseException) -> bool:
         """Whether the connection had come up."""
         known = self.fault
@@ -106,3 +123,8 @@ class PersistentConnection:
             self._log.warning("redis is away", connection=self._name, address=str(self._address), because=self.fault)
         self._on_down()
         return known is None
+
+
+def _end(limit: asyncio.Timeout, watching: asyncio.Task[None]) -> None:
+    if not watching.cancelled():
+        limit.reschedule(asyncio.get_running_loop().time())

@@ -9,31 +9,86 @@ link for all also means that a silent Redis delays a request once, whatever it a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from gateway.redis.address import CONNECT_SECONDS, Address, Connection
 from gateway.redis.connection import PersistentConnection
-from gateway.redis.pipelining import Call, Pipeline, exchanged
+from gateway.redis.pipelining import Call, Pipeline
 from gateway.redis.refusals import RedisUnavailable, Refusals, Reply, is_refusal
 from gateway.redis.script import Part, Script, packed_command
 from gateway.redis.subscription import Subscription
 
+_SCANNED_AT_A_TIME = 1000
+_GLOB_SPECIAL = re.compile(r"([*?\[\]\\^-])")
+
+
+class Link(Protocol):
+    """What stores ask of Redis, of one server as of a Cluster."""
+
+    @property
+    def address(self) -> object:
+        """Its text is for logs and holds no credential."""
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether two keys may be on two servers, unless tagged."""
+
+    @property
+    def tagged(self) -> RedisLink:
+        """The link to tagged keys, which keeps commands in order."""
+
+    def tagged_prefix(self, prefix: str) -> str:
+        """What stands in place of `prefix` before tagged keys."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it is of any use to ask."""
+
+    @property
+    def fault(self) -> str | None:
+        """What is down, and why; None while all is up."""
+
+    @property
+    def refused(self) -> str | None:
+        """What is refused, in Redis's words; None where nothing is."""
+
+    def probe(self, prefix: str) -> None:
+        """Find out by keys with this prefix whether Redis obeys."""
+
+    def on_up(self, listener: Callable[[], None]) -> None: ...
+    def on_down(self, listener: Callable[[], None]) -> None: ...
+    async def wait_up(self) -> None: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    def subscription(
+        self, channels: Mapping[str, Callable[[bytes], None]], on_begin: Callable[[], None]
+    ) -> Subscription: ...
+    async def call(self, *command: Part) -> Reply: ...
+    async def call_script(self, script: Script, keys: Sequence[Part], *arguments: Part) -> Reply: ...
+    async def texts(self, keys: Sequence[str]) -> list[bytes | None]: ...
+    def scan(self, beginning: str) -> AsyncIterator[list[bytes]]: ...
+    def send(self, *command: Part) -> None: ...
+
 
 class RedisLink:
-    """Link to Redis.
+    """Link to one server of Redis.
 
     Started by each of its users, and closed when the last of them stops it.
     """
+
+    is_spread = False
 
     def __init__(self, address: Address, log: FilteringBoundLogger) -> None:
         self.address = address
         self.refusals = Refusals(log)
         self._log = log
-        self._pipeline = Pipeline()
+        self._pipeline = Pipeline(address.is_misplaced)
         self._connection = PersistentConnection(address, log, "commands", self._serve, self._went_down)
         self._up = asyncio.Event()
         self._users = 0
@@ -51,6 +106,27 @@ class RedisLink:
     def fault(self) -> str | None:
         """Why it is down; None while it is up."""
         return self._connection.fault
+
+    @property
+    def tagged(self) -> RedisLink:
+        return self
+
+    @property
+    def refused(self) -> str | None:
+        return self.refusals.fault
+
+    def tagged_prefix(self, prefix: str) -> str:
+        return prefix
+
+    def probe(self, prefix: str) -> None:
+        """Find out by keys with this prefix whether Redis obeys.
+
+        Neither probe changes anything: one key is asked for in each request's path, the other is set if it is there.
+        """
+        self.refusals.probe(
+            read=("GET", packed_command(("GET", f"{prefix}feature:ai"))),
+            write=("SET", packed_command(("SET", f"{prefix}probe", "1", "XX"))),
+        )
 
     @property
     def round_trips(self) -> int:
@@ -103,6 +179,27 @@ class RedisLink:
     async def call_script(self, script: Script, keys: Sequence[Part], *arguments: Part) -> Reply:
         """Run a script. Raises as `call` does."""
         return await self._called("EVALSHA", script.packed(keys, arguments), script)
+
+    async def texts(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read texts. Raises as `call` does.
+
+        Not by GET: what has another type than text is missing, instead of an error.
+        """
+        found: list[bytes | None] = await self.call("MGET", *keys)
+        return found
+
+    async def scan(self, beginning: str) -> AsyncIterator[list[bytes]]:
+        """Yield keys with this beginning; one may come twice.
+
+        Raises as `call` does.
+        """
+        pattern = _GLOB_SPECIAL.sub(r"\\\1", beginning) + "*"
+        cursor: bytes = b"0"
+        while True:
+            cursor, keys = await self.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_A_TIME)
+            yield keys
+            if cursor == b"0":
+                return
 
     def send(self, *command: Part) -> None:
         """Send a command without a reply. Lost where Redis is away."""
@@ -159,7 +256,7 @@ class RedisLink:
 
         Lest it seem well for as long as it takes to find out.
         """
-        await exchanged(connection, self._probes(), CONNECT_SECONDS)
+        await self._pipeline.exchange_batch(connection, self._probes(), CONNECT_SECONDS)
         await asyncio.sleep(0)  # what was found out is noted by callbacks
 
     def _probes(self) -> list[Call]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from contextlib import suppress
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 from gateway.redis.address import Connection
-from gateway.redis.refusals import RedisUnavailable, Reply, read_reply
+from gateway.redis.refusals import RedisUnavailable, Refusal, Reply, is_refusal, read_reply, shown_error
 from gateway.redis.script import Script
 from gateway.redis.timeout import Patience
 
@@ -61,10 +62,13 @@ class Pipeline:
     """Exchange calls, a batch at a time.
 
     Failing belongs to the connection's owner.
+
+    `is_misplaced`: whether a refusal means that another server is to be asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_misplaced: Callable[[Refusal], bool]) -> None:
         self.round_trips = 0
+        self._is_misplaced = is_misplaced
         self._waiting: list[Call] = []
         self._wake = asyncio.Event()
 
@@ -95,7 +99,13 @@ class Pipeline:
         batch = self._next_batch()
         if batch:
             self.round_trips += not all(call.is_probe for call in batch)
-            await exchanged(connection, batch, self._seconds_for(batch))
+            await self.exchange_batch(connection, batch, self._seconds_for(batch))
+
+    async def exchange_batch(self, connection: Connection, batch: list[Call], timeout_seconds: float) -> None:
+        """Exchange these. Raises as `exchange`, and where they are misplaced."""
+        for refusal in await exchanged(connection, batch, timeout_seconds):
+            if self._is_misplaced(refusal):
+                raise RedisError(f"another server is to be asked: {shown_error(refusal)}")
 
     def fail_waiting(self) -> None:
         left, self._waiting = self._waiting, []
@@ -114,31 +124,38 @@ class Pipeline:
         return max(TIMEOUT_SECONDS - max(spent, 0.0), LEAST_TIMEOUT_SECONDS)
 
 
-async def exchanged(connection: Connection, batch: list[Call], timeout_seconds: float) -> None:
-    """Exchange calls, again those whose script Redis forgot."""
+async def exchanged(connection: Connection, batch: list[Call], timeout_seconds: float) -> list[Refusal]:
+    """Exchange calls, again those whose script Redis forgot.
+
+    Returns what was refused.
+    """
+    refused: list[Refusal] = []
     try:
         async with Patience(timeout_seconds):
-            forgotten = await _round_trip(connection, batch)
+            forgotten = await _round_trip(connection, batch, refused)
             if forgotten:
                 _give_sources(forgotten)
-                await _round_trip(connection, forgotten)
+                await _round_trip(connection, forgotten, refused)
     except TimeoutError:
         raise TimeoutError("no answer") from None
     finally:
         for call in batch:
             call.fail(sent=True)
+    return refused
 
 
-async def _round_trip(connection: Connection, batch: list[Call]) -> list[Call]:
+async def _round_trip(connection: Connection, batch: list[Call], refused: list[Refusal]) -> list[Call]:
     """The calls that Redis does not know the script of."""
     forgotten: list[Call] = []
     await connection.send_packed_command(b"".join([call.packed for call in batch]), check_health=False)
     for call in batch:
         reply = await read_reply(connection)
-        if call.script is not None and isinstance(reply, NoScriptError):
-            forgotten.append(call)
-        else:
-            call.conclude(reply)
+        if is_refusal(reply):
+            if call.script is not None and isinstance(reply, NoScriptError):
+                forgotten.append(call)
+                continue
+            refused.append(reply)
+        call.conclude(reply)
     return forgotten
 
 

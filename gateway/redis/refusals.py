@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeGuard
 
 from redis.exceptions import (
+    AskError,
     BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
+    TryAgainError,
 )
 from structlog.typing import FilteringBoundLogger
 
@@ -41,9 +46,17 @@ _READS = frozenset(
     )
 )
 # Refusals that say something about the server, not about the command. Where a script met one, older servers give it in
-# the text only.
-_UNWELL = (BusyLoadingError, NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError)
-_UNWELL_TEXT = re.compile(r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING|BUSY|NOPERM|NOAUTH)\b")
+# the text only; older versions of redis-py know a Cluster's by their text only.
+_UNWELL = (
+    *(BusyLoadingError, NoPermissionError, NoScriptError, OutOfMemoryError, ReadOnlyError),
+    *(AskError, ClusterDownError, MasterDownError, TryAgainError),  # a MovedError is an AskError
+)
+_UNWELL_TEXT = re.compile(
+    r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|LOADING|BUSY|NOPERM|NOAUTH|CLUSTERDOWN|TRYAGAIN|non local key)\b"
+    r"|^(MOVED|ASK) \d"
+)
+_DEMOTED_TEXT = re.compile(r"\bREADONLY\b|^MOVED \d")
+_REDIRECTION = re.compile(r"(MOVED|ASK) (\d+) (\S*):(\d+)")
 
 
 class RedisUnavailable(StoreUnavailable):
@@ -78,7 +91,30 @@ def is_unwell(refusal: Refusal) -> bool:
 def refusal_word(refusal: Refusal) -> str:
     """Redis's own word for it, else the class of the error."""
     word = _UNWELL_TEXT.search(str(refusal))
-    return type(refusal).__name__ if word is None else word[1]
+    return type(refusal).__name__ if word is None else word[1] or word[2]
+
+
+def is_demoted(refusal: Refusal) -> bool:
+    """Whether the server is no longer the one that takes it."""
+    return isinstance(refusal, ReadOnlyError | MovedError) or _DEMOTED_TEXT.search(str(refusal)) is not None
+
+
+class Redirection(NamedTuple):
+    """Where a node of a Cluster says that a key is.
+
+    `once`: on its way there, so that the next command may be answered here again. `host`: empty for the same one.
+    """
+
+    once: bool
+    host: str
+    port: int
+
+
+def redirection(refusal: Refusal) -> Redirection | None:
+    if isinstance(refusal, AskError):
+        return Redirection(not isinstance(refusal, MovedError), refusal.host, refusal.port)
+    text = _REDIRECTION.match(str(refusal))
+    return None if text is None else Redirection(text[1] == "ASK", text[3], int(text[4]))
 
 
 def shown_error(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from gateway.redis.address import CONNECT_SECONDS, Address, Connection
 from gateway.redis.connection import PersistentConnection
 from gateway.redis.refusals import Reply
 
+# Messages come as pushes where the protocol is RESP3, hence `push_request`.
 PING_SECONDS = 0.25
 MOST_UNANSWERED_PINGS = 2
 
@@ -54,7 +55,7 @@ class Subscription:
         async with asyncio.timeout(CONNECT_SECONDS):
             await connection.send_command("SUBSCRIBE", *self._channels)
             for _ in self._channels:
-                await connection.read_response()
+                await connection.read_response(push_request=True)
         self._connection.mark_up()
         self._on_begin()
         unanswered = 0
@@ -81,6 +82,6 @@ class Subscription:
 async def _read_message(connection: Connection) -> Reply:
     """A message, or None after PING_SECONDS of silence."""
     try:
-        return await connection.read_response(timeout=PING_SECONDS, disconnect_on_error=False)
+        return await connection.read_response(timeout=PING_SECONDS, disconnect_on_error=False, push_request=True)
     except (ResponseError, BusyLoadingError) as refusal:
         return refusal

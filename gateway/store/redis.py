@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -15,8 +14,8 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.errors import StoreUnavailable
 from gateway.pool import LONGEST_WAIT_SECONDS, Cause
-from gateway.redis.link import RedisLink
-from gateway.redis.script import Script, packed_command
+from gateway.redis.link import Link
+from gateway.redis.script import Script
 from gateway.store.base import (
     COOLDOWN_RECORDS_KEPT_SECONDS,
     KINDS,
@@ -34,8 +33,6 @@ from gateway.store.base import (
 COOLDOWN_LIST = "admin:ai:cooldowns"  # no prefix: the panel's own page reads it
 
 _MOST_CONFLICTS = 100
-_SCANNED_AT_A_TIME = 1000
-_GLOB_SPECIAL = re.compile(r"([*?\[\]\\^-])")
 
 # One atomic step: compare (if asked to), write, keep the set of models, tell everyone. A document is sent with `=`
 # before it, so that an empty one is told from none. What has another type than text counts as no document. A time to
@@ -71,7 +68,7 @@ class RedisStore:
 
     def __init__(
         self,
-        link: RedisLink,
+        link: Link,
         log: FilteringBoundLogger,
         *,
         prefix: str = "gw:",
@@ -88,11 +85,7 @@ class RedisStore:
         self._change_listeners: list[ChangeListener] = []
         self._cooldown_listeners: list[CooldownListener] = []
         self._learning: asyncio.Task[None] | None = None
-        # Neither changes anything: the first is asked about each request's path, the second sets what is not there.
-        link.refusals.probe(
-            read=("GET", packed_command(("GET", self._key("feature", "ai")))),
-            write=("SET", packed_command(("SET", self._key("probe"), "1", "XX"))),
-        )
+        link.probe(prefix)
         link.on_up(self._learn_later)
         self._channels: dict[str, Callable[[bytes], None]] = {}
         self._channels |= {self._key("changed"): self._take_change, self._key("cooldown"): self._take_cooldown}
@@ -121,10 +114,10 @@ class RedisStore:
         await self.link.stop()
 
     def status(self) -> StoreStatus:
-        refusal = self.link.refusals.fault
-        fault = self.link.fault or self._changes.fault or refusal
+        fault = self.link.fault or self._changes.fault or self.link.refused
         detail = f"{self.link.address}: {fault}" if fault is not None else None
-        return StoreStatus("redis", self.link.is_up and refusal is None, self._changes.is_up, detail)
+        is_whole = self.link.fault is None and self.link.refused is None
+        return StoreStatus("redis", is_whole, self._changes.is_up, detail)
 
     def surely_lacks(self, kind: Kind, record_id: str) -> bool:
         """Anyone may have written it a moment ago."""
@@ -134,30 +127,18 @@ class RedisStore:
         return (await self.get_many(kind, [record_id]))[0]
 
     async def get_many(self, kind: Kind, record_ids: Sequence[str]) -> list[bytes | None]:
-        if not record_ids:
-            return []
-        # Not GET: what has another type than text is then missing, instead of an error.
-        found: list[bytes | None] = await self.link.call("MGET", *(self._key(kind, each) for each in record_ids))
-        return found
+        return await self.link.texts([self._key(kind, each) for each in record_ids]) if record_ids else []
 
     async def ids(self, kind: Kind) -> list[str]:
         if kind == "model":
             members: list[bytes] = await self.link.call("SMEMBERS", self._key("models"))
             return sorted(map(_text, members), key=natural_order)
-        return sorted(await self._scanned(self._key(kind, "")), key=natural_order)
-
-    async def _scanned(self, beginning: str) -> set[str]:
-        return {each async for part in self.scan(beginning) for each in part}
+        return sorted({each async for part in self.scan(self._key(kind, "")) for each in part}, key=natural_order)
 
     async def scan(self, beginning: str) -> AsyncIterator[list[str]]:
         """Yield keys without their beginning; one may come twice."""
-        pattern = _GLOB_SPECIAL.sub(r"\\\1", beginning) + "*"
-        cursor: bytes = b"0"
-        while True:
-            cursor, keys = await self.link.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_A_TIME)
+        async for keys in self.link.scan(beginning):
             yield [_text(key).removeprefix(beginning) for key in keys]
-            if cursor == b"0":
-                return
 
     async def put(self, kind: Kind, record_id: str, document: bytes) -> bytes | None:
         _, before = await self._write(kind, record_id, b"", b"=" + document, is_conditional=False)
@@ -261,7 +242,9 @@ class RedisStore:
             )
         except StoreUnavailable:
             return  # each worker finds out by itself which endpoints are cooling
-        for member, until in zip(found[::2], found[1::2], strict=True):
+        if found and isinstance(found[0], bytes):  # RESP2 has no pairs
+            found = zip(found[::2], found[1::2], strict=True)
+        for member, until in found:
             model_id, endpoint_id, cause = orjson.loads(member)
             self._notify_cooldown(SharedCooldown(model_id, endpoint_id, Cause(cause), int(float(until))))
 
@@ -271,7 +254,7 @@ class RedisStore:
         Two servers may have one address, each in a network of its own.
         """
         with contextlib.suppress(StoreUnavailable):
-            run_id = await self.link.call_script(_RUN_ID, ())
+            run_id = await self.link.tagged.call_script(_RUN_ID, ())
             self._identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
 
     def _take_change(self, message: bytes) -> None:

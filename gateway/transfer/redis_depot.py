@@ -210,7 +210,7 @@ class RedisDepot:
                 return await work()
             except StoreUnavailable:
                 await self._until_back()
-                refusals += self._store.link.refusals.fault is not None
+                refusals += self._store.link.refused is not None
                 if refusals > _MOST_REFUSALS:
                     raise StoreUnavailable(f"{self.name} refuses: {self._store.status().detail}.") from None
 

@@ -13,8 +13,8 @@ from structlog import get_logger
 from bench.processes import redis_program
 from gateway.alerts import AlertQueue, SqliteQueue
 from gateway.alerts.redis_queue import RedisQueue
-from gateway.redis.address import address_of
 from gateway.redis.link import RedisLink
+from gateway.redis.link_forms import address_of
 from gateway.types import Secret
 
 PREFIXES = itertools.count()

@@ -368,9 +368,13 @@ def test_the_loader_works_where_pyyaml_was_built_without_libyaml(tmp_path: Path)
         "redis:///0",
         "unix:///run/redis server.sock?db=1",
         "unix://u@/run/redis.sock?password=a@b",
+        "redis+sentinel://u:p@a,b:26380,[::1]:1/mymaster?sentinel_username=s&sentinel_password=p",
+        "rediss+sentinel://a/my%20master/3?protocol=3",
+        "Redis+Cluster://u:p@a:1,b/0?protocol=3",
+        "rediss+cluster://a?ssl_ca_certs=/etc/ca.pem",
     ],
 )
-def test_urls_of_one_redis_are_taken_as_they_are(url: str) -> None:
+def test_urls_of_redis_are_taken_as_they_are(url: str) -> None:
     assert parse(f"store: {{url: '{url}'}}").store.url == Secret(url)
 
 

@@ -11,7 +11,10 @@ from gateway.config.yaml.nodes import MAX_DEPTH
 from gateway.errors import ConfigError
 
 ONE_MODEL = "models:\n  - {id: 1, name: gpt, endpoints: [{id: a, url: http://up}]}\n"
-ONE_REDIS = "Redis Sentinel and Cluster are not supported yet; give one server as redis://, rediss:// or unix://"
+SENTINEL_URL = "redis+sentinel://a:26379,b:26379/mymaster or …/mymaster/0"
+HOSTS = "a:26379,b:26379 (ports from 1 to 65535 if any)"
+ONE_DATABASE = "must not name a database: a Cluster has one, number 0"
+REDIS_SCHEMES = "must begin with redis://, redis+sentinel://, redis+cluster://, rediss… (TLS) or unix://"
 HASH = "sha256:" + "0" * 64
 
 
@@ -153,13 +156,30 @@ VALUES = [
         "server: {cors_origins: ['https://a.example/x']}",
         "1: server.cors_origins[0]: must be `*` or an origin such as https://app.example.com, without a path",
     ),
-    ("store: {url: http://x}", "1: store.url: must begin with redis:// or rediss:// or unix://"),
-    ("store: {url: redis+tls://x}", "1: store.url: must begin with redis:// or rediss:// or unix://"),
-    ("store: {url: redis}", "1: store.url: must begin with redis:// or rediss:// or unix://"),
     *(
-        (f"store: {{url: '{url}'}}", f"1: store.url: {ONE_REDIS}")
-        for url in ("redis+sentinel://a:26379/main", "redis+cluster://a:1", "REDIS-CLUSTER://a", "redis://:p@a:1,b:2/0")
+        (f"store: {{url: '{url}'}}", f"1: store.url: {REDIS_SCHEMES}")
+        for url in ("http://x", "redis+tls://x", "redis", "REDIS-CLUSTER://a", "unix+sentinel://a/b")
     ),
+    (
+        "store: {url: 'redis://:p@a:1,b:2/0'}",
+        "1: store.url: must name one server; several are redis+sentinel://… or redis+cluster://…",
+    ),
+    *(
+        (f"store: {{url: '{url}'}}", f"1: store.url: must name the service, as in {SENTINEL_URL}")
+        for url in ("redis+sentinel://a", "redis+sentinel://a/", "redis+sentinel://a/main/x", "redis+sentinel://a//0")
+    ),
+    *(
+        (f"store: {{url: '{url}'}}", f"1: store.url: must name valid hosts, as in {HOSTS}")
+        for url in ("redis+cluster://a,,b", "rediss+cluster://a:0,b", "redis+sentinel://u:p@a:x/m", "redis+cluster://")
+    ),
+    ("store: {url: 'redis+cluster://a,b/1'}", f"1: store.url: {ONE_DATABASE}"),
+    ("store: {url: 'redis+cluster://a?db=3'}", f"1: store.url: {ONE_DATABASE}"),
+    *(
+        (f"store: {{url: '{url}'}}", "1: store.url: has an option that is not known")
+        for url in ("redis://a?surprise=1", "redis://a?sentinel_password=x", "redis+cluster://a?host=b")
+    ),
+    ("store: {url: 'redis://a?protocol=4'}", "1: store.url: must have 2 or 3 as its option `protocol`"),
+    ("store: {ca_file: /nowhere/ca.pem}", "1: store.ca_file: the file cannot be read: No such file or directory"),
     *(
         (f"store: {{url: '{url}'}}", "1: store.url: must have a valid host (and a port from 1 to 65535 if any)")
         for url in ("redis://a:99999", "redis://a:x/0", "redis://u:p@a:0")

@@ -25,8 +25,8 @@ from gateway.errors import QuotaUsedUp, RateLimited
 from gateway.limits import Demand, Limiter, Reservation, Used
 from gateway.limits.redis import RedisLimiter
 from gateway.observability.logging import make_logger
-from gateway.redis.address import address_of
 from gateway.redis.link import RedisLink
+from gateway.redis.link_forms import address_of
 from gateway.types import Limits, Secret
 
 NOON = 1_792_238_400.0  # 2026-10-17 12:00:00 UTC, a Saturday

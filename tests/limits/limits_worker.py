@@ -18,8 +18,8 @@ from gateway.errors import QuotaUsedUp, RateLimited
 from gateway.limits import Demand, Reservation, Used
 from gateway.limits.redis import RedisLimiter
 from gateway.observability.logging import make_logger
-from gateway.redis.address import address_of
 from gateway.redis.link import RedisLink
+from gateway.redis.link_forms import address_of
 from gateway.types import Limits, Secret
 
 SCOPE = "user:1:model:1"

@@ -22,8 +22,8 @@ from structlog.typing import FilteringBoundLogger
 from bench.processes import redis_program
 from gateway.access.authenticate import key_sha256
 from gateway.observability.logging import make_logger
-from gateway.redis.address import address_of
 from gateway.redis.link import RedisLink
+from gateway.redis.link_forms import address_of
 from gateway.store.base import Kind
 from gateway.store.embedded import EmbeddedStore
 from gateway.store.redis import RedisStore

@@ -51,7 +51,8 @@ def queue_of(settings: Settings, records: RecordStore) -> AlertQueue:
     from gateway.alerts.redis_queue import RedisQueue  # only who uses it pays for loading redis-py
     from gateway.store.redis import RedisStore
 
-    return RedisQueue(cast(RedisStore, records).link, prefix=settings.store.prefix)
+    link = cast(RedisStore, records).link
+    return RedisQueue(link.tagged, prefix=link.tagged_prefix(settings.store.prefix))
 
 
 def made_alerts(current: Current, queue: AlertQueue, rebuild: Rebuild) -> Alerts:

@@ -12,9 +12,9 @@ import msgspec
 from gateway.cli.arguments import settings_of
 from gateway.cli.stored_records import quiet_log
 from gateway.config import Settings, parse_settings
-from gateway.config.checks import redis_url
 from gateway.config.problems import Refused
 from gateway.config.settings import StoreSettings
+from gateway.config.sources.redis_urls import redis_url
 from gateway.config.yaml.expand import Expander
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.objects.journaled import JournaledIndex

@@ -42,6 +42,8 @@ def check_ca_files(file: GatewayFile, problems: Problems, base_dir: Path, files:
     `files` gets those that were looked for, as they were just before.
     """
     reasons: dict[str, str] = {}
+    if file.store.ca_file and (reason := fault_of(os.path.abspath(base_dir / file.store.ca_file))):
+        problems.add_at(file.place.inside("store", "ca_file"), f"the file {reason}")
     for model in file.models:
         for endpoint in model.endpoints:
             if not endpoint.ca_file:
