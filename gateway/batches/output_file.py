@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -21,10 +22,17 @@ class OutputSum:
     """Take an output file piece by piece; nothing of it is kept.
 
     Each answer is priced by itself, for steps and tiers of a price are of single requests. `prompt_tokens`: of one
-    line, where its answer reports nothing.
+    line, where its answer reports nothing. `on_answer` is given each good answer's body.
     """
 
-    def __init__(self, operation: Operation, card: RateCard | None, prompt_tokens: int) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        card: RateCard | None,
+        prompt_tokens: int,
+        on_answer: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._on_answer = on_answer
         self.answers = 0
         self.is_estimated = False  # some of them reported nothing
         self.usage = Usage()
@@ -55,6 +63,8 @@ class OutputSum:
         contents = self._operation.usage.contents(body)
         if contents is None or contents.failed:
             return
+        if self._on_answer is not None:
+            self._on_answer(body)
         usage = contents.usage
         if usage is None:
             self.is_estimated = True

@@ -16,6 +16,7 @@ import orjson
 from structlog.typing import FilteringBoundLogger
 
 from gateway.batches.batch_lines import OPERATIONS
+from gateway.batches.kept_answers import KeptAnswers
 from gateway.batches.output_file import OutputSum
 from gateway.dialects import openai
 from gateway.dialects.base import Operation
@@ -179,20 +180,33 @@ class Settler:
         requests = done if isinstance(done, int) and 0 <= done <= deferred.requests else deferred.requests
         contents = openai.USAGE_READER.contents(body)
         usage, output = contents.usage if contents is not None else None, fields.get("output_file_id")
-        if usage is not None and usage.total_tokens:
-            return Used(usage, "reported", "ok", requests)
+        is_reported, card = usage is not None and usage.total_tokens > 0, card_of(deferred, view.catalogue)
         if not isinstance(output, str) or not output:
             outcome: Outcome = "upstream_error" if fields.get("status") == "failed" else "ok"
+            if usage is not None and is_reported:
+                return Used(usage, "reported", "ok", requests)
             return Used(Usage(), "none" if usage is None else "reported", outcome, 0)
-        return await self._summed(work, deferred, OPERATIONS.get(str(fields.get("endpoint"))), output, view)
+        operation = OPERATIONS.get(str(fields.get("endpoint")))
+        by_line = card is not None and card.is_by_request
+        if usage is None or not is_reported:
+            return await self._summed(work, deferred, operation, output, view)
+        if operation is None or not (by_line or KeptAnswers(operation, work)):
+            return Used(usage, "reported", "ok", requests)
+        summed = await self._summed(work, deferred, operation, output, view)
+        if summed is None:
+            return None
+        nano = summed.nano if by_line and summed.source == "reported" else None
+        return Used(usage, "reported", "ok", requests, nano)
 
     async def _summed(
         self, work: Unsettled, deferred: Deferred, operation: Operation | None, output: str, view: View
     ) -> Used | None:
+        """Read the output, and remember what its answers are; None: later."""
         if operation is None:
             return _reserved(deferred)
         prompt = deferred.prompt_tokens // max(1, deferred.requests)
-        found = OutputSum(operation, card_of(deferred, view.catalogue), prompt)
+        kept = KeptAnswers(operation, work)
+        found = OutputSum(operation, card_of(deferred, view.catalogue), prompt, kept.note if kept else None)
         try:
             status = await view.refresher.follow(work.account, work.model, output, found.feed)
             found.end()
@@ -200,6 +214,7 @@ class Settler:
             return _reserved(deferred)
         if status != 200:
             return _reserved(deferred) if self._is_lost(work, None if status is None else Seen(status, b"")) else None
+        await kept.remember(self._index)
         source: UsageSource = "estimated" if found.is_estimated else "reported"
         return Used(found.usage, source, "ok", found.answers, found.nano)
 

@@ -145,6 +145,11 @@ class RateCard(msgspec.Struct, frozen=True):
             return self.tiers.get(usage.details.service_tier, self.usual).at(usage.prompt_tokens)
         return self.usual.at(usage.prompt_tokens) if self.usual.steps else self.usual.base
 
+    @property
+    def is_by_request(self) -> bool:
+        """Whether the sum of several requests has another price than they have."""
+        return bool(self.tiers) or bool(self.usual.steps)
+
     def is_unpriced(self, usage: Usage) -> bool:
         tier = usage.details.service_tier if usage.details is not None else None
         return tier is not None and tier not in self.tiers

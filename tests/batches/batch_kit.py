@@ -188,7 +188,7 @@ async def batching(directory: Path, **sections: Any) -> AsyncIterator[Batching]:
     provider = Provider()
     upstream = await FakeUpstream.start(provider)
     try:
-        settings = config(sections.pop("models", None) or models(upstream), **sections)
+        settings = config(sections.pop("models", models)(upstream), **sections)
         async with AsyncExitStack() as running:
             started: list[GatewayProcess] = []
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from batch_kit import CHAT, Batching, batching, jsonl, line
+from batch_kit import CHAT, PRICE, Batching, batching, jsonl, line
 from kit.books import fresh_user, rows, usage
 
 REPORT = {"input_tokens": 1_000, "output_tokens": 100, "total_tokens": 1_100}
@@ -79,6 +80,46 @@ async def test_without_a_report_its_output_is_summed_up(shop: Batching) -> None:
     assert float(row["cost"]) == pytest.approx((30 * 2 + 12 * 10) / 2 / 1_000_000)
 
 
+async def test_each_answer_is_priced_by_itself_also_where_the_batch_reports_a_sum(tmp_path: Path) -> None:
+    """Two answers of 150 tokens are not one of 300, which would be dearer."""
+    user = fresh_user()
+    price = PRICE | {"above": [{"input_tokens": 200, "input": 100}]}
+    dear = partial(with_price, price)
+    async with batching(tmp_path, models=dear) as shop:
+        batch = (await shop.begun(line(1, model="second"), line(2, model="second"), user=user)).json()["id"]
+        report = {"input_tokens": 300, "output_tokens": 10, "total_tokens": 310}
+        shop.provider.ends(batch, output=[output(1, 150, 5), output(2, 150, 5)], usage=report)
+        await shop.ask("GET", f"/batches/{batch}", user=user)
+        row = await booked(shop, user)
+        assert (row["prompt_tokens"], row["completion_tokens"], row["usage_source"]) == ("300", "10", "reported")
+        assert float(row["cost"]) == pytest.approx((300 * 2 + 10 * 10) / 2 / 1_000_000)
+        batch = (await shop.begun(line(1, model="second"), user=(other := fresh_user()))).json()["id"]
+        shop.provider.ends(batch, output=[output(1, 300, 5)], usage=report)
+        await shop.ask("GET", f"/batches/{batch}", user=other)
+        assert float((await booked(shop, other))["cost"]) == pytest.approx((300 * 100 + 5 * 10) / 2 / 1_000_000)
+
+
+async def test_responses_that_lines_have_made_are_their_owners(shop: Batching) -> None:
+    url, user = "/v1/responses", fresh_user()
+    asked = {"custom_id": "1", "method": "POST", "url": url, "body": {"model": "second", "input": "Hi"}}
+    batch = (await shop.begun(asked, user=user)).json()["id"]
+    used = {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12}
+    made = [
+        {"id": f"resp_line_{number}", "object": "response", "status": "completed", "output": []} for number in (1, 2)
+    ]
+    bodies = [each | {"usage": used} for each in made]
+    bodies[1]["store"] = False
+    shop.provider.things["a"] |= {each["id"]: each for each in made}
+    lines = [{"custom_id": "1", "response": {"status_code": 200, "body": each}, "error": None} for each in bodies]
+    shop.provider.ends(batch, output=lines, usage=REPORT)
+    await shop.ask("GET", f"/batches/{batch}", user=user)
+    await booked(shop, user)
+    assert (await shop.ask("GET", "/responses/resp_line_1", user=user)).status == 200
+    foreign = await shop.ask("GET", "/responses/resp_line_1", user=fresh_user())
+    assert foreign.error()["code"] == "object_not_found"
+    assert (await shop.ask("GET", "/responses/resp_line_2", user=user)).error()["code"] == "object_not_found"
+
+
 @pytest.mark.parametrize("status", ["failed", "expired", "cancelled"])
 async def test_what_was_not_used_is_not_booked(shop: Batching, status: str) -> None:
     user = fresh_user()
@@ -107,6 +148,12 @@ async def test_only_an_input_of_ours_is_taken(shop: Batching) -> None:
         for each in things.values()
         if each["object"] == "batch"
     )
+
+
+def with_price(price: Any, upstream: Any) -> Any:
+    from batch_kit import models
+
+    return [record | {"price": price} for record in models(upstream)]
 
 
 def limited(upstream: Any, **limits: Any) -> Any:
