@@ -21,7 +21,7 @@ A map of the house, from the top floor down; imports point downward only.
     http/           in: fast_lane/, app_server/ (aiohttp); out: client/; server-sent events, memory bound;
                     multipart/: forms
     redis/          links to Redis that look after themselves
-    observability/  logging, tracing, metrics/, the calls in flight
+    observability/  logging, tracing, metrics/, otel/ (spans), the calls in flight
     dialects/       wire shapes of OpenAI's protocol, rewriting a body
     pool/           rotation and cooldown, pure decisions
     config/         gateway.yaml → settings; yaml/, checks, schema, reload

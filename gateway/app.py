@@ -42,6 +42,7 @@ from gateway.observability.calls import Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters
+from gateway.observability.otel import Telemetry
 from gateway.parts import (
     fetcher,
     layered_store,
@@ -86,6 +87,9 @@ async def running(
         await records.start()
         held.push_async_callback(records.close)
         held.push_async_callback(live.close)
+        telemetry = Telemetry(live.calls, log)
+        telemetry.apply(settings.telemetry)
+        held.push_async_callback(telemetry.close)
         ledger = opened_ledger(settings, log)
         held.push_async_callback(ledger.close)
         limiter = await started_limiter(settings, records, ledger, log)
@@ -129,6 +133,7 @@ async def running(
                 Via(partial(attrgetter("identity"), records)),
                 settings.server.stream_heartbeat_seconds,
                 turns_of(settings, queue, latest),
+                has_spans=telemetry.is_on,
             ),
             bounds=bounds_of(settings, log),
             queue=queue,
@@ -142,6 +147,7 @@ async def running(
             accounts=AccountsInUse(),
             calls=live.calls,
             live=live,
+            telemetry=telemetry,
             settler=Settler(objects, bookings, partial(view_of, current), log),
             counters=counters,
             memory=Memory(partial(attrgetter("runtime.bounds.memory_bytes"), current)),
@@ -181,6 +187,7 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
             before.relay,
             heartbeat_seconds=settings.server.stream_heartbeat_seconds,
             turns=turns_of(settings, before.queue, before.latest),
+            has_spans=settings.telemetry.otlp is not None,
         ),
         bounds=bounds_of(settings, before.log),
     )

@@ -23,6 +23,7 @@ from gateway.types import Access, ApiKey, Caller, Endpoint, Limits, Model, Organ
 MOST_LINES = 200
 # Read once, when the process starts.
 AT_START = ("host", "port", "workers")
+_SECTIONS = tuple("server store usage routing chat studio self_service queue telemetry proxy".split())  # noqa: SIM905
 _AT_A_TIME, _PAUSE_SECONDS = 64, 0.000_05
 
 Record = TypeVar("Record", Model, Endpoint, User, ApiKey, Organisation, Plan)
@@ -39,7 +40,7 @@ def differences(old: Settings, new: Settings) -> list[str]:
 
 
 def _sections(old: Settings, new: Settings) -> Iterator[str]:
-    for name in ("server", "store", "usage", "routing", "chat", "studio", "self_service", "queue", "proxy"):
+    for name in _SECTIONS:
         for change in _changed_fields(getattr(old, name), getattr(new, name)):
             restart = name in ("store", "usage", "proxy") or change.split(" ")[0] in AT_START
             yield f"{name}.{change}{' (takes effect at the next start)' if restart else ''}"

@@ -33,6 +33,7 @@ from gateway.observability.live_requests import LiveRequests
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters, MetricsAggregation
+from gateway.observability.otel import Telemetry
 from gateway.proxy.ask import Ask
 from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.keeping.refresher import Refresher
@@ -82,6 +83,7 @@ class Runtime:
     log: FilteringBoundLogger
     clock: Callable[[], datetime]
     scraping: asyncio.Lock
+    telemetry: Telemetry
     latest: Callable[[], Runtime]  # that of new requests, for what outlives a reload
     alerts: Alerts | None = None  # None until they are begun
     log_stream: LogStream | None = None  # what the log is written to, where lines of it may be lost

@@ -143,6 +143,14 @@ def endpoint_url(text: str) -> str:
     return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path or '/v1'}"
 
 
+def collector_url(text: str) -> str:
+    """Check where spans are sent: an http(s) URL without a query."""
+    if "?" in text:
+        raise Refused("must not have a query; a token belongs under `headers`")
+    _split_web_url(text)
+    return text.rstrip("/")
+
+
 def webhook_url(text: str) -> str:
     """Check where alerts are sent: an http(s) URL, as it is written."""
     parts = split_url(text)

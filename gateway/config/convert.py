@@ -30,6 +30,7 @@ from gateway.config.record_shapes import (
     UserShape,
 )
 from gateway.config.schema import AlertShape, GatewayFile, lists_of_records
+from gateway.config.sections.telemetry import TelemetrySettings
 from gateway.config.settings import (
     AlertSettings,
     Lines,
@@ -89,6 +90,7 @@ class Records:
             self_service=file.self_service,
             queue=file.queue,
             alerts=tuple([make_alert(alert) for alert in file.alerts]),
+            telemetry=self._telemetry(),
             proxy=proxy,
             source=source,
             lines=_lines(file, source),
@@ -104,6 +106,12 @@ class Records:
         usage = self._file.usage
         url = Secret(_absolute_sqlite_url(usage.url.reveal(), self._absolute))
         return msgspec.structs.replace(usage, url=url, journal=self._absolute(usage.journal))
+
+    def _telemetry(self) -> TelemetrySettings:
+        telemetry = self._file.telemetry
+        if telemetry.ca_file is None:
+            return telemetry
+        return msgspec.structs.replace(telemetry, ca_file=self._absolute(telemetry.ca_file))
 
     def _absolute(self, path: str) -> str:
         return os.path.abspath(self._base_dir / path)

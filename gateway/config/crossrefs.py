@@ -17,6 +17,7 @@ from gateway.config.record_shapes import (
     Record,
 )
 from gateway.config.schema import AlertShape, GatewayFile, lists_of_records, owners
+from gateway.config.sections.telemetry import check_telemetry
 from gateway.pricing import Price, PriceStep, TierPrice
 from gateway.types import Id, id_text, usual_auth_header
 
@@ -37,6 +38,7 @@ def check(file: GatewayFile, problems: Problems) -> dict[str, ModelShape]:
     _check_tiers(file, problems)
     _check_store(file, problems)
     _check_alerts(file.alerts, problems)
+    check_telemetry(file.telemetry, file.place.inside("telemetry"), problems)
     return models
 
 

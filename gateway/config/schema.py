@@ -20,6 +20,7 @@ from gateway.config.record_shapes import (
     Record,
     UserShape,
 )
+from gateway.config.sections.telemetry import TelemetrySettings
 from gateway.config.settings import (
     ALERT_EVENTS,
     AlertEvents,
@@ -146,6 +147,9 @@ class GatewayFile(Placed, kw_only=True):
         QueueSettings, Meta(description="Requests that wait for an endpoint instead of being refused.")
     ] = QueueSettings()
     alerts: Annotated[tuple[AlertShape, ...], Meta(description="Receivers of alerts, by webhook.")] = ()
+    telemetry: Annotated[
+        TelemetrySettings, Meta(description="Spans of requests and their attempts, for OpenTelemetry.")
+    ] = TelemetrySettings()
 
 
 FILE_TYPE = cast(msgspec.inspect.StructType, msgspec.inspect.type_info(GatewayFile))

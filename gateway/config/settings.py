@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config import checks
+from gateway.config.sections.telemetry import TelemetrySettings
 from gateway.config.sources.redis_urls import redis_url
 from gateway.config.yaml.fingerprints import Fingerprint
 from gateway.types import ApiKey, Model, Organisation, Plan, Secret, User
@@ -339,6 +340,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueSettings = QueueSettings()
     alerts: tuple[AlertSettings, ...] = ()
     auth: AuthSettings = AuthSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     proxy: ProxySettings
     source: str
     lines: Lines

@@ -36,6 +36,8 @@ class FailedTry(NamedTuple):
     reason: str
     status: int
     milliseconds: float
+    ended: float  # as `Call.began`
+    asked: tuple[Model, Endpoint]
 
 
 class Call(msgspec.Struct, eq=False):
@@ -79,9 +81,11 @@ class Call(msgspec.Struct, eq=False):
 
     def attempt_failed(self, cause: str, reason: str = "", status: int = 0) -> None:
         """The attempt under way had no answer for this call."""
-        if self.served is not None and self.endpoint is not None:
-            milliseconds = round((perf_counter() - self.attempt_began) * 1000, 3)
-            failed = FailedTry(self.served.name, self.endpoint.id, cause, reason or cause, status, milliseconds)
+        served, endpoint, now = self.served, self.endpoint, perf_counter()
+        if served is not None and endpoint is not None:
+            milliseconds = round((now - (self.attempt_began or self.began)) * 1000, 3)
+            about = (served, endpoint)
+            failed = FailedTry(served.name, endpoint.id, cause, reason or cause, status, milliseconds, now, about)
             self.failures = [*(self.failures or ()), failed]
 
     def interrupt(self) -> None:
@@ -118,8 +122,7 @@ class Calls:
     def __init__(self) -> None:
         self.draining = False
         self.on_ending: list[Callable[[], None]] = []  # connections that outlive their calls
-        self.on_left: Callable[[Call], None] | None = None  # while somebody watches
-        self.on_finished: Callable[[Call], None] | None = None  # the same, of alerts
+        self.listeners: tuple[Callable[[Call], None], ...] = ()  # are told of each call that has ended
         self._running: set[Call] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -143,12 +146,18 @@ class Calls:
         if call.on_leaving is not None:
             call.on_leaving()
             call.on_leaving = None
-        if self.on_left is not None:
-            self.on_left(call)
-        if self.on_finished is not None:
-            self.on_finished(call)
+        for tell in self.listeners:
+            tell(call)
         if not self._running:
             self._idle.set()
+
+    def listen(self, listener: Callable[[Call], None]) -> None:
+        """Call `listener` for each call that ends from now on."""
+        if listener not in self.listeners:
+            self.listeners = (*self.listeners, listener)
+
+    def leave_off(self, listener: Callable[[Call], None]) -> None:
+        self.listeners = tuple([each for each in self.listeners if each != listener])
 
     def running(self) -> tuple[Call, ...]:
         return tuple(self._running)

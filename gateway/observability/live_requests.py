@@ -214,7 +214,7 @@ class LiveRequests:
     def _look(self) -> None:
         """Look from now on, if that is not done already."""
         if self._looking is None or self._looking.done():
-            self.calls.on_left = self._left
+            self.calls.listen(self._left)
             self._looking = asyncio.create_task(self._keep_looking())
 
     async def _keep_looking(self) -> None:
@@ -232,7 +232,7 @@ class LiveRequests:
                 self._tell()
                 await asyncio.sleep(LOOK_SECONDS)
         finally:
-            self.calls.on_left = None
+            self.calls.leave_off(self._left)
             self._told.clear()
             self._ended.clear()
             if others is not None and hears:

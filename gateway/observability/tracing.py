@@ -1,7 +1,8 @@
-"""W3C Trace Context: relay `traceparent` and `tracestate` unchanged.
+"""W3C Trace Context: relay `traceparent` and `tracestate`, or continue them.
 
-The gateway adds no span of its own, so nothing in them changes. What is not valid is dropped, as the recommendation has
-it: a broken `traceparent` takes `tracestate` with it, a broken `tracestate` goes alone.
+Without `telemetry` the gateway adds no span of its own, so nothing in them changes; with it, the attempt's span becomes
+the parent of what the upstream records. What is not valid is dropped, as the recommendation has it: a broken
+`traceparent` takes `tracestate` with it, a broken `tracestate` goes alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from multidict import CIMultiDictProxy, istr
 
 _TRACEPARENT, _TRACESTATE = istr("traceparent"), istr("tracestate")
 # version, trace id, parent id, flags; versions to come may add more, behind another dash
-_PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-[!-~]*)?", re.ASCII)
+_PARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]*)?", re.ASCII)
+_SAMPLED, _KNOWN_FLAGS = 1, 3  # whether it is recorded; whether its id is random, as far as version 00 knows flags
+_SPAN_IDS = (1 << 64) - 1  # from 1
 _LONGEST_PARENT = 512
 _UNKNOWN_VERSION = "ff"
 _KEY = r"[a-z0-9][a-z0-9_*/@-]{0,255}"
@@ -26,11 +29,33 @@ _LONGEST_STATE = 32 * 513
 class Trace(NamedTuple):
     """A trace context.
 
-    `fields` are the header lines for the upstream, each with its line end.
+    `fields` are the header lines for the upstream, each with its line end; `state` the one of `tracestate` among them.
     """
 
     trace_id: str
+    parent_id: str
+    flags: int
     fields: bytes
+    state: str
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the caller records this trace."""
+        return bool(self.flags & _SAMPLED)
+
+    def continued(self, span_id: str) -> bytes:
+        """Return the header lines of a call made within this span."""
+        return f"traceparent: 00-{self.trace_id}-{span_id}-{self.flags & _KNOWN_FLAGS:02x}\r\n{self.state}".encode(
+            "ascii"
+        )
+
+
+def span_id(request_id: str, attempt: int = 0) -> str:
+    """Derive the id of a request's span, or an attempt's, from 1.
+
+    Nothing has to be kept for it: the end of a request's id is random.
+    """
+    return f"{(int(request_id[-16:], 16) + attempt) % _SPAN_IDS + 1:016x}"
 
 
 def trace_of(headers: CIMultiDictProxy[str]) -> Trace | None:
@@ -39,11 +64,12 @@ def trace_of(headers: CIMultiDictProxy[str]) -> Trace | None:
         return None
     parents = headers.getall(_TRACEPARENT)
     found = _PARENT.fullmatch(parents[0]) if len(parents) == 1 and len(parents[0]) <= _LONGEST_PARENT else None
-    if found is None or not _is_meaningful(*found.groups()):
+    if found is None or not _is_meaningful(found[1], found[2], found[3], found[5]):
         return None
-    state = _state(headers.getall(_TRACESTATE, ()))
-    lines = f"traceparent: {parents[0]}\r\n" + (f"tracestate: {state}\r\n" if state else "")
-    return Trace(found[2], lines.encode("ascii"))
+    members = _state(headers.getall(_TRACESTATE, ()))
+    state = f"tracestate: {members}\r\n" if members else ""
+    fields = f"traceparent: {parents[0]}\r\n{state}"
+    return Trace(found[2], found[3], int(found[4], 16), fields.encode("ascii"), state)
 
 
 def _is_meaningful(version: str, trace_id: str, parent_id: str, more: str | None) -> bool:

@@ -148,6 +148,7 @@ async def reloading(current: Current, watched: Watched | None) -> AsyncIterator[
         def swap() -> None:
             current.runtime = following
             following.queue.wake()
+            following.telemetry.apply(fresh.telemetry)
 
         return swap
 

@@ -23,6 +23,7 @@ from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.memory_budget import Held
 from gateway.http.via import Via
 from gateway.observability.calls import Call
+from gateway.observability.tracing import span_id
 from gateway.pool import Cooldown, Lease
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
@@ -57,7 +58,8 @@ TIMER_SLACK_SECONDS = 0.002
 class Relay:
     """The shared parts of all relayed requests of one configuration.
 
-    `heartbeat_seconds`: see the contract, §4; 0 is off.
+    `heartbeat_seconds`: see the contract, §4; 0 is off. `has_spans`: the gateway makes spans of its own, which a
+    client's trace goes on with.
     """
 
     transport: Transport
@@ -68,6 +70,7 @@ class Relay:
     via: Via
     heartbeat_seconds: float
     turns: Turns | None = None  # None where no request waits
+    has_spans: bool = False
 
     def run(
         self,
@@ -230,6 +233,9 @@ class RelayedRequest(msgspec.Struct, eq=False):
         call = self.call
         call.attempts += 1
         call.endpoint, call.served = endpoint_client.endpoint, upstream.model
+        if call.trace is not None and call.trace.is_sampled and self.relay.has_spans:
+            parent = span_id(call.request_id, call.attempts)
+            self.own_fields = call.trace.continued(parent) + self.relay.via.line(call.via)
         asks_usage = (
             self.adds_usage and self.asked.operation.events.asks_usage and not endpoint_client.refuses_stream_options
         )
@@ -313,6 +319,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
             self.relay.log.error(
                 "upstream redirects; its url needs correcting", **about(self.call, lease), status=status
             )
+            self.call.attempt_failed("refused", reason_of(None, status), status)
             if self.failures.refusal is None:
                 raise UpstreamFailed("The model's endpoint is not set up correctly.")
             return False

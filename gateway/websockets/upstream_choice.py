@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import NamedTuple
 
 import aiohttp
@@ -73,6 +74,7 @@ class Opening:
         while (lease := upstream.pool.take(self._loop.time(), tried)) is not None:
             tried.add(lease.endpoint_id)
             call.attempts += 1
+            call.attempt_began = perf_counter()
             call.endpoint, call.served = lease.endpoint, model
             client = upstream.outlets[lease.endpoint_id]
             opened = await self._from_endpoint(client, lease, payload)

@@ -87,12 +87,14 @@ class Stage:
     ) -> AsyncIterator[Stage]:
         """A gateway over a fake upstream; `sections` go into its configuration, as do `models` (default: `KINDS`).
 
+        One that is a function is asked for, with the upstream.
         It must still run at the end of the block, unless it `may_end` before.
         """
         upstream = await FakeUpstream.start(as_openai())
         try:
             records = list((models or spare_models)(upstream))
-            async with GatewayProcess.start(config(records, **sections), directory) as gateway:
+            made = {name: each(upstream) if callable(each) else each for name, each in sections.items()}
+            async with GatewayProcess.start(config(records, **made), directory) as gateway:
                 yield cls(upstream, gateway)
                 assert may_end or gateway.is_running, gateway.output()
             _assert_nothing_leaked(gateway)

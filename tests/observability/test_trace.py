@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.observability.tracing import Trace, trace_of
+from gateway.observability.tracing import Trace, span_id, trace_of
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
@@ -30,7 +30,11 @@ def test_a_request_without_one_has_no_trace() -> None:
     ],
 )
 def test_a_valid_parent_goes_on_as_it_is(parent: str) -> None:
-    assert found(("TraceParent", parent)) == Trace(TRACE_ID, f"traceparent: {parent}\r\n".encode())
+    trace = found(("TraceParent", parent))
+    assert trace is not None
+    assert (trace.trace_id, trace.fields) == (TRACE_ID, f"traceparent: {parent}\r\n".encode())
+    assert trace.parent_id == "00f067aa0ba902b7"
+    assert trace.is_sampled is (parent != f"00-{TRACE_ID}-00f067aa0ba902b7-00")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +75,10 @@ def test_two_parents_are_none() -> None:
 )
 def test_a_valid_state_goes_on_in_one_line(lines: list[str], state: str) -> None:
     trace = found(("traceparent", PARENT), *(("tracestate", line) for line in lines))
-    assert trace == Trace(TRACE_ID, f"traceparent: {PARENT}\r\ntracestate: {state}\r\n".encode())
+    assert trace is not None
+    assert trace.fields == f"traceparent: {PARENT}\r\ntracestate: {state}\r\n".encode()
+    own = f"traceparent: 00-{TRACE_ID}-{'1' * 16}-01\r\n"
+    assert trace.continued("1" * 16) == f"{own}tracestate: {state}\r\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -94,4 +101,20 @@ def test_a_valid_state_goes_on_in_one_line(lines: list[str], state: str) -> None
 )
 def test_an_invalid_state_is_dropped_alone(state: str) -> None:
     trace = found(("traceparent", PARENT), ("tracestate", state))
-    assert trace == Trace(TRACE_ID, f"traceparent: {PARENT}\r\n".encode())
+    assert trace is not None
+    assert trace.fields == f"traceparent: {PARENT}\r\n".encode()
+    assert trace.continued("1" * 16) == f"traceparent: 00-{TRACE_ID}-{'1' * 16}-01\r\n".encode()
+
+
+def test_what_a_later_version_says_in_its_flags_is_not_ours_to_pass_on() -> None:
+    trace = found(("traceparent", f"cc-{TRACE_ID}-00f067aa0ba902b7-ff-more"))
+    assert trace is not None
+    assert trace.continued("1" * 16) == f"traceparent: 00-{TRACE_ID}-{'1' * 16}-03\r\n".encode()
+
+
+@pytest.mark.parametrize("request_id", ["0a" * 16, "0" * 32, "f" * 32])
+def test_the_spans_of_a_request_are_told_apart_by_ids_of_sixteen_digits(request_id: str) -> None:
+    ids = [span_id(request_id, attempt) for attempt in range(4)]
+    assert len(set(ids)) == 4
+    assert all(len(each) == 16 and int(each, 16) for each in ids)
+    assert ids[0] == span_id(request_id)

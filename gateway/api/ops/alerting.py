@@ -78,7 +78,7 @@ def made_alerts(current: Current, queue: AlertQueue, rebuild: Rebuild) -> Alerts
         return {scope for counted_on, key in rows for scope in scopes_of_row(counted_on, key)}
 
     def watch_answers(is_wanted: bool) -> None:
-        runtime.calls.on_finished = answered if is_wanted else None
+        (runtime.calls.listen if is_wanted else runtime.calls.leave_off)(answered)
 
     def answered(call: Call) -> None:
         if call.endpoint is not None and call.served is not None and call.status < _REDIRECTION:

@@ -26,7 +26,8 @@ async def own_samples(runtime: Runtime) -> Samples:
     """Return this process's samples."""
     now = asyncio.get_running_loop().time()
     pools = [(upstream.model.name, upstream.pool.snapshot(now)) for upstream in runtime.relay.upstreams]
-    readings = [*_load(runtime), *_ledger(runtime), *_configuration(runtime), *_alerts(runtime)]
+    parts = (_load, _ledger, _configuration, _alerts, _spans)
+    readings = [reading for part in parts for reading in part(runtime)]
     return await asyncio.to_thread(_samples, runtime.counters, readings, pools)
 
 
@@ -99,6 +100,16 @@ def _alerts(runtime: Runtime) -> Iterator[Reading]:
         yield "gateway_alerts_failed_total", counts.failed
         yield "gateway_alerts_given_up_total", counts.given_up
         yield "gateway_alerts_waiting", runtime.alerts.waiting
+
+
+def _spans(runtime: Runtime) -> Iterator[Reading]:
+    telemetry = runtime.telemetry
+    if telemetry.is_on:
+        counts = telemetry.counts
+        yield "gateway_spans_exported_total", counts.exported
+        yield "gateway_spans_dropped_total", counts.overflowed, ("queue_full",)
+        yield "gateway_spans_dropped_total", counts.failed, ("export_failed",)
+        yield "gateway_spans_waiting_requests", telemetry.waiting
 
 
 def _pools(pools: Pools) -> Iterator[Reading]:

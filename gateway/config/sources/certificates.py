@@ -6,7 +6,7 @@ import os
 import ssl
 from pathlib import Path
 
-from gateway.config.problems import Problems, Refused
+from gateway.config.problems import Place, Problems, Refused
 from gateway.config.schema import GatewayFile
 from gateway.config.yaml.fingerprints import Fingerprint, fingerprint
 
@@ -37,23 +37,29 @@ def context_of(path: str | Path) -> ssl.SSLContext:
 
 
 def check_ca_files(file: GatewayFile, problems: Problems, base_dir: Path, files: dict[str, Fingerprint | None]) -> None:
-    """Make each `ca_file` absolute; note a problem where it is none.
+    """Make each endpoint's `ca_file` absolute; note a problem where it is none.
 
     `files` gets those that were looked for, as they were just before.
     """
     reasons: dict[str, str] = {}
+
+    def judged(given: str, place: Place) -> str:
+        path = os.path.abspath(base_dir / given)
+        if path not in reasons:
+            files[path] = fingerprint(path)
+            reasons[path] = fault_of(path)
+        if reasons[path]:
+            problems.add_at(place.inside("ca_file"), f"the file {reasons[path]}")
+        return path
+
     if file.store.ca_file and (reason := fault_of(os.path.abspath(base_dir / file.store.ca_file))):
         problems.add_at(file.place.inside("store", "ca_file"), f"the file {reason}")
     for model in file.models:
         for endpoint in model.endpoints:
-            if not endpoint.ca_file:
-                continue
-            path = endpoint.ca_file = os.path.abspath(base_dir / endpoint.ca_file)
-            if path not in reasons:
-                files[path] = fingerprint(path)
-                reasons[path] = fault_of(path)
-            if reasons[path]:
-                problems.add_at(endpoint.place.inside("ca_file"), f"the file {reasons[path]}")
+            if endpoint.ca_file:
+                endpoint.ca_file = judged(endpoint.ca_file, endpoint.place)
+    if file.telemetry.ca_file:
+        judged(file.telemetry.ca_file, file.place.inside("telemetry"))
 
 
 def fault_of(path: str) -> str:

@@ -193,6 +193,15 @@ FAMILIES: dict[str, Family] = {
         Family("gateway_alerts_failed_total", "counter", "Tries of alerts that no receiver took."),
         Family("gateway_alerts_given_up_total", "counter", "Alerts that were given up after a day of tries."),
         Family("gateway_alerts_waiting", "gauge", "Alerts still to be sent, of each receiver.", join="max"),
+        # -- spans
+        Family("gateway_spans_exported_total", "counter", "Spans that the collector took, while `telemetry` is on."),
+        Family(
+            "gateway_spans_dropped_total",
+            "counter",
+            "Spans that no collector got. `reason`: more waited than may, or it was away, too slow, or refused.",
+            ("reason",),
+        ),
+        Family("gateway_spans_waiting_requests", "gauge", "Requests that have ended, whose spans wait to be exported."),
         # -- processes
         Family("gateway_build_info", "gauge", "Always 1.", ("version", "python"), join="max"),
         Family("gateway_workers", "gauge", "Workers whose numbers of this moment are in this answer."),

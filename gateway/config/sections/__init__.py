@@ -1,0 +1,4 @@
+"""Sections of gateway.yaml with checks of their own.
+
+telemetry.py  where spans go
+"""
