@@ -52,9 +52,10 @@ format: $(VENV)/.installed-dev  ## put the code into shape
 bench: $(VENV)/.installed-dev  ## compare with other proxies on this machine; QUICK=1: in minutes, AGAINST=REV: with a revision of the gateway
 	@$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(AGAINST),--against $(AGAINST)) $(if $(WRITE),--write $(WRITE))
 
-schema: $(VENV)/.installed  ## write config/gateway.schema.json and the pages of docs/ that are made from the code anew
+schema: $(VENV)/.installed  ## write what is made from the code anew: pages of docs/, gateway.schema.json and the board in config/
 	@$(BIN)/gateway schema > config/gateway.schema.json
 	@$(BIN)/python -m tools.reference
+	@$(BIN)/python -m tools.board
 
 # The newest of everything becomes what the two commands install; the tests tell whether that can be.
 lock: $(VENV)/.installed-dev  ## write requirements/run.txt and lock.txt anew, with the newest versions
