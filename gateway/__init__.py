@@ -30,7 +30,7 @@ A map of the house, from the top floor down; imports point downward only.
 
 Where to find what people look for first:
 
-    what a request costs                  pricing/rates.py; what was used: dialects/openai/usage_report.py
+    what a request costs                  pricing/rates.py; what was used: dialects/openai/metering/
     retry-after of a 429                  pool/retry_after.py (read), proxy/refusals/judging.py, pool/pool.py (cools)
     include_usage taken out of a stream   proxy/stream/live.py
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) cancels the request;

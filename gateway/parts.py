@@ -1,4 +1,4 @@
-"""Build each part of a process from its settings: store, ledger, limiter, index of objects."""
+"""Build each part of a process: store, ledger, limiter, objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The shapes of the records in gateway.yaml and in the store: models, grants, owners, keys.
+"""The shapes of records: models, grants, owners, keys.
+
+In gateway.yaml and in the store alike.
 
 A field is a key of the file: its type, default, range and description, and under `extra` the check of its text.
 """

@@ -1,4 +1,4 @@
-"""The shape of gateway.yaml as a whole, for validator and JSON Schema alike."""
+"""The shape of gateway.yaml, for validator and JSON Schema alike."""
 
 from __future__ import annotations
 

@@ -87,6 +87,7 @@ class UsageReader(msgspec.Struct, frozen=True, kw_only=True):
 
     contents: Callable[[bytes], Contents | None]
     scan: Callable[[], Scan]
+    texts: Callable[[bytes], Contents | None] | None = None  # of joined events that are text alone, else None
     joined: Callable[[Usage | None, Usage | None], Usage | None] = last_usage  # an earlier report, and one after it
     request_or_tokens: bool = False  # a price's `request` is paid only where no tokens are reported
 

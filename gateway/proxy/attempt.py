@@ -157,10 +157,10 @@ class Attempt(msgspec.Struct, eq=False):
             self._opening = Opening(head.content, holds_preparations=self.events.has_preparations)
 
     def on_body(self, data: bytes) -> None:
-        self._last_read = self.loop.time()
-        if self.live is not None:
-            data = self.live.feed(data)
-            if self.live.is_whole and not self._is_leaving:
+        self._last_read, live = self.loop.time(), self.live
+        if live is not None:
+            data = live.feed(data)
+            if live.is_whole and not self._is_leaving:
                 self._leave_soon()
             self._pass_on(data)
         elif self._opening is not None:

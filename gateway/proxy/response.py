@@ -92,6 +92,7 @@ class Response(msgspec.Struct, eq=False):
         else:
             broken = await events.pour(into_stream=goes_on)
         if broken is None:
+            self.meter.conclude()
             self._end("upstream_error" if self.meter.failed else "ok")
             return
         endpoint = call.endpoint.id if call.endpoint is not None else None

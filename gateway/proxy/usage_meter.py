@@ -35,6 +35,9 @@ class UsageMeter(msgspec.Struct, eq=False):
     tools: ToolCalls | None = None
     images: int = 0
     ended: bool = False  # a response has said that it is over, be it that it failed
+    waiting: list[
+        bytes
+    ] = []  # whole events of a stream that look like text alone; what they are is read many at a time, before any later
     _text_bytes: int = 0
     _whole_text_bytes: int = 0  # the same text, told as a whole at the end
     _scan: Scan | None = None  # of an event too large to be held
@@ -57,10 +60,23 @@ class UsageMeter(msgspec.Struct, eq=False):
             has_usage = self._payload(data[start + 5 : -2])
             if has_usage is not None or b"\r" not in data:
                 return has_usage is True
+        self._name(data)
         if b'"' not in data:  # pings, comments, blank lines: nothing has a name here
             return False
-        self._name(data)
         return True in [self._payload(payload) for payload in events_data(data, _SHORTEST_EVENT_BYTES)]
+
+    def catch_up(self) -> None:
+        """Meter the events that wait."""
+        events = b"".join(self.waiting)
+        self.waiting.clear()
+        read = self.reader.texts
+        contents = read(events) if read is not None else None
+        if contents is None:
+            self.events(events)
+            return
+        self._text_bytes += contents.text_bytes
+        if contents.service_tier is not None:
+            self.service_tier = contents.service_tier
 
     def message(self, data: bytes) -> None:
         """Meter one event that came as a message of its own."""
@@ -101,8 +117,10 @@ class UsageMeter(msgspec.Struct, eq=False):
     def conclude(self) -> None:
         """Meter what is left of an answer or an event.
 
-        Of an answer that flowed, or of an event that has not ended. Idempotent.
+        Of an answer that flowed, of events that wait, or of one that has not ended. Idempotent.
         """
+        if self.waiting:
+            self.catch_up()
         if self._scan is not None:
             self._end_scan()
         if self._body is not None:

@@ -1,4 +1,4 @@
-"""Which of a request's failed attempts count against which endpoint, and what the log says of them."""
+"""Which failed attempts count against which endpoint, and the log's lines."""
 
 from __future__ import annotations
 

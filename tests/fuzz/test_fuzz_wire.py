@@ -13,7 +13,7 @@ from gateway.access.authenticate import Shown, key_sha256
 from gateway.api.middleware import client_request_id
 from gateway.api.panel.replies import parsed, transcript_of
 from gateway.dialects import openai
-from gateway.dialects.openai.usage_report import usage_of
+from gateway.dialects.openai.metering.usage_report import usage_of
 from gateway.errors import ConnectionCut, GatewayError, InvalidRequest, InvalidResponse, MissingKey, TransportError
 from gateway.http.client.answer import AnswerParser
 from gateway.http.sse import EventFramer, event_data, event_name

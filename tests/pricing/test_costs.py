@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pricing.calculator import ARROWS, cost
 from pricing.reports import SHAPES
 
-from gateway.dialects.openai.usage_report import usage_of
+from gateway.dialects.openai.metering.usage_report import usage_of
 from gateway.pricing import Price, Usage, UsageDetails, rate_card, rates_of_record
 
 PER_SEED = 20  # usages of one seed: what Hypothesis draws is a number, for these are many

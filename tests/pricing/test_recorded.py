@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dialects.openai.answer_scan import JsonScan
-from gateway.dialects.openai.contents import contents_of, transcript_contents
-from gateway.dialects.openai.made_usage import image_contents, speech_contents
-from gateway.dialects.openai.usage_report import usage_of
+from gateway.dialects.openai.metering.answer_scan import JsonScan
+from gateway.dialects.openai.metering.contents import contents_of, transcript_contents
+from gateway.dialects.openai.metering.made_usage import image_contents, speech_contents
+from gateway.dialects.openai.metering.usage_report import usage_of
 from gateway.pricing import Usage
 from gateway.pricing.rates import quantities
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.openai import JsonScan, Usage
+from gateway.dialects.openai import CHAT_END_SIGNS, JsonScan, Usage
 from gateway.http.content_coding import STEP_BYTES, Unpacker, zstd
-from gateway.http.sse import EventFramer, Fragment
 from gateway.proxy.answer_view import MOST_DECODED_BYTES, View
+from gateway.proxy.stream.live import Live
 from gateway.proxy.usage_meter import UsageMeter
 
 REPORT = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
@@ -32,16 +32,12 @@ def delta(**words: Any) -> str:
 
 def seen_of(stream: bytes, sizes: Iterable[int] = ()) -> UsageMeter:
     """A stream's bytes, cut after so many each, as an attempt would look at them."""
-    meter, framer = UsageMeter(), EventFramer()
+    meter = UsageMeter()
+    live = Live(meter, CHAT_END_SIGNS, is_numbered=False, take_usage_out=False)
     for size in [*sizes, len(stream)]:
-        for piece in framer.take(stream[:size]):
-            if isinstance(piece, Fragment):
-                meter.fragment(piece)
-            else:
-                meter.events(piece)
+        live.feed(stream[:size])
         stream = stream[size:]
-    if rest := framer.end():
-        meter.events(rest)
+    live.end()
     meter.conclude()
     return meter
 

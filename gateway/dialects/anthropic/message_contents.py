@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal
 
 import msgspec
 
 from gateway.dialects.anthropic.message_usage import decoded_report, joined_usage, read_message_report
 from gateway.dialects.base import Contents, Usage, UsageReader
-from gateway.dialects.openai.answer_scan import JsonScan
+from gateway.dialects.event_batch import Batches
+from gateway.dialects.openai.metering.answer_scan import JsonScan
 from gateway.dialects.openai.payload import UNREADABLE, TopMembers, top_members
 
 _NOTHING = msgspec.Raw(b"null")
@@ -107,4 +109,28 @@ def _contents_of_odd(payload: bytes) -> Contents | None:
     return Contents(scan.usage, scan.text_bytes, failed=bytes(top.type) == b'"error"' or error not in _NO_ERROR)
 
 
-MESSAGES_READER = UsageReader(contents=contents_of_message, scan=message_scan, joined=joined_usage)
+class _TextOfDelta(msgspec.Struct, gc=False):
+    text: str = ""
+    thinking: str = ""
+    partial_json: str = ""
+
+
+class _BlockDelta(msgspec.Struct, gc=False):
+    """The event of which nothing counts but its text."""
+
+    type: Literal["content_block_delta"]
+    delta: _TextOfDelta
+    content_block: None = None
+    message: None = None
+    content: None = None
+    usage: None = None
+    error: None = None
+
+
+def _text_of_deltas(events: list[_BlockDelta]) -> Contents:
+    deltas = [event.delta for event in events]
+    return Contents(text_bytes=_size("".join([each.text + each.thinking + each.partial_json for each in deltas])))
+
+
+_DELTAS = Batches(b"event: content_block_delta\ndata: ", (_BlockDelta, _text_of_deltas))
+MESSAGES_READER = UsageReader(contents=contents_of_message, scan=message_scan, texts=_DELTAS.read, joined=joined_usage)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.base import Usage
-from gateway.dialects.openai.usage_report import read_report
+from gateway.dialects.openai.metering.usage_report import read_report
 
 
 class MessagesUsage(Usage, frozen=True):

@@ -1,9 +1,10 @@
 """The OpenAI protocol: request bodies, answers, errors, usage."""
 
 from gateway.dialects.base import Contents, Usage
-from gateway.dialects.openai.answer_scan import JsonScan
 from gateway.dialects.openai.choosing import Mention, allowed_fields, form_fields, form_value
-from gateway.dialects.openai.contents import USAGE_READER, contents_of
+from gateway.dialects.openai.metering.answer_scan import JsonScan
+from gateway.dialects.openai.metering.contents import USAGE_READER, contents_of
+from gateway.dialects.openai.metering.usage_report import last_usage, may_bear_usage, usage_of
 from gateway.dialects.openai.operations import (
     KEPT_OPERATIONS,
     LISTS,
@@ -31,7 +32,6 @@ from gateway.dialects.openai.stream import (
     weight_of,
     whole_as_events,
 )
-from gateway.dialects.openai.usage_report import last_usage, may_bear_usage, usage_of
 
 __all__ = [
     "CHAT_END_SIGNS",

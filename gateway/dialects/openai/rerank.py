@@ -8,10 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from gateway.dialects.base import Contents, Usage, UsageReader
-from gateway.dialects.openai.answer_scan import JsonScan
-from gateway.dialects.openai.contents import contents_of
+from gateway.dialects.openai.metering.answer_scan import JsonScan
+from gateway.dialects.openai.metering.contents import contents_of
+from gateway.dialects.openai.metering.usage_report import decoded, last_usage, read_report
 from gateway.dialects.openai.payload import UNREADABLE
-from gateway.dialects.openai.usage_report import decoded, last_usage, read_report
 
 
 class _Answer(msgspec.Struct):

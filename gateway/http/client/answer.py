@@ -11,6 +11,7 @@ import httptools
 MAX_INTERIM_HEADS = 10
 # What a chunk may cost with each of its bytes: "00000001\r\n" and "\r\n" around a single one is still tolerated.
 _ALLOWED_PER_BODY_BYTE = 17
+_LONGEST_SIZE = 8  # of a chunk of less than a read, with its line end
 
 
 class AnswerParser:
@@ -33,6 +34,7 @@ class AnswerParser:
         "_read_bytes",
         "_sized",
         "_surplus",
+        "between_chunks",
         "complete",
         "fault",
         "headers",
@@ -52,6 +54,7 @@ class AnswerParser:
         self.headers: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
         self.complete = False
+        self.between_chunks = False  # the last read ended with a chunk's end
         self.fault: str | None = None
         self._keep_alive = False
         self.until_close = False  # the body ends where the connection does
@@ -80,9 +83,22 @@ class AnswerParser:
         self.parts = []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def lone_chunk(self, data: bytes) -> bytes | None:
+        """Return the body bytes of a read that is one whole chunk.
+
+        As nearly every read of a stream is; None for any other, which is to be fed. To be asked `between_chunks` only:
+        the parser, which never hears of this chunk, goes on with the next.
+        """
+        end = data.find(b"\r\n", 0, _LONGEST_SIZE)
+        size = len(data) - end - 4
+        if size > 0 and data.endswith(b"\r\n") and data.startswith((b"%x\r\n" % size, b"%X\r\n" % size)):
+            return data[end + 2 : -2]
+        return None
+
     def feed(self, data: bytes) -> None:
         """Read what one read of the socket gave; never raises."""
         head_was_complete = self.status != 0
+        self.between_chunks = False
         self._read_bytes = len(data)
         try:
             self._http.feed_data(data)
@@ -92,8 +108,10 @@ class AnswerParser:
             self._surplus = self._surplus or not self._ends_with_answer(data)
         elif not self.status:
             self._count_head()
-        elif self._chunked and head_was_complete:
-            self._count_overhead(len(data))
+        else:
+            if self._chunked and head_was_complete:
+                self._count_overhead(len(data))
+            self.between_chunks = self.between_chunks and data.endswith(b"\r\n")
 
     def _stopped(self, error: httptools.HttpParserError) -> None:
         """Conclude from the parser's stop.
@@ -158,6 +176,12 @@ class AnswerParser:
             self._check_size()
         self._read_framing(status)
         self.status = status
+
+    def on_chunk_header(self) -> None:
+        self.between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self.between_chunks = True
 
     def on_body(self, data: bytes) -> None:
         if not self.status:

@@ -195,12 +195,22 @@ class Connection(asyncio.Protocol):
     # What the loop calls.
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
+        exchange, answer = self._exchange, self._answer
+        if answer.between_chunks and exchange is not None and len(data) < _LARGE_READ_BYTES:
+            piece = answer.lone_chunk(data)
+            if piece is not None:
+                try:
+                    exchange.receiver.on_body(piece)
+                except Exception as error:
+                    self._end_by(error, exchange)
+                return
+        self._read(exchange, answer, data)
+
+    def _read(self, exchange: Exchange | None, answer: AnswerParser, data: bytes) -> None:
         if exchange is None:  # a byte that nobody asked for: nothing after it can be trusted
             self.close()
             return
         exchange.request = None
-        answer = self._answer
         head_was_complete = answer.status
         answer.feed(data)
         try:
@@ -216,9 +226,13 @@ class Connection(asyncio.Protocol):
                 self.pause_reading()
                 asyncio.get_running_loop().call_soon(self._read_on, exchange)
         except Exception as error:
-            if self._exchange is exchange:
-                self.close()
-            report_receiver(error, exchange.receiver)
+            self._end_by(error, exchange)
+
+    def _end_by(self, error: Exception, exchange: Exchange) -> None:
+        """Close the connection, for its receiver has failed."""
+        if self._exchange is exchange:
+            self.close()
+        report_receiver(error, exchange.receiver)
 
     def pause_writing(self) -> None:
         if self._sending is not None:

@@ -14,6 +14,9 @@ _NOT_FINISHED, _NOT_FINISHED_SPACED = _FINISH + b":null", _FINISH + b": null"
 _NUMBER = b'"sequence_number"'
 _NUMBER_BYTES = 48  # the name, and a number behind it
 _LOOKED_AT_BYTES = 4096  # of an event too large to hold
+_USAGE = b'"usage"'
+_NULL_USAGE, _NULL_USAGE_SPACED = _USAGE + b":null", _USAGE + b": null"
+_WAITING_BYTES = 2048  # a dozen events: that is nearly all that reading them together can save
 
 
 class Live:
@@ -26,6 +29,7 @@ class Live:
     __slots__ = (
         "_end_signs",
         "_framer",
+        "_is_between",
         "_is_finished",
         "_is_last_begun",
         "_is_numbered",
@@ -33,6 +37,8 @@ class Live:
         "_meter",
         "_number",
         "_take_usage_out",
+        "_waiting",
+        "_waiting_bytes",
         "is_whole",
     )
 
@@ -49,6 +55,8 @@ class Live:
         self._is_last_begun = False  # and is too large to hold
         self._left_in_crlf = False  # an event was taken out whose last LF may still come
         self._number = b""
+        self._is_between = True  # events: nothing of what came is held, and nothing is expected of what comes
+        self._waiting, self._waiting_bytes = meter.waiting, 0
 
     def __repr__(self) -> str:
         return f"<Live stream{', whole' * self.is_whole}{', in the middle of an event' * self.mid_event}>"
@@ -66,6 +74,34 @@ class Live:
 
     def feed(self, data: bytes) -> bytes:
         """The events that `data` completes, as far as they are the client's."""
+        if not (self._is_between and data.endswith(b"\n\n") and self._is_text(data)):
+            return self._examined(data)
+        # Whole events that are text as far as one can see, as nearly every read of a stream is.
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > _WAITING_BYTES:
+            self._catch_up()
+        return data
+
+    def _is_text(self, data: bytes) -> bool:
+        """Whether whole events tell of nothing that cannot wait."""
+        if data.find(_USAGE) >= 0 and data.count(_USAGE) > data.count(_NULL_USAGE) + data.count(_NULL_USAGE_SPACED):
+            return False
+        for sign in self._end_signs:
+            if data.find(sign) >= 0:
+                return False
+        if self._is_numbered:
+            self._take_number(data)
+        return True
+
+    def _catch_up(self) -> None:
+        """Look through the events that wait."""
+        if self._take_usage_out and not self._is_finished:
+            self._look_for_finish(b"".join(self._waiting))
+        self._meter.catch_up()
+        self._waiting_bytes = 0
+
+    def _examined(self, data: bytes) -> bytes:
         framer = self._framer
         if self._left_in_crlf and data:
             self._left_in_crlf = False
@@ -76,6 +112,7 @@ class Live:
             self._left_in_crlf = framer.holds_nothing and data.endswith(b"\r")
         if self._is_last_begun and not framer.mid_event:
             self.is_whole = True
+        self._is_between = framer.holds_nothing and not self._left_in_crlf and not self._is_last_begun
         return passed
 
     def end(self) -> bytes:
@@ -97,6 +134,8 @@ class Live:
 
     def _passed(self, piece: bytes) -> bytes:
         """Meter whole events; return them without what only we requested."""
+        if self._waiting:
+            self._catch_up()
         if isinstance(piece, Fragment):
             self._meter.fragment(piece)
             self._look_at_start(piece)
@@ -120,9 +159,13 @@ class Live:
                 self.is_whole = True
         if self._is_numbered:
             self._take_number(events)
-        elif not self._is_finished and (count := events.count(_FINISH)):
-            is_reported = count > events.count(_NOT_FINISHED) and count > events.count(_NOT_FINISHED_SPACED)
-            self._is_finished = is_reported and openai.has_finish_reason(events)
+        elif not self._is_finished:
+            self._look_for_finish(events)
+
+    def _look_for_finish(self, events: bytes) -> None:
+        count = events.count(_FINISH)
+        if count and count > events.count(_NOT_FINISHED) and count > events.count(_NOT_FINISHED_SPACED):
+            self._is_finished = openai.has_finish_reason(events)
 
     def _look_at_start(self, fragment: bytes) -> None:
         """Classify an event too large to hold by its start."""

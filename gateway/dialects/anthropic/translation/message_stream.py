@@ -25,7 +25,7 @@ from gateway.dialects.anthropic.translation.completion import (
     usage_fields,
 )
 from gateway.dialects.anthropic.translation.hints import Json
-from gateway.dialects.openai.usage_report import last_usage, usage_of
+from gateway.dialects.openai.metering.usage_report import last_usage, usage_of
 from gateway.types import Usage
 
 _DONE = b"[DONE]"

@@ -21,7 +21,7 @@ from gateway.dialects.anthropic.translation.completion import (
     usage_fields,
 )
 from gateway.dialects.anthropic.translation.hints import Json
-from gateway.dialects.openai.usage_report import usage_of
+from gateway.dialects.openai.metering.usage_report import usage_of
 
 
 def message(body: bytes, *, otherwise: str, model: str, prompt_tokens: int, stops: Collection[str] = ()) -> bytes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.dialects.base import Json, RequestSchema
-from gateway.dialects.openai.contents import TRANSCRIPT_USAGE_READER
-from gateway.dialects.openai.made_usage import IMAGE_USAGE_READER, SPEECH_USAGE_READER
+from gateway.dialects.openai.metering.contents import TRANSCRIPT_USAGE_READER
+from gateway.dialects.openai.metering.made_usage import IMAGE_USAGE_READER, SPEECH_USAGE_READER
 from gateway.dialects.openai.operations.parts import (
     ANYTHING,
     BINARY,

@@ -19,7 +19,7 @@ from gateway.dialects.base import (
     RequestSchema,
     Segment,
 )
-from gateway.dialects.openai.contents import USAGE_READER
+from gateway.dialects.openai.metering.contents import USAGE_READER
 from gateway.dialects.openai.refusal import refusal_body, refusal_event
 from gateway.dialects.openai.shapes import error_event
 from gateway.dialects.openai.stream import CHAT_END_SIGNS, END_SIGNS

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from gateway.dialects.base import ToolCalls, Usage
-from gateway.dialects.openai.usage_report import last_usage, read_report
+from gateway.dialects.openai.metering.usage_report import last_usage, read_report
 
 _MOST_USAGE_BYTES = 16 * 1024  # no report is longer
 _MOST_LOOKS = 8  # reports looked at within one piece, from the last one back

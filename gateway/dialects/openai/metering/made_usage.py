@@ -11,10 +11,10 @@ from typing import Literal
 import msgspec
 
 from gateway.dialects.base import Contents, Usage, UsageReader
-from gateway.dialects.openai.answer_scan import JsonScan
-from gateway.dialects.openai.contents import contents_of
+from gateway.dialects.openai.metering.answer_scan import JsonScan
+from gateway.dialects.openai.metering.contents import contents_of
+from gateway.dialects.openai.metering.usage_report import read_report
 from gateway.dialects.openai.payload import UNREADABLE
-from gateway.dialects.openai.usage_report import read_report
 from gateway.types import UsageDetails
 
 Made = Literal["audio_output_tokens", "image_output_tokens"]

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import msgspec
 
 from gateway.dialects.base import Contents, ToolCalls, UsageReader
-from gateway.dialects.openai.answer_scan import JsonScan
+from gateway.dialects.openai.metering.answer_scan import JsonScan
+from gateway.dialects.openai.metering.texts import Choice, size_of, text_of_choices, texts_of
+from gateway.dialects.openai.metering.usage_report import ReportedUsage, decoded, seconds_of, usage_of
 from gateway.dialects.openai.payload import UNREADABLE, top_members
-from gateway.dialects.openai.usage_report import ReportedUsage, decoded, seconds_of, usage_of
 from gateway.types import Usage, UsageDetails
 
 _NOTHING = msgspec.Raw(b"null")
@@ -21,31 +22,6 @@ _NO_ERROR = frozenset((b"null", b"{}", b"[]", b'""', b"false"))
 _UNFINISHED = (b'"queued"', b'"in_progress"')
 _CALLS = ("web_search_call", "file_search_call", "code_interpreter_call", "web_fetch_call")
 _ENDS = frozenset(("response.completed", "response.failed", "response.incomplete"))
-
-
-class _Function(msgspec.Struct, gc=False):
-    arguments: str | None = None
-
-
-class _ToolCall(msgspec.Struct, gc=False):
-    function: _Function | None = None
-
-
-class _Words(msgspec.Struct, gc=False):
-    """A `delta` or a `message` of chat completions."""
-
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[_ToolCall] | None = None
-    function_call: _Function | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    delta: _Words | None = None
-    message: _Words | None = None
-    text: str | None = None
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -69,7 +45,7 @@ class _Response(msgspec.Struct, gc=False):
 
 
 class _Payload(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
+    choices: list[Choice] | None = None
     usage: ReportedUsage | None = None
     service_tier: str | None = None
     type: str | None = None
@@ -94,11 +70,11 @@ def contents_of(payload: bytes) -> Contents | None:
         return _contents_of_odd(payload)
     contents = Contents()
     if parsed.choices:
-        contents.text_bytes = _text_of_choices(parsed.choices)
+        contents.text_bytes = text_of_choices(parsed.choices)
     elif (
         parsed.delta and parsed.type is not None and parsed.type.endswith("delta") and "audio.delta" not in parsed.type
     ):
-        contents.text_bytes = _size(parsed.delta)
+        contents.text_bytes = size_of(parsed.delta)
     if parsed.usage is not None:
         contents.usage = parsed.usage.read()
     if parsed.response is not None:
@@ -138,39 +114,13 @@ def _add_calls(contents: Contents, types: Sequence[str | None]) -> None:
     contents.images = types.count("image_generation_call")
 
 
-def _text_of_choices(choices: list[_Choice]) -> int:
-    size = 0
-    for choice in choices:
-        words = choice.delta or choice.message
-        if words is not None:
-            if words.content:
-                size += _size(words.content)
-            if words.reasoning_content or words.reasoning:  # some upstreams tell it under both names
-                size += _size(words.reasoning_content or words.reasoning)
-            if words.refusal:
-                size += _size(words.refusal)
-            if words.tool_calls:
-                size += sum([_size(call.function.arguments) for call in words.tool_calls if call.function is not None])
-            if words.function_call is not None:
-                size += _size(words.function_call.arguments)
-        elif choice.text:
-            size += _size(choice.text)
-    return size
-
-
 def _text_of_output(items: list[_Item]) -> int:
     size = 0
     for item in items:
-        size += _size(item.arguments)
+        size += size_of(item.arguments)
         for part in (*(item.content or ()), *(item.summary or ())):
-            size += _size(part.text) + _size(part.refusal)
+            size += size_of(part.text) + size_of(part.refusal)
     return size
-
-
-def _size(text: str | None) -> int:
-    if not text:
-        return 0
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _contents_of_odd(payload: bytes) -> Contents | None:
@@ -211,7 +161,7 @@ def _text(value: msgspec.Raw) -> str | None:
     return found if isinstance(found, str) else None
 
 
-USAGE_READER = UsageReader(contents=contents_of, scan=JsonScan)
+USAGE_READER = UsageReader(contents=contents_of, scan=JsonScan, texts=texts_of)
 
 
 class _Transcript(msgspec.Struct):
@@ -232,7 +182,7 @@ def transcript_contents(payload: bytes) -> Contents | None:
     except UNREADABLE:
         return contents
     if transcript.text:
-        contents.whole_text_bytes = max(contents.whole_text_bytes, _size(transcript.text))
+        contents.whole_text_bytes = max(contents.whole_text_bytes, size_of(transcript.text))
     if contents.usage is None and transcript.duration is not _NOTHING:
         seconds = seconds_of(decoded(transcript.duration))
         contents.usage = Usage(details=UsageDetails(audio_seconds=seconds)) if seconds else None

@@ -1,0 +1,8 @@
+"""What an answer used: reported, else by the text in it.
+
+contents.py      an event's data or a whole answer, by one decoding
+texts.py         the size of its text; many events of a stream at a time
+answer_scan.py   answers too large for one look, or of another shape
+usage_report.py  the `usage` that an upstream reports
+made_usage.py    images, speech
+"""
