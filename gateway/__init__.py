@@ -4,7 +4,7 @@ A map of the house, from the top floor down; imports point downward only.
 
     cli/            the commands                        demo/       the whole thing on one machine
     process/        one process from its socket to its end: serve, supervisor (workers), upgrade, systemd
-    app, parts      from settings to everything that a process holds
+    app, assembly   from settings to everything that a process holds
     api/            router, middleware, the OpenAI routes, panel/, admin/, usage, health and metrics, openapi/
     websockets/     responses and realtime over WebSockets: relayed frame by frame, or bridged to streams
     batches/        files of many requests: lines judged and rewritten; what is booked when it ends

@@ -24,6 +24,20 @@ from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
 from gateway.api.ops.alerting import alerting, on_cooldown, queue_of
 from gateway.api.runtime import Current, Runtime, view_of
+from gateway.assembly import (
+    fetcher,
+    layered_store,
+    object_index,
+    opened_ledger,
+    opened_spools,
+    passes_of,
+    proxy_of,
+    record_store,
+    request_queue,
+    started_limiter,
+    totals_from,
+    turns_of,
+)
 from gateway.batches.settler import Settler
 from gateway.config import Settings
 from gateway.dashboard import dashboard_routes
@@ -43,20 +57,6 @@ from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters
 from gateway.observability.otel import Telemetry
-from gateway.parts import (
-    fetcher,
-    layered_store,
-    object_index,
-    opened_ledger,
-    opened_spools,
-    passes_of,
-    proxy_of,
-    record_store,
-    request_queue,
-    started_limiter,
-    totals_from,
-    turns_of,
-)
 from gateway.proxy.books.accounting import Accounts
 from gateway.proxy.books.bookings import Bookings
 from gateway.proxy.cooldowns import Cooldowns

@@ -6,6 +6,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gateway.assembly import fetcher, proxy_of
 from gateway.cli.console import print_line
 from gateway.cli.store.places import left_in_redis
 from gateway.cli.stored_records import reading
@@ -15,7 +16,6 @@ from gateway.config import Settings
 from gateway.errors import QueryFailed, StoreUnavailable, TransportError
 from gateway.http.client import Transport
 from gateway.jose.key_set import KeySet, UnusableKeys
-from gateway.parts import fetcher, proxy_of
 from gateway.usage import UsageQuery
 
 

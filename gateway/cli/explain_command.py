@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from gateway.admin_records.editor import stored
 from gateway.admin_records.explain import Explainer, Explanation, explanation_text
+from gateway.assembly import layered_store
 from gateway.cli.arguments import Commands, add_command, add_config, add_json, settings_of
 from gateway.cli.console import complain, print_json, print_line
 from gateway.cli.snapshot import Snapshot
@@ -19,7 +20,6 @@ from gateway.cli.stored_records import quiet_log, reading
 from gateway.config import Settings
 from gateway.errors import RecordNotFound, StoreUnavailable
 from gateway.limits import Demand, MemoryLimiter, Used
-from gateway.parts import layered_store
 from gateway.pool import Pool
 from gateway.store.base import RecordStore, hash_of_key
 from gateway.store.cached import CachedRecords

@@ -19,13 +19,13 @@ from gateway.admin_records import keys
 from gateway.admin_records.editor import Actor, Desk
 from gateway.admin_records.record_bodies import KeyBody
 from gateway.admin_records.redaction import KeyMade, KeyShown
+from gateway.assembly import layered_store
 from gateway.cli.arguments import Commands, add_command, add_config, add_json, moment, settings_of, with_example
 from gateway.cli.console import complain, print_json, print_line
 from gateway.cli.snapshot import Snapshot
 from gateway.cli.stored_records import quiet_log, reading, writing
 from gateway.config import Settings, key_yaml_line
 from gateway.errors import RecordNotFound, StoreUnavailable
-from gateway.parts import layered_store
 from gateway.store.base import RecordStore, hash_of_key
 from gateway.store.cached import CachedRecords
 from gateway.types import SCOPES, has_expired, id_from_text, id_text

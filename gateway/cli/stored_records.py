@@ -13,11 +13,11 @@ from pathlib import Path
 
 from structlog.typing import FilteringBoundLogger
 
+from gateway.assembly import record_store
 from gateway.cli.snapshot import Snapshot
 from gateway.config import Settings
 from gateway.errors import ConfigError, StoreUnavailable
 from gateway.observability.logging import make_logger
-from gateway.parts import record_store
 from gateway.store.base import RecordStore
 
 # Redis may be farther away than a gateway would put up with; a command is asked once and can wait.

@@ -16,9 +16,9 @@ from multidict import CIMultiDict
 
 from gateway.access.authenticate import Authenticator, Shown
 from gateway.access.resolve import Named, access_to, accessible, resolve
+from gateway.assembly import yaml_store
 from gateway.config import grant_id, parse_settings
 from gateway.errors import ModelNotAccessible, StoreUnavailable
-from gateway.parts import yaml_store
 from gateway.store.base import GrantStore, Kind, RecordStore
 from gateway.store.cached import CachedRecords
 from gateway.store.embedded import EmbeddedStore

@@ -19,10 +19,10 @@ from structlog.testing import capture_logs
 
 from gateway.access.authenticate import key_sha256
 from gateway.access.tokens import KeySets, Tokens, key_sets
+from gateway.assembly import fetcher
 from gateway.config.settings import JwtSettings
 from gateway.errors import InvalidKey, StoreUnavailable
 from gateway.http.client import Transport
-from gateway.parts import fetcher
 from gateway.store.passes import EmbeddedPasses, Passes
 
 DAY = 86_400.0

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
+from gateway.assembly import record_store
 from gateway.cli.arguments import settings_of
 from gateway.cli.stored_records import quiet_log
 from gateway.config import Settings, parse_settings
@@ -20,7 +21,6 @@ from gateway.errors import ConfigError, StoreUnavailable
 from gateway.objects.journaled import JournaledIndex
 from gateway.objects.object_journal import ObjectJournal
 from gateway.objects.sqlite import SqliteObjects
-from gateway.parts import record_store
 from gateway.transfer.embedded_depot import Access, EmbeddedDepot
 from gateway.transfer.entries import Depot
 from gateway.transfer.left_behind import key_hashes

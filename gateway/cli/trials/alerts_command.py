@@ -10,11 +10,11 @@ import time
 from gateway.alerts.event import event
 from gateway.alerts.sender import Receiver, send
 from gateway.api.ops.alerting import salt_of
+from gateway.assembly import proxy_of
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of, with_example
 from gateway.cli.console import complain, print_line
 from gateway.config import Settings
 from gateway.http.client import Transport
-from gateway.parts import proxy_of
 
 _EXAMPLE = "gateway alerts test -c gateway.yaml"
 

@@ -13,12 +13,12 @@ from typing import NamedTuple
 import orjson
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.assembly import proxy_of
 from gateway.cli.console import complain, print_line
 from gateway.config import Settings
 from gateway.errors import ConnectFailed, ConnectTimedOut, TransportError
 from gateway.http.client import Transport
 from gateway.http.client.passed_on import NOTHING, passed_on
-from gateway.parts import proxy_of
 from gateway.pool.state import without_credentials
 from gateway.proxy.endpoint_client import EndpointClient, read_head
 from gateway.types import Endpoint, Model
