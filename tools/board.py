@@ -258,6 +258,21 @@ SECTIONS = (
                 ),
             ),
             Panel(
+                "The queue",
+                "Requests that wait for an endpoint, and how many may.",
+                "short",
+                (
+                    Query(f"sum (gateway_queue_waiting{{{OF_MODEL}}}) or vector(0)", "waiting"),
+                    Query(f"sum (gateway_queue_limit{{{ON}}})", "limit"),
+                ),
+            ),
+            Panel(
+                "Waits in the queue",
+                "95 of 100 that waited had an endpoint, or gave up, within this time.",
+                "s",
+                one(quantile(0.95, "gateway_queue_wait_seconds", OF_MODEL, "le, model"), "{{model}}"),
+            ),
+            Panel(
                 "Cooldowns",
                 "That began, or whose end moved out, an hour.",
                 "short",

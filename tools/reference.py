@@ -50,7 +50,7 @@ _METRICS = """\
 
 `GET /metrics` answers in the Prometheus text format, to keys with the scope `usage:read`, or to anybody where
 `server.metrics_public` is true. With several workers each scrape is the sum over all of them.
-`config/prometheus-rules.yaml` has alert rules over these metrics and the scrape configuration that they need.
+[Observability](observability.md) has alert rules and a board over these metrics, and how Prometheus scrapes them.
 
 Labels hold names of models, ids of endpoints and templates of routes: nothing that a client chooses, no user, no key.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from gateway.http.client import Transport
 from gateway.jose.key_set import KeySet, UnusableKeys
 from gateway.usage import UsageQuery
 
+COLLECTOR_SECONDS = 3.0
+
 
 async def connect(settings: Settings) -> int:
     """Print a line each; return how many failed. Nothing is written anywhere."""
@@ -27,7 +30,20 @@ async def connect(settings: Settings) -> int:
         print_line(f"FAIL  {name}: {fault}" if fault else f"ok    {name}: {kinds[name]}")
     if (left := await left_in_redis(settings)) is not None:
         print_line(f"warning: {left}")
-    return sum(map(bool, faults.values())) + await _issuers_at_fault(settings) + await probe(settings)
+    failed = sum(map(bool, faults.values())) + await _issuers_at_fault(settings) + await probe(settings)
+    return failed + await _collector_at_fault(settings)
+
+
+async def _collector_at_fault(settings: Settings) -> int:
+    """Send the collector of spans none; print a line and return 1 if it fails."""
+    telemetry = settings.telemetry
+    if telemetry.otlp is None:
+        return 0
+    from gateway.observability.otel.sink import Sink  # the SDK takes a third of a second
+
+    fault = await asyncio.to_thread(lambda: Sink(telemetry, COLLECTOR_SECONDS).export([]))
+    print_line(f"FAIL  collector of spans: {fault}" if fault else "ok    collector of spans")
+    return int(fault is not None)
 
 
 async def _issuers_at_fault(settings: Settings) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
 from cli_kit import command, write
 from kit import FakeUpstream, answer, config, refusing_port
 from kit.stage import endpoint, model
@@ -40,3 +41,22 @@ async def test_what_is_reached_and_what_is_not(tmp_path: Path) -> None:
     for name in ("store", "ledger"):
         assert blocked.row(f"FAIL  {name}: ").endswith("file is no directory that this user may write to")
     assert sorted(os.listdir(tmp_path)) == ["away.yaml", "file", "file.yaml", "gateway.yaml"]
+
+
+async def test_the_collector_of_spans_is_asked_too(tmp_path: Path) -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="NO OPENTELEMETRY: install the extra `otel`")
+    upstream = await FakeUpstream.start(answer(200, LIST))
+    try:
+        models, otlp = [model("one", [endpoint(upstream, "one")])], upstream.endpoint("otlp")
+        otlp.replies(answer(200, b""), answer(401, b"hidden-word"))
+        section = {"otlp": otlp.url, "headers": {"authorization": "Bearer hidden-word"}}
+        write(tmp_path, config(models, telemetry=section))
+        good = await command("check", "--connect", cwd=tmp_path)
+        bad = await command("check", "--connect", cwd=tmp_path)
+    finally:
+        await upstream.close()
+    assert (good.code, good.err) == (0, "")
+    assert good.row("ok    collector of spans")
+    assert (bad.code, bad.row("FAIL  collector of spans: ")) == (1, "FAIL  collector of spans: HTTP 401")
+    assert "hidden-word" not in good.out + bad.out + bad.err
+    assert [each.header("authorization") for each in otlp.requests] == ["Bearer hidden-word"] * 2

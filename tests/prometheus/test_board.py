@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import RESET, FakeUpstream, Stage, answer, ask, events
+from kit import RESET, FakeUpstream, Received, Stage, answer, ask, events
 from kit.answers import USAGE, delta, upstream_error
 from kit.prometheus import Prometheus
 from kit.stage import Record, endpoint, model
@@ -115,7 +115,13 @@ def models(upstream: FakeUpstream) -> list[Record]:
         model("pair", [endpoint(upstream, "pair.a"), endpoint(upstream, "pair.b", priority=1)]),
         model("breaking", [endpoint(upstream, "breaking")]),
         model("refusing", [endpoint(upstream, "refusing"), endpoint(upstream, "refusing.b", priority=1)]),
+        model("narrow", [endpoint(upstream, "narrow", max_in_flight=1)]),
     ]
+
+
+async def slowly(request: Received) -> None:
+    await asyncio.sleep(0.05)
+    await answer(200, {"choices": [], "usage": USAGE})(request)
 
 
 @asynccontextmanager
@@ -128,8 +134,12 @@ async def loaded(stage: Stage) -> AsyncIterator[None]:
     upstream.endpoint("breaking").always(events(delta("one"), RESET))
     upstream.endpoint("refusing").always(upstream_error(401))
 
+    upstream.endpoint("narrow").always(slowly)
+
     async def ask_on() -> None:
         while True:
+            waiting = await asyncio.gather(stage.post(ask("narrow")), stage.post(ask("narrow")))
+            assert [each.status for each in waiting] == [200, 200]
             for name in ("plain", "pair", "refusing"):
                 assert (await stage.post(ask(name))).status == 200
             assert (await stage.post(ask("breaking", stream=True))).status == 200
@@ -158,7 +168,7 @@ async def test_every_query_of_the_board_gives_data_and_every_rule_can_be_evaluat
     directory.mkdir()
     rules = [ROOT / "config" / "prometheus-rules.yaml"]
     left = {filled_in(param.values[0]) for param in QUERIES}  # type: ignore[type-var]
-    async with Stage.open(tmp_path, models, telemetry=telemetry) as stage:
+    async with Stage.open(tmp_path, models, telemetry=telemetry, queue={"max": 10}) as stage:
         stage.upstream.endpoint("otlp").always(answer(200, b""))
         async with Prometheus.scraping(stage.gateway, directory, rules) as prometheus, loaded(stage):
             async with asyncio.timeout(LOAD_SECONDS):

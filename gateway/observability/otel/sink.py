@@ -25,14 +25,17 @@ from gateway import __version__
 from gateway.config.sections.telemetry import TelemetrySettings
 from gateway.observability.otel.spans import Span, Spans
 
-EXPORT_SECONDS = 10.0  # for one batch, tries and waits together
+EXPORT_SECONDS = 10.0
 _KINDS = {"server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 
 
 class Sink:
-    """Where spans go. For one thread, but for `interrupt`."""
+    """Where spans go. For one thread, but for `interrupt`.
 
-    def __init__(self, settings: TelemetrySettings) -> None:
+    `seconds`: for one batch, tries and waits together.
+    """
+
+    def __init__(self, settings: TelemetrySettings, seconds: float = EXPORT_SECONDS) -> None:
         # What it logs quotes addresses, whose path may hold a token, and is said by us in a line of our own.
         for name in ("opentelemetry", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -40,7 +43,7 @@ class Sink:
         self._exporter = OTLPSpanExporter(
             endpoint=traces_url(settings),
             headers={name: value.reveal() for name, value in settings.headers.items()},
-            timeout=EXPORT_SECONDS,
+            timeout=seconds,
             certificate_file=settings.ca_file or _authorities(),
             session=self._session(),
         )
