@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from gateway.admin_records.editor import Desk, encoded, stored
 from gateway.admin_records.record_bodies import OwnKeyBody, OwnKeyChange
 from gateway.admin_records.redaction import OwnKeyMade, OwnKeyShown, key_shown, own_key_shown
 from gateway.config.documents import fields_in
-from gateway.errors import InvalidRequest, TooManyKeys
+from gateway.errors import InsufficientScope, InvalidRequest, TooManyKeys
 from gateway.store.base import hash_of_key, key_fields
 from gateway.types import ApiKey, Caller, Id, has_expired, id_text, utc_text
 
@@ -31,7 +31,7 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
 
     Raises TooManyKeys, InsufficientScope or InvalidRequest.
     """
-    keys.refuse_scopes(body.scopes, caller.key)
+    _refuse_scopes(caller, body.scopes)
     rules = desk.file.self_service
     living = [key for key in await _made(desk, caller.user.id) if not has_expired(key.expires, desk.clock())]
     if sum(1 for key in living if key.makers) >= rules.keys:
@@ -50,12 +50,22 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
     return _with_text(key, text)
 
 
+def _refuse_scopes(caller: Caller, scopes: Iterable[str]) -> None:
+    """Raise InsufficientScope for what its key has not, or must not pass on.
+
+    Behind a panel that passes its users' requests on, whoever is acted for could act for everybody.
+    """
+    keys.refuse_scopes(scopes, caller.key)
+    if "act:as" in scopes and caller.user.id != caller.key.user:
+        raise InsufficientScope("A key that is made for somebody else cannot have the scope `act:as`.")
+
+
 async def change(desk: Desk, caller: Caller, key_id: str, body: OwnKeyChange) -> OwnKeyShown:
     """Change one's key. Raises RecordNotFound, DefinedInFile, InvalidRequest or InsufficientScope."""
     before = await _own(desk, caller, key_id)
     changes = {name: value for name, value in msgspec.to_builtins(body).items() if value is not msgspec.UNSET}
     if not isinstance(body.scopes, msgspec.UnsetType):
-        keys.refuse_scopes(body.scopes, caller.key)
+        _refuse_scopes(caller, body.scopes)
     if not isinstance(body.expires, msgspec.UnsetType):
         changes["expires"] = _end_within(desk, body.expires)
 

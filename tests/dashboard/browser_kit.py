@@ -23,9 +23,10 @@ def chromium() -> str:
 
 
 @asynccontextmanager
-async def browsing() -> AsyncIterator[Browser]:
+async def browsing(*arguments: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        args = ["--no-sandbox", *arguments]
+        browser = await playwright.chromium.launch(executable_path=chromium(), args=args)
         try:
             yield browser
         finally:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -39,14 +39,27 @@ http {{
 
 
 @asynccontextmanager
-async def nginx(gateway_port: int, directory: Path, settings: str = "") -> AsyncIterator[int]:
-    """Runs nginx in front of the gateway with `settings` in its location; gives its port. Skips where it is missing."""
+async def nginx(
+    gateway_port: int,
+    directory: Path,
+    settings: str = "",
+    *,
+    servers: Callable[[int], str] | None = None,
+    port: int = 0,
+) -> AsyncIterator[int]:
+    """Runs nginx in front of the gateway with `settings` in its location; gives its port. Skips where it is missing.
+
+    `servers`: what stands in its `http` instead, by the port.
+    """
     binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
     if binary is None:
         pytest.skip("NGINX IS NOT INSTALLED: what the gateway promises behind nginx was NOT tested (apt install nginx)")
-    port = _free_port()
+    port = port or free_port()
     file = directory / "nginx.conf"
-    file.write_text(CONFIGURATION.format(directory=directory, port=port, gateway_port=gateway_port, settings=settings))
+    text = CONFIGURATION.format(directory=directory, port=port, gateway_port=gateway_port, settings=settings)
+    if servers is not None:
+        text = text[: text.index("    server {")] + servers(port) + "\n}\n"
+    file.write_text(text)
     process = await asyncio.create_subprocess_exec(
         binary, "-p", str(directory), "-c", str(file), stderr=asyncio.subprocess.DEVNULL
     )
@@ -59,7 +72,7 @@ async def nginx(gateway_port: int, directory: Path, settings: str = "") -> Async
         await process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

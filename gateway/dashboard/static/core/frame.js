@@ -132,10 +132,13 @@ export function signIn(onDone = (answer) => goOn(answer.next), title = "Sign in"
 export async function goOn(next) {
   const isKept = !isFramed() || (await api("/api/ai/me").then(() => true, () => false));
   if (isKept) location.href = next;
-  else {
-    document.body.replaceChildren(bare(state("Not inside this frame", "Your browser keeps no session for framed pages.",
-      el("a.button", { href: next, target: "_blank", rel: "noopener" }, "Open in a window"))));
-  }
+  else document.body.replaceChildren(bare(inWindow(next)));
+}
+
+/** A browser that keeps no cookies of frames: a window has them. @param {string} address */
+export function inWindow(address) {
+  return state("Not inside this frame", "Your browser keeps no session for framed pages.",
+    el("a.button", { href: address, target: "_blank", rel: "noopener" }, "Open in a window"));
 }
 
 /** In place, so that nothing typed is lost; somebody else gets a page of their own. @param {Me} me */
