@@ -149,7 +149,7 @@ class Alerts:
         self.waiting = 0
 
     async def _begin_anew(self, receivers: list[Receiver]) -> None:
-        """Make due what waits for these, and take up those whose entry was changed."""
+        """Make due what waits for these, and changed entries."""
         ids = [each.id for each in receivers]
         stopped = await self._queue.stopped(ids)
         for each in receivers:

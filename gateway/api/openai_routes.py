@@ -148,7 +148,7 @@ async def body_of(hit: Hit) -> openai.RequestBody:
 
 
 def body_here(hit: Hit) -> openai.RequestBody | None:
-    """What is asked, where it is small and has come with its head; as `body_of`."""
+    """A small body that has come with its head; as `body_of`."""
     request = hit.request
     if request.body is None or len(request.body) >= openai.LARGE_BYTES:
         return None

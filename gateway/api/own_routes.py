@@ -39,7 +39,7 @@ async def show_me(hit: Hit) -> Reply:
 
 
 async def list_keys(hit: Hit) -> Reply:
-    """List them, also while the ledger cannot tell when they were used."""
+    """List them, also while the ledger is away."""
     used: dict[str, datetime] = {}
     with contextlib.suppress(QueryFailed, TooManyQueries):
         used = await hit.runtime.ledger.reader.last_used(hit.caller.user.id)

@@ -229,7 +229,7 @@ def _counts(error: Exception) -> bool:
 
 
 def report_failure(hit: Hit, lease: Lease, fault: Fault, *, counts: bool = True) -> None:
-    """Tell pool and log of a failed attempt."""
+    """Count and log a failed attempt."""
     call, relay = hit.call, hit.runtime.relay
     call.attempt_failed(fault.cause.value)
     now = asyncio.get_running_loop().time()

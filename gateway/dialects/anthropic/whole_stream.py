@@ -1,4 +1,4 @@
-"""Tell a whole message as the events of a stream."""
+"""Write a whole message as the events of a stream."""
 
 from __future__ import annotations
 

@@ -34,11 +34,11 @@ class AnswerParser:
         "_read_bytes",
         "_sized",
         "_surplus",
-        "assembly",
         "between_chunks",
         "complete",
         "fault",
         "headers",
+        "parts",
         "status",
         "until_close",
     )

@@ -59,10 +59,10 @@ class FormBody:
         "_spool",
         "_versions",
         "adds_model",
-        "assembly",
         "content_type",
         "fields",
         "mentions",
+        "parts",
         "size",
     )
 

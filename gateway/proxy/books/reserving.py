@@ -71,7 +71,7 @@ def _models(ask: Ask) -> Iterator[Model]:
 
 
 def requests_paid(rates: Rates, usage: Usage, cost_nano: int) -> int:
-    """Tell whether `request` is in a cost that is booked."""
+    """Whether `request` is in a cost that is booked."""
     return int(rates.cost_nano(usage, requests=0) != cost_nano)
 
 

@@ -84,7 +84,7 @@ class Live:
         return data
 
     def _is_text(self, data: bytes) -> bool:
-        """Whether whole events tell of nothing that cannot wait."""
+        """Whether whole events may be looked at later."""
         if data.find(_USAGE) >= 0 and data.count(_USAGE) > data.count(_NULL_USAGE) + data.count(_NULL_USAGE_SPACED):
             return False
         for sign in self._end_signs:

@@ -58,7 +58,7 @@ def page_of(report: UsageReport, wanted: Paging) -> Page:
 
 
 def row_id(row: UsageRow) -> str:
-    """What a row is told by.
+    """What identifies a row.
 
     Its id, or the ids of all its groups with commas in between.
     """

@@ -69,14 +69,14 @@ def contents_of(payload: bytes) -> Contents | None:
     except UNREADABLE:
         return _contents_of_odd(payload)
     contents = Contents()
+    usage = contents.usage = parsed.usage.read() if parsed.usage is not None else None
     if parsed.choices:
-        contents.text_bytes = text_of_choices(parsed.choices)
+        if usage is None or not usage.total_tokens:  # else nobody asks for it
+            contents.text_bytes = text_of_choices(parsed.choices)
     elif (
         parsed.delta and parsed.type is not None and parsed.type.endswith("delta") and "audio.delta" not in parsed.type
     ):
         contents.text_bytes = size_of(parsed.delta)
-    if parsed.usage is not None:
-        contents.usage = parsed.usage.read()
     if parsed.response is not None:
         _add_response(contents, parsed.response)
     if parsed.service_tier is not None:
