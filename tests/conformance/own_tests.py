@@ -1,6 +1,6 @@
 """OpenAI's own tests of its Python library, through the gateway, before a mock of the published API.
 
-By hand, for they take minutes: `python tests/conformance/own_tests.py [FILES…]` (default: all of tests/api_resources).
+By hand, for they take minutes: `python tests/conformance/own_tests.py [FILES…]` (default: those of what is served).
 It fetches the library's source from the package index, gives it an environment of its own below .cache, and names
 each test that ends otherwise through the gateway than directly: what passes through is not asked again.
 """
@@ -28,6 +28,10 @@ from conformance.mock import INSTALLED, install, mock_of
 from conformance.published import SPECIFICATION
 from kit.gateway import KEYS, GatewayProcess, config
 
+# What the gateway serves; administration and the like have no rows.
+SERVED = """chat test_completions test_embeddings test_models test_moderations test_images audio
+    responses test_responses test_files test_batches uploads test_uploads vector_stores test_vector_stores conversations
+    test_conversations test_videos containers test_containers evals test_evals fine_tuning skills test_skills"""
 FAMILIES = ["videos", "containers", "evals", "fine_tuning", "skills"]
 NEEDED = ["pytest", "pytest-asyncio", "pytest-xdist", "inline-snapshot", "rich"]
 _MODEL = re.compile(r'\bmodel="([^"]+)"|"model": "([^"]+)"')
@@ -78,6 +82,10 @@ def _outcome(case: Xml.Element) -> tuple[str, str]:
     return name, "passed"
 
 
+def served() -> list[str]:
+    return [f"tests/api_resources/{each}{'.py' if each.startswith('test_') else ''}" for each in SERVED.split()]
+
+
 def models_of(folder: Path) -> list[str]:
     """Every name of a model that the tests ask for."""
     texts = (file.read_text() for file in (folder / "tests" / "api_resources").rglob("*.py"))
@@ -120,4 +128,4 @@ def _report(direct: Outcomes, through: Outcomes) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(min(1, asyncio.run(compared(sys.argv[1:] or ["tests/api_resources"]))))
+    raise SystemExit(min(1, asyncio.run(compared(sys.argv[1:] or served()))))
