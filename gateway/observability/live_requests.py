@@ -49,6 +49,7 @@ class LiveRequest(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: Id | None
     route: str
     streamed: bool
+    queued: bool = False  # it waits for an endpoint at this moment
     attempts: int
     status: int
     code: str | None
@@ -254,7 +255,7 @@ class LiveRequests:
         running = []
         for call in self.calls.running():
             if _is_shown(call):
-                state = (call.endpoint, call.attempts, call.first_byte is not None)
+                state = (call.endpoint, call.attempts, call.first_byte is not None, call.is_queued)
                 if self._told.get(call.request_id) != state:
                     self._told[call.request_id] = state
                     running.append(seen(call, has_ended=False))
@@ -306,6 +307,7 @@ def seen(call: Call, *, has_ended: bool) -> LiveRequest:
         endpoint=_of(call.endpoint, "id"),
         route=call.route,
         streamed=call.streamed,
+        queued=call.is_queued,
         attempts=call.attempts,
         status=call.status,
         code=call.code,
