@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from agree.agree_kit import rewrite, running_redis
 from kit import (
     KEYS,
@@ -31,6 +33,7 @@ from kit import (
 from kit.books import until
 from kit.stage import endpoint, model
 from observability.metrics_kit import scrape
+from servers.scripted import Peer, serving
 from structlog import get_logger
 from telemetry.otel_kit import Collector
 
@@ -39,6 +42,7 @@ from gateway.observability.calls import Call, Calls
 from gateway.observability.otel import SpanCounts, Telemetry
 from gateway.observability.otel.exporter import MOST_WAITING, Exporter
 from gateway.observability.otel.finished import LONGEST_NAME, FinishedCall
+from gateway.observability.otel.spans import spans_of
 from gateway.types import Secret
 
 LOST = "spans are not exported at the moment, and dropped"
@@ -275,3 +279,28 @@ async def test_a_trace_decides_for_itself_whatever_the_ratio(tmp_path: Path) -> 
         own, _ = await Collector(at.upstream).told(await at.post(ask("m"), headers=[("traceparent", parent)]))
         assert (own.trace, own.parent) == ("a" * 32, "b" * 16)
         assert [each.trace for each in Collector(at.upstream).spans()] == ["a" * 32] * 2
+
+
+async def test_the_collectors_certificate_must_come_from_the_named_authorities(tmp_path: Path) -> None:
+    from gateway.observability.otel.sink import Sink
+
+    ours, others = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def takes(peer: Peer) -> None:
+        while True:
+            await peer.answer(b"", b"content-type: application/x-protobuf")
+
+    async with serving(takes, context) as server:
+        for authority, fault in ((ours, None), (others, "no answer"), (None, "no answer")):
+            authorities = tmp_path / "ca.pem"
+            if authority is not None:
+                authority.cert_pem.write_to_path(str(authorities))
+            settings = TelemetrySettings(
+                otlp=Secret(f"https://127.0.0.1:{server.origin.port}"),
+                ca_file=None if authority is None else str(authorities),
+            )
+            sink = Sink(settings, 1.0)
+            assert await asyncio.to_thread(sink.export, [spans_of(finished())]) == fault
+            sink.interrupt()

@@ -45,7 +45,7 @@ class Sink:
             headers={name: value.reveal() for name, value in settings.headers.items()},
             timeout=seconds,
             certificate_file=settings.ca_file or _authorities(),
-            session=self._session(),
+            session=self._session(traces_url(settings)),
         )
         self._ids, self._ended = _Ids(), _Ended()
         resource = Resource.create(
@@ -94,10 +94,12 @@ class Sink:
         made.end(span.ended)
         return made.get_span_context()
 
-    def _session(self) -> requests.Session:
+    def _session(self, url: str) -> requests.Session:
         session = requests.Session()
+        # Else ~/.netrc takes the place of our headers, and REQUESTS_CA_BUNDLE that of our authorities.
+        session.trust_env = False
+        session.proxies = dict(requests.utils.get_environ_proxies(url, no_proxy=None))
         session.max_redirects = 0  # our headers are for this collector alone
-        session.auth = _no_other_auth
         session.hooks["response"].append(self._note_status)
         return session
 
@@ -141,8 +143,3 @@ def _authorities() -> str | None:
     """The system's, or those that SSL_CERT_FILE names."""
     paths = ssl.get_default_verify_paths()
     return paths.cafile or paths.capath
-
-
-def _no_other_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep ~/.netrc from replacing our headers."""
-    return request
