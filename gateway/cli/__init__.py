@@ -13,6 +13,7 @@ explain_command.py  explain
 keys_command.py     keys new, list, revoke
 usage.py            usage
 store/              store copy, export, import
+top/                top
 stored_records.py   the run-time store, as commands beside a running gateway may use it; snapshot.py: the embedded one
 """
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.cli import check, usage
+from gateway.cli import check, top, usage
 from gateway.cli import explain_command as explain
 from gateway.cli import keys_command as keys
 from gateway.cli import serve_command as serve
@@ -52,6 +52,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ecli-gateway {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (serve, start, check, explain, keys, usage, store, alerts):
+    for module in (serve, start, check, explain, keys, usage, store, alerts, top):
         module.add_to(commands)
     return parser
