@@ -151,7 +151,10 @@ class Authenticator:
         return caller
 
     async def caller_again(self, caller: Caller, scope: Scope, address: str) -> Caller:
-        """Look up a caller anew, with the scopes it has. Raises as `caller`."""
+        """Look up a caller anew, with the scopes it has.
+
+        Raises as `caller`.
+        """
         key, user = caller.key, caller.user.id
         if key.issuer is None:
             scopes = tuple([each for each in SCOPES if each in key.scopes])

@@ -223,4 +223,3 @@ async def test_a_gateway_that_goes_away_is_said_and_looked_for(tmp_path: Path) -
         await terminal.shows("\x1b[32mok")
         terminal.press(b"q")
         assert await terminal.ends() == 0
-        terminal.assert_as_before()

@@ -387,7 +387,7 @@ async def test_a_drain_refuses_what_waits_as_what_is_new(tmp_path: Path, is_stre
             assert (reply.header("connection"), reply.header("retry-after")) == ("close", "1")
         held.release.set()
         assert (await held.first.reply()).body == BUSY
-        assert await stage.gateway.wait() == 0
+        assert await stage.gateway.wait() == 0, stage.gateway.output()
         assert held.model.asked() == [1]
 
 

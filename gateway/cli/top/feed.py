@@ -165,7 +165,10 @@ class Feed:
         picture.limits = sorted(limits, key=lambda each: -each.share)
 
     async def _limits(self, session: aiohttp.ClientSession, user: Id) -> list[LimitSeen]:
-        """Ask for a user's limits of the model it was seen with last, else its assigned one."""
+        """Ask for a user's limits.
+
+        Those of the model it was seen with last, else of its assigned one.
+        """
         model = self._picture.model_of(user)
         asked = {"user": str(user)} | ({} if model is None else {"model": model})
         found = await self._get(session, "/api/admin/explain", "limits", _Explained, asked)
@@ -186,7 +189,10 @@ class Feed:
         query: dict[str, str] | None = None,
         statuses: tuple[int, ...] = (200,),
     ) -> _Answer | None:
-        """Ask for what `concerns` names; None where the key may not see it. Raises Refused."""
+        """Ask a route; None where the key may not see it.
+
+        `concerns`: what is noted then. Raises Refused.
+        """
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), session.get(self._picture.url + path, params=query) as answer:
                 body = await answer.read()
@@ -197,7 +203,7 @@ class Feed:
             raise Refused(_words(error)) from None
 
     def _may(self, status: int, concerns: str) -> bool:
-        """Whether the key may see this; what it lacks is noted. Raises Refused."""
+        """Whether the key may see this, else note it. Raises Refused."""
         notes = self._picture.notes
         if status == 403:
             if concerns in _NEEDS:

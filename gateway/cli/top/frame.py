@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gateway.cli.top.picture import EndpointSeen, LimitSeen, Picture, Seen
+from gateway.observability.live_requests import LiveRequest
+from gateway.types import Id
 
 BOLD, DIM, RED, YELLOW, GREEN, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[33m", "\x1b[32m", ""
 _RESET = "\x1b[0m"
@@ -16,7 +18,7 @@ _LEAST_ROWS = 3  # of a table, however low the screen is
 
 
 class Column(NamedTuple):
-    """A table's column; `share` of the width that is left, of at least `least` cells."""
+    """A table's column: `least` cells, and a share of what is left."""
 
     name: str
     least: int
@@ -42,7 +44,7 @@ _REQUESTS = (
     Column("USER", 8, 1),
     Column("KEY", 8, 1),
     Column("ENDPOINT", 10, 1),
-    Column("OUTCOME", 14),
+    Column("OUTCOME", 18),
     Column("TRIES", 5, is_number=True),
     Column("TOKENS", 8, is_number=True),
     Column("FIRST", 8, is_number=True),
@@ -58,7 +60,10 @@ _USAGE = (
 
 
 def frame(picture: Picture, width: int, height: int | None, *, colours: bool, hint: str = "") -> list[str]:
-    """Draw the picture in `width` cells and at most `height` lines; None: as many as it takes."""
+    """Draw the picture in `width` cells.
+
+    In at most `height` lines; None: as many as it takes.
+    """
     painter = _Painter(width, colours=colours)
     head = list(_head(picture, painter, hint))
     pool, usage, requests = _pool_rows(picture), _usage_rows(picture), _request_rows(picture)
@@ -129,31 +134,38 @@ def _limit(limit: LimitSeen) -> tuple[str, str]:
 
 def _request_rows(picture: Picture) -> list[Row]:
     now = picture.clock()
-    running = [_request_row(seen, now) for seen in reversed(picture.running.values())]
-    return running + [_request_row(seen, now) for seen in reversed(picture.ended)]
+    return [_request_row(seen, now) for seen in (*reversed(picture.running.values()), *reversed(picture.ended))]
 
 
 def _request_row(seen: Seen, now: float) -> Row:
     request = seen.request
-    is_running = request.outcome == "running"
-    outcome = "waiting" if request.queued and is_running else request.outcome
+    outcome, style = _outcome(request)
     tokens = (request.prompt_tokens or 0) + (request.completion_tokens or 0)
-    time = now - seen.began if is_running else request.milliseconds / 1000
-    style = PLAIN if is_running else RED if request.outcome in _BAD else DIM
-    return Row(
-        (
-            request.model or request.asked or "",
-            "" if request.user is None else str(request.user),
-            "" if request.key is None else str(request.key),
-            "" if request.endpoint is None else str(request.endpoint),
-            outcome if request.code is None else f"{outcome} {request.status}",
-            str(request.attempts or ""),
-            _brief(tokens) if tokens else "",
-            "" if request.first_byte_ms is None else _seconds(request.first_byte_ms / 1000),
-            _seconds(time),
-        ),
-        YELLOW if outcome == "waiting" else style,
+    first = request.first_byte_ms
+    cells = (
+        request.model or request.asked or "",
+        _name(request.user),
+        _name(request.key),
+        _name(request.endpoint),
+        outcome,
+        str(request.attempts or ""),
+        _brief(tokens) if tokens else "",
+        "" if first is None else _seconds(first / 1000),
+        _seconds(now - seen.began if request.outcome == "running" else request.milliseconds / 1000),
     )
+    return Row(cells, style)
+
+
+def _outcome(request: LiveRequest) -> tuple[str, str]:
+    """Say how a request is doing, and its style."""
+    if request.outcome == "running":
+        return ("waiting", YELLOW) if request.queued else ("running", PLAIN)
+    style = RED if request.outcome in _BAD else DIM
+    return (request.outcome if request.code is None else f"{request.outcome} {request.status}"), style
+
+
+def _name(name: Id | None) -> str:
+    return "" if name is None else str(name)
 
 
 class _Painter:
@@ -201,7 +213,7 @@ class _Painter:
 
 
 def fitted(text: str, width: int) -> str:
-    """Cut a text to so many cells; what a terminal would obey is replaced."""
+    """Cut a text to so many cells, without control characters."""
     safe = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
     if cells(safe) <= width:
         return safe

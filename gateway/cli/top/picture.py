@@ -63,7 +63,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A picture as JSON. Times of requests in milliseconds, as the gateway gave them."""
+    """A picture as JSON."""
 
     url: str
     at: str
@@ -101,7 +101,10 @@ class Picture:
         self._lost = 0
 
     def take(self, event: dict[str, Any]) -> None:
-        """Take in an event of the stream of requests; unknown ones are passed over."""
+        """Take in an event of the stream of requests.
+
+        Unknown ones are passed over.
+        """
         kind = event.get("type")
         if kind == "request":
             self._request(msgspec.convert(event, LiveRequest))

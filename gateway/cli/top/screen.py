@@ -1,4 +1,4 @@
-"""A terminal as a screen: drawn on, listened to, and left as it was found."""
+"""A terminal as a screen, left as it was found."""
 
 from __future__ import annotations
 

@@ -39,41 +39,49 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    key = arguments.key or os.environ.get("GATEWAY_KEY", "")
-    if not key:
-        complain("gateway: no key: set GATEWAY_KEY to one with the scopes usage:read and ai:manage.")
-        return 2
-    if not (key.isascii() and key.isprintable()):
-        complain("gateway: the key has characters that no key has.")
-        return 2
-    url = _url(arguments)
-    if url is None:
-        complain("gateway: --url must be the gateway's base URL, such as http://127.0.0.1:8080.")
+    key, url = arguments.key or os.environ.get("GATEWAY_KEY", ""), _url(arguments)
+    wrong = _what_is_wrong(arguments, key, url)
+    if wrong is not None or url is None:
+        complain(f"gateway: {wrong}")
         return 2
     picture = Picture(url, time.monotonic)
     if arguments.once or arguments.json:
         return asyncio.run(_once(picture, key, as_json=arguments.json))
-    if not sys.stdout.isatty():
-        complain("gateway: standard output is no terminal; --once prints one picture as text, --json as JSON.")
-        return 2
     return asyncio.run(_live(picture, key))
 
 
+def _what_is_wrong(arguments: argparse.Namespace, key: str, url: str | None) -> str | None:
+    if not key:
+        return "no key: set GATEWAY_KEY to one with the scopes usage:read and ai:manage."
+    if not (key.isascii() and key.isprintable()):
+        return "the key has characters that no key has."
+    if url is None:
+        return "--url must be the gateway's base URL, such as http://127.0.0.1:8080."
+    if not (arguments.once or arguments.json or sys.stdout.isatty()):
+        return "standard output is no terminal; --once prints one picture as text, --json as JSON."
+    return None
+
+
 def _url(arguments: argparse.Namespace) -> str | None:
-    """Return the base URL to ask, None where it is none. Raises ConfigError."""
+    """Return the base URL to ask, or None. Raises ConfigError."""
     given = arguments.url or os.environ.get("GATEWAY_URL")
-    if given is None:
-        if arguments.config == DEFAULT_CONFIG and not Path(arguments.config).exists():
-            return "http://127.0.0.1:8080"
-        server = settings_of(arguments).server
-        host = _EVERYWHERE.get(server.host, f"[{server.host}]" if ":" in server.host else server.host)
-        return f"http://{host}:{server.port}"
+    if given is not None:
+        return given.rstrip("/") if _is_base_url(given) else None
+    if arguments.config == DEFAULT_CONFIG and not Path(arguments.config).exists():
+        return "http://127.0.0.1:8080"
+    server = settings_of(arguments).server
+    host = _EVERYWHERE.get(server.host, f"[{server.host}]" if ":" in server.host else server.host)
+    return f"http://{host}:{server.port}"
+
+
+def _is_base_url(text: str) -> bool:
     try:
-        parts = urlsplit(given)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        parts = urlsplit(text)
+        port = parts.port
     except ValueError:
-        return None
-    return given.rstrip("/") if is_usable and not parts.query and "@" not in parts.netloc else None
+        return False
+    is_plain = not parts.query and "@" not in parts.netloc
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and is_plain
 
 
 async def _once(picture: Picture, key: str, *, as_json: bool) -> int:
