@@ -19,7 +19,7 @@ from gateway.http.client import Exchange
 from gateway.http.memory_budget import Held
 from gateway.proxy.answer_view import MOST_DECODED_BYTES, View
 from gateway.proxy.endpoint_client import NO_HEAD, AnswerHead, Content, RawHeaders, Shape, read_head
-from gateway.proxy.stream.deadline import Deadline
+from gateway.proxy.stream.deadline import Bell, Deadline
 from gateway.proxy.stream.holding import Holding
 from gateway.proxy.stream.live import Live
 from gateway.proxy.stream.opening import BOM, NO_STREAM, Opening, Verdict
@@ -71,14 +71,13 @@ class Attempt(msgspec.Struct, eq=False):
     _is_prepared: bool = False  # the first event is near: the head waits for it no longer than a second
     _is_leaving: bool = False  # the stream is whole; its upstream may still end it by itself
     _no_room: bool = False  # for its answer in memory, which says nothing against the endpoint
-    _has_news: bool = False
-    _waiter: asyncio.Future[None] | None = None  # the relay's side awaits news here
+    _bell: Bell = msgspec.UNSET  # type: ignore[assignment]  # the relay's side awaits news here
 
     # -- the relay's side
 
     def __post_init__(self) -> None:
         self._holding = Holding(self.memory)
-        self._deadline = Deadline(self.loop)
+        self._deadline, self._bell = Deadline(self.loop), Bell(self.loop)
 
     @property
     def body(self) -> bytes:
@@ -92,7 +91,7 @@ class Attempt(msgspec.Struct, eq=False):
         self._answer_by = min(self.loop.time() + patience, self.give_up_at)
         self._deadline.set(self._answer_by, self._timed_out)
         while self.shape is None and self.failure is None:
-            await self._news()
+            await self._bell.heard()
         if self._no_room and self.shape is None:
             raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
         if self.shape is Shape.WHOLE and self.head.encoding:
@@ -109,7 +108,7 @@ class Attempt(msgspec.Struct, eq=False):
             on_event(held.removeprefix(BOM) if into_stream else held)
         self._on_event = on_event
         while not self._done:
-            await self._news()
+            await self._bell.heard()
         await self._look_through()
         return self.failure
 
@@ -129,6 +128,17 @@ class Attempt(msgspec.Struct, eq=False):
         if self.view is not None and not self._looks:
             self._looks = True
             self.view.feed(self.body)
+
+    def meter_whole(self, *, is_text: bool) -> None:
+        """Meter a whole answer; at a glance where it is small JSON."""
+        if self.view is not None and (self._looks or not self.meter.is_plain(self.body)):
+            if not self._looks:
+                self._look_to_the_end(self.view)
+            self.meter.whole(self.view, is_text=is_text)
+
+    def _look_to_the_end(self, view: View) -> None:
+        self.look()
+        view.end()
 
     def close(self) -> None:
         """Abort a running exchange and release what is held. Idempotent."""
@@ -177,9 +187,8 @@ class Attempt(msgspec.Struct, eq=False):
         if self.live is not None:
             self._pass_on(self.live.end())
         elif not self._done:
-            if self.view is not None:
-                self.look()
-                self.view.end()
+            if self.view is not None and (self._looks or self.head.encoding):
+                self._look_to_the_end(self.view)
             if self.shape is None:
                 self._end_whole()
         self._finish()
@@ -280,7 +289,7 @@ class Attempt(msgspec.Struct, eq=False):
         self.shape = shape
         if self._is_streaming():
             self._deadline.set(self._last_read + self.timeouts.idle, self._timed_out)
-        self._wake()
+        self._bell.ring()
 
     def _is_streaming(self) -> bool:  # then `idle` holds and `total` no longer
         return self.shape is Shape.EVENTS or self._may_stream()
@@ -328,23 +337,12 @@ class Attempt(msgspec.Struct, eq=False):
     def _finish(self) -> None:
         self._done = True
         self._deadline.stop()
-        self._wake()
+        self._bell.ring()
 
     async def _look_through(self) -> None:
         """Read a compressed body to its end, yielding to the loop."""
         while self.view is not None and self.view.step():  # noqa: ASYNC110 — there is nothing to wait for
             await asyncio.sleep(0)
-
-    async def _news(self) -> None:
-        if not self._has_news:
-            self._waiter = self.loop.create_future()
-            await self._waiter
-        self._has_news = False
-
-    def _wake(self) -> None:
-        self._has_news = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
     def __repr__(self) -> str:
         return f"<Attempt: {self.shape.value if self.shape else 'waiting'}, status {self.status}>"

@@ -302,8 +302,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if meaning is Meaning.ANSWER:
             self._alive(lease, now)
             if attempt.shape is Shape.WHOLE:
-                if attempt.view is not None:
-                    self.response.meter.whole(attempt.view, is_text=self.ask.operation.is_text)
+                attempt.meter_whole(is_text=self.ask.operation.is_text)
                 await self.response.whole(attempt)
             else:
                 await self.response.streamed(attempt)

@@ -98,6 +98,18 @@ class UsageMeter(msgspec.Struct, eq=False):
             contents = self._take_body(view.reader, is_text=is_text)
             self.unfinished = contents.unfinished and (self.usage is None or self.usage.total_tokens == 0)
 
+    def is_plain(self, body: bytes) -> bool:
+        """Meter a whole answer that is a JSON object.
+
+        False where it is none that one decoding reads.
+        """
+        contents = self.reader.contents(body) if body.startswith(b"{") else None
+        if contents is None:
+            return False
+        self._add(contents)
+        self.unfinished = contents.unfinished and (self.usage is None or self.usage.total_tokens == 0)
+        return True
+
     def body_view(self, encoding: bytes) -> View:
         """Return a view of a body that is no stream.
 

@@ -41,3 +41,29 @@ class Deadline:
     def _over(self, on_over: Callable[[], None]) -> None:
         self._timer = None
         on_over()
+
+
+class Bell:
+    """Wake the one who waits for news, be it before or after the ring."""
+
+    __slots__ = ("_has_rung", "_loop", "_waiter")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._has_rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def heard(self) -> None:
+        """Wait for the next ring, or return at once after one."""
+        if not self._has_rung:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        self._has_rung = False
+
+    def ring(self) -> None:
+        self._has_rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __repr__(self) -> str:
+        return f"<Bell{', rung' * self._has_rung}>"

@@ -46,20 +46,23 @@ def text_of_choices(choices: list[Choice]) -> int:
     for choice in choices:
         words = choice.delta or choice.message
         if words is not None:
-            if words.content:
-                size += size_of(words.content)
-            if words.reasoning_content or words.reasoning:  # some upstreams tell it under both names
-                size += size_of(words.reasoning_content or words.reasoning)
-            if words.refusal:
-                size += size_of(words.refusal)
-            if words.tool_calls:
-                size += sum(
-                    [size_of(call.function.arguments) for call in words.tool_calls if call.function is not None]
-                )
-            if words.function_call is not None:
-                size += size_of(words.function_call.arguments)
+            size += _text_of_words(words)
         elif choice.text:
             size += size_of(choice.text)
+    return size
+
+
+def _text_of_words(words: _Words) -> int:
+    size = size_of(words.content)
+    if words.reasoning_content or words.reasoning:  # some upstreams tell it under both names
+        size += size_of(words.reasoning_content or words.reasoning)
+    if words.refusal:
+        size += size_of(words.refusal)
+    if words.tool_calls:
+        functions = [call.function for call in words.tool_calls if call.function is not None]
+        size += sum([size_of(function.arguments) for function in functions])
+    if words.function_call is not None:
+        size += size_of(words.function_call.arguments)
     return size
 
 
