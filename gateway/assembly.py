@@ -65,7 +65,7 @@ def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
     from gateway.redis.link_forms import link_to  # only who uses it pays for loading redis-py
     from gateway.store.redis import RedisStore
 
-    return RedisStore(link_to(store.url, log, ca_file=store.ca_file), log, prefix=store.prefix)
+    return RedisStore(link_to(store.url, log, prefix=store.prefix, ca_file=store.ca_file), log, prefix=store.prefix)
 
 
 def passes_of(settings: Settings, records: RecordStore) -> Passes:

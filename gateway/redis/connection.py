@@ -49,6 +49,7 @@ class PersistentConnection:
         self._task: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         self.is_up = False
+        self.is_silent = False  # while it is down: it gave no answer, which has cost requests their patience
         self.fault: str | None = _NOT_YET
 
     async def start(self) -> None:
@@ -118,6 +119,7 @@ class PersistentConnection:
         """Whether the connection had come up."""
         known = self.fault
         self.is_up, self.fault = False, shown_error(error)
+        self.is_silent = isinstance(error, TimeoutError)
         self._tried.set()
         if known is None or known == _NOT_YET:
             self._log.warning("redis is away", connection=self._name, address=str(self._address), because=self.fault)

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.redis.address import CONNECT_SECONDS, Address, Connection
 from gateway.redis.connection import PersistentConnection
-from gateway.redis.pipelining import Call, Pipeline
+from gateway.redis.pipelining import TIMEOUT_SECONDS, Call, Pipeline
 from gateway.redis.refusals import RedisUnavailable, Refusals, Reply, is_refusal
 from gateway.redis.script import Part, Script, packed_command
 from gateway.redis.subscription import Subscription
@@ -123,10 +123,28 @@ class RedisLink:
 
         Neither probe changes anything: one key is asked for in each request's path, the other is set if it is there.
         """
+        self.probe_by(f"{prefix}feature:ai", f"{prefix}probe")
+
+    def probe_by(self, read: str, written: str) -> None:
+        """Find out by these two keys whether Redis obeys."""
         self.refusals.probe(
-            read=("GET", packed_command(("GET", f"{prefix}feature:ai"))),
-            write=("SET", packed_command(("SET", f"{prefix}probe", "1", "XX"))),
+            read=("GET", packed_command(("GET", read))), write=("SET", packed_command(("SET", written, "1", "XX")))
         )
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is down because it gave no answer."""
+        return not self.is_up and self._connection.is_silent
+
+    def hurry(self) -> None:
+        """Another server is silent: find out at once whether this is.
+
+        So that a request which asks one after the other waits for one alone.
+        """
+        if self.is_up and self._pipeline.hurry():
+            for call in self._probes():
+                call.since -= TIMEOUT_SECONDS
+                self._pipeline.issue(call)
 
     @property
     def round_trips(self) -> int:
@@ -213,11 +231,14 @@ class RedisLink:
         else:
             call.fail(sent=False)
 
-    def ask(self, packed: bytes, script: Script | None) -> asyncio.Future[Reply]:
-        """Send a call as `issue`, and wait for its reply."""
+    def ask(self, packed: bytes, script: Script | None, since: float | None = None) -> asyncio.Future[Reply]:
+        """Send a call as `issue`, and wait for its reply.
+
+        `since`: where it was asked elsewhere before, on the loop's clock.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Reply] = loop.create_future()
-        call = Call(packed, answer, loop.time(), script)
+        call = Call(packed, answer, loop.time() if since is None else since, script)
         if self._pipeline.is_full:
             call.fail(sent=False)
         else:

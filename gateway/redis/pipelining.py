@@ -71,6 +71,8 @@ class Pipeline:
         self._is_misplaced = is_misplaced
         self._waiting: list[Call] = []
         self._wake = asyncio.Event()
+        self._patience: Patience | None = None  # with the batch under way
+        self._answered_at = -math.inf
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -103,9 +105,25 @@ class Pipeline:
 
     async def exchange_batch(self, connection: Connection, batch: list[Call], timeout_seconds: float) -> None:
         """Exchange these. Raises as `exchange`, and where they are misplaced."""
-        for refusal in await exchanged(connection, batch, timeout_seconds):
+        self._patience = Patience(timeout_seconds)
+        try:
+            refused = await exchanged(connection, batch, self._patience)
+        finally:
+            self._patience = None
+        self._answered_at = asyncio.get_running_loop().time()
+        for refusal in refused:
             if self._is_misplaced(refusal):
                 raise RedisError(f"another server is to be asked: {shown_error(refusal)}")
+
+    def hurry(self) -> bool:
+        """Give what is under way a last moment, unless it answered lately.
+
+        Whether nothing is under way, so that it should be asked something.
+        """
+        if self._patience is not None:
+            self._patience.left_seconds = min(self._patience.left_seconds, LEAST_TIMEOUT_SECONDS)
+            return False
+        return asyncio.get_running_loop().time() - self._answered_at > TIMEOUT_SECONDS
 
     def fail_waiting(self) -> None:
         left, self._waiting = self._waiting, []
@@ -124,14 +142,14 @@ class Pipeline:
         return max(TIMEOUT_SECONDS - max(spent, 0.0), LEAST_TIMEOUT_SECONDS)
 
 
-async def exchanged(connection: Connection, batch: list[Call], timeout_seconds: float) -> list[Refusal]:
+async def exchanged(connection: Connection, batch: list[Call], patience: Patience) -> list[Refusal]:
     """Exchange calls, again those whose script Redis forgot.
 
     Returns what was refused.
     """
     refused: list[Refusal] = []
     try:
-        async with Patience(timeout_seconds):
+        async with patience:
             forgotten = await _round_trip(connection, batch, refused)
             if forgotten:
                 _give_sources(forgotten)

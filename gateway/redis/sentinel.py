@@ -11,12 +11,11 @@ from redis.exceptions import RedisError
 
 from gateway.config.sources.redis_urls import RedisUrl
 from gateway.redis.address import Connection, Dialer, place_of
+from gateway.redis.connection import AWAY
 from gateway.redis.refusals import Refusal, Reply, is_demoted, is_refusal, read_reply, shown_error
 
 ASK_SECONDS = 0.5  # in which a Sentinel has to answer
 WATCH_SECONDS = 1.0  # between two looks at whether the primary is still the same
-
-_AWAY = (RedisError, OSError, TimeoutError)
 
 
 class Word(NamedTuple):
@@ -65,7 +64,7 @@ class SentinelAddress:
         place = place_of(connection)
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            with suppress(*_AWAY):  # Sentinels that are away change nothing
+            with suppress(*AWAY):  # Sentinels that are away change nothing
                 if await self._primary(WATCH_SECONDS / 2) != place:
                     return
 
@@ -104,7 +103,7 @@ class SentinelAddress:
                 await connection.send_command("SENTINEL", "MASTER", self._service)
                 return _word(await read_reply(connection))
             finally:
-                with suppress(*_AWAY):
+                with suppress(*AWAY):
                     await connection.disconnect(nowait=True)
 
     def __str__(self) -> str:

@@ -29,26 +29,11 @@ from gateway.store.base import (
     StoreStatus,
     natural_order,
 )
+from gateway.store.redis_writer import RecordWriter, Written
 
 COOLDOWN_LIST = "admin:ai:cooldowns"  # no prefix: the panel's own page reads it
 
 _MOST_CONFLICTS = 100
-
-# One atomic step: compare (if asked to), write, keep the set of models, tell everyone. A document is sent with `=`
-# before it, so that an empty one is told from none. What has another type than text counts as no document. A time to
-# live that the panel gave a key is kept. Returns {done, what was there before}.
-_WRITE = Script(
-    """
-local before = redis.pcall('GET', KEYS[1])
-if type(before) == 'table' then before = false end
-if ARGV[1] == 'if' and (before and '=' .. before or '') ~= ARGV[2] then return {0, before} end
-if ARGV[3] == '' then redis.call('DEL', KEYS[1])
-else redis.call('SET', KEYS[1], string.sub(ARGV[3], 2), 'KEEPTTL') end
-if KEYS[2] then redis.call(ARGV[3] == '' and 'SREM' or 'SADD', KEYS[2], ARGV[4]) end
-redis.call('PUBLISH', ARGV[5], ARGV[6])
-return {1, before}
-"""
-)
 
 # In a script, so that a user who may not ask gets nothing instead of an error.
 _RUN_ID = Script(
@@ -80,6 +65,7 @@ class RedisStore:
         self._prefix = prefix
         self._cooldown_list = cooldown_list
         self._epoch = epoch
+        self._writer = RecordWriter(link, prefix)
         self._ourselves = os.urandom(8).hex()
         self._identity = self._from_address = f"{link.address} {prefix}"
         self._change_listeners: list[ChangeListener] = []
@@ -162,16 +148,13 @@ class RedisStore:
     async def _write(
         self, kind: Kind, record_id: str, expected: bytes, document: bytes, *, is_conditional: bool
     ) -> tuple[bool, bytes | None]:
-        keys = [self._key(kind, record_id)] + ([self._key("models")] if kind == "model" else [])
-        notice = orjson.dumps({"kind": kind, "id": record_id})
-        condition = "if" if is_conditional else "always"
-        arguments = (condition, expected, document, record_id, self._key("changed"), notice)
-        done, before = await self.link.call_script(_WRITE, keys, *arguments)
-        if done:
+        written = Written(kind, record_id, expected, document, is_conditional)
+        wrote, before = await self._writer.write(written)
+        if wrote:
             self._notify(
                 kind, record_id
             )  # before our own notice comes back to us: whoever wrote shall read what they wrote
-        return bool(done), before
+        return wrote, before
 
     async def append_audit(self, entry: bytes) -> None:
         pushed = self.link.call("LPUSH", self._key("audit"), entry)

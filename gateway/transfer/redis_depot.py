@@ -16,7 +16,7 @@ from gateway.store.base import MOST_AUDIT_ENTRIES
 from gateway.store.base import Kind as RecordKind
 from gateway.store.redis import RedisStore
 from gateway.transfer.entries import AT_A_TIME, Entry, Kind
-from gateway.transfer.redis_shelves import SHELVES, Shelf, expiries, milliseconds_left
+from gateway.transfer.redis_shelves import SHELVES, TAGGED, Shelf, expiries, milliseconds_left
 
 PATIENCE_SECONDS = 30.0  # for a Redis that is away in the midst of it
 _PAUSE_SECONDS = 0.1
@@ -44,7 +44,10 @@ class RedisDepot:
         self._store = store
         self._prefix = prefix
         self._patience_seconds = patience_seconds
-        self._shelves: Mapping[Kind, Shelf] = {kind: make(store, prefix) for kind, make in SHELVES.items()}
+        self._tagged = store.link.tagged_prefix(prefix)
+        self._shelves: Mapping[Kind, Shelf] = {
+            kind: make(store, self._tagged if kind in TAGGED else prefix) for kind, make in SHELVES.items()
+        }
 
     @property
     def name(self) -> str:
@@ -183,7 +186,7 @@ class RedisDepot:
 
     async def counts_limits(self) -> bool:
         """Whether totals of limits were counted here."""
-        async for names in self._store.scan(f"{self._prefix}limit:"):
+        async for names in self._store.scan(f"{self._tagged}limit:"):
             if any(name.startswith("p:") for name in names):
                 return True
         return False
@@ -193,7 +196,7 @@ class RedisDepot:
 
         Gateways that run take it as a Redis that lost its data, and enter their running requests again.
         """
-        beginning = f"{self._prefix}limit:"
+        beginning = f"{self._tagged}limit:"
         async for names in self._store.scan(beginning):
             for start in range(0, len(names), _AT_ONCE):
                 part = [beginning + name for name in names[start : start + _AT_ONCE]]

@@ -300,6 +300,8 @@ SHELVES: Mapping[Kind, Callable[[RedisStore, str], Shelf]] = {
     "receiver": Receivers,
 }
 
+TAGGED: frozenset[Kind] = frozenset(("alert", "delivery", "episode", "receiver"))  # what one script changes together
+
 
 def _text(reply: bytes) -> str:
     return reply.decode("utf-8", "replace")
