@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.redis.cluster.addresses import AnyAddress, NodeAddress, SlotAddress
+from gateway.redis.cluster.node_addresses import AnyAddress, NodeAddress, SlotAddress
 from gateway.redis.cluster.topology import Node, Topology, slot_of
 from gateway.redis.connection import START_SECONDS
 from gateway.redis.link import RedisLink
