@@ -95,7 +95,10 @@ class Settler:
             keeping.cancel()
 
     async def _keep_claim(self) -> None:
-        """Renew the lease for as long as a round takes: it may read files of many minutes."""
+        """Renew the lease for as long as a round takes.
+
+        It may read files of many minutes.
+        """
         while True:
             await asyncio.sleep(self._poll_seconds / 2)
             with suppress(GatewayError):  # whoever else takes over books nothing twice
@@ -175,28 +178,19 @@ class Settler:
     async def _used_by_batch(self, work: Unsettled, deferred: Deferred, body: bytes, view: View) -> Used | None:
         """Return what a batch reports, else its output's sum. None: later."""
         fields = _loaded(body)
-        counts = fields.get("request_counts")
-        done = counts.get("completed") if isinstance(counts, dict) else None
-        requests = done if isinstance(done, int) and 0 <= done <= deferred.requests else deferred.requests
-        contents = openai.USAGE_READER.contents(body)
-        usage, output = contents.usage if contents is not None else None, fields.get("output_file_id")
-        is_reported, card = usage is not None and usage.total_tokens > 0, card_of(deferred, view.catalogue)
+        output, reported = fields.get("output_file_id"), _reported_by_batch(fields, deferred, body)
         if not isinstance(output, str) or not output:
-            outcome: Outcome = "upstream_error" if fields.get("status") == "failed" else "ok"
-            if usage is not None and is_reported:
-                return Used(usage, "reported", "ok", requests)
-            return Used(Usage(), "none" if usage is None else "reported", outcome, 0)
+            return reported or _of_nothing(fields)
         operation = OPERATIONS.get(str(fields.get("endpoint")))
-        by_line = card is not None and card.is_by_request
-        if usage is None or not is_reported:
+        if reported is None:
             return await self._summed(work, deferred, operation, output, view)
+        card = card_of(deferred, view.catalogue)
+        by_line = card is not None and card.is_by_request
         if operation is None or not (by_line or KeptAnswers(operation, work)):
-            return Used(usage, "reported", "ok", requests)
+            return reported
         summed = await self._summed(work, deferred, operation, output, view)
-        if summed is None:
-            return None
-        nano = summed.nano if by_line and summed.source == "reported" else None
-        return Used(usage, "reported", "ok", requests, nano)
+        is_priced = by_line and summed is not None and summed.source == "reported"
+        return summed and (reported._replace(nano=summed.nano) if is_priced else reported)
 
     async def _summed(
         self, work: Unsettled, deferred: Deferred, operation: Operation | None, output: str, view: View
@@ -220,6 +214,24 @@ class Settler:
 
     def __repr__(self) -> str:
         return f"<Settler, every {self._poll_seconds:g} s>"
+
+
+def _reported_by_batch(fields: dict[str, Any], deferred: Deferred, body: bytes) -> Used | None:
+    """Return what a batch says of itself; None where that is nothing."""
+    contents = openai.USAGE_READER.contents(body)
+    usage = contents.usage if contents is not None else None
+    if usage is None or not usage.total_tokens:
+        return None
+    counts = fields.get("request_counts")
+    done = counts.get("completed") if isinstance(counts, dict) else None
+    requests = done if isinstance(done, int) and 0 <= done <= deferred.requests else deferred.requests
+    return Used(usage, "reported", "ok", requests)
+
+
+def _of_nothing(fields: dict[str, Any]) -> Used:
+    """Return the use of a batch that has written nothing."""
+    outcome: Outcome = "upstream_error" if fields.get("status") == "failed" else "ok"
+    return Used(Usage(), "none" if fields.get("usage") is None else "reported", outcome, 0)
 
 
 def _used_by_response(deferred: Deferred, body: bytes) -> Used:

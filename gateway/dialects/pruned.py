@@ -1,6 +1,6 @@
-"""Parse of a large document only what lies near some positions, piece by piece.
+"""Parse only what lies near some positions of a large document.
 
-For answers too large to be decoded as a whole: strings, numbers and lists that no position leads to are passed over.
+Piece by piece, for answers too large to be decoded as a whole: what no position leads to is passed over.
 """
 
 from __future__ import annotations

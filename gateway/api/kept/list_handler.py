@@ -191,8 +191,17 @@ def _listed(records: list[ObjectRecord], *, has_more: bool) -> bytes:
 
 
 def _least(record: ObjectRecord) -> bytes:
-    """Describe an object whose body is not at hand."""
-    return orjson.dumps({"id": record.id, "object": record.kind, "created_at": record.created})
+    """Describe an object whose body is not at hand.
+
+    It has what clients need of its kind: a batch or an item has named it, and nobody has read it yet.
+    """
+    about: dict[str, Any] = {"id": record.id, "object": record.kind, "created_at": record.created}
+    match record.kind:
+        case "file":
+            about |= {"bytes": 0, "filename": record.id, "purpose": "batch_output", "status": "processed"}
+        case "container":
+            about |= {"name": record.id, "status": "active"}
+    return orjson.dumps(about)
 
 
 def _fields(record: ObjectRecord) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Look for objects in answers that flow: larger than what is held, or compressed although unrequested."""
+"""Look for objects in answers that flow.
+
+They are larger than what is held, or compressed although unrequested.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class LargeAnswer:
-    """Read an answer's pieces before they go out; `news` may take long, so it is called beside the loop.
+    """Read an answer's pieces before they go out.
 
+    `news` may take long, so it is called beside the loop.
     What unpacks to more than the meter reads of it is not read here either.
     """
 
@@ -84,5 +88,8 @@ class LargeAnswer:
 
 
 async def remember_compressed(keeper: Keeper, model: Model, endpoint: Endpoint, body: bytes, encoding: bytes) -> None:
-    """Remember what a whole compressed answer brings. Raises StoreUnavailable or LedgerUnavailable."""
+    """Remember what a whole compressed answer brings.
+
+    Raises StoreUnavailable or LedgerUnavailable.
+    """
     await keeper.remember(await asyncio.to_thread(LargeAnswer(keeper, model, endpoint, encoding).news, body))
