@@ -14,6 +14,7 @@ from gateway.cli import serve_command as serve
 from gateway.cli import start_commands as start
 from gateway.cli.arguments import with_example
 from gateway.cli.console import abandon_stdout, complain, hold_standard_files
+from gateway.cli.litellm import import_command as importing
 from gateway.cli.store import store_command as store
 from gateway.cli.trials import alerts_command as alerts
 from gateway.errors import ConfigError, GatewayError, JournalUnavailable, LedgerUnusable
@@ -52,6 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"ecli-gateway {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (serve, start, check, explain, keys, usage, store, alerts, top):
+    for module in (serve, start, check, explain, keys, usage, store, importing, alerts, top):
         module.add_to(commands)
     return parser

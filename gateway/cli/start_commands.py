@@ -91,8 +91,8 @@ def _run_init(arguments: argparse.Namespace) -> int:
     kept = file.parent / _CREDENTIAL
     _judge(text.replace(credential, "") if secret else text, file)
     if secret:
-        _write_new(kept, secret + "\n")
-    _write_new(file, text)
+        write_new(kept, secret + "\n")
+    write_new(file, text)
     _print_next(file, kept if secret else None, key, model)
     return 0
 
@@ -140,7 +140,7 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)  # which YAML reads alike
 
 
-def _write_new(path: Path, text: str) -> None:
+def write_new(path: Path, text: str) -> None:
     """Write a file that its owner alone may read. Raises FileExistsError."""
     opener: Callable[[str, int], int] = lambda name, flags: os.open(name, flags, FILE_MODE)  # noqa: E731
     with open(path, "x", encoding="utf-8", opener=opener) as written:
