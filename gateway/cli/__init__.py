@@ -14,6 +14,8 @@ keys_command.py     keys new, list, revoke
 usage.py            usage
 store/              store copy, export, import
 top/                top
+litellm/            import litellm
+completion/         completion
 stored_records.py   the run-time store, as commands beside a running gateway may use it; snapshot.py: the embedded one
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +12,8 @@ from gateway.cli import keys_command as keys
 from gateway.cli import serve_command as serve
 from gateway.cli import start_commands as start
 from gateway.cli.arguments import with_example
+from gateway.cli.completion import completion_command as completion
+from gateway.cli.completion.command_tree import CommandParser
 from gateway.cli.console import abandon_stdout, complain, hold_standard_files
 from gateway.cli.litellm import import_command as importing
 from gateway.cli.store import store_command as store
@@ -23,7 +24,7 @@ from gateway.errors import ConfigError, GatewayError, JournalUnavailable, Ledger
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     hold_standard_files()
-    arguments = _parser().parse_args(argv)
+    arguments = command_parser().parse_args(argv)
     try:
         code = int(arguments.run(arguments))
         if sys.stdout is not None:
@@ -46,13 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = with_example(
-        argparse.ArgumentParser(prog="gateway", description="An OpenAI-compatible reverse-proxy gateway."),
-        "gateway demo",
-    )
+def command_parser() -> CommandParser:
+    parser = CommandParser(prog="gateway", description="An OpenAI-compatible reverse-proxy gateway.")
+    with_example(parser, "gateway demo")
     parser.add_argument("--version", action="version", version=f"ecli-gateway {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (serve, start, check, explain, keys, usage, store, importing, alerts, top):
         module.add_to(commands)
+    completion.add_to(commands, parser)
     return parser

@@ -20,7 +20,7 @@ _BUSY_SECONDS = 0.2
 
 
 def warning_of(settings: Settings) -> str | None:
-    """Name keys in an embedded store not in use, and what to run.
+    """Name keys left in an embedded store, and what to run.
 
     Nothing is asked over the network; a copy leaves a note of what it has copied.
     """

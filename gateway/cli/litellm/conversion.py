@@ -1,4 +1,4 @@
-"""The whole of their file as one gateway.yaml, and what is left of it."""
+"""Convert the whole of their file, and name what is left."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class Converted(NamedTuple):
-    """A gateway.yaml's sections, notes in the order of their lines, and the variables that it names."""
+    """A gateway.yaml's sections, notes by line, variables that it names."""
 
     sections: dict[str, Any]
     notes: list[Note]
@@ -108,25 +108,29 @@ def _default_times(sections: Mapping[str, Value]) -> dict[str, Value]:
 def _model(
     number: int, name: str, pool: list[Deployment], sections: Mapping[str, Value], notes: list[Note]
 ) -> dict[str, Any]:
-    made: dict[str, Any] = {"id": number, "name": name}
-    if len({each.provider_model for each in pool}) == 1 and pool[0].provider_model != name:
-        made["provider_model"] = pool[0].provider_model
-    if tags := sorted({tag for each in pool for tag in each.tags}):
-        made["tags"] = tags
-    made["global"] = True
-    if operations := _operations(pool):
-        made["operations"] = operations
-    prices = [each.price for each in pool]
-    if prices[0] and all(price == prices[0] for price in prices):
-        made["price"] = prices[0]
     weights = _weights(pool)
-    if (rotation := _rotation(sections, weights, is_first=number == 1, notes=notes)) and len(pool) > 1:
-        made["rotation"] = rotation
-    is_weighted = made.get("rotation") == "weighted"
-    made["endpoints"] = [
-        _endpoint(each, place, pool, weights[place] if is_weighted else None) for place, each in enumerate(pool)
-    ]
-    return made
+    rotation = _rotation(sections, weights, is_first=number == 1, notes=notes)
+    is_weighted = len(pool) > 1 and rotation == "weighted"
+    made: dict[str, Any] = {
+        "id": number,
+        "name": name,
+        "provider_model": _shared_name(pool),
+        "tags": sorted({tag for each in pool for tag in each.tags}),
+        "global": True,
+        "operations": _operations(pool),
+        "price": pool[0].price if all(each.price == pool[0].price for each in pool) else None,
+        "rotation": rotation if len(pool) > 1 else None,
+        "endpoints": [
+            _endpoint(each, place, pool, weights[place] if is_weighted else None) for place, each in enumerate(pool)
+        ],
+    }
+    return {field: value for field, value in made.items() if value}
+
+
+def _shared_name(pool: list[Deployment]) -> str | None:
+    """Return the provider's name of it that all endpoints share."""
+    names = {each.provider_model for each in pool}
+    return pool[0].provider_model if len(names) == 1 and pool[0].provider_model != pool[0].model else None
 
 
 def _operations(pool: list[Deployment]) -> list[str] | None:
@@ -151,7 +155,7 @@ def _endpoint(deployment: Deployment, place: int, pool: list[Deployment], weight
 
 
 def _id_of(deployment: Deployment, place: int, pool: list[Deployment]) -> str:
-    """Their own id of the deployment, where it is unique; else its place."""
+    """Return their id of the deployment if unique, else its place."""
     ids = [each.where.fields().get("model_info", NOTHING).fields().get("id", NOTHING).text() for each in pool]
     mine = ids[place]
     return mine if mine and ids.count(mine) == 1 and mine == mine.strip() else f"d{place + 1}"
@@ -202,26 +206,30 @@ def _alias(models: list[dict[str, Any]], sections: Mapping[str, Value], notes: l
 
 
 def _fall_back(models: list[dict[str, Any]], sections: Mapping[str, Value], notes: list[Note]) -> None:
-    """Take over fallbacks of both sections; general ones are for models that have none."""
+    """Take over fallbacks; general ones where a model has none."""
     by_name = {name: model for model in models for name in (model["name"], *model.get("aliases", ()))}
-    settings = [sections.get(section, NOTHING).fields() for section in ("router_settings", "litellm_settings")]
-    rules = [
-        rule
-        for fields in settings
-        for each in fields.get("fallbacks", NOTHING).items()
-        for rule in each.fields().items()
-    ]
-    for name, wanted in rules:
-        if name in by_name:
+    general: list[Value] = []
+    for name, wanted in _rules(sections):
+        if name == _ANY:
+            general.append(wanted)
+        elif name in by_name:
             _add_fallbacks(by_name[name], wanted, by_name, notes)
-        elif name != _ANY:
+        else:
             notes.append(wanted.note("leads from no model of this file"))
-    general = [wanted for name, wanted in rules if name == _ANY]
-    general += [fields["default_fallbacks"] for fields in settings if "default_fallbacks" in fields]
     without = [model for model in models if "fallbacks" not in model]
     for wanted in general:
         for owner in without:
             _add_fallbacks(owner, wanted, by_name, notes)
+
+
+def _rules(sections: Mapping[str, Value]) -> Iterator[tuple[str, Value]]:
+    """Yield models and their fallbacks; `*`: of every model."""
+    for section in ("router_settings", "litellm_settings"):
+        fields = sections.get(section, NOTHING).fields()
+        for rule in fields.get("fallbacks", NOTHING).items():
+            yield from rule.fields().items()
+        if "default_fallbacks" in fields:
+            yield _ANY, fields["default_fallbacks"]
 
 
 def _add_fallbacks(

@@ -74,7 +74,7 @@ class Deployment(NamedTuple):
 
 
 class Skipped(Exception):
-    """This entry cannot be an endpoint; the note says why, and what to do."""
+    """This entry cannot be an endpoint; `note` says why."""
 
     def __init__(self, note: Note) -> None:
         super().__init__(note.text)

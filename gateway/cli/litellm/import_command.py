@@ -86,7 +86,7 @@ def _is_address(name: str) -> bool:
 
 
 def _judge(text: str) -> None:
-    """Raise ConfigError for a gateway.yaml that would not serve, before it is printed."""
+    """Raise ConfigError for a gateway.yaml that would not serve."""
     try:
         parse_settings(text, "gateway.yaml", _AnyVariable(), Path.cwd())
     except ConfigError as error:

@@ -89,7 +89,7 @@ _ELSEWHERE: dict[str, str] = {
 
 
 def advice_for(provider: str) -> str:
-    """Say what to do with a provider that speaks a protocol of its own."""
+    """Advise on a provider with a protocol of its own."""
     return f"{provider} speaks no OpenAI protocol that is known here; {_ELSEWHERE.get(provider, '')}{_BESIDE}"
 
 

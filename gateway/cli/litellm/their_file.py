@@ -20,7 +20,10 @@ Plain: TypeAlias = "str | Decimal | bool | list[Value] | dict[str, Value] | None
 
 
 class Note(NamedTuple):
-    """What could not be taken over, and what to do instead; never with a value."""
+    """What could not be taken over, and what to do instead.
+
+    Never with a value.
+    """
 
     where: str
     path: str

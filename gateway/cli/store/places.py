@@ -146,7 +146,7 @@ def left_in_journal(place: Place) -> str | None:
 
 
 async def left_in_redis(settings: Settings) -> str | None:
-    """Name keys in a Redis that is not in use, and what to run.
+    """Name keys left in a Redis, and what to run.
 
     None where `store.url` is not written, or cannot be asked.
     """
