@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from desk_kit import HOSTILE, admin, at_the_desk, tab_to
@@ -57,6 +58,50 @@ async def test_a_model_is_made_edited_and_deleted_by_keyboard(tmp_path: Path) ->
         await tab_to(page, "Delete")
         await page.keyboard.press("Enter")
         await page.get_by_role("button", name="made-here").wait_for(state="detached")
+
+
+async def test_the_rarer_fields_are_edited_too(tmp_path: Path) -> None:
+    """All that the admin routes take; what is kept under "set" stays, and what was not touched is as it was."""
+    async with at_the_desk(tmp_path, "models", models=one_model) as (stage, page):
+        here = {"id": "a", "url": stage.upstream.endpoint("made").url, "api_key": CREDENTIAL}
+        here |= {"headers": {"x-team": "red", "x-gone": "1"}, "timeouts": {"idle": 7}, "price": {"batch": 0.5}}
+        made = {"id": "rare", "name": "rare", "endpoints": [here], "price": {"input": 1, "cache_write": 2}}
+        assert (await admin(stage, "POST", "ai/models", made)).status == 201
+        await page.reload()
+        await page.get_by_role("button", name="rare", exact=True).click()
+        panel = page.get_by_role("dialog")
+        await panel.get_by_text("More of this endpoint").click()
+        assert await panel.get_by_label("Between bytes").input_value() == "7"
+        await panel.get_by_label("To connect").fill("2.5")
+        await panel.get_by_role("button", name="Take x-gone away").click()
+        await panel.get_by_role("group", name="Headers").get_by_role("button", name="Add one").click()
+        await panel.get_by_label("Headers: name").nth(1).fill("x-new")
+        await panel.get_by_label("Headers: value of the new one").fill("2")
+        await panel.get_by_label("Headers: value of x-team").fill("red")  # where one changes, all are typed again
+        await panel.get_by_label("Credential").first.fill(CREDENTIAL)
+        await panel.get_by_text("More of this model").click()
+        await panel.get_by_label("chat", exact=True).check()
+        await panel.get_by_label("Bound of translated answers").select_option("max_tokens")
+        await panel.get_by_label("Rotation").select_option("cache_affinity")
+        prices = panel.get_by_label("Other components, as JSON")
+        assert json.loads(await prices.nth(1).input_value()) == {"cache_write": 2}
+        await prices.nth(1).fill('{"cache_write": 3, "request": 0.1')
+        await panel.get_by_role("button", name="Save").click()
+        await panel.get_by_text("are a JSON object").wait_for()
+        await prices.nth(1).fill('{"cache_write": 3, "request": 0.1}')
+        await panel.get_by_role("button", name="Save").click()
+        await panel.wait_for(state="detached")
+        now = (await admin(stage, "GET", "ai/models/rare")).json()
+        assert (now["operations"], now["max_tokens_field"], now["rotation"]) == (
+            ["chat"],
+            "max_tokens",
+            "cache_affinity",
+        )
+        assert now["price"] == {"input": 1, "cache_write": 3, "request": 0.1}
+        [endpoint_now] = now["endpoints"]
+        assert endpoint_now["headers"] == {"x-team": "set", "x-new": "set"}
+        assert (endpoint_now["timeouts"]["connect"], endpoint_now["timeouts"]["idle"]) == (2.5, 7)
+        assert endpoint_now["price"] == {"batch": 0.5}
 
 
 async def test_what_the_file_defines_is_shown_with_its_line(tmp_path: Path) -> None:

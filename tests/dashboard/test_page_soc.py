@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from axe_kit import assert_accessible
+from desk_kit import admin
 from kit import KEYS
 from kit.answers import upstream_error
 from playwright.async_api import expect
@@ -34,6 +35,16 @@ async def test_from_everybody_to_one_by_keyboard(tmp_path: Path) -> None:
         await page.goto(f"{stage.url}/dashboard/soc?org=10&days=90&by=key")
         await expect(page.get_by_label("Top users").get_by_role("row")).to_have_count(2)
         await assert_accessible(page)
+
+
+async def test_names_stand_beside_ids(tmp_path: Path) -> None:
+    """For whoever may look users up; a user without a record keeps the id alone."""
+    async with usage_page(tmp_path, OWNER) as (stage, page):
+        assert (await admin(stage, "PUT", "users/7", {"name": "Bob"})).status in (200, 201)
+        await page.goto(f"{stage.url}/dashboard/soc")
+        top = page.get_by_role("region", name="Top users")
+        await top.get_by_role("button", name="Bob 7").wait_for()
+        await top.get_by_role("button", name="visitor", exact=True).wait_for()
 
 
 async def test_rate_limits_are_ticks_and_rows(tmp_path: Path) -> None:

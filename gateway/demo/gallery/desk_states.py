@@ -62,7 +62,14 @@ DESK_STATES: tuple[State, ...] = (
         (("find", ".skeleton"),),
         {"GET /api/admin/ai/endpoints": Silence(), "GET /api/admin/audit": Silence()},
     ),
-    State("soc", "soc", "Everybody's usage", (("see", "Most by user"), ("see", "1815")), {}, "?days=90"),
+    State(
+        "soc",
+        "soc",
+        "Everybody's usage",
+        (("see", "Most by user"), ("see", "Ada Lovelace 42"), ("see", "Contoso 11")),
+        {},
+        "?days=90",
+    ),
     State("soc-user", "soc", "One user's usage", (("see", "As a table"),), {}, "?user=42&by=endpoint&measure=requests"),
     State(
         "soc-empty",

@@ -63,6 +63,9 @@ export async function raw(path, { method = "GET", body, signal } = {}) {
   throw await fault(response);
 }
 
+/** The last part of a path. @param {string | number} id */
+export const part = (id) => encodeURIComponent(String(id)).replace(/^\.+$/, (dots) => dots.replaceAll(".", "%2E"));
+
 /** Whether a page of another origin frames this one: its cookies are kept apart then. */
 export function isFramed() {
   try {

@@ -1,13 +1,13 @@
 // @ts-check
 /** What the operators' pages share: names that others chose, panels at the side, errors, loading. */
 
-import { ApiError } from "../core/api.js";
+import { ApiError, part } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { wordsFor } from "../core/frame.js";
 import { load } from "../core/loading.js";
 import { named, short } from "../core/names.js";
 
-export { named };
+export { named, part };
 
 /**
  * A text that somebody else chose, on one line, whatever is in it.
@@ -143,9 +143,6 @@ export const words = (text) => text.split(",").map((each) => each.trim()).filter
 
 /** Ask by name before something goes for good. @param {string} what @param {string} verb */
 export const sure = (what, verb = "Delete") => window.confirm(`${verb} ${plain(what)}? This cannot be undone.`);
-
-/** The last part of a path. @param {string | number} id */
-export const part = (id) => encodeURIComponent(String(id)).replace(/^\.+$/, (dots) => dots.replaceAll(".", "%2E"));
 
 const address = () => new URLSearchParams(location.search);
 

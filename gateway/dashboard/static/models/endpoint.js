@@ -1,10 +1,13 @@
 // @ts-check
-/** One endpoint in a model's form. What the form does not show is sent back as it came. */
+/** One endpoint in a model's form. What the form does not know is sent back as it came. */
 
 import { el } from "../core/dom.js";
 import { choice, field, plain, tick, words } from "../desk/desk.js";
+import { pairs } from "../desk/pairs.js";
+import { priceFields } from "../desk/price.js";
 
 const PROTOCOLS = ["openai", "anthropic"];
+const TIMEOUTS = /** @type {[string, string][]} */ ([["connect", "To connect"], ["first_byte", "First byte"], ["idle", "Between bytes"], ["total", "In all"]]);
 
 /**
  * @param {any} known the endpoint as it stands, null for a new one
@@ -27,7 +30,11 @@ export function endpointForm(known, remove) {
   const usage = tick("asks for usage in streams", known?.stream_usage ?? true);
   const objects = tick("keeps objects (files, batches, responses)", known?.objects ?? false);
   const websocket = tick("takes WebSockets", known?.websocket ?? false);
-  const hidden = ["headers", "query", "price", "timeouts"].filter((name) => Object.keys(known?.[name] ?? {}).length);
+  const headers = pairs("Headers", known?.headers ?? {});
+  const query = pairs("Query", known?.query ?? {});
+  const authority = el("input", { value: known?.ca_file ?? "", placeholder: "the system's authorities", autocomplete: "off" });
+  const timeouts = TIMEOUTS.map(([name, label]) => ({ name, label, input: el("input", { type: "number", min: "0", step: "any", value: known?.timeouts?.[name] ?? "", placeholder: "as usual" }) }));
+  const price = priceFields(known?.price ?? null, "Price here, in place of the model's");
   const node = el("fieldset", null,
     el("legend", null, known ? plain(known.id) : "New endpoint"),
     el("div.pair", null, field("Id", id), field("Credential", credential, known?.api_key ? "There is one; it is never shown." : "")),
@@ -38,7 +45,10 @@ export function endpointForm(known, remove) {
       el("div.pair", null, field("Account", account), field("Headers passed on", passed, "names, by commas")),
       el("div.row", null, protocols.map((each) => each.node)),
       usage.node, objects.node, websocket.node,
-      hidden.length > 0 && el("p.small.muted", null, `Kept as they are: ${hidden.join(", ")}.`)),
+      headers.node, query.node,
+      el("fieldset", null, el("legend", null, "Time-outs, seconds"), el("div.pair", null, timeouts.map((each) => field(each.label, each.input)))),
+      field("File of its authority", authority, "PEM, an absolute path on the gateway's machine"),
+      price.node),
     el("div.row.end", null, el("button.quiet.danger", { type: "button", onclick: remove }, "Take this endpoint away")));
   const value = () => {
     const { source: _, ...kept } = known ?? {};
@@ -57,6 +67,11 @@ export function endpointForm(known, remove) {
       stream_usage: usage.box.checked,
       objects: objects.box.checked,
       websocket: websocket.box.checked,
+      headers: headers.value(),
+      query: query.value(),
+      ca_file: authority.value.trim() || null,
+      timeouts: Object.fromEntries(timeouts.filter(({ input }) => input.value !== "").map(({ name, input }) => [name, Number(input.value)])),
+      price: price.value(),
     };
     if (credential.value) body.api_key = credential.value;
     return body;

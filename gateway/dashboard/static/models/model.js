@@ -5,10 +5,13 @@ import { api } from "../core/api.js";
 import { el, fill, toast } from "../core/dom.js";
 import { choice, field, form, named, part, side, sure, tick, words } from "../desk/desk.js";
 import { limitFields, limitWords } from "../desk/limits.js";
+import { priceFields } from "../desk/price.js";
 import { endpointForm } from "./endpoint.js";
 
 const KINDS = /** @type {Record<string, string>} */ ({ user: "userId", org: "orgId", plan: "planId" });
-const PRICES = /** @type {[string, string][]} */ ([["input", "Input"], ["output", "Output"], ["cached_input", "Cached input"]]);
+const ROTATIONS = ["round_robin", "weighted", "least_busy", "cache_affinity"];
+const OPERATIONS = ["chat", "completions", "embeddings", "moderations", "images", "speech", "transcriptions", "rerank", "realtime"];
+const BOUNDS = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
 
 /**
  * @param {any} model null: a new one
@@ -50,15 +53,13 @@ function edited(model, currency, changed, close) {
   const fallbacks = el("input", { value: (model?.fallbacks ?? []).join(", ") });
   const everyone = tick("open to everyone", model?.global ?? false);
   const reasoning = tick("reasons before it answers", model?.reasoning ?? false);
-  const rotation = choice(model?.rotation ?? "round_robin", ["round_robin", "weighted", "least_busy"]);
+  const rotation = choice(model?.rotation ?? "round_robin", ROTATIONS);
   if (model && rotation.value !== model.rotation) rotation.append(el("option", { value: model.rotation, selected: true }, model.rotation));
   const limits = limitFields(model?.limits ?? null);
-  const prices = PRICES.map(([key, label]) => ({ key, label, input: el("input", { type: "number", min: "0", step: "any", value: model?.price?.[key] ?? "", placeholder: "none" }) }));
-  const price = () => {
-    const all = { ...(model?.price ?? {}) };
-    for (const { key, input } of prices) input.value === "" ? delete all[key] : (all[key] = Number(input.value));
-    return Object.keys(all).length ? all : null;
-  };
+  const price = priceFields(model?.price ?? null, `Price of a million tokens${currency ? `, ${currency}` : ""}`);
+  const id = el("input", { autocomplete: "off", placeholder: "one is made" });
+  const bound = choice(model?.max_tokens_field ?? BOUNDS[0], BOUNDS);
+  const operations = [...new Set([...OPERATIONS, ...(model?.operations ?? [])])].map((name) => ({ name, ...tick(name, model?.operations?.includes(name) ?? false) }));
   /** @type {{node: HTMLElement, value: () => any}[]} */
   const endpoints = [];
   const list = el("div");
@@ -80,7 +81,9 @@ function edited(model, currency, changed, close) {
       config: { ...(model?.config ?? {}), modelId: providerModel.value.trim() || null },
       aliases: words(aliases.value), tags: words(tags.value), fallbacks: words(fallbacks.value),
       global: everyone.box.checked, reasoning: reasoning.box.checked, rotation: rotation.value,
-      limits: limits.value(), price: price(),
+      limits: limits.value(), price: price.value(), max_tokens_field: bound.value,
+      operations: operations.some((each) => each.box.checked) ? operations.filter((each) => each.box.checked).map((each) => each.name) : null,
+      ...(!model && id.value.trim() ? { id: id.value.trim() } : {}),
       endpoints: endpoints.map((each) => each.value()),
     };
     await api(model ? `/api/admin/ai/models/${part(model.id)}` : "/api/admin/ai/models", { method: model ? "PUT" : "POST", body });
@@ -105,8 +108,11 @@ function edited(model, currency, changed, close) {
     el("h2", null, "Endpoints"), list,
     el("button", { type: "button", onclick: () => add(null) }, "Another endpoint"),
     el("h2", null, "Limits and price"), limits.node,
-    el("fieldset", null, el("legend", null, `Price of a million tokens${currency ? `, ${currency}` : ""}`), el("div.triple", null, prices.map((each) => field(each.label, each.input)))),
+    price.node,
     el("div.pair", null, field("Rotation", rotation), field("Fallback models", fallbacks, "ids or names, by commas")),
+    el("details", null, el("summary", null, "More of this model"),
+      el("fieldset", null, el("legend", null, "Operations (none ticked: all)"), el("div.row", null, operations.map((each) => each.node))),
+      el("div.pair", null, field("Bound of translated answers", bound, "what max_tokens of Messages becomes"), !model && field("Id of the model", id))),
   ], "Save", send, [model && el("button.danger", { type: "button", onclick: remove }, "Delete")].filter(Boolean));
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** What anybody used: everybody, an organisation or a user; who the most, and who was held up by rate limits. */
 
-import { api } from "../core/api.js";
+import { api, part } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
 import { ago, brief, money, utc } from "../core/format.js";
 import { page } from "../core/frame.js";
@@ -62,7 +62,7 @@ page(async ({ content, me }) => {
       el("table.report", null,
         el("thead", null, el("tr", null, el("th", { scope: "col" }, group), el("th.number", { scope: "col" }, "Requests"), el("th.number", { scope: "col" }, "Tokens"), el("th.number", { scope: "col" }, "Cost"))),
         el("tbody", null, rows.map((row) => el("tr", null,
-          el("th", { scope: "row" }, row[group] === null ? el("span.muted", null, `no ${group}`) : whoseButton(group, row[group])),
+          el("th", { scope: "row" }, row[group] === null ? el("span.muted", null, `no ${group}`) : whoseButton(group, row[group], mayManage)),
           el("td.number", null, brief(row.requests)), el("td.number", null, brief(row.tokens)), el("td.number", null, money(row.cost, me.currency)))))))));
   }
 
@@ -97,10 +97,23 @@ function subject(wanted) {
   }, el("label", null, "Whose", kind), field, el("button", { type: "submit" }, "Show"));
 }
 
-/** @param {string} group @param {string | number} id */
-function whoseButton(group, id) {
+/** @type {Map<string, Promise<string | null>>} names that were looked up, by kind and id */
+const looked = new Map();
+
+/** The name of a user or an organisation; null where none is written down. @param {string} kind @param {string | number} id */
+function nameOf(kind, id) {
+  const key = `${kind} ${id}`;
+  const known = looked.get(key) ?? api(`/api/admin/${kind}s/${part(id)}`).then((one) => one.name ?? null, () => null);
+  looked.set(key, known);
+  return known;
+}
+
+/** Ids at once; names beside them once they are known. @param {string} group @param {string | number} id @param {boolean} mayManage */
+function whoseButton(group, id, mayManage) {
   if (group === "key") return named(id);
-  return el("button.name", { type: "button", onclick: () => ask({ user: group === "user" ? String(id) : null, org: group === "user" ? null : String(id), only: null }) }, named(id));
+  const shown = el("span", null, named(id));
+  if (mayManage) nameOf(group, id).then((name) => name !== null && fill(shown, named(name), " ", el("span.muted", null, named(id))));
+  return el("button.name", { type: "button", onclick: () => ask({ user: group === "user" ? String(id) : null, org: group === "user" ? null : String(id), only: null }) }, shown);
 }
 
 /** How many endpoints began to cool on each day. @param {any[]} cooldowns @param {Asked} wanted */
