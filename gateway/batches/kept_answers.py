@@ -14,7 +14,7 @@ _AT_ONCE = 500
 
 
 class KeptAnswers:
-    """The responses among a batch's answers, which its owner may go on from.
+    """Gather the responses among a batch's answers.
 
     Those whose answer says that it was not stored are left out.
     """

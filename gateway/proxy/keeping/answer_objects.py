@@ -105,7 +105,7 @@ def _created(around: Mapping[str, Any]) -> int:
 
 
 def marks_of(metadata: Any) -> str | None:
-    """Write down metadata so that each pair can be found again; None where it is none."""
+    """Mark each pair of metadata; None where it is none."""
     if not isinstance(metadata, dict):
         return None
     return " ".join([mark_of(key, value) for key, value in islice(metadata.items(), _MOST_METADATA)])

@@ -112,7 +112,7 @@ class KeptEvents:
 
 
 class KeptFlow(KeptEvents):
-    """The same for an answer that flows: too large to be held, or compressed."""
+    """Hold an answer that flows: large or compressed."""
 
     __slots__ = ("_answer",)
 

@@ -127,7 +127,7 @@ class Keeper:
         return joined([self._news_of(fields, None, account) for fields in _payloads(data) if fields is not None])
 
     def news_of(self, fields: Mapping[str, Any], model: Model, endpoint: Endpoint) -> News:
-        """Return what the part of a document brings that has come so far."""
+        """Return what a document has brought so far."""
         return self._news_of(fields, None, self._accounts.label(model, endpoint))
 
     @property
