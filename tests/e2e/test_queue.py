@@ -11,15 +11,29 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
-from kit import DONE, KEYS, FakeUpstream, Stage, Wire, assert_error, config, events, raw, request_bytes
+from kit import (
+    DEADLINE_SECONDS,
+    DONE,
+    KEYS,
+    FakeUpstream,
+    Stage,
+    Wire,
+    assert_error,
+    config,
+    events,
+    raw,
+    request_bytes,
+)
 from kit.answers import answer, delta, full, upstream_error
 from kit.books import acting_for, fresh_user, rows, until
 from kit.stage import FreshModel, Record, endpoint, model
 
 MOST = 6
 FIRST, LAST = "sk-first-0123456789abcdefghijkl", "sk-last-0123456789abcdefghijklm"
+ADMIN = "sk-admin-0123456789abcdefghijkl"
 BEAT_SECONDS = 0.3
 BUSY = b'{"object":"held"}'
 SPARE = 30
@@ -33,7 +47,8 @@ def keys() -> list[Record]:
     """The kit's, and two whose requests go first and last."""
     first = {"id": "first", "user": "anyone", "hash": hashed(FIRST), "priority": 10}
     last = {"id": "last", "user": "rich", "hash": hashed(LAST), "priority": -1}
-    return [*config([])["keys"], first, last]
+    admin = {"id": "admin", "user": "root", "key": ADMIN, "scopes": ["ai:manage"]}
+    return [*config([])["keys"], first, last, admin]
 
 
 USERS: list[Record] = [{"id": 42, "tier": "paid"}, {"id": "rich", "tier": "enterprise"}]
@@ -167,6 +182,19 @@ async def test_a_user_who_floods_waits_behind_one_with_few(queued: Stage) -> Non
         held.release.set()
         assert [(await wire.reply()).status for wire in wires] == [200] * 4
         assert held.tags() == ["many-0", "few", "many-1", "many-2"]
+
+
+async def test_explain_says_that_a_request_would_wait(queued: Stage) -> None:
+    async with holding(queued, queued.model()) as held:
+        target = f"/api/admin/explain?user=42&model={held.model.name}"
+        verdict = (await queued.get(target, key=ADMIN)).json()["verdict"]
+        assert verdict["served"] is True
+        assert "it waits in the queue" in verdict["why"]
+        held.release.set()
+        assert (await held.first.reply()).status == 200
+        verdict = (await queued.get(target, key=ADMIN)).json()["verdict"]
+        assert verdict["served"] is True
+        assert "queue" not in verdict["why"]
 
 
 async def test_a_full_queue_refuses_as_if_there_were_none(queued: Stage) -> None:
@@ -363,6 +391,27 @@ async def test_messages_and_the_panels_chat_wait_as_well(queued: Stage) -> None:
         wire = await held.crowd.ask(chat, target="/api/ai/chat")
         held.release.set()
         assert (await wire.reply()).json()["reply"] == "Hello from the fake upstream"
+
+
+async def test_a_response_over_a_bridged_socket_waits_as_well(queued: Stage) -> None:
+    """And one whose client closes the socket while it waits is out."""
+    headers = {"authorization": f"Bearer {KEYS['panel']}"}
+    async with aiohttp.ClientSession(headers=headers) as session, holding(queued, queued.model()) as held:
+        create = {"type": "response.create", "model": held.model.name, "input": "Hi"}
+        sockets = [await session.ws_connect(f"{queued.url}/v1/responses") for _ in range(2)]
+        for number, socket in enumerate(sockets, start=1):
+            await socket.send_json(create | {"user": f"s{number}"})
+            await waiting(queued, number)
+        await sockets[0].close()
+        await waiting(queued, 1)
+        held.release.set()
+        kinds = []
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while "response.completed" not in kinds:
+                kinds.append((await sockets[1].receive_json())["type"])
+        assert "error" not in kinds
+        assert held.tags() == ["s2"]
+        await sockets[1].close()
 
 
 # -- drain

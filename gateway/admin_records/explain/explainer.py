@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import NamedTuple
 
 import msgspec
@@ -131,12 +132,14 @@ class Explainer:
             return refused
         if isinstance(outcome, GatewayError):
             return Verdict(False, outcome.message, outcome.code)
-        model, refusal = outcome.model, counted.refusal
+        model, refusal, wait = outcome.model, counted.refusal, ""
         if refusal is None and self.refuses is not None:
-            refusal = self.refuses() or self._refusal_of_pools(candidates)
+            refusal = self.refuses()
+            if refusal is None and (refusal := self._refusal_of_pools(candidates)) and self._waits(candidates):
+                refusal, wait = None, "; no endpoint is free: it waits in the queue, if that has room"
         if refusal is not None:
             return Verdict(False, refusal.message, refusal.code, model.id, model.name, outcome.source)
-        return Verdict(True, _why_granted(outcome, asked), None, model.id, model.name, outcome.source)
+        return Verdict(True, _why_granted(outcome, asked) + wait, None, model.id, model.name, outcome.source)
 
     # -- limits
 
@@ -171,6 +174,12 @@ class Explainer:
         if any(pool.order(now) for pool in pools):
             return None
         return no_answer([obstacle for pool in pools for obstacle in pool.blocked(now)], now)
+
+    def _waits(self, candidates: Sequence[Model]) -> bool:
+        """Whether such a request waits instead, as `queue` has it."""
+        rules, now = self.settings.queue, self.pool_now()
+        ends = [self.pool_of(model).free_at(now) for model in candidates]
+        return rules.max > 0 and min(ends, default=inf) <= now + rules.wait
 
     def _pool(self, model: Model, *, is_fallback: bool) -> PoolExplained:
         pool, now = self.pool_of(model), self.pool_now()
