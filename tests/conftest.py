@@ -17,6 +17,7 @@ LONGEST_FILES = (
     "api/openapi/test_schemathesis.py",
     "bench/test_bench_smoke.py",
     "agents/test_agents.py",
+    "dashboard/test_gallery.py",
     "promises/test_p2_kill.py",
     "hostile/test_floods.py",
     "torture/test_torture.py",
