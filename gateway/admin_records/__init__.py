@@ -8,8 +8,8 @@ Knows nothing of HTTP.
     owners.py           users, organisations,    links.py             their grants, one by one
                         plans                    features.py          switches
     keys.py             API keys                 endpoint_states.py   endpoints and their cooldowns
-    own_keys.py         those that users make    explain/             who gets which model, and why
-                        for themselves
+    own_keys.py         those that users make    passing_on.py        what a caller may make of a key
+                        for themselves           explain/             who gets which model, and why
 
 Every change is one atomic step on one document, so that no other admin's or panel's change is lost, and leaves an audit
 entry in the log and in the store.

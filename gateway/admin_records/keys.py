@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from gateway.access.authenticate import MOST_GENERATIONS, key_sha256
+from gateway.admin_records.passing_on import earlier, refuse_new_text, refuse_scopes, refuse_token
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, refuse_long_id, stored
 from gateway.admin_records.record_bodies import KeyBody
 from gateway.admin_records.redaction import KeyMade, KeyShown, key_shown
 from gateway.config.documents import fields_in
-from gateway.errors import AlreadyThere, InsufficientScope, InvalidRequest, RecordNotFound
+from gateway.errors import AlreadyThere, InvalidRequest, RecordNotFound
 from gateway.store.base import hash_of_key, page
-from gateway.types import ApiKey, Id, id_text, made_key_id, utc_text
+from gateway.types import ApiKey, Caller, Id, id_text, made_key_id, utc_text
 
 _CURSOR_CHARACTERS = 16
+_NO_HASH = "0" * 64
 _LAST = 4  # characters of a key by which people know it again
 
 
@@ -36,40 +37,29 @@ async def listed(desk: Desk, after: str | None, most: int) -> tuple[list[KeyShow
     return own + [key_shown(key, "store") for key in shown], following
 
 
-async def mint(desk: Desk, body: KeyBody, maker: ApiKey | None) -> KeyMade:
+async def mint(desk: Desk, body: KeyBody, caller: Caller | None) -> KeyMade:
     """Mint a key; raise InsufficientScope for scopes beyond its maker's.
 
-    `maker`: the key that asks, None for the operator at the command line. What is limited in models, addresses, time
-    or use passes that on.
+    `caller`: None for the operator at the command line. What is limited in models, addresses, time or use passes that
+    on.
     """
     name = secrets.token_hex(6)
     made = f"key-{name}" if isinstance(body.id, msgspec.UnsetType) else body.id
     desk.refuse_if_in_file("key", made)
-    refuse_scopes(body.scopes, maker)
+    if caller is not None:
+        refuse_scopes(body.scopes, caller)
     refuse_long_id(id_text(made))
     refuse_long_id(id_text(body.user), "user")
     document: dict[str, Any] = msgspec.to_builtins(body) | {"id": made, "scopes": body.scopes}
-    if maker is not None and is_restricted(maker):
-        document |= made_by(maker, name if isinstance(body.id, msgspec.UnsetType) else id_text(made))
+    if caller is not None and is_restricted(caller.key):
+        document |= made_by(caller.key, name if isinstance(body.id, msgspec.UnsetType) else id_text(made))
+        document["expires"] = end_by(caller.key, body.expires)
     if not isinstance(body.id, msgspec.UnsetType) and await hash_of_key(desk.records, id_text(document["id"])):
         raise AlreadyThere(f"There is a key with the id `{id_text(document['id'])}` already.")
     key, text = await put_new(desk, document)
     after = key_shown(key, "store")
     await desk.written_down("create", "key", key.id, before=None, after=after)
     return KeyMade(**msgspec.structs.asdict(after), key=text)
-
-
-def refuse_scopes(scopes: Iterable[str], maker: ApiKey | None) -> None:
-    """Raise InsufficientScope for a scope that the maker has not."""
-    for scope in scopes:
-        if maker is not None and scope not in maker.scopes:
-            raise InsufficientScope(f"This key cannot give the scope `{scope}`, which it does not have itself.")
-
-
-def refuse_token(maker: ApiKey) -> None:
-    """Raise InsufficientScope for a token: what it made would outlive it."""
-    if maker.issuer is not None:
-        raise InsufficientScope("A token of an identity provider cannot make a key's text; use a key.")
 
 
 def is_restricted(key: ApiKey) -> bool:
@@ -93,6 +83,18 @@ def made_by(maker: ApiKey, name: str) -> dict[str, Any]:
     }
 
 
+def end_by(maker: ApiKey, given: str | None) -> str | None:
+    """Return when a key ends that is made with this end. Raises InvalidRequest.
+
+    A maker's end holds what it made as long as the maker is looked up; a text that was replaced is not.
+    """
+    if maker.replaced_by is None:
+        return given
+    asked = checked_key(_NO_HASH, {"id": "key", "user": "user", "expires": given}).expires
+    end = earlier(asked, maker.expires)
+    return None if end is None else utc_text(end, exact=True)
+
+
 async def put_new(desk: Desk, document: dict[str, Any]) -> tuple[ApiKey, str]:
     """Store a new key; return it and its text. Raises InvalidRequest."""
     text = f"sk-ecli-{secrets.token_urlsafe(32)}"
@@ -102,10 +104,10 @@ async def put_new(desk: Desk, document: dict[str, Any]) -> tuple[ApiKey, str]:
     return key, text
 
 
-async def rotate(desk: Desk, key_id: str, grace_seconds: float) -> tuple[ApiKey, str]:
+async def rotate(desk: Desk, caller: Caller, key_id: str, grace_seconds: float) -> tuple[ApiKey, str]:
     """Give a key a new text; the old one has a grace.
 
-    Returns it and the text. Raises RecordNotFound, or DefinedInFile.
+    Returns it and the text. Raises RecordNotFound, DefinedInFile or InsufficientScope.
     """
     desk.refuse_if_in_file("key", key_id)
     sha256 = await hash_of_key(desk.records, key_id)
@@ -113,6 +115,7 @@ async def rotate(desk: Desk, key_id: str, grace_seconds: float) -> tuple[ApiKey,
     before = None if sha256 is None else stored("key", sha256, document)
     if sha256 is None or document is None or not isinstance(before, ApiKey) or before.replaced_by is not None:
         raise not_found(key_id)
+    refuse_new_text(before, caller)
     fields = fields_in(document)
     key, text = await put_new(desk, fields | {"id": before.id})
     ends = desk.clock() + timedelta(seconds=grace_seconds)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from gateway.admin_records import keys
+from gateway.admin_records.passing_on import refuse_scopes, refuse_token, refuse_widening
 from gateway.admin_records.editor import Desk, encoded, stored
 from gateway.admin_records.record_bodies import OwnKeyBody, OwnKeyChange
 from gateway.admin_records.redaction import OwnKeyMade, OwnKeyShown, key_shown, own_key_shown
 from gateway.config.documents import fields_in
-from gateway.errors import InsufficientScope, InvalidRequest, TooManyKeys
+from gateway.errors import InvalidRequest, TooManyKeys
 from gateway.store.base import hash_of_key, key_fields
 from gateway.types import ApiKey, Caller, Id, has_expired, id_text, utc_text
 
@@ -31,7 +32,7 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
 
     Raises TooManyKeys, InsufficientScope or InvalidRequest.
     """
-    _refuse_scopes(caller, body.scopes)
+    refuse_scopes(body.scopes, caller)
     rules = desk.file.self_service
     living = [key for key in await _made(desk, caller.user.id) if not has_expired(key.expires, desk.clock())]
     if sum(1 for key in living if key.makers) >= rules.keys:
@@ -40,24 +41,15 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
             if rules.keys
             else "This gateway lets nobody make keys for themselves; ask your administrator for one."
         )
+    end = _end_within(desk, body.expires)
     document: dict[str, Any] = msgspec.to_builtins(body) | {
         "user": caller.user.id,
         "scopes": body.scopes,
         **keys.made_by(caller.key, secrets.token_hex(4)),
     }
-    key, text = await keys.put_new(desk, document | {"expires": _end_within(desk, body.expires)})
+    key, text = await keys.put_new(desk, document | {"expires": keys.end_by(caller.key, end)})
     await desk.written_down("create", "key", key.id, before=None, after=key_shown(key, "store"))
     return _with_text(key, text)
-
-
-def _refuse_scopes(caller: Caller, scopes: Iterable[str]) -> None:
-    """Raise InsufficientScope for what its key has not, or must not pass on.
-
-    Behind a panel that passes its users' requests on, whoever is acted for could act for everybody.
-    """
-    keys.refuse_scopes(scopes, caller.key)
-    if "act:as" in scopes and caller.user.id != caller.key.user:
-        raise InsufficientScope("A key that is made for somebody else cannot have the scope `act:as`.")
 
 
 async def change(desk: Desk, caller: Caller, key_id: str, body: OwnKeyChange) -> OwnKeyShown:
@@ -65,15 +57,16 @@ async def change(desk: Desk, caller: Caller, key_id: str, body: OwnKeyChange) ->
     before = await _own(desk, caller, key_id)
     changes = {name: value for name, value in msgspec.to_builtins(body).items() if value is not msgspec.UNSET}
     if not isinstance(body.scopes, msgspec.UnsetType):
-        _refuse_scopes(caller, body.scopes)
+        refuse_scopes(body.scopes, caller)
     if not isinstance(body.expires, msgspec.UnsetType):
         changes["expires"] = _end_within(desk, body.expires)
 
     def changed(document: bytes | None) -> bytes | None:
         if document is None:
             return None
-        fields = fields_in(document) | changes
-        keys.checked_key(before.sha256, fields)
+        old = fields_in(document)
+        fields = old | changes
+        refuse_widening(keys.checked_key(before.sha256, old), keys.checked_key(before.sha256, fields), caller)
         return encoded(fields)
 
     after = stored("key", before.sha256, await desk.records.update("key", before.sha256, changed))
@@ -90,9 +83,9 @@ async def rotate(desk: Desk, caller: Caller, key_id: str, grace_seconds: float) 
 
     Raises RecordNotFound, DefinedInFile or InsufficientScope.
     """
-    keys.refuse_token(caller.key)
+    refuse_token(caller.key)  # before anything is told of what there is
     await _own(desk, caller, key_id)
-    key, text = await keys.rotate(desk, key_id, grace_seconds)
+    key, text = await keys.rotate(desk, caller, key_id, grace_seconds)
     return _with_text(key, text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.admin_records import keys
+from gateway.admin_records.passing_on import refuse_token
 from gateway.admin_records.record_bodies import KeyBody, RotationBody
 from gateway.admin_records.redaction import KeyMade, KeyShown, key_shown
 from gateway.api.admin.typed import answer, desk, done, manage, named_id, page, paging, raw_body, typed
@@ -21,7 +22,7 @@ async def mint_key(hit: Hit) -> Reply:
     at, raw = desk(hit), await raw_body(hit)
     if (given := named_id(raw, "id")) is not None:
         at.refuse_if_in_file("key", given)
-    made = await keys.mint(at, typed(raw, KeyBody), hit.caller.key)
+    made = await keys.mint(at, typed(raw, KeyBody), hit.caller)
     return answer(made, 201, headers=(("cache-control", "no-store"),))
 
 
@@ -32,9 +33,9 @@ async def revoke_key(hit: Hit) -> Reply:
 
 async def rotate_key(hit: Hit) -> Reply:
     at, raw = desk(hit), await raw_body(hit)
-    keys.refuse_token(hit.caller.key)
+    refuse_token(hit.caller.key)
     at.refuse_if_in_file("key", hit.params["id"])
-    key, text = await keys.rotate(at, hit.params["id"], typed(raw or b"{}", RotationBody).grace_seconds)
+    key, text = await keys.rotate(at, hit.caller, hit.params["id"], typed(raw or b"{}", RotationBody).grace_seconds)
     made = KeyMade(**msgspec.structs.asdict(key_shown(key, "store")), key=text)
     return answer(made, 201, headers=(("cache-control", "no-store"),))
 
