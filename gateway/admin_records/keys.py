@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from gateway.access.authenticate import MOST_GENERATIONS, key_sha256
-from gateway.admin_records.passing_on import earlier, refuse_new_text, refuse_scopes, refuse_token
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, refuse_long_id, stored
+from gateway.admin_records.passing_on import earlier, refuse_new_text, refuse_scopes, refuse_token
 from gateway.admin_records.record_bodies import KeyBody
 from gateway.admin_records.redaction import KeyMade, KeyShown, key_shown
 from gateway.config.documents import fields_in
@@ -84,7 +84,7 @@ def made_by(maker: ApiKey, name: str) -> dict[str, Any]:
 
 
 def end_by(maker: ApiKey, given: str | None) -> str | None:
-    """Return when a key ends that is made with this end. Raises InvalidRequest.
+    """Return when a key made with this end ends. Raises InvalidRequest.
 
     A maker's end holds what it made as long as the maker is looked up; a text that was replaced is not.
     """

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from gateway.admin_records import keys
-from gateway.admin_records.passing_on import refuse_scopes, refuse_token, refuse_widening
 from gateway.admin_records.editor import Desk, encoded, stored
+from gateway.admin_records.passing_on import refuse_scopes, refuse_token, refuse_widening
 from gateway.admin_records.record_bodies import OwnKeyBody, OwnKeyChange
 from gateway.admin_records.redaction import OwnKeyMade, OwnKeyShown, key_shown, own_key_shown
 from gateway.config.documents import fields_in
