@@ -58,11 +58,14 @@ schema: $(VENV)/.installed  ## write what is made from the code anew: pages of d
 	@$(BIN)/python -m tools.board
 
 # The newest of everything becomes what the two commands install; the tests tell whether that can be.
-lock: $(VENV)/.installed-dev  ## write requirements/run.txt and lock.txt anew, with the newest versions
+lock: $(VENV)/.installed-dev  ## write what requirements/ holds by hashes anew, with the newest versions
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip compile --quiet --upgrade $(LOCK) --extra dev --extra postgres --extra mysql pyproject.toml -o requirements/lock.txt
 	@printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet $(LOCK) -c requirements/lock.txt pyproject.toml - -o requirements/run.txt
+	@echo hatchling | $(BIN)/uv pip compile --quiet $(LOCK) -c requirements/lock.txt - -o requirements/build.txt
+	@$(BIN)/uv pip compile --quiet $(LOCK) -c requirements/lock.txt $(IMAGE) pyproject.toml -o requirements/image.txt
 
+IMAGE := --extra postgres --extra mysql --extra jwt --extra otel --extra prices
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -c requirements/held.txt
 
 clean:  ## remove what the commands above made

@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -51,3 +52,17 @@ def test_the_minimum_set_is_what_pyproject_calls_the_minimum() -> None:
     assert set(oldest) == {canonicalize_name(each.name) for each in NEEDED}
     for requirement in NEEDED:
         assert Version(oldest[canonicalize_name(requirement.name)]) == Version(lowest(requirement)), str(requirement)
+
+
+@pytest.mark.parametrize("name", ["image", "build"])
+def test_what_the_image_installs_is_the_locks(name: str) -> None:
+    """Versions alike where both have a package, every file by its hash, and every extra but `dev` in the image."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    mine, locked = pinned(text), pinned(LOCK)
+    common = mine.keys() & locked.keys()
+    assert {each: mine[each] for each in common} == {each: locked[each] for each in common}
+    assert text.count("--hash=sha256:") >= len(mine)
+    if name == "image":
+        extras = [text for extra, texts in PROJECT["optional-dependencies"].items() if extra != "dev" for text in texts]
+        for requirement in (*NEEDED, *map(Requirement, extras)):
+            assert canonicalize_name(requirement.name) in mine, str(requirement)

@@ -110,19 +110,14 @@ def test_stopping_takes_longer_than_draining() -> None:
         assert int(seconds) > 30
 
 
-def test_the_container_files_fit_together() -> None:
-    """What the image copies is there, it runs as nobody in particular, and compose builds this very file."""
-    text = (CONFIG / "Dockerfile").read_text()
-    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
-    assert copied
-    for name in " ".join(copied).split():
-        assert (CONFIG.parent / name).exists(), name
-    assert "\nUSER gateway\n" in text
+def test_compose_builds_the_image_and_tells_the_file_what_it_asks_for() -> None:
+    """The image itself: tests/packaging."""
     compose: dict[str, Any] = yaml.safe_load((CONFIG / "compose.yaml").read_text())
     gateway = compose["services"]["gateway"]
     assert (CONFIG / gateway["build"]["context"] / gateway["build"]["dockerfile"]).resolve() == CONFIG / "Dockerfile"
     variables = set(re.findall(r"\$\{([A-Z_]+)", GATEWAY_YAML.read_text()))
     assert set(gateway["environment"]) <= variables
+    assert GATEWAY_YAML.name in gateway["command"][2]
 
 
 def test_the_walk_through_names_files_that_are_there() -> None:
