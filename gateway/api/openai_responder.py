@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.dialects import openai
 from gateway.dialects.base import EventRules, Usage
 from gateway.errors import GatewayError, UpstreamFailed
@@ -33,7 +35,10 @@ class OpenAIResponder(EventStream):
     def on_heartbeat(self) -> None:
         self.send(_HEARTBEAT)
 
-    on_event = EventStream.send  # nothing stands between an upstream's read and the client's transport
+    @property
+    def on_event(self) -> Callable[[bytes], None]:
+        """Nothing stands between an upstream's read and the client's transport."""
+        return self.send if self._connection is None else self._connection.send
 
     def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
         """Send a whole answer, or one event after a heartbeat.

@@ -11,7 +11,7 @@ import httptools
 MAX_INTERIM_HEADS = 10
 # What a chunk may cost with each of its bytes: "00000001\r\n" and "\r\n" around a single one is still tolerated.
 _ALLOWED_PER_BODY_BYTE = 17
-_LONGEST_SIZE = 8  # of a chunk of less than a read, with its line end
+_LONGEST_SIZE = 6  # of a chunk well below a large read, with its line end
 
 
 class AnswerParser:

@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange, answer = self._exchange, self._answer
-        if answer.between_chunks and exchange is not None and len(data) < _LARGE_READ_BYTES:
+        if answer.between_chunks and exchange is not None:
             piece = answer.lone_chunk(data)
             if piece is not None:
                 try:

@@ -20,6 +20,7 @@ class Writing(asyncio.Protocol):
         "_chunked",
         "_drained",
         "_head_only",
+        "_is_framed",
         "_loop",
         "_on_pressure",
         "_paused",
@@ -32,7 +33,7 @@ class Writing(asyncio.Protocol):
         self._loop = loop
         self.transport: asyncio.Transport | None = None
         self.answer_fields: Headers = ()
-        self._chunked = self._head_only = False  # how the present stream is framed
+        self._chunked = self._head_only = self._is_framed = False  # how the present stream is framed
         self._paused = False  # the client takes nothing more for now
         self._drained: asyncio.Future[None] | None = None
         self._on_pressure: Callable[[bool], None] | None = None
@@ -63,6 +64,7 @@ class Writing(asyncio.Protocol):
     def open_stream(self, request: Request, status: int, fields: Headers, *, close: bool) -> None:
         """Send the head of an answer whose body comes piece by piece."""
         self._chunked, self._head_only = request.http11, request.method == "HEAD"
+        self._is_framed = self._chunked and not self._head_only
         framing = (("transfer-encoding", "chunked"),) if request.http11 else ()
         head = head_bytes(status, (*fields, *self.answer_fields, *framing), close=close, http11=request.http11)
         self._open_transport().write(head)
@@ -76,18 +78,18 @@ class Writing(asyncio.Protocol):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         size = len(data)
-        if self._head_only or not size:
-            return
-        if not self._chunked:
-            transport.write(data)
-        elif size < JOIN_BELOW_BYTES:  # an event, as a rule
+        if 0 < size < JOIN_BELOW_BYTES and self._is_framed:  # an event, as a rule
             transport.write(b"%x\r\n%b\r\n" % (size, data))
+        elif self._head_only or not size:
+            return
+        elif not self._chunked:
+            transport.write(data)
         else:
             transport.writelines((b"%x\r\n" % size, data, b"\r\n"))
 
     def end_stream(self) -> None:
         """End the body cleanly."""
-        if self._chunked and not self._head_only:
+        if self._is_framed:
             self._open_transport().write(b"0\r\n\r\n")
 
     def abort(self) -> None:
