@@ -215,7 +215,7 @@ def _log(arguments: argparse.Namespace) -> tuple[FilteringBoundLogger, LogStream
     Tracebacks of Python go there too.
     """
     sys.stderr = stream = LogStream.over(sys.stderr)
-    atexit.register(stream.flush)
+    atexit.register(stream.end)
     chosen: LogFormat = "json" if arguments.log_format == "json" else "console"
     if arguments.log_format == "auto" and not stream.isatty():
         chosen = "json"

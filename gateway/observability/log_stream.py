@@ -58,6 +58,7 @@ class LogStream(io.TextIOBase):
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_idle = False
+        self._is_over = False
         self._waiting: list[bytes] = []
         self._held_bytes = 0  # waiting, or being written
         self._is_torn = False  # what went out last has no line end
@@ -76,6 +77,8 @@ class LogStream(io.TextIOBase):
             if self._is_idle:
                 self._is_idle = False
                 self._changed.notify_all()
+            elif self._is_over:
+                self._write_last()
             elif self._thread is None:
                 self._start()
 
@@ -100,6 +103,19 @@ class LogStream(io.TextIOBase):
             self._changed.wait_for(lambda: not self._held_bytes, seconds)
             self._hurry.clear()
 
+    def end(self) -> None:
+        """Write what waits and end the thread, before the interpreter ends.
+
+        Else the interpreter might stop it with the lock in its hand, and wait for that lock ever after.
+        """
+        self.flush()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._hurry.set()
+            self._thread.join(FLUSH_SECONDS)
+
     def writable(self) -> bool:
         return True
 
@@ -121,6 +137,9 @@ class LogStream(io.TextIOBase):
         while True:
             with self._changed:
                 while not self._waiting:
+                    if self._is_over:
+                        self._is_idle = False
+                        return
                     self._is_idle = True
                     self._changed.wait()
                 self._is_idle = False
@@ -133,6 +152,12 @@ class LogStream(io.TextIOBase):
                 self._held_bytes -= sum(map(len, lines))
                 self._changed.notify_all()
             self._hurry.wait(LINGER_SECONDS)
+
+    def _write_last(self) -> None:
+        """Write what the interpreter says at its end, if there is room."""
+        lines, self._waiting, self._held_bytes = self._waiting, [], 0
+        if select.select((), (self._fd,), (), 0)[1]:
+            self._write(b"".join(lines)[:ONE_PIECE_BYTES])
 
     def _log_losses(self, lost: int) -> None:
         """In the log itself, once it takes lines again."""

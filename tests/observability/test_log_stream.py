@@ -6,6 +6,7 @@ import contextlib
 import os
 import pty
 import select
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -95,6 +96,26 @@ def test_lines_that_come_together_are_written_in_pieces_that_a_pipe_takes_whole(
     assert len(pieces) < len(lines) / 10
     os.close(reading)
     os.close(writing)
+
+
+def test_at_the_end_the_thread_ends_and_last_words_still_come_out(make_pipe: Callable[..., Pipe]) -> None:
+    """A thread that the interpreter stops may hold the lock: then the process would never end."""
+    before = threading.active_count()
+    pipe = make_pipe()
+    pipe.stream.put(LINE)
+    pipe.stream.end()
+    assert threading.active_count() == before
+    pipe.stream.write("Exception ignored\n")
+    pipe.stream.flush()
+    assert pipe.read_until(b"ignored\n") == LINE + b"Exception ignored\n"
+
+
+def test_at_the_end_nobody_waits_for_a_reader(make_pipe: Callable[..., Pipe]) -> None:
+    pipe = make_pipe()
+    pipe.fill()
+    pipe.stream.end()
+    pipe.stream.write("Exception ignored\n")
+    pipe.stream.flush()
 
 
 def test_an_unread_pipe_blocks_nobody_and_its_losses_are_told_when_it_is_read(make_pipe: Callable[..., Pipe]) -> None:
