@@ -69,8 +69,9 @@ async def _issuers_at_fault(settings: Settings) -> int:
 async def _store_fault(settings: Settings) -> str:
     """Why it cannot be used; empty where it can."""
     try:
-        async with reading(settings):
-            pass
+        async with reading(settings) as store:
+            if (fault := store.status().detail) is not None:  # a part of a Cluster, or the notices of changes
+                return fault
     except StoreUnavailable as error:
         return error.message
     return _unwritable(Path(settings.store.path)) if settings.store.kind == "embedded" else ""
