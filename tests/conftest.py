@@ -19,6 +19,8 @@ LONGEST_FILES = (
     "agents/test_agents.py",
     "dashboard/test_gallery.py",
     "promises/test_p2_kill.py",
+    "redis/test_failover_under_load.py",
+    "redis/test_redis_forms.py",
     "hostile/test_floods.py",
     "torture/test_torture.py",
     "e2e/test_usage.py",

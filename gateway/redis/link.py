@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.redis.address import CONNECT_SECONDS, Address, Connection
 from gateway.redis.connection import PersistentConnection
-from gateway.redis.pipelining import TIMEOUT_SECONDS, Call, Pipeline
+from gateway.redis.pipelining import Call, Pipeline
 from gateway.redis.refusals import RedisUnavailable, Refusals, Reply, is_refusal
 from gateway.redis.script import Part, Script, packed_command
 from gateway.redis.subscription import Subscription
@@ -143,7 +143,6 @@ class RedisLink:
         """
         if self.is_up and self._pipeline.hurry():
             for call in self._probes():
-                call.since -= TIMEOUT_SECONDS
                 self._pipeline.issue(call)
 
     @property

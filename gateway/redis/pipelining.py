@@ -21,6 +21,7 @@ from gateway.redis.timeout import Patience
 # So long Redis may be silent before it counts as away. A batch whose commands have waited for the one before it has a
 # last moment of its own. Both together stay below the 250 ms by which Redis may delay a request.
 TIMEOUT_SECONDS, LEAST_TIMEOUT_SECONDS = 0.2, 0.04
+HURRIED_SECONDS = 0.025  # where another server has used up the patience of those who ask
 MOST_WAITING = 4096
 MOST_IN_A_BATCH = 256
 
@@ -73,6 +74,7 @@ class Pipeline:
         self._wake = asyncio.Event()
         self._patience: Patience | None = None  # with the batch under way
         self._answered_at = -math.inf
+        self._is_hurried = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -116,14 +118,16 @@ class Pipeline:
                 raise RedisError(f"another server is to be asked: {shown_error(refusal)}")
 
     def hurry(self) -> bool:
-        """Give what is under way a last moment, unless it answered lately.
+        """Give what is under way a last moment.
 
-        Whether nothing is under way, so that it should be asked something.
+        Whether nothing is, so that it should be asked something: the next batch has that moment then. Where it has
+        answered lately there is nothing to be found out.
         """
         if self._patience is not None:
-            self._patience.left_seconds = min(self._patience.left_seconds, LEAST_TIMEOUT_SECONDS)
+            self._patience.left_seconds = min(self._patience.left_seconds, HURRIED_SECONDS)
             return False
-        return asyncio.get_running_loop().time() - self._answered_at > TIMEOUT_SECONDS
+        self._is_hurried = asyncio.get_running_loop().time() - self._answered_at > TIMEOUT_SECONDS
+        return self._is_hurried
 
     def fail_waiting(self) -> None:
         left, self._waiting = self._waiting, []
@@ -138,6 +142,9 @@ class Pipeline:
         return batch
 
     def _seconds_for(self, batch: list[Call]) -> float:
+        if self._is_hurried:
+            self._is_hurried = False
+            return HURRIED_SECONDS
         spent = asyncio.get_running_loop().time() - min(call.since for call in batch)
         return max(TIMEOUT_SECONDS - max(spent, 0.0), LEAST_TIMEOUT_SECONDS)
 

@@ -174,7 +174,8 @@ class Trio:
 
     @property
     def primary(self) -> Node:
-        return next(each for each in self.servers if each.is_running and _role(each) == b"master")
+        until(lambda: any(map(_is_primary, self.servers)), "no primary")
+        return next(filter(_is_primary, self.servers))
 
     @property
     def replica(self) -> Node:
@@ -184,7 +185,6 @@ class Trio:
         """Kills the primary and waits for the next one."""
         old = self.primary
         old.kill()
-        until(lambda: any(e.is_running and _role(e) == b"master" for e in self.servers), "no new primary")
         return self.primary
 
     def replicated(self) -> None:
@@ -246,7 +246,10 @@ class Cluster:
     def whole(self) -> None:
         """Waits until all slots are served, as all who run say, and all replicas have come."""
         running = [node for node in self.nodes if node.is_running]
-        until(lambda: all(b"cluster_state:ok" in _info(node) for node in running), "the Cluster is not whole")
+        until(
+            lambda: all(b"cluster_state:ok" in _info(node) for node in running),
+            lambda: "the Cluster is not whole: " + running[0].do("CLUSTER", "NODES").decode(),
+        )
         until(lambda: all(_is_linked(node) for node in running), "a replica has not come")
 
     def url(self, scheme: str = "redis", login: str = "", options: str = "") -> str:
@@ -255,12 +258,16 @@ class Cluster:
 
     def owner(self, key: str) -> Node:
         """The primary that holds this key."""
-        slot = key_slot(key.encode())
         asked = next(node for node in self.nodes if node.is_running)
+        port = self.owner_by(asked, key_slot(key.encode()))
+        return next(node for node in self.nodes if node.port == port)
+
+    def owner_by(self, asked: Node, slot: int) -> int:
+        """The port of the primary that has a slot, by the word of one node; 0 where it knows none."""
         for first, last, place, *_ in asked.do("CLUSTER", "SLOTS"):
             if first <= slot <= last:
-                return next(node for node in self.nodes if node.port == place[1])
-        raise AssertionError(f"nobody has {key}")
+                return int(place[1])
+        return 0
 
     def replica_of(self, primary: Node) -> Node:
         return next(
@@ -288,11 +295,11 @@ def started(stack: ExitStack, node: Any) -> Any:
     return node
 
 
-def until(condition: Callable[[], bool], otherwise: str) -> None:
+def until(condition: Callable[[], bool], otherwise: str | Callable[[], str]) -> None:
     """For states of other processes, which can only be asked for."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, otherwise
+        assert time.monotonic() < deadline, otherwise if isinstance(otherwise, str) else otherwise()
         time.sleep(0.02)
 
 
@@ -307,7 +314,15 @@ def free_port() -> int:
 
 
 def _role(node: Node) -> Any:
-    return node.do("ROLE")[0]
+    """Nothing, while it changes."""
+    try:
+        return node.do("ROLE")[0]
+    except redis.RedisError:
+        return b""
+
+
+def _is_primary(node: Node) -> bool:
+    return node.is_running and _role(node) == b"master"
 
 
 def _offset(node: Node) -> int:

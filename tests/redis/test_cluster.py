@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from kit.redis_nodes import Cluster, Node, needs_redis
+from kit.redis_nodes import until as nodes_until
 from redis.crc import key_slot
 from store.grants_kit import SECRET, Log, until
 from test_sentinel import count, in_thread, nothing_known
@@ -114,6 +115,9 @@ def end_move(cluster: Cluster, slot: int, target: Node) -> None:
     for node in (target, *cluster.nodes):
         if node.is_running and node.do("ROLE")[0] == b"master":
             node.do("CLUSTER", "SETSLOT", slot, "NODE", new)
+    for node in cluster.nodes:
+        if node.is_running:
+            nodes_until(lambda node=node: cluster.owner_by(node, slot) == target.port, "it does not hear of the move")
 
 
 async def until_healed(link: Link, limiter: RedisLimiter | None = None) -> None:
@@ -210,61 +214,6 @@ async def test_resp3_says_the_same(empty: Cluster, log: Log) -> None:
     await store.close()
 
 
-# Moved slots
-
-
-async def test_a_slot_that_moves_costs_nothing(link: Link, store: RedisStore, empty: Cluster, log: Log) -> None:
-    """MOVED is followed, and the next command asks the right one."""
-    await store.put("user", "7", b"{}")
-    source = empty.owner("gw:user:7")
-    target = next(each for each in (empty.owner(key) for key in SPREAD) if each is not source)
-    slot = key_slot(b"gw:user:7")
-    try:
-        move_slot(empty, slot, source, target)
-        assert await store.get("user", "7") == b"{}"
-        await store.put("user", "7", b'{"tier": "paid"}')
-        assert target.do("GET", "gw:user:7") == b'{"tier": "paid"}'
-        assert log.events("redis refused a command") == []
-    finally:
-        move_slot(empty, slot, target, source)
-
-
-async def test_a_key_on_its_way_is_asked_for_where_it_is(link: Link, store: RedisStore, empty: Cluster) -> None:
-    """ASK: the slot is still the source's, the key is at the target."""
-    await store.put("user", "7", b"{}")
-    source = empty.owner("gw:user:7")
-    target = next(each for each in (empty.owner(key) for key in SPREAD) if each is not source)
-    slot = key_slot(b"gw:user:7")
-    try:
-        begin_move(slot, source, target)
-        source.do("MIGRATE", "127.0.0.1", target.port, "gw:user:7", 0, 5000, "AUTH", PASSWORD)
-        assert await store.get("user", "7") == b"{}"
-        assert await link.call_script(ECHO, ["gw:user:7"]) == b"{}"
-        await store.put("user", "7", b'{"tier": "paid"}')
-        assert await store.get("user", "7") == b'{"tier": "paid"}'
-    finally:
-        end_move(empty, slot, target)
-        move_slot(empty, slot, target, source)
-
-
-async def test_the_tags_slot_moves_and_limits_go_with_it(link: Link, limiter: RedisLimiter, empty: Cluster) -> None:
-    demands = (Demand("user:1:model:1", Limits(requests=9, period="month")),)
-    assert await count(limiter, demands, "a") == 9
-    source = empty.owner("{gw}:")
-    target = next(each for each in (empty.owner(key) for key in SPREAD) if each is not source)
-    try:
-        move_slot(empty, key_slot(b"gw"), source, target)
-        await until_healed(link, limiter)
-        fresh = (Demand("user:2:model:1", Limits(requests=9, period="month")),)
-        await limiter.standing(demands, time.time())
-        await until_healed(link, limiter)
-        assert await count(limiter, demands, "b") == 0
-        assert await count(limiter, fresh, "b") == 9
-    finally:
-        move_slot(empty, key_slot(b"gw"), target, source)
-        await until_healed(link, limiter)
-
-
 # Failovers
 
 
@@ -302,23 +251,14 @@ async def test_one_primary_away_is_one_third_of_the_records_and_nothing_else(
         assert store.available
         assert not store.status().available
         assert str(away.port) in str(store.status().detail)
+        asked = next(node for node in empty.nodes if node is not away)
         for number in range(12):
-            if empty_owner(empty, f"gw:user:{number}", away) is not away:
+            if empty.owner_by(asked, key_slot(b"gw:user:%d" % number)) != away.port:
                 assert await store.get("user", str(number)) == b"{}"
     finally:
         away.tell(SIGCONT)
     await until_healed(link)
     assert await store.get("user", "0") == b"{}"
-
-
-def empty_owner(cluster: Cluster, key: str, silent: Node) -> Node:
-    """Who has a key, by the word of a node that answers."""
-    slot = key_slot(key.encode())
-    asked = next(node for node in cluster.nodes if node.is_running and node is not silent)
-    for first, last, place, *_ in asked.do("CLUSTER", "SLOTS"):
-        if first <= slot <= last:
-            return next(node for node in cluster.nodes if node.port == place[1])
-    raise AssertionError(key)
 
 
 async def test_a_silent_cluster_delays_a_request_once_whatever_it_asks(
@@ -364,3 +304,50 @@ def test_a_url_of_another_form_is_refused_without_a_word_of_it(url: str, log: Lo
         link_to(Secret(url), log.logger)
     assert SECRET not in str(refused.value)
     assert isinstance(link_to(Secret("redis+cluster://a,b"), log.logger), ClusterLink)
+
+
+# Moved slots: last, since failovers do not know at once of slots that were moved by hand
+
+
+async def test_a_slot_that_moves_costs_nothing(link: Link, store: RedisStore, empty: Cluster, log: Log) -> None:
+    """MOVED is followed, and the next command asks the right one."""
+    await store.put("user", "7", b"{}")
+    source = empty.owner("gw:user:7")
+    target = next(each for each in (empty.owner(key) for key in SPREAD) if each is not source)
+    slot = key_slot(b"gw:user:7")
+    move_slot(empty, slot, source, target)
+    assert await store.get("user", "7") == b"{}"
+    await store.put("user", "7", b'{"tier": "paid"}')
+    assert target.do("GET", "gw:user:7") == b'{"tier": "paid"}'
+    assert log.events("redis refused a command") == []
+
+
+async def test_a_key_on_its_way_is_asked_for_where_it_is(link: Link, store: RedisStore, empty: Cluster) -> None:
+    """ASK: the slot is still the source's, the key is at the target."""
+    await store.put("user", "8", b"{}")
+    source = empty.owner("gw:user:8")
+    target = next(each for each in (empty.owner(key) for key in SPREAD) if each is not source)
+    slot = key_slot(b"gw:user:8")
+    begin_move(slot, source, target)
+    try:
+        source.do("MIGRATE", "127.0.0.1", target.port, "gw:user:8", 0, 5000, "AUTH", PASSWORD)
+        assert await store.get("user", "8") == b"{}"
+        assert await link.call_script(ECHO, ["gw:user:8"]) == b"{}"
+        await store.put("user", "8", b'{"tier": "paid"}')
+        assert await store.get("user", "8") == b'{"tier": "paid"}'
+    finally:
+        end_move(empty, slot, target)
+
+
+async def test_the_tags_slot_moves_and_limits_go_with_it(link: Link, limiter: RedisLimiter, empty: Cluster) -> None:
+    demands = (Demand("user:1:model:1", Limits(requests=9, period="month")),)
+    assert await count(limiter, demands, "a") == 9
+    source = empty.owner("{gw}:")
+    target = next(each for each in (empty.owner(key) for key in SPREAD) if each is not source)
+    move_slot(empty, key_slot(b"gw"), source, target)
+    fresh = (Demand("user:2:model:1", Limits(requests=9, period="month")),)
+    await until_healed(link, limiter)
+    await limiter.standing(demands, time.time())  # by which it learns of the move, at the latest
+    await until_healed(link, limiter)
+    assert await count(limiter, demands, "b") == 0
+    assert await count(limiter, fresh, "b") == 9
