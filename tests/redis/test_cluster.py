@@ -30,6 +30,7 @@ from gateway.types import Limits, Secret
 PASSWORD = "cl0st3r-p@ss"
 WRITTEN = ":cl0st3r-p%40ss@"
 PATIENCE_SECONDS = 20.0
+SCHEDULING_SECONDS = 0.15  # on top of a bound in milliseconds, where tests share the machine
 SPREAD = [f"gw:user:{number}" for number in range(12)]  # of every primary some
 ECHO = Script("return redis.call('GET', KEYS[1])")
 
@@ -285,7 +286,7 @@ async def test_a_silent_cluster_delays_a_request_once_whatever_it_asks(
         limiter.settle(held, tokens=1, cost=0.0, now=time.time())
     await until_healed(link, limiter)
     await link.stop()
-    assert min(waited) < 0.25, waited
+    assert min(waited) < 0.25 + SCHEDULING_SECONDS, waited
 
 
 async def test_no_secret_of_the_url_is_shown(link: Link, empty: Cluster, log: Log) -> None:
