@@ -23,6 +23,7 @@ from gateway.api import Router, all_routes, rows_by_version
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
 from gateway.api.ops.alerting import alerting, on_cooldown, queue_of
+from gateway.api.router import error_shape
 from gateway.api.runtime import Current, Runtime, view_of
 from gateway.assembly import (
     fetcher,
@@ -52,7 +53,7 @@ from gateway.http.reply import Answer
 from gateway.http.server import Server
 from gateway.http.via import Via
 from gateway.objects.accounts import AccountsInUse
-from gateway.observability.calls import Calls
+from gateway.observability.calls import Call, Calls
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters
@@ -221,9 +222,9 @@ def make_server(current: Current) -> Server:
     refusal = rendered(Overloaded("The gateway has too many connections; try again in a moment."))
     refusal.force_close()
 
-    def refused(fault: GatewayError) -> Answer:
+    def refused(fault: GatewayError, path: str) -> Answer:
         runtime.counters.unparsable(fault.status, fault.code)
-        return rendered(fault)
+        return rendered(fault, Call("", path, "", None), error_shape(path))
 
     router = Router([*all_routes(), *dashboard_routes()], socket_routes(current))
     return Server(

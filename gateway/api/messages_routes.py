@@ -19,6 +19,7 @@ from gateway.limits import call_terms
 from gateway.proxy.ask import Ask
 from gateway.proxy.response import own_fields
 from gateway.proxy.upstreams import asked_of_own_model
+from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Model
 
 _JSON = ("content-type", "application/json")
@@ -70,12 +71,20 @@ def count_handler(operation: Operation) -> RouteHandler:
         asked = await asked_of_own_model(ask, hit.request.held)
         if asked.translated is None:
             return await relayed_answer(hit, ask, MessagesResponder)
-        hit.call.served = ask.access.model
-        own = own_fields(hit.call, ask.catalogue, with_timing=True)
-        fields = [_JSON, *own, *request_id_field(hit.call.request_id), ("x-gateway-estimated", "tokens")]
-        return Answer(200, fields, b'{"input_tokens":%d}' % asked.translated.prompt_tokens)
+        return await _estimated(hit, ask, asked.translated.prompt_tokens)
 
     return handler
+
+
+async def _estimated(hit: Hit, ask: Ask, tokens: int) -> Answer:
+    """Answer with an estimate, which is a call as any: limited, and with a row of its own."""
+    call, meter = hit.call, UsageMeter(ask.operation.usage)
+    account = await hit.runtime.relay.accounts.open(call, ask, streamed=False)
+    call.served, call.status, call.outcome, meter.answered = ask.access.model, 200, "ok", True
+    account.settle(meter, call.served, ask.body.fields, body_size=ask.body.size)
+    own = own_fields(call, ask.catalogue, with_timing=True)[1:]  # its id is put there for what asked no upstream
+    fields = [_JSON, *own, *account.headers, *request_id_field(call.request_id), ("x-gateway-estimated", "tokens")]
+    return Answer(200, fields, b'{"input_tokens":%d}' % tokens)
 
 
 async def _asked(hit: Hit, operation: Operation) -> Ask:

@@ -27,14 +27,15 @@ class Server:
     """Makes a protocol for each connection; implements the fast lane's `LaneServer`.
 
     `relayed`: the paths that the lane serves; `upgrades`: those that may be answered by an `Upgrade`. `bounds` gives
-    those that hold now; a reload changes them. `render_error` turns a fault found in parsing into an answer.
+    those that hold now; a reload changes them. `render_error` turns a fault found in parsing into an
+    answer, by the path that was asked for as far as it is known.
     """
 
     def __init__(
         self,
         handler: Handler,
         *,
-        render_error: Callable[[GatewayError], Answer],
+        render_error: Callable[[GatewayError, str], Answer],
         limit: ConnectionLimit,
         memory: Memory,
         relayed: Container[str],

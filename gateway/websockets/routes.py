@@ -9,7 +9,7 @@ from gateway.api.router import AZURE_PREFIXES, OPENAI_PREFIXES, Hit, Route
 from gateway.api.runtime import Current
 from gateway.dialects import openai
 from gateway.dialects.openai.operations import REALTIME, RESPONSES
-from gateway.errors import FieldNotAllowed, ModelNotFound, ModelRequired
+from gateway.errors import FieldNotAllowed, ModelNotFound
 from gateway.http.app_server import Upgrade
 from gateway.http.reply import Reply
 from gateway.types import Endpoint, Model
@@ -52,14 +52,15 @@ async def responses(sockets: Sockets, hit: Hit) -> Reply:
 
 
 async def realtime(sockets: Sockets, hit: Hit) -> Reply:
-    """Open a session with the model of the query, its upstream first."""
+    """Open a session with the model of the query, its upstream first.
+
+    Without one, with the first that names `realtime` in its operations.
+    """
     query = hit.request.query
     if "call_id" in query:
         raise FieldNotAllowed("Calls that began elsewhere cannot be joined here.", param="call_id")
     name = query.get("model") or query.get("deployment")
-    if not name:
-        raise ModelRequired("Name the model in the query: `?model=`.", param="model")
-    ask = await ask_for(hit, REALTIME, openai.RequestBody(b"{}", {"model": name}))
+    ask = await ask_for(hit, REALTIME, openai.RequestBody(b"{}", {"model": name} if name else {}))
     if not any(endpoint.websocket for endpoint in ask.access.model.endpoints):
         raise ModelNotFound("No endpoint of this model speaks Realtime.", param="model")
     most_bytes = hit.runtime.settings.server.max_body_mb * 2**20

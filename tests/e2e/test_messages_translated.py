@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from kit import KEYS, RESET, Stage, events
 from kit.answers import DONE, Step, answer, as_openai, chunk, delta, event, full, raw, upstream_error, usage_only
-from kit.books import acting_for, fresh_user, rows
+from kit.books import acting_for, fresh_user, rows, usage
 from kit.stage import FreshModel
 
 Json = dict[str, Any]
@@ -337,6 +337,20 @@ async def test_tokens_are_estimated(stage: Stage, model: FreshModel, client: ant
     assert model.asked() == [0]
     with pytest.raises(anthropic.BadRequestError):
         await client.messages.count_tokens(**fields | {"messages": [{"role": "user", "content": [{"type": "new"}]}]})
+
+
+async def test_an_estimate_is_a_call_with_a_row_of_its_own(stage: Stage, model: FreshModel) -> None:
+    """It counts in what such calls may be in a minute, in no totals, and can be looked up."""
+    user = fresh_user()
+    asked = {"model": model.name, "messages": HI}
+    reply = await stage.post(asked, "messages/count_tokens", key=KEYS["panel"], headers=acting_for(user))
+    names = [name for name, _ in reply.headers]
+    assert names.count("x-request-id") == names.count("request-id") == 1
+    assert dict(reply.headers)["x-ratelimit-limit-requests"] == "600"
+    [row] = await rows(stage.gateway, user, 1)
+    assert (row["request_id"], row["route"]) == (dict(reply.headers)["x-request-id"], "POST messages/count_tokens")
+    assert (row["status"], row["outcome"], row["total_tokens"], row["attempts"]) == ("200", "ok", "0", "0")
+    assert (await usage(stage.gateway, user))["totals"]["requests"] == 0
 
 
 async def _parsed(raw_answer: Any) -> Any:

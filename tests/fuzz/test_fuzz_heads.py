@@ -141,7 +141,7 @@ class Echo:
     def serves(self, head: Head) -> bool:
         return True
 
-    def render_error(self, fault: GatewayError) -> Answer:
+    def render_error(self, fault: GatewayError, path: str) -> Answer:
         return Answer(fault.status, (), b"")
 
     def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol:

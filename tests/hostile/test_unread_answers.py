@@ -117,7 +117,7 @@ def small_server(*, closes: bool) -> Server:
             result.force_close()
         return result
 
-    def refused(fault: GatewayError) -> Answer:
+    def refused(fault: GatewayError, path: str) -> Answer:
         return Answer(fault.status, (), b"")
 
     log = structlog.get_logger()

@@ -45,7 +45,7 @@ async def served(handler: Handler, *, fast_lane: bool = True) -> AsyncIterator[t
     mistakes = Mistakes()
     server = Server(
         handler,
-        render_error=lambda fault: Answer(fault.status, (), fault.code.encode()),
+        render_error=lambda fault, _path: Answer(fault.status, (), fault.code.encode()),
         limit=ConnectionLimit(b"", structlog.get_logger()),
         memory=Memory(lambda: 2**30),
         relayed=frozenset({LANE}),

@@ -9,8 +9,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from kit import KEYS
-from kit.sockets import Json, Peer
+from kit import KEYS, GatewayProcess, config
+from kit.sockets import Json, Peer, SocketUpstream
+from kit.stage import model
 from websocket_kit import SECRET, Stand
 
 PATH = "/v1/realtime?model=ws"
@@ -90,6 +91,28 @@ async def test_what_cannot_be_served_is_refused_as_http(stand: Stand, query: str
         assert reply.status == status
         assert (await reply.json())["error"]["code"] == code
     assert stand.upstream.handshakes == []
+
+
+async def test_without_a_name_the_first_model_for_realtime_answers(tmp_path: Path) -> None:
+    """One for anything at all is none of them."""
+    async with (
+        SocketUpstream.start() as upstream,
+        GatewayProcess.start(
+            config(
+                [
+                    model("any", [upstream.endpoint()]),
+                    model("talks", [upstream.endpoint()], operations=["chat", "realtime"]),
+                ]
+            ),
+            tmp_path,
+        ) as gateway,
+    ):
+        upstream.script = echo
+        headers = {"authorization": f"Bearer {KEYS['user']}"}
+        url = f"http://127.0.0.1:{gateway.port}/v1/realtime?intent=transcription"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url, headers=headers) as socket:
+            assert json.loads(await socket.receive_str())["type"] == "session.created"
+        assert dict(upstream.handshakes[0].query) == {"intent": "transcription", "model": "provider/talks"}
 
 
 async def test_an_upstream_that_cannot_be_reached_is_an_http_error(stand: Stand) -> None:

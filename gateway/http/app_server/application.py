@@ -26,7 +26,7 @@ class ApplicationServer:
     """Make aiohttp's side of a connection when first needed."""
 
     def __init__(
-        self, handler: Handler, render_error: Callable[[GatewayError], Answer], made_a_mistake: Callable[[], None]
+        self, handler: Handler, render_error: Callable[[GatewayError, str], Answer], made_a_mistake: Callable[[], None]
     ) -> None:
         self.retiring = False
         self._handler = handler
@@ -98,7 +98,9 @@ class ApplicationServer:
                 if exchange.can_upgrade:
                     return await exchange.upgraded(reply)
                 reply.abandon()
-                reply = self._render_error(InvalidHttp("This is not the opening handshake of a WebSocket."))
+                reply = self._render_error(
+                    InvalidHttp("This is not the opening handshake of a WebSocket."), request.path
+                )
             reply.send_to(request)
             response = await exchange.finished(close=not reply.keep_alive)
         finally:

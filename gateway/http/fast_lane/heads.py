@@ -56,6 +56,12 @@ def head_end(data: bytes, looked_at: int = 0) -> int:
     return max(end, 0)
 
 
+def asked_path(data: bytes) -> str:
+    """Return the path that a head begins to ask for; empty where it is not whole."""
+    words = data[: MAX_LINE_BYTES + 1].partition(b"\r\n")[0].split(b" ")
+    return _text(words[1].partition(b"?")[0]) if len(words) > 2 else ""
+
+
 def without_blank_lines(data: bytes) -> bytes:
     """Drop blank lines before a request, as RFC 9112 §2.2 asks."""
     while data.startswith(_BLANK):

@@ -36,7 +36,8 @@ class LaneServer(Protocol):
     def may_upgrade(self, head: Head) -> bool:
         """Whether what this request asks for may upgrade its connection."""
 
-    def render_error(self, fault: GatewayError) -> Answer: ...
+    def render_error(self, fault: GatewayError, path: str) -> Answer:
+        """Render a fault found in parsing, in the shape of the path that was asked for, as far as it is known."""
 
     def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol: ...
 

@@ -14,6 +14,7 @@ from gateway.http.fast_lane.heads import (
     Beginning,
     Framed,
     Repetition,
+    asked_path,
     head_end,
     read_head,
     without_blank_lines,
@@ -175,7 +176,7 @@ class Reading(Writing):
             framed = read_head(data, body_at)
             self._look_ahead(framed, data)
         except GatewayError as fault:
-            self._refuse(fault)
+            self._refuse(fault, data)
             return
         length = framed.head.declared_length or 0
         body = framed.chunks or (CountedBody(length) if length else None)
@@ -218,7 +219,7 @@ class Reading(Writing):
             self._head_patience.begin(self._server.bounds.head_seconds)
             # It is there twice at the moment when more of it comes.
             if not self._head_held.has_grown(max(0, 2 * len(data) - self._head_held.size)):
-                self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."))
+                self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."), data)
 
     def _read(self, head: Head, data: bytes, body_at: int, body: CountedBody | ChunkedBody | None) -> Request:
         """Read a request whose head is whole.
@@ -250,11 +251,14 @@ class Reading(Writing):
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    def _refuse(self, fault: GatewayError) -> None:
-        """Answer what was no request, as the connection's last."""
+    def _refuse(self, fault: GatewayError, data: bytes) -> None:
+        """Answer what was no request, as the connection's last.
+
+        `data`: what there is of it, which may say whose shape the answer is to have.
+        """
         self._head_is_over()
         if self.transport is not None and not self.transport.is_closing():
-            answer = self._server.render_error(fault)
+            answer = self._server.render_error(fault, asked_path(data))
             answer.force_close()
             self.transport.write(answer.serialised(http11=True))
             self._close_transport()
@@ -291,7 +295,7 @@ class Reading(Writing):
         self._head_patience.end()
 
     def _head_timed_out(self) -> None:
-        self._refuse(ClientTooSlow("The request's head did not arrive in time."))
+        self._refuse(ClientTooSlow("The request's head did not arrive in time."), self._ahead)
 
     def _close_transport(self) -> None:
         """Close once the last bytes are out.
