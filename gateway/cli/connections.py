@@ -35,7 +35,7 @@ async def connect(settings: Settings) -> int:
 
 
 async def _collector_at_fault(settings: Settings) -> int:
-    """Send the collector of spans none; print a line and return 1 if it fails."""
+    """Try the collector of spans; return 1 if it fails."""
     telemetry = settings.telemetry
     if telemetry.otlp is None:
         return 0
@@ -47,7 +47,7 @@ async def _collector_at_fault(settings: Settings) -> int:
 
 
 async def _issuers_at_fault(settings: Settings) -> int:
-    """Fetch each issuer's keys; print a line each and return how many failed."""
+    """Fetch each issuer's keys; return how many failed."""
     transport = Transport(proxy=proxy_of(settings))
     fetch_keys, failed = fetcher(transport), 0
     try:

@@ -1,4 +1,4 @@
-"""`gateway demo --pages`: every state of every page, without a gateway behind it.
+"""`gateway demo --pages`: every state of every page, with no gateway.
 
 serving       one server: a list of the states, and each state on a host of its own (NAME.localhost)
 states        the states of the users' pages; desk_states: those of the operators'

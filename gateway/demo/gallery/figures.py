@@ -1,4 +1,4 @@
-"""Made-up usage of the last days: the same each time, but for the date."""
+"""Made-up usage of the last days, always the same."""
 
 from __future__ import annotations
 

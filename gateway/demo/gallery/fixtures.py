@@ -1,4 +1,4 @@
-"""What the routes answer in the gallery where a state says nothing else."""
+"""What the gallery's routes answer, unless a state says otherwise."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def in_file(**lines: int) -> Json:
 
 
 def usual() -> dict[str, Any]:
-    """Return the answers by "METHOD /path"; a path that ends in * stands for all that begin so."""
+    """Return the answers by "METHOD /path"; a last * stands for anything."""
     report: Callable[[Any], Json] = figures.report
     return {
         "GET /api/ai/me": me(),

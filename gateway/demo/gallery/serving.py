@@ -1,4 +1,4 @@
-"""The gallery's server: a list at its own address, each state at a host of its own.
+"""The gallery's server: each state at a host of its own.
 
 Hosts under `localhost` are this machine by RFC 6761, in browsers without a resolver: so each state has its own cookies,
 storage and databases, and the pages ask their routes as they always do.

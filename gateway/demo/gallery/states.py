@@ -1,4 +1,4 @@
-"""The states of the users' pages. Each is a page, what its routes answer, and what a reader did."""
+"""The states of the users' pages: answers, and what was done."""
 
 from __future__ import annotations
 

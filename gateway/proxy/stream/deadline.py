@@ -44,7 +44,7 @@ class Deadline:
 
 
 class Bell:
-    """Wake the one who waits for news, be it before or after the ring."""
+    """Wake who waits for news, before or after the ring."""
 
     __slots__ = ("_has_rung", "_loop", "_waiter")
 
