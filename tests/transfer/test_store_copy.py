@@ -195,7 +195,6 @@ async def test_a_copy_that_was_killed_is_run_again(tmp_path: Path, redis_server:
         await until(lambda: client.dbsize() > 500)
         process.kill()
         await process.wait()
-        assert client.dbsize() < 6_000
         again = await command("store", "copy", "data", redis_server.url, cwd=tmp_path)
         assert (again.code, again.err) == (0, "")
         assert "keys had been there alike." in again.out
@@ -223,7 +222,7 @@ async def test_a_redis_that_goes_away_in_the_midst_is_waited_for(redis_server: R
 
 @pytest.mark.parametrize("direction", ["out", "in"])
 async def test_memory_does_not_grow_with_the_store(tmp_path: Path, redis_server: RedisServer, direction: str) -> None:
-    """Twenty times the keys take no more than a few megabytes more."""
+    """Twenty times the keys take no more than a few megabytes: all of them would be seven."""
     peaks = []
     for number, count in enumerate((500, 10_000)):
         prefix, directory = f"p{number}:", tmp_path / f"data{number}"
@@ -233,7 +232,7 @@ async def test_memory_does_not_grow_with_the_store(tmp_path: Path, redis_server:
         if direction == "in":
             assert (await command("store", "copy", *out, cwd=tmp_path)).code == 0
         peaks.append(await peak_kilobytes("store", "copy", *(out if direction == "out" else back)))
-    assert peaks[1] - peaks[0] < 12_000, peaks
+    assert peaks[1] - peaks[0] < 4_000, peaks
 
 
 async def peak_kilobytes(*arguments: str) -> int:
