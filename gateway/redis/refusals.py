@@ -37,6 +37,8 @@ Refusal: TypeAlias = ResponseError | BusyLoadingError  # redis-py takes the seco
 
 PROBE_SECONDS = 0.5
 
+_REFUSALS = (ResponseError, BusyLoadingError)
+
 _SHOWN_CHARACTERS = 160
 _ANSWER, _READ, _WRITE = "answer", "read", "write"
 _READS = frozenset(
@@ -80,7 +82,7 @@ async def read_reply(connection: Connection) -> Reply:
 
 
 def is_refusal(reply: Reply) -> TypeGuard[Refusal]:
-    return isinstance(reply, ResponseError | BusyLoadingError)
+    return isinstance(reply, _REFUSALS)
 
 
 def is_unwell(refusal: Refusal) -> bool:

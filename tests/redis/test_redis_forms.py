@@ -226,8 +226,9 @@ def documented(which: str) -> list[list[str]]:
     """The ACL lines of docs/redis.md, as words after `ACL`."""
     section = (ROOT / "docs" / "redis.md").read_text().partition("## Permissions")[2].partition("\n## ")[0]
     lines = [line.partition("#")[0] for line in section.splitlines() if line.startswith("ACL ")]
-    servers, by_sentinel, by_cluster, _, at_sentinels = [line.split()[1:] for line in lines]
+    servers, by_sentinel, by_cluster, to_copy, at_sentinels = [line.split()[1:] for line in lines]
     chosen = {"single": [servers], "sentinel": [servers, by_sentinel], "cluster": [servers, by_cluster]}
+    chosen["to copy"] = [servers, by_cluster, to_copy]
     return [at_sentinels] if which == "at sentinels" else chosen[which]
 
 
@@ -272,7 +273,48 @@ def test_nothing_is_permitted_that_is_not_used() -> None:
     assert unused == []
 
 
-# The command
+# The commands
+
+
+async def test_a_store_is_copied_into_a_cluster_and_out_of_it(tmp_path: Path, log: Log) -> None:
+    """What begins with the tag there has its own name elsewhere. By users with the documented permissions."""
+    needs_redis()
+    with single(tmp_path) as source, single(tmp_path) as target, cluster(tmp_path) as six:
+        for each in (source, target, six):
+            permit(each.nodes, "to copy", USER_PASSWORD)
+        async with opened(source, log) as store:
+            await fill(store)
+        first, middle, last = (each.url.replace("://", f"://{LOGIN}") for each in (source, six, target))
+        for from_url, to_url in ((first, middle), (middle, last)):
+            output = await run("store", "copy", from_url, to_url, cwd=tmp_path)
+            assert b"Traceback" not in output, output
+        async with opened(six, log) as store:
+            await find(store)
+        async with opened(target, log) as store:
+            await find(store)
+        assert not [key for key in target.nodes[0].do("KEYS", "*") if key.startswith(b"{")]
+
+
+async def fill(store: RedisStore) -> None:
+    for number in range(100):
+        await store.put("user", str(number), b"{}")
+        made = ObjectRecord(id=f"file-{number}", kind="file", owner="42", account="a", created=5, body=b"{}")
+        await RedisObjects(store.link, prefix="gw:", object_days=lambda: 30).apply([Put(made, 5)])
+    await store.put("model", "1", b"{}")
+    queue = RedisQueue(store.link.tagged, prefix=store.link.tagged_prefix("gw:"))
+    assert await queue.add(Event("e", "id-e", b"{}", time.time() + 60), ["r"], time.time())
+
+
+async def find(store: RedisStore) -> None:
+    assert len(await store.ids("user")) == 100
+    assert await store.ids("model") == ["1"]
+    objects = RedisObjects(store.link, prefix="gw:", object_days=lambda: 30)
+    assert len(await objects.get([f"file-{number}" for number in range(100)])) == 100
+    listed = await objects.slice("42", "file", None, descending=False, count=200)
+    assert listed is not None
+    assert len(listed.records) == 100
+    queue = RedisQueue(store.link.tagged, prefix=store.link.tagged_prefix("gw:"))
+    assert await queue.waiting(["r"]) == 1
 
 
 @every_form
@@ -294,10 +336,15 @@ async def test_check_connect_reaches_each_form_or_says_what_it_does_not(form: Fo
 
 
 async def check(file: Path) -> bytes:
-    command = [sys.executable, "-m", "gateway", "check", "--connect", "-c", str(file)]
+    return await run("check", "--connect", "-c", str(file), cwd=file.parent)
+
+
+async def run(*arguments: str, cwd: Path) -> bytes:
+    """What a command of the gateway prints."""
+    command = [sys.executable, "-m", "gateway", *arguments]
     process = await asyncio.create_subprocess_exec(
         *command,
-        cwd=file.parent,
+        cwd=cwd,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env={"PATH": "", "PYTHONPATH": str(ROOT)},
