@@ -135,6 +135,7 @@ async def running(
                 settings.server.stream_heartbeat_seconds,
                 turns_of(settings, queue, latest),
                 has_spans=telemetry.is_on,
+                logs_texts=settings.server.log_upstream_texts,
             ),
             bounds=bounds_of(settings, log),
             queue=queue,
@@ -189,8 +190,9 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
             heartbeat_seconds=settings.server.stream_heartbeat_seconds,
             turns=turns_of(settings, before.queue, before.latest),
             has_spans=settings.telemetry.otlp is not None,
+            logs_texts=settings.server.log_upstream_texts,
         ),
-        bounds=bounds_of(settings, before.log),
+        bounds=bounds_of(settings, before.log, before.bounds),
     )
 
 
@@ -200,14 +202,14 @@ def authenticator_of(settings: Settings, store: GrantStore, lookups: LookUps, ke
     return Authenticator(store, now, lookups, Tokens(issuers, key_sets, now) if issuers else None)
 
 
-def bounds_of(settings: Settings, log: FilteringBoundLogger) -> ClientBounds:
+def bounds_of(settings: Settings, log: FilteringBoundLogger, before: ClientBounds | None = None) -> ClientBounds:
     """Return the bounds on clients: their number and time-outs.
 
     As many as configured, or as the limit of open files leaves room for.
     """
     server = settings.server
     most = room_for(server.max_connections, server.max_in_flight)
-    if most < server.max_connections:
+    if most < server.max_connections and (before is None or before.connections != most):
         log.info(
             "the limit of open files leaves room for fewer connections",
             max_connections=server.max_connections,

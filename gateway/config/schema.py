@@ -20,6 +20,8 @@ from gateway.config.record_shapes import (
     Record,
     UserShape,
 )
+from gateway.config.sections.kinds import Seconds, Text
+from gateway.config.sections.server import ServerSettings
 from gateway.config.sections.telemetry import TelemetrySettings
 from gateway.config.settings import (
     ALERT_EVENTS,
@@ -28,12 +30,9 @@ from gateway.config.settings import (
     ChatSettings,
     QueueSettings,
     RoutingSettings,
-    Seconds,
     SelfServiceSettings,
-    ServerSettings,
     StoreSettings,
     SurfaceSettings,
-    Text,
     UsageSettings,
     WebhookSecrets,
     WebhookUrl,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.api.middleware import require_ai
 from gateway.api.router import Hit, Route, RouteHandler
-from gateway.config.settings import ServerSettings
+from gateway.config import ServerSettings
 from gateway.dashboard.assets import Assets
 from gateway.dashboard.session_routes import TICKETS, session_routes
 from gateway.dashboard.shell import Page, page_headers, shell

@@ -71,6 +71,7 @@ class Relay:
     heartbeat_seconds: float
     turns: Turns | None = None  # None where no request waits
     has_spans: bool = False
+    logs_texts: bool = True  # what upstreams say in errors
 
     def run(
         self,
@@ -247,7 +248,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
                 endpoint_client.refuses_stream_options = error is None and 200 <= attempt.status < 300
             if error is not None:
                 fault = Fault(cause_of(error), str(error))
-                text = upstream_text(endpoint_client, attempt)
+                text = self._text(endpoint_client, attempt)
                 self._failed(lease, fault, reason_of(error, attempt.status), attempt.status, answer_text=text)
                 return False
             return await self._judge(endpoint_client, lease, attempt)
@@ -310,7 +311,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if meaning is Meaning.FAILED:
             if status == 401:
                 self.relay.log.error("upstream refuses the credential of this endpoint", **about(self.call, lease))
-            text = upstream_text(endpoint_client, attempt)
+            text = self._text(endpoint_client, attempt)
             self._failed(lease, fault_in(attempt), reason_of(None, status), status, answer_text=text)
             return False
         if meaning is Meaning.REDIRECT:
@@ -323,8 +324,8 @@ class RelayedRequest(msgspec.Struct, eq=False):
                 raise UpstreamFailed("The model's endpoint is not set up correctly.")
             return False
         self._alive(lease, now)
-        told = about(self.call, lease) | {"status": status, "upstream_said": upstream_text(endpoint_client, attempt)}
-        self.relay.log.info("upstream refuses the request", **told)
+        said = {"upstream_said": self._text(endpoint_client, attempt)} if self.relay.logs_texts else {}
+        self.relay.log.info("upstream refuses the request", **about(self.call, lease), status=status, **said)
         answer = refused(endpoint_client, attempt, self.asked.operation.dialect)
         if meaning is Meaning.REFUSED:
             self.response.refused(answer)
@@ -344,3 +345,6 @@ class RelayedRequest(msgspec.Struct, eq=False):
         if self.verdicts is None:
             self.verdicts = Verdicts(self.call, self.relay.log, self.relay.on_cooldown, self.failures)
         self.verdicts.failed(lease, fault, self.loop.time(), answer_text)
+
+    def _text(self, endpoint_client: EndpointClient, attempt: Attempt) -> str | None:
+        return upstream_text(endpoint_client, attempt) if self.relay.logs_texts else None

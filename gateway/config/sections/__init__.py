@@ -1,4 +1,6 @@
-"""Sections of gateway.yaml with checks of their own.
+"""Sections of gateway.yaml, one a file.
 
+kinds.py      values that they share
+server.py     the listening side
 telemetry.py  where spans go
 """
