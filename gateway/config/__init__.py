@@ -24,7 +24,7 @@ from gateway.config.crossrefs import check
 from gateway.config.jsonschema import settings_schema
 from gateway.config.keyline import key_yaml_line
 from gateway.config.problems import Problems
-from gateway.config.sections.server import ClientTimeouts, ServerSettings
+from gateway.config.sections.listening_side import ClientTimeouts, ServerSettings
 from gateway.config.settings import (
     ChatSettings,
     Lines,

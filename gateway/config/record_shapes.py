@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from gateway.config import checks
 from gateway.config.problems import NOWHERE, Place
-from gateway.config.sections.kinds import Count, Seconds, Text
+from gateway.config.sections.field_types import Count, Seconds, Text
 from gateway.pricing import Price
 from gateway.types import AuthHeader, Id, MaxTokensField, OperationKind, Period, ProtocolName, Rotation, Scope, Secret
 

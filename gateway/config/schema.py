@@ -20,8 +20,8 @@ from gateway.config.record_shapes import (
     Record,
     UserShape,
 )
-from gateway.config.sections.kinds import Seconds, Text
-from gateway.config.sections.server import ServerSettings
+from gateway.config.sections.field_types import Seconds, Text
+from gateway.config.sections.listening_side import ServerSettings
 from gateway.config.sections.telemetry import TelemetrySettings
 from gateway.config.settings import (
     ALERT_EVENTS,

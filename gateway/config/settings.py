@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config import checks
-from gateway.config.sections.kinds import Count, Seconds, Text
-from gateway.config.sections.server import ServerSettings
+from gateway.config.sections.field_types import Count, Seconds, Text
+from gateway.config.sections.listening_side import ServerSettings
 from gateway.config.sections.telemetry import TelemetrySettings
 from gateway.config.sources.redis_urls import redis_url
 from gateway.config.yaml.fingerprints import Fingerprint

@@ -273,11 +273,11 @@ class RedisLimiter:
         self._alone = MemoryLimiter(self._rebuild)  # what the old one counted would be stale the next time
         self._ends_outbox.open()
         self._enter_running()
-        self._log("Redis answers: limits are kept for all workers together")
 
     def _disconnected(self, reason: str) -> None:
         self._ends_outbox.close()
-        self._log(f"Redis does not answer ({reason}): limits are kept for each worker alone")
+        if self._link.is_up:  # else the link has said that Redis is away
+            self._log(f"Redis does not answer ({reason}): limits are kept for each worker alone")
 
     def _enter_running(self) -> None:
         for live in self._live.values():

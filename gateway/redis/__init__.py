@@ -5,6 +5,7 @@ link_forms.py       the link that a URL asks for
 address.py          where the server is, and whether another one is to be asked: one server
 sentinel.py         the same by the word of Sentinels
 cluster/            a link to a Cluster
+outage.py           says once that it is away, and once that it is back
 connection.py       one connection that is opened again, with back-off, whenever it fails
 pipelining.py       what is asked in one turn of the loop goes out in one write; time-outs
 script.py           scripts by their hash, with their source where Redis does not know them

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from structlog.typing import FilteringBoundLogger
 
 from gateway.redis.address import CONNECT_SECONDS, Address, Connection
+from gateway.redis.outage import Outage
 from gateway.redis.refusals import shown_error
 
 START_SECONDS = 1.0  # so long a start waits for the first try
@@ -31,6 +32,7 @@ class PersistentConnection:
     Opens it, hands it to `serve`, and begins anew when that fails.
 
     `serve` calls `mark_up` once the connection does its work; `on_down` is called when it no longer does.
+    `outage`: of all connections to this server together; default: of this one alone.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class PersistentConnection:
         name: str,
         serve: Callable[[Connection], Coroutine[None, None, None]],
         on_down: Callable[[], None] = _ignore,
+        outage: Outage | None = None,
     ) -> None:
         self._address = address
         self._log = log
         self._name = name
         self._serve = serve
         self._on_down = on_down
+        self._outage = outage or Outage(address, log)
         self._task: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
         self.is_up = False
@@ -68,8 +72,7 @@ class PersistentConnection:
         self.is_up = False
 
     def mark_up(self) -> None:
-        if self.fault is not None and self._tried.is_set():
-            self._log.info("redis is back", connection=self._name, address=str(self._address))
+        self._outage.ends(self._name)
         self.is_up, self.fault = True, None
         self._tried.set()
 
@@ -122,7 +125,7 @@ class PersistentConnection:
         self.is_silent = isinstance(error, TimeoutError)
         self._tried.set()
         if known is None or known == _NOT_YET:
-            self._log.warning("redis is away", connection=self._name, address=str(self._address), because=self.fault)
+            self._outage.begins(self._name, self.fault)
         self._on_down()
         return known is None
 

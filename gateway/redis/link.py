@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.redis.address import CONNECT_SECONDS, Address, Connection
 from gateway.redis.connection import PersistentConnection
+from gateway.redis.outage import Outage
 from gateway.redis.pipelining import Call, Pipeline
 from gateway.redis.refusals import RedisUnavailable, Refusals, Reply, is_refusal
 from gateway.redis.script import Part, Script, packed_command
@@ -89,7 +90,8 @@ class RedisLink:
         self.refusals = Refusals(log)
         self._log = log
         self._pipeline = Pipeline(address.is_misplaced)
-        self._connection = PersistentConnection(address, log, "commands", self._serve, self._went_down)
+        self._outage = Outage(address, log)
+        self._connection = PersistentConnection(address, log, "commands", self._serve, self._went_down, self._outage)
         self._up = asyncio.Event()
         self._users = 0
         self._on_up: list[Callable[[], None]] = []
@@ -181,7 +183,7 @@ class RedisLink:
         self, channels: Mapping[str, Callable[[bytes], None]], on_begin: Callable[[], None]
     ) -> Subscription:
         """Return a subscription on a connection of its own."""
-        return Subscription(self.address, self._log, channels, on_begin)
+        return Subscription(self.address, self._log, channels, on_begin, self._outage)
 
     # -- asking
 

@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.redis.address import CONNECT_SECONDS, Address, Connection
 from gateway.redis.connection import PersistentConnection
+from gateway.redis.outage import Outage
 from gateway.redis.refusals import Reply
 
 # Messages come as pushes where the protocol is RESP3, hence `push_request`.
@@ -31,8 +32,9 @@ class Subscription:
         log: FilteringBoundLogger,
         channels: Mapping[str, Callable[[bytes], None]],
         on_begin: Callable[[], None],
+        outage: Outage | None = None,
     ) -> None:
-        self._connection = PersistentConnection(address, log, "changes", self._serve)
+        self._connection = PersistentConnection(address, log, "changes", self._serve, outage=outage)
         self._channels = {name.encode(): handle for name, handle in channels.items()}
         self._on_begin = on_begin
 

@@ -34,14 +34,14 @@ def endpoint_of(fields: str, **environ: str) -> Endpoint:
 def test_sections_without_content_give_every_default_of_the_contract(text: str) -> None:
     loaded = parse(text)
 
-    assert loaded.server == settings.ServerSettings(
+    assert loaded.server == listening_side.ServerSettings(
         host="127.0.0.1",
         port=8080,
         workers=1,
         max_body_mb=32,
         max_in_flight=10_000,
         max_connections=20_000,
-        timeouts=settings.ClientTimeouts(head=10, body=60, write=60, keepalive=75),
+        timeouts=listening_side.ClientTimeouts(head=10, body=60, write=60, keepalive=75),
         stream_heartbeat_seconds=15,
         drain_seconds=30,
         private_endpoints=(),

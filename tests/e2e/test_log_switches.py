@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
-from kit import KEYS, UPSTREAM_WORDS, FakeUpstream, Wire, ask, event, events, request_bytes
+from kit import DEADLINE_SECONDS, KEYS, UPSTREAM_WORDS, FakeUpstream, Wire, ask, event, events, request_bytes
 from kit.answers import upstream_error
 from kit.gateway import GatewayProcess, config
 from kit.stage import endpoint, model
@@ -37,6 +42,41 @@ async def test_texts_of_upstreams_stay_out_of_the_log_where_it_is_wanted_so(tmp_
             await gateway.log(lambda line: UPSTREAM_WORDS in line.get("upstream_said", ""))
     finally:
         await upstream.close()
+
+
+async def test_a_log_file_that_is_copied_and_emptied_begins_anew(tmp_path: Path) -> None:
+    """As logrotate's `copytruncate` does it, and as the page about operations says: appended to, it leaves no hole."""
+    file, log = tmp_path / "gateway.yaml", tmp_path / "gateway.log"
+    file.write_text(json.dumps(config([])))
+    command = [sys.executable, "-m", "gateway", "serve", "-c", str(file), "--log-format", "json"]
+    with log.open("ab") as appended:
+        process = await asyncio.create_subprocess_exec(*command, stderr=appended)
+    try:
+        line = await written(log, "listening")
+        shutil.copy(log, tmp_path / "gateway.log.1")
+        os.truncate(log, 0)
+        async with Wire.open(line["port"]) as wire:
+            await wire.send(request_bytes("GET", "/healthz"))
+            await wire.reply()
+        assert (await written(log, "request"))["path"] == "/healthz"
+        assert log.read_bytes().startswith(b"{")
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def written(log: Path, event_name: str) -> dict[str, Any]:
+    """The first whole line of this event."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while True:
+            for line in whole_lines(log):
+                if line["event"] == event_name:
+                    return line
+            await asyncio.sleep(0.05)
+
+
+def whole_lines(log: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
 async def post(gateway: GatewayProcess, name: str, *, stream: bool = False) -> str:

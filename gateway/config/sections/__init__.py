@@ -1,6 +1,6 @@
 """Sections of gateway.yaml, one a file.
 
-kinds.py      values that they share
-server.py     the listening side
-telemetry.py  where spans go
+field_types.py     kinds of values that they share
+listening_side.py  `server`
+telemetry.py       where spans go
 """

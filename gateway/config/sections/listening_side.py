@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config import checks
-from gateway.config.sections.kinds import Count, Seconds, Text
+from gateway.config.sections.field_types import Count, Seconds, Text
 
 
 class ClientTimeouts(msgspec.Struct, frozen=True):
