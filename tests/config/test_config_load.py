@@ -13,6 +13,7 @@ import pytest
 
 from gateway.config import Settings, load_settings, parse_settings, settings
 from gateway.config.record_shapes import LimitsShape, TimeoutsShape
+from gateway.config.sections import listening_side
 from gateway.pricing import Price
 from gateway.types import Endpoint, Grant, Limits, Model, Secret, Timeouts
 
