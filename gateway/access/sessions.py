@@ -88,7 +88,7 @@ class Sessions:
         session = Session(sha256, user, scopes, now, now, framed)
         caller = await self._caller(session, None, address)
         token = secrets.token_urlsafe(_SECRET_BYTES)
-        await self._keep(_digest(token), session)
+        await self._passes.put("session", _digest(token), msgspec.json.encode(session), self._seconds_left(session))
         return token, caller
 
     async def caller(self, token: str, scope: Scope | None, address: str, *, is_use: bool = True) -> Caller:
@@ -103,7 +103,9 @@ class Sessions:
         caller = await self._caller(session, scope, address)
         now = self._clock().timestamp()
         if is_use and now - session.used >= TOUCH_SECONDS:
-            await self._keep(digest, msgspec.structs.replace(session, used=now))
+            used = msgspec.structs.replace(session, used=now)
+            # Not `put`: whoever has signed out meanwhile stays signed out.
+            await self._passes.renew("session", digest, msgspec.json.encode(used), self._seconds_left(used))
         return caller
 
     async def end(self, token: str) -> None:
@@ -120,13 +122,13 @@ class Sessions:
         """Return the session's user, with what its key still has."""
         return await self._authenticator.caller_by_hash(session.key, session.user, session.scopes, scope, address)
 
-    async def _keep(self, digest: str, session: Session) -> None:
-        left = min(UNUSED_SECONDS, session.began + WHOLE_SECONDS - self._clock().timestamp())
-        await self._passes.put("session", digest, msgspec.json.encode(session), max(left, 0.001))
+    def _seconds_left(self, session: Session) -> float:
+        return max(min(UNUSED_SECONDS, session.began + WHOLE_SECONDS - self._clock().timestamp()), 0.001)
 
     def __repr__(self) -> str:
         return f"<Sessions in {self._passes!r}>"
 
 
 def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    # A cookie may be any bytes, and those of a head are read as surrogates where they are no UTF-8.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

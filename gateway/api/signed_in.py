@@ -18,11 +18,13 @@ _OTHER_PROTOCOLS = ("/api/ai/openai/", "/api/ai/anthropic/")
 _LONGEST_COOKIES = 8192
 
 
-def takes_session(path: str) -> bool:
-    """Whether a session is a credential on this path."""
+def takes_session(method: str, path: str) -> bool:
+    """Whether a session is a credential for this request."""
     if path.startswith("/api/ai/"):
         return not path.startswith(_OTHER_PROTOCOLS)
-    return path.startswith(("/dashboard/", "/api/admin/", "/api/soc/")) or path == "/v1/chat/completions"
+    return path.startswith(("/dashboard/", "/api/admin/", "/api/soc/")) or (
+        path == "/v1/chat/completions" and method == "POST"
+    )
 
 
 def origin_of(runtime: Runtime, request: Request) -> str:
@@ -72,7 +74,7 @@ async def signed_in(
 
     Raises CrossSite, InvalidRequest, and what `Sessions.caller` raises.
     """
-    token = token_of(runtime, request) if takes_session(call.path) else None
+    token = token_of(runtime, request) if takes_session(request.method, call.path) else None
     if token is None:
         return None
     request.connection.answer_fields = NO_STORE

@@ -15,6 +15,7 @@ from gateway.types import SCOPES, Id, Scope
 
 _COOKIE = "{name}={value}; Path=/; HttpOnly; Max-Age={seconds}; SameSite={same_site}{more}"
 _SECONDS = 7 * 86_400
+_MOST_BYTES = 16_384  # of a body that anybody may send; no key is longer than a quarter of it
 
 
 class SignIn(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,7 +49,7 @@ async def sign_in(hit: Hit) -> Reply:
     """Begin a session by key or ticket; set its cookie."""
     hit.request.connection.answer_fields = NO_STORE
     refuse_cross_site(hit.runtime, hit.request)
-    body = typed(await raw_body(hit), SignIn)
+    body = typed(await raw_body(hit, most_bytes=_MOST_BYTES), SignIn)
     framed = is_framed_by_another_site(hit)
     sessions, address = hit.runtime.sessions, hit.call.peer
     if body.ticket is not None and body.key is None:

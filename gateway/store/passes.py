@@ -45,6 +45,9 @@ class Passes(Protocol):
         Of all workers one wins.
         """
 
+    async def renew(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> None:
+        """Replace a document that is there still, and keep it for so long."""
+
     async def get(self, kind: PassKind, pass_id: str) -> bytes | None: ...
 
     async def take(self, kind: PassKind, pass_id: str) -> bytes | None:
@@ -83,6 +86,14 @@ class EmbeddedPasses:
             return database.execute("INSERT OR IGNORE INTO passes VALUES (?, ?, ?, ?)", row).rowcount == 1
 
         return await self._do(write)
+
+    async def renew(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> None:
+        def write(database: sqlite3.Connection) -> None:
+            now = self._epoch()
+            query = "UPDATE passes SET document = ?, ends = ? WHERE kind = ? AND id = ? AND ends > ?"
+            database.execute(query, (document, now + seconds, kind, pass_id, now))
+
+        await self._do(write)
 
     async def get(self, kind: PassKind, pass_id: str) -> bytes | None:
         return await self._do(lambda database: self._found(database, kind, pass_id))
@@ -140,6 +151,10 @@ class RedisPasses:
     async def put_if_absent(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> bool:
         milliseconds = max(1, round(seconds * 1000))
         return bool(await self._link.call("SET", self._key(kind, pass_id), document, "NX", "PX", milliseconds))
+
+    async def renew(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> None:
+        milliseconds = max(1, round(seconds * 1000))
+        await self._link.call("SET", self._key(kind, pass_id), document, "XX", "PX", milliseconds)
 
     async def get(self, kind: PassKind, pass_id: str) -> bytes | None:
         found: bytes | None = await self._link.call("GET", self._key(kind, pass_id))

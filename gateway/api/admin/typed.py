@@ -51,10 +51,11 @@ def desk(hit: Hit) -> Desk:
     return Desk(actor, runtime.settings, runtime.store, runtime.records, runtime.clock, runtime.log)
 
 
-async def raw_body(hit: Hit) -> bytes:
-    """Raise BodyTooLarge or ClientTooSlow."""
+async def raw_body(hit: Hit, *, most_bytes: int | None = None) -> bytes:
+    """Read the body, of `server.max_body_mb` or `most_bytes`. Raises BodyTooLarge or ClientTooSlow."""
     server = hit.runtime.settings.server
-    return bytes(await read_body(hit.request, max_bytes=server.max_body_mb * 2**20, seconds=server.timeouts.body))
+    most = server.max_body_mb * 2**20 if most_bytes is None else most_bytes
+    return bytes(await read_body(hit.request, max_bytes=most, seconds=server.timeouts.body))
 
 
 async def read(hit: Hit, body: type[_Body]) -> _Body:
