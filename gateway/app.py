@@ -83,7 +83,7 @@ async def running(
     current = Current()
     latest = partial(attrgetter("runtime"), current)
     async with AsyncExitStack() as held:
-        records = record_store(settings, log)
+        records = record_store(settings, log, current)
         live = live_requests(Calls(), settings.store, records)
         await records.start()
         held.push_async_callback(records.close)
@@ -91,7 +91,7 @@ async def running(
         telemetry = Telemetry(live.calls, log)
         telemetry.apply(settings.telemetry)
         held.push_async_callback(telemetry.close)
-        ledger = opened_ledger(settings, log)
+        ledger = opened_ledger(settings, current, log)
         held.push_async_callback(ledger.close)
         limiter = await started_limiter(settings, records, ledger, log)
         held.push_async_callback(limiter.close)

@@ -35,6 +35,7 @@ from gateway.store.embedded import EmbeddedStore
 from gateway.store.file import YamlStore
 from gateway.store.layered import LayeredStore
 from gateway.store.passes import EmbeddedPasses, Passes, RedisPasses
+from gateway.types import Secret
 from gateway.usage import Ledger
 
 # How long a first request under a limit may wait for what the ledger knows.
@@ -57,15 +58,22 @@ def layered_store(settings: Settings, remembered: CachedRecords) -> LayeredStore
     return LayeredStore(yaml_store(settings), remembered, tiers=settings.tiers)
 
 
-def record_store(settings: Settings, log: FilteringBoundLogger) -> RecordStore:
-    """Where run-time records live. Raises ConfigError where it cannot be opened."""
+def record_store(settings: Settings, log: FilteringBoundLogger, current: Current | None = None) -> RecordStore:
+    """Where run-time records live. Raises ConfigError where it cannot be opened.
+
+    `current`: whose configuration may bring another login, in a process that reloads it.
+    """
     store = settings.store
     if store.kind == "embedded":
         return EmbeddedStore(store.path, log)
     from gateway.redis.link_forms import link_to  # only who uses it pays for loading redis-py
     from gateway.store.redis import RedisStore
 
-    return RedisStore(link_to(store.url, log, prefix=store.prefix, ca_file=store.ca_file), log, prefix=store.prefix)
+    def latest_url() -> Secret:
+        return current.runtime.settings.store.url if current is not None and current.is_set else store.url
+
+    link = link_to(store.url, log, prefix=store.prefix, ca_file=store.ca_file, latest=latest_url)
+    return RedisStore(link, log, prefix=store.prefix)
 
 
 def passes_of(settings: Settings, records: RecordStore) -> Passes:
@@ -78,9 +86,13 @@ def passes_of(settings: Settings, records: RecordStore) -> Passes:
     return RedisPasses(link.tagged, prefix=link.tagged_prefix(settings.store.prefix))
 
 
-def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
+def opened_ledger(settings: Settings, current: Current, log: FilteringBoundLogger) -> Ledger:
     """Raise LedgerUnusable and JournalUnavailable."""
     usage = settings.usage
+
+    def latest_url() -> Secret:
+        return current.runtime.settings.usage.url if current.is_set else usage.url
+
     return Ledger.open(
         usage.url,
         Path(usage.journal),
@@ -90,6 +102,7 @@ def opened_ledger(settings: Settings, log: FilteringBoundLogger) -> Ledger:
         max_journal_bytes=usage.journal_max_mb * 2**20,
         sync_seconds=usage.journal_sync_seconds,
         when_unwritable=usage.when_unwritable,
+        latest_url=latest_url,
     )
 
 

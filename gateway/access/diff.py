@@ -11,6 +11,7 @@ import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -42,7 +43,10 @@ def differences(old: Settings, new: Settings) -> list[str]:
 def _sections(old: Settings, new: Settings) -> Iterator[str]:
     for name in _SECTIONS:
         for change in _changed_fields(getattr(old, name), getattr(new, name)):
-            restart = name in ("store", "usage", "proxy") or change.split(" ")[0] in AT_START
+            field = change.split(" ")[0]
+            restart = name in ("store", "usage", "proxy") or field in AT_START
+            if name in ("store", "usage") and field == "url":
+                restart = not _is_login_alone(getattr(old, name).url, getattr(new, name).url)
             yield f"{name}.{change}{' (takes effect at the next start)' if restart else ''}"
     yield from _issuers(old, new)
     if old.tiers != new.tiers:
@@ -51,6 +55,13 @@ def _sections(old: Settings, new: Settings) -> Iterator[str]:
         before, after = old.features.get(name, True), new.features.get(name, True)
         if before != after:
             yield f"feature {name}: {'on → off' if before else 'off → on'}"
+
+
+def _is_login_alone(old: Secret, new: Secret) -> bool:
+    """Whether two URLs differ by user and password alone."""
+    before, after = (urlsplit(each.reveal()) for each in (old, new))
+    places = [each._replace(netloc=each.netloc.rpartition("@")[2]) for each in (before, after)]
+    return places[0] == places[1]
 
 
 def _issuers(old: Settings, new: Settings) -> Iterator[str]:

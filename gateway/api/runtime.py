@@ -100,6 +100,11 @@ class Current:
     __slots__ = ("runtime",)
     runtime: Runtime  # from the first assignment on
 
+    @property
+    def is_set(self) -> bool:
+        """Whether everything has been built."""
+        return hasattr(self, "runtime")
+
     def __repr__(self) -> str:
         return f"<Current {self.runtime!r}>"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import ssl
-from collections.abc import Iterable
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Protocol, cast
 
 from redis.asyncio import ConnectionPool
-from redis.asyncio.connection import SSLConnection
+from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -21,6 +22,7 @@ from gateway.redis.refusals import Refusal, Reply, is_refusal, read_reply
 from gateway.types import Secret
 
 CONNECT_SECONDS = 2.0
+_LOGIN = ("username", "password")
 
 
 class Connection(Protocol):
@@ -54,8 +56,14 @@ class Address(Protocol):
 class Dialer:
     """Open connections with the login and options of a URL."""
 
-    def __init__(self, url: str, ca_file: str | None = None) -> None:
-        """Raise ConfigError for what redis-py does not know."""
+    def __init__(self, url: str, ca_file: str | None = None, latest: Callable[[], str] | None = None) -> None:
+        """Raise ConfigError for what redis-py does not know.
+
+        `latest`: the URL as it is configured now; a new login holds for new connections, anything else from the next
+        start on.
+        """
+        self._latest = latest
+        self._read = url
         try:
             pool = ConnectionPool.from_url(url)  # reads it, and is left aside
             options: dict[str, Any] = dict(pool.connection_kwargs)
@@ -84,6 +92,7 @@ class Dialer:
 
         Raises RedisError, OSError or TimeoutError.
         """
+        self._take_login()
         connection = self._made({"host": host, "port": port} if host else {})
         try:
             await connection.connect()
@@ -92,8 +101,28 @@ class Dialer:
             raise
         return connection
 
+    def _take_login(self) -> None:
+        url = self._read if self._latest is None else self._latest()
+        if url == self._read:
+            return
+        with contextlib.suppress(TypeError, ValueError, RedisError):  # what is wrong with it is said at the next start
+            before, after = (dict[str, Any](parse_url(each)) for each in (self._read, url))
+            if before | dict.fromkeys(_LOGIN) == after | dict.fromkeys(_LOGIN):
+                self._read = url
+                self._options |= {name: after.get(name) for name in _LOGIN}
+
     def _made(self, place: dict[str, Any]) -> Connection:
         return cast(Connection, self._class(**self._options | place))
+
+
+Latest = Callable[[], RedisUrl]
+
+
+def part_of(latest: Latest | None, name: Literal["single", "sentinel"]) -> Callable[[], str] | None:
+    """Return what gives a Dialer its URL as it is now."""
+    if latest is None:
+        return None
+    return lambda: latest().single if name == "single" else latest().sentinel
 
 
 def place_of(connection: Connection) -> tuple[str, int]:
@@ -115,7 +144,7 @@ def _tls_options(kind: type, ca_file: str | None) -> dict[str, Any]:
 
 
 def read_url(url: Secret) -> RedisUrl:
-    """Raise ConfigError."""
+    """Take a URL apart. Raises ConfigError."""
     try:
         return read_redis_url(url.reveal())
     except Refused as refused:
@@ -125,9 +154,9 @@ def read_url(url: Secret) -> RedisUrl:
 class SingleServer:
     """One server, neither a node of a Cluster nor a Sentinel."""
 
-    def __init__(self, url: RedisUrl, ca_file: str | None = None) -> None:
+    def __init__(self, url: RedisUrl, ca_file: str | None = None, latest: Latest | None = None) -> None:
         """Raise ConfigError for what redis-py does not know."""
-        self._dialer = Dialer(url.single, ca_file)
+        self._dialer = Dialer(url.single, ca_file, part_of(latest, "single"))
 
     async def connect(self) -> Connection:
         connection = await self._dialer.open()

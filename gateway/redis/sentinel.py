@@ -10,7 +10,7 @@ from typing import NamedTuple
 from redis.exceptions import RedisError
 
 from gateway.config.sources.redis_urls import RedisUrl
-from gateway.redis.address import Connection, Dialer, place_of
+from gateway.redis.address import Connection, Dialer, Latest, part_of, place_of
 from gateway.redis.connection import AWAY
 from gateway.redis.refusals import Refusal, Reply, is_demoted, is_refusal, read_reply, shown_error
 
@@ -40,10 +40,10 @@ class SentinelAddress:
     One that is cut off from the others may say what was true before a failover: hence not the first who answers.
     """
 
-    def __init__(self, url: RedisUrl, ca_file: str | None = None) -> None:
+    def __init__(self, url: RedisUrl, ca_file: str | None = None, latest: Latest | None = None) -> None:
         """Raise ConfigError for what redis-py does not know."""
-        self._servers = Dialer(url.single, ca_file)
-        self._sentinels = Dialer(url.sentinel, ca_file)
+        self._servers = Dialer(url.single, ca_file, part_of(latest, "single"))
+        self._sentinels = Dialer(url.sentinel, ca_file, part_of(latest, "sentinel"))
         self._places = url.places
         self._service = url.service
         self._asking: asyncio.Task[tuple[str, int]] | None = None

@@ -72,11 +72,12 @@ class Ledger:
         writer: LedgerWriter,
         *,
         refuses: bool,
+        latest_url: Callable[[], Secret] | None = None,
     ) -> None:
         self.admit = handover.admit  # before the upstream is asked; raises JournalUnavailable: then it must not be
         self.settle = handover.settle  # before the answer's last byte goes out; while the disk refuses, memory keeps it
         self.defer, self.book = handover.defer, handover.book  # of work that goes on after its request
-        self._url = url
+        self._url, self._latest_url = url, latest_url
         self._journal = journal
         self._handover = handover
         self._keeper = keeper
@@ -98,6 +99,7 @@ class Ledger:
         sync_seconds: float | None = SYNC_SECONDS,
         when_unwritable: WhenUnwritable = "refuse",
         most_in_memory: int = MOST_FINISHED,
+        latest_url: Callable[[], Secret] | None = None,
     ) -> Ledger:
         """Open the journal and start the threads.
 
@@ -106,7 +108,8 @@ class Ledger:
         `sync_seconds`: how often the disk is told to keep the journal, the most that a loss of power may cost; 0 tells
         it for each record, None leaves it to the system. `when_unwritable`: whether requests are refused or served
         while the journal cannot be written. `most_in_memory`: how many finished rows wait for the database in memory;
-        more are read back from the journal. Raises LedgerUnusable and JournalUnavailable.
+        more are read back from the journal. `latest_url`: the present one, whose login is taken. Raises LedgerUnusable
+        and JournalUnavailable.
         """
         check_driver(url)
         journal = Journal(
@@ -116,7 +119,7 @@ class Ledger:
         writer = LedgerWriter(
             journal,
             handover,
-            _store_of(url),
+            _store_of(url, latest_url),
             log,
             retention_days=retention_days,
             sums_retention_days=sums_retention_days,
@@ -124,7 +127,7 @@ class Ledger:
         keeper = Keeper(journal, log, sync_seconds=sync_seconds)
         writer.start()
         keeper.start()
-        return cls(url, journal, handover, keeper, writer, refuses=when_unwritable == "refuse")
+        return cls(url, journal, handover, keeper, writer, refuses=when_unwritable == "refuse", latest_url=latest_url)
 
     async def flushed(self, seconds: float | None = None) -> None:
         """Wait until everything settled is in the database.
@@ -156,7 +159,7 @@ class Ledger:
         if self._reader is None:
             from gateway.usage.sql.reader import Reader
 
-            self._reader = Reader(self._url)
+            self._reader = Reader(self._url, latest=self._latest_url)
         return self._reader
 
     def take_replayed(self) -> list[tuple[str | None, Id]]:
@@ -201,10 +204,10 @@ class Ledger:
         return f"<Ledger {self._journal!r}, {self._writer.moved_rows} rows stored>"
 
 
-def _store_of(url: Secret) -> Callable[[], Store]:
+def _store_of(url: Secret, latest: Callable[[], Secret] | None) -> Callable[[], Store]:
     def open_store() -> Store:
         from gateway.usage.sql.rows_store import Store  # SQLAlchemy takes a quarter of a second: not the event loop's
 
-        return Store(url)
+        return Store(url, latest)
 
     return open_store

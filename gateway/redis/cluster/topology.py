@@ -13,7 +13,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
 
 from gateway.config.sources.redis_urls import RedisUrl
-from gateway.redis.address import Connection, Dialer
+from gateway.redis.address import Connection, Dialer, Latest, part_of
 from gateway.redis.connection import AWAY
 from gateway.redis.refusals import Reply, is_refusal, read_reply, shown_error
 
@@ -62,9 +62,9 @@ class Topology:
     `on_change` listeners are called after each change.
     """
 
-    def __init__(self, url: RedisUrl, ca_file: str | None = None) -> None:
+    def __init__(self, url: RedisUrl, ca_file: str | None = None, latest: Latest | None = None) -> None:
         """Raise ConfigError for what redis-py does not know."""
-        self.dialer = Dialer(url.single, ca_file)
+        self.dialer = Dialer(url.single, ca_file, part_of(latest, "single"))
         self.map = SlotMap(())
         self.fault: str | None = "not connected yet"
         self._seeds = [Node(*place) for place in url.places]

@@ -7,7 +7,7 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,11 +36,15 @@ _SOCKET, _OPENING = "gateway.socket", "gateway.opening"  # what we keep beside e
 class Database:
     """One database, for a writer or a reader.
 
-    Nothing is connected before the first statement.
+    Nothing is connected before the first statement. `latest`: the URL as it is configured now; a new login holds for
+    new connections, anything else from the next start on.
     """
 
-    def __init__(self, url: Secret, *, read_only: bool, statement_seconds: float) -> None:
+    def __init__(
+        self, url: Secret, *, read_only: bool, statement_seconds: float, latest: Callable[[], Secret] | None = None
+    ) -> None:
         self._url = _parsed(url)
+        self._latest = latest
         self._read_only = read_only
         self._statement_seconds = statement_seconds
         self._running: set[Deadline] = set()
@@ -126,6 +130,7 @@ class Database:
 
         Greeting and settings have a deadline, too.
         """
+        named |= self._login()
         opening = contextlib.ExitStack()
         if dialect.driver == "pymysql" and not named.get("unix_socket"):
             # Its own way gives the server's greeting as long as a statement.
@@ -151,6 +156,17 @@ class Database:
         record.info[_SOCKET] = held
         record.info[_OPENING] = opening
         return connection
+
+    def _login(self) -> dict[str, Any]:
+        """The present login; where more than that has changed, the one before."""
+        if self._latest is None:
+            return {}
+        with contextlib.suppress(LedgerUnusable):
+            url = _parsed(self._latest())
+            if _without_login(url) == _without_login(self._url):
+                self._url = url  # errors are cleared of its password
+        found = self.engine.dialect.create_connect_args(self._url)[1]
+        return {name: found[name] for name in ("user", "password") if name in found}
 
     def _set_up(self, connection: Any, _: object) -> None:
         milliseconds = max(1, round(self._statement_seconds * 1000))
@@ -274,6 +290,10 @@ def _parsed(secret: Secret) -> URL:
     except Exception:  # the error's text and cause may quote the password: neither is passed on
         raise LedgerUnusable("the URL of the ledger's database cannot be read") from None
     return url.set(drivername=drivername_of(url.drivername))
+
+
+def _without_login(url: URL) -> URL:
+    return url._replace(username=None, password=None)
 
 
 def _secrets_of(url: URL) -> list[str]:

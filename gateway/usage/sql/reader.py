@@ -54,8 +54,16 @@ class Reader:
     gateway has run; in a running gateway it is an error.
     """
 
-    def __init__(self, url: Secret, *, query_seconds: float = QUERY_SECONDS, may_be_fresh: bool = False) -> None:
-        self._database = Database(url, read_only=True, statement_seconds=query_seconds)
+    def __init__(
+        self,
+        url: Secret,
+        *,
+        query_seconds: float = QUERY_SECONDS,
+        may_be_fresh: bool = False,
+        latest: Callable[[], Secret] | None = None,
+    ) -> None:
+        """`latest`: see `Database`."""
+        self._database = Database(url, read_only=True, statement_seconds=query_seconds, latest=latest)
         # What a query may take that has first to find its connection dead, and to make another.
         self._most_seconds = PING_SECONDS + 2 * CONNECT_SECONDS + query_seconds + 2
         self._totals = Lane("totals", 2)

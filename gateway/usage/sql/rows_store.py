@@ -35,8 +35,9 @@ class Store:
     Every method may raise what the driver raises; `describe` has it in words.
     """
 
-    def __init__(self, url: Secret) -> None:
-        self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS)
+    def __init__(self, url: Secret, latest: Callable[[], Secret] | None = None) -> None:
+        """`latest`: see `Database`."""
+        self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS, latest=latest)
         self._insert, self._parameters = _prepared(self._database)
         self._adder = Adder(self._database.dialect)
         sizes = ROWS_AT_ONCE if self._database.dialect == "sqlite" else ()
