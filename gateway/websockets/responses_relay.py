@@ -36,7 +36,7 @@ class ResponsesRelay:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._opened: Opened | None = None
-        self._model: Model | None = None  # of the first `create`: whose endpoint it is
+        self._named: Model | None = None  # by the first `create`; the one that serves it may be a fallback
         self._opening: asyncio.Task[None] | None = None
         self._commit = asyncio.Event()  # no other endpoint is tried once one has been asked
         self._lanes: dict[str | None, deque[SocketRequest]] = {}
@@ -50,7 +50,7 @@ class ResponsesRelay:
         try:
             ask = await pinned(hit, ask, self._known)
             await self._ready()
-            endpoint = self._endpoint_for(ask)
+            place = self._place_for(ask)
             request = await SocketRequest.admit(self._session, hit, ask, lane=lane)
         except GatewayError as fault:
             self._session.finish(hit, fault)
@@ -61,12 +61,12 @@ class ResponsesRelay:
         finally:
             held.release()
         hit.call.on_interrupt = lambda: self._interrupted(request)
-        if endpoint is None:
+        if place is None:
             self._lanes[lane] = deque((request,))
             self._opening = self._session.spawn(self._open(request))
         else:
             self._lanes.setdefault(lane, deque()).append(request)
-            await self._ask(request, endpoint)
+            await self._ask(request, *place)
 
     async def other(self, body: openai.RequestBody) -> None:
         await self._ready()
@@ -83,21 +83,23 @@ class ResponsesRelay:
             self._commit.set()
             await asyncio.wait({self._opening})
 
-    def _endpoint_for(self, ask: Ask) -> Endpoint | None:
-        """Return the model's endpoint at this socket's account, if open.
+    def _place_for(self, ask: Ask) -> tuple[Endpoint, Model] | None:
+        """Return an endpoint at this socket's account, and the model that it serves there; None before it is open.
 
         Raises ObjectsApart where the model is not served there.
         """
-        if self._opened is None or self._model is None:
+        if self._opened is None or self._named is None:
             return None
-        own, model = self._opened.lease.endpoint, ask.access.model
+        own, leads_to, model = self._opened.lease.endpoint, self._opened.model, ask.access.model
+        if model.id == self._named.id:  # it goes on with the model that its first `create` got
+            model = ask.catalogue.by_id(leads_to.id) or model
         left_out = ask.endpoints_left_out(model)
-        if model.id == self._model.id and own in model.endpoints and id_text(own.id) not in left_out:
-            return own
-        account = Accounts((self._model, model)).of(self._model, own)
+        if model.id == leads_to.id and own in model.endpoints and id_text(own.id) not in left_out:
+            return own, model
+        account = Accounts((leads_to, model)).of(leads_to, own)
         for endpoint in account.endpoints_of(model) if account is not None else ():
             if id_text(endpoint.id) not in left_out:
-                return endpoint
+                return endpoint, model
         raise ObjectsApart("This model is not served where this socket leads; open another one for it.", param="model")
 
     async def _open(self, request: SocketRequest) -> None:
@@ -120,15 +122,15 @@ class ResponsesRelay:
             await opened.close()
             self._opening = None
             return
-        self._opened, self._model, request.lease = opened, ask.access.model, opened.lease
+        self._opened, self._named, request.lease = opened, ask.access.model, opened.lease
         session.spawn(self._pump(opened))
         self._opening = None
 
-    async def _ask(self, request: SocketRequest, endpoint: Endpoint) -> None:
+    async def _ask(self, request: SocketRequest, endpoint: Endpoint, model: Model) -> None:
         ask, call, opened = request.ask, request.hit.call, self._opened
         if opened is None or request.is_over:
             return
-        loop, model = asyncio.get_running_loop(), ask.access.model
+        loop = asyncio.get_running_loop()
         pool = request.hit.runtime.relay.upstreams.of(model, ask.catalogue).pool
         call.attempts, call.endpoint, call.served = 1, endpoint, model
         request.lease = lease_of(pool, endpoint, loop.time())

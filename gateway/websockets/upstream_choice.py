@@ -20,6 +20,7 @@ from gateway.proxy.ask import Ask
 from gateway.proxy.endpoint_client import EndpointClient
 from gateway.proxy.failures import Failures
 from gateway.proxy.refusals.judging import Fault, Meaning, cause_of, meaning_of
+from gateway.proxy.upstreams import Upstream, candidates
 from gateway.types import Endpoint, Model, id_text
 from gateway.websockets.frames import Event, content_of, read_event
 from gateway.websockets.upstream_socket import Dialling, HandshakeRefused, Network, UpstreamSocket
@@ -36,6 +37,7 @@ class Opened(NamedTuple):
 
     socket: UpstreamSocket
     client: EndpointClient
+    model: Model  # whose endpoint it is: the request's own, or a fallback
     lease: Lease
     first: asyncio.Task[aiohttp.WSMessage] | None
 
@@ -46,7 +48,7 @@ class Opened(NamedTuple):
 
 
 class Opening:
-    """Open a socket to one endpoint of a model.
+    """Open a socket to one endpoint of a model, or of its fallbacks.
 
     Each is tried at most once."""
 
@@ -61,38 +63,51 @@ class Opening:
         self._most_bytes = most_bytes
         self._failures = Failures()
         self._loop = asyncio.get_running_loop()
+        self._began = 0.0
+        self._is_out_of_time = False
 
     async def open(self, payload: Payload | None = None) -> Opened:
         """Open a socket; with a payload, await its first event.
 
         Raises the GatewayError of the contract's table, where no endpoint will do.
         """
-        runtime, call, model = self._hit.runtime, self._hit.call, self._ask.access.model
-        upstream = runtime.relay.upstreams.of(model, self._ask.catalogue)
+        self._began = self._loop.time()
+        for upstream, _ in candidates(self._ask, self._ask, self._hit.runtime.relay.upstreams):
+            opened = await self._from_pool(upstream, payload)
+            if opened is not None:
+                return opened
+            if self._is_out_of_time:
+                break
+        raise self._failures.error(self._loop.time())
+
+    async def _from_pool(self, upstream: Upstream, payload: Payload | None) -> Opened | None:
+        """Open a socket to an endpoint of this pool, if one will do."""
+        call, model = self._hit.call, upstream.model
         tried = self._ask.endpoints_left_out(model) | silent(model)
-        began = self._loop.time()
+        if len(tried) == len(model.endpoints) and model is not self._ask.access.model:
+            return None
         while (lease := upstream.pool.take(self._loop.time(), tried)) is not None:
             tried.add(lease.endpoint_id)
             call.attempts += 1
             call.attempt_began = perf_counter()
             call.endpoint, call.served = lease.endpoint, model
-            client = upstream.outlets[lease.endpoint_id]
-            opened = await self._from_endpoint(client, lease, payload)
+            opened = await self._from_endpoint(upstream, lease, payload)
             if opened is not None:
                 return opened
-            if self._loop.time() - began >= lease.endpoint.timeouts.total:
-                break
-        else:
-            self._failures.obstacles += upstream.pool.blocked(self._loop.time(), tried)
-        raise self._failures.error(self._loop.time())
+            self._is_out_of_time = self._loop.time() - self._began >= lease.endpoint.timeouts.total
+            if self._is_out_of_time:
+                return None
+        self._failures.obstacles += upstream.pool.blocked(self._loop.time(), tried)
+        return None
 
-    async def _from_endpoint(self, client: EndpointClient, lease: Lease, payload: Payload | None) -> Opened | None:
+    async def _from_endpoint(self, upstream: Upstream, lease: Lease, payload: Payload | None) -> Opened | None:
         """Open a socket to this endpoint; None to try the next."""
         socket, first = None, None
+        client, model = upstream.outlets[lease.endpoint_id], upstream.model
         try:
-            socket = await UpstreamSocket.connect(self._network(), self._dialling(client))
+            socket = await UpstreamSocket.connect(self._network(), self._dialling(client, model))
             if payload is not None:
-                await socket.send(payload(lease.endpoint, self._ask.access.model))
+                await socket.send(payload(lease.endpoint, model))
                 first = self._loop.create_task(socket.receive())
                 await self._judge(first, lease.endpoint)
         except (TransportError, ConnectionError, _Refused) as error:
@@ -102,7 +117,7 @@ class Opening:
             await _discarded(socket, first)
             raise
         else:
-            return Opened(socket, client, lease, first)
+            return Opened(socket, client, model, lease, first)
         lease.release()
         await _discarded(socket, first)
         return None
@@ -126,7 +141,7 @@ class Opening:
         if fault is not None:
             raise _Refused(fault)
 
-    def _dialling(self, client: EndpointClient) -> Dialling:
+    def _dialling(self, client: EndpointClient, model: Model) -> Dialling:
         hit, relay, timeouts = self._hit, self._hit.runtime.relay, client.endpoint.timeouts
         trace = hit.call.trace
         own = relay.via.line(hit.call.via) + (trace.fields if trace is not None else b"")
@@ -142,7 +157,7 @@ class Opening:
         )
         url = URL(f"{client.origin.scheme}://{client.origin.authority}{target}", encoded=True)
         if self._query is not None:
-            url = url.extend_query(self._query(client.endpoint, self._ask.access.model))
+            url = url.extend_query(self._query(client.endpoint, model))
         return Dialling(client.origin, url, fields, timeouts.connect, timeouts.first_byte, self._most_bytes)
 
     def _network(self) -> Network:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
-from kit import KEYS
-from kit.sockets import Peer, answering, completed, created
-from websocket_kit import SECRET, Stand
+from kit import KEYS, GatewayProcess, config
+from kit.books import stored, until
+from kit.sockets import Peer, SocketUpstream, answering, completed, created
+from kit.stage import model
+from kit.upstream import refusing_port
+from websocket_kit import SECRET, Client, Stand
 
 
 async def test_frames_go_through_as_they_are_and_each_response_is_booked(stand: Stand) -> None:
@@ -272,3 +277,35 @@ async def test_without_a_report_the_text_is_counted(stand: Stand) -> None:
     (row,) = await stand.rows(1)
     assert row["usage_source"] == "estimated"
     assert abs(row["completion_tokens"] - len(text) / 4) < len(text) / 4 * 0.3
+
+
+async def test_a_fallback_answers_where_no_endpoint_of_its_own_can_be_reached(tmp_path: Path) -> None:
+    """And the socket goes on with it, whichever of the two is named."""
+    with refusing_port() as port:
+        async with SocketUpstream.start() as upstream:
+            away = upstream.endpoint(id="away", url=f"http://127.0.0.1:{port}/v1")
+            models = [
+                model("own", [away], fallbacks=["plain", "backup"]),
+                model("plain", [upstream.endpoint(websocket=False)]),
+                model("backup", [upstream.endpoint()]),
+            ]
+            async with GatewayProcess.start(config(models), tmp_path) as gateway:
+                headers = {"authorization": f"Bearer {KEYS['user']}"}
+                url = f"http://127.0.0.1:{gateway.port}/v1/responses"
+                async with aiohttp.ClientSession() as session, session.ws_connect(url, headers=headers) as socket:
+                    client = Client(socket)
+                    for name in ("own", "own", "backup"):
+                        await client.create(name)
+                        assert (await client.end())[-1]["type"] == "response.completed"
+
+                async def all_there() -> bool:
+                    return len(stored(tmp_path)) == 3
+
+                await until(all_there)
+        assert [each["model"] for each in upstream.peers[0].received] == ["provider/backup"] * 3
+        rows = sorted(stored(tmp_path), key=lambda row: str(row["request_id"]))
+        assert [(row["model"], row["outcome"], row["attempts"]) for row in rows] == [
+            ("id-backup", "ok", 2),
+            ("id-backup", "ok", 1),
+            ("id-backup", "ok", 1),
+        ]
