@@ -48,6 +48,9 @@ def rebuild(url: Secret) -> Iterator[Progress]:
             from_ms = undone.until_ms
         while not _try(store, store.is_summed):  # a gateway was faster, and is not done
             _try(store, store.add_some)
+        now_ms = round(time.time() * 1000)
+        while due := _try(store, lambda: store.due_blocks(now_ms)):
+            _try(store, lambda due=due: store.make_blocks(due))  # type: ignore[misc]
         yield Progress(rows, rows)
 
 

@@ -32,6 +32,7 @@ FLUSH_SECONDS = 0.5
 MOST_BACK_OFF_SECONDS = 5.0
 REPLAY_SECONDS = 30  # between looks for journals of processes that have died meanwhile
 SUMS_SECONDS = 5.0  # between looks for rows that are not in the sums; reports count them meanwhile
+BLOCKS_SECONDS = 60.0  # between looks for days that have ended
 EXPIRE_SECONDS = 600
 PING_SECONDS = 5.0  # between looks at a database for which there is nothing to store
 _CUT_SECONDS = 1.0  # for a query that was cut to end
@@ -74,7 +75,7 @@ class LedgerWriter:
         self._log = log
         self._retention_days, self._sums_retention_days = retention_days, sums_retention_days
         self._rows: list[Row] = []  # completed, not yet stored
-        self._replay_at = self._sums_at = self._expire_at = self._ping_at = 0.0
+        self._replay_at = self._sums_at = self._blocks_at = self._expire_at = self._ping_at = 0.0
         self._away_since = 0.0
         self._sums_from_ms = 0  # what is older has expired
         self._wake = threading.Event()
@@ -142,6 +143,7 @@ class LedgerWriter:
             self._move(store)
             self._replay(store)
             self._add_to_sums(store)
+            self._make_blocks(store)
             self._expire(store)
             self._ping(store)
         except Exception as error:  # whatever it is, the rows must still arrive: told, and tried again
@@ -290,9 +292,7 @@ class LedgerWriter:
     def _add_to_sums(self, store: Store) -> None:
         """Add some rows to the sums that a release without them wrote.
 
-        Before or beside us.
-
-        While there are many the next round follows at once; then it is looked again after a while.
+        Before or beside us. While there are many the next round follows at once.
         """
         if self._stopping or time.monotonic() < self._sums_at:
             return
@@ -303,11 +303,19 @@ class LedgerWriter:
             time.sleep(_REST_SECONDS)
         self._wake.set()
 
-    def _expire(self, store: Store) -> None:
-        """Expire a few old rows a round, and old sums.
+    def _make_blocks(self, store: Store) -> None:
+        """Make some blocks of days that have ended, while every row is in the sums."""
+        if self._stopping or time.monotonic() < self._blocks_at or self._sums_at <= time.monotonic():
+            return
+        due = store.due_blocks(round(time.time() * 1000))
+        if due:
+            store.make_blocks(due)
+            self._wake.set()
+        else:
+            self._blocks_at = time.monotonic() + BLOCKS_SECONDS
 
-        Until none are left; then it is looked again after a while.
-        """
+    def _expire(self, store: Store) -> None:
+        """Expire a few old rows a round until none are left, and old sums."""
         if time.monotonic() < self._expire_at or self._stopping:
             return
         now_ms = round(time.time() * 1000)

@@ -56,7 +56,7 @@ async def test_sums_are_made_anew(tmp_path: Path) -> None:
     write(tmp_path, {"usage": {"url": "sqlite:///usage.db"}})
     record(tmp_path, 1_200)
     with closing(sqlite3.connect(tmp_path / "usage.db")) as database, database:
-        database.execute("update ai_usage_days set requests = 7")
+        database.execute("update ai_usage_daily set requests = 7")
     assert await requests_of(tmp_path, "--user", "user 1") == 7
     done = await command("usage", "rebuild", cwd=tmp_path)
     assert (done.code, done.out, done.err) == (0, "the sums are made anew from 1,200 rows\n", "")

@@ -16,23 +16,17 @@ Row = dict[str, Any]
 DAY, HOUR = 24 * 3600 * 1000, 3600 * 1000
 
 
-def owners_of_days(row: Row) -> Iterator[tuple[Any, ...]]:
+def key_of_day(row: Row) -> tuple[Any, ...]:
     at = int(datetime.fromtimestamp(row["time_ms"] // 1000, UTC).replace(hour=0, minute=0, second=0).timestamp()) * 1000
-    endpoint = '"' if row["endpoint_id"] is None else row["endpoint_id"]
-    yield "*", at, '"', row["model"], endpoint
-    yield "u:" + row["user_id"], at, row["key_id"], row["model"], endpoint
-    yield "*u", at, row["user_id"], '"', '"'
-    yield "*k", at, row["key_id"], '"', '"'
-    yield "*o", at, '"' if row["organisation_id"] is None else row["organisation_id"], '"', '"'
-    if row["organisation_id"] is not None:
-        yield "o:" + row["organisation_id"], at, row["user_id"], row["model"], endpoint
+    names = ("organisation_id", "user_id", "key_id", "model", "endpoint_id")
+    return at, *('"' if row[name] is None else row[name] for name in names)
 
 
 def owners_of_hours(row: Row) -> Iterator[tuple[Any, ...]]:
     at = int(datetime.fromtimestamp(row["time_ms"] // 1000, UTC).replace(minute=0, second=0).timestamp()) * 1000
     for owner in ("*", "k:" + row["key_id"], None if row["counted_on"] is None else "c:" + row["counted_on"]):
         if owner is not None:
-            yield owner, at, int(row["answered"])
+            yield at, owner, int(row["answered"])
 
 
 def used(row: Row) -> Counter[str]:
@@ -45,8 +39,7 @@ def expected(rows: list[Row]) -> tuple[dict[Any, Counter[str]], dict[Any, Counte
     days: dict[Any, Counter[str]] = {}
     hours: dict[Any, Counter[str]] = {}
     for row in rows:
-        for key in owners_of_days(row):
-            days.setdefault(key, Counter()).update(used(row))
+        days.setdefault(key_of_day(row), Counter()).update(used(row))
         for key in owners_of_hours(row):
             hours.setdefault(key, Counter()).update(used(row))
     return days, hours
@@ -77,5 +70,36 @@ def check_sums(url: Secret, rows: list[Row] | None = None) -> None:
     """Every sum is that of the rows that say they are in it, no more and no less."""
     rows = [row for row in stored(url) if row["summed"] is not None] if rows is None else rows
     days, hours = expected(rows)
-    assert found(url, "ai_usage_days", 5) == days
-    assert found(url, "ai_usage_hours", 3) == hours
+    assert found(url, "ai_usage_daily", 6) == days
+    assert found(url, "ai_usage_hourly", 3) == hours
+    check_blocks(url, rows)
+
+
+PLACES = {"t": (), "m": (3,), "e": (3, 4), "o": (0,), "u": (1, 2, 0)}  # of a day's key behind its time
+
+
+def check_blocks(url: Secret, rows: list[Row]) -> None:
+    """Every block that the list has is the sum of its days, and every day that has sums is on the list."""
+    listed = numbers(url)
+    days, _ = expected(rows)
+    assert {key[0] // DAY * 16 + 15 for key in days} <= listed
+    blocks: dict[Any, Counter[str]] = {}
+    for number in listed:
+        first, level = divmod(number, 16)
+        for key, values in days.items():
+            if level < 15 and first <= key[0] // DAY < first + 2**level:
+                for kind, places in PLACES.items():
+                    of = [key[1:][place] for place in places]
+                    blocks.setdefault((number, kind, *of, *['"'] * (3 - len(of))), Counter()).update(values)
+    made = found(url, "ai_usage_blocks", 5)
+    assert {key: values for key, values in made.items() if key[0] in listed} == blocks
+
+
+def numbers(url: Secret) -> set[int]:
+    """What is listed of days and blocks."""
+    engine = engine_of(url)
+    try:
+        with engine.connect() as connection:
+            return set(connection.scalars(text("select block from ai_usage_made")))
+    finally:
+        engine.dispose()

@@ -196,7 +196,8 @@ def _helping_steps(store: Store, path: Path, rows: int, usage: UsageQuery, whose
     names = {"user": "user", "organisation": "organisation", "key": "key"}
     admitted = [admission(time=n / 1_000, **{names[name]: value for name, value in whose.items()}) for n in range(rows)]
     store.insert([row_of(each, settlement(each.request_id)) for each in admitted])
-    query = queries.export_query(usage, queries.Position(100, ""), 500)
+    days = range(1) if whose.keys() & {"user", "organisation"} else None
+    query = queries.export_query(usage, queries.Position(100, ""), 500, days)
     statement = str(query.compile(store._database.engine, compile_kwargs={"literal_binds": True}))
     steps = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 from contextlib import closing
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledgerkit import OpenLedger, admission, engine_of, eventually, serve, settlement, sqlite_url, stored
 from sqlalchemy.exc import OperationalError
-from sumskit import check_sums, used
+from sumskit import check_sums, numbers, used
 from test_ledger_migrations import execute
 
 from gateway.types import MADE_BY, Secret
@@ -87,6 +88,12 @@ def write_as_before(url: Secret, rows: list[dict[str, Any]]) -> None:
     engine.dispose()
 
 
+def roll(store: Store, day: date = date(2030, 1, 1)) -> None:
+    """Makes every block of days before this one."""
+    while due := store.due_blocks(round(datetime(day.year, day.month, day.day, 2, tzinfo=UTC).timestamp() * 1000)):
+        assert store.make_blocks(due) > 0
+
+
 def add_all(store: Store) -> None:
     while store.add_some():
         pass
@@ -105,6 +112,9 @@ def test_sums_are_those_of_the_rows(tmp_path_factory: pytest.TempPathFactory, wr
             batch = data.draw(st.lists(st.sampled_from(written), max_size=80))
             assert store.insert(batch) == []
             check_sums(url)
+            if data.draw(st.booleans()):
+                roll(store, data.draw(st.sampled_from([date(2028, 1, 1), date(2030, 1, 1)])))
+                check_sums(url)
         others = data.draw(st.sets(st.sampled_from(range(len(written)))))
         write_as_before(url, [row for row in written if int(row["request_id"]) in others])
         check_sums(url)
@@ -112,6 +122,13 @@ def test_sums_are_those_of_the_rows(tmp_path_factory: pytest.TempPathFactory, wr
         check_sums(url)
         add_all(store)
         assert {row["summed"] for row in stored(url)} == {1}
+        check_sums(url)
+        roll(store)
+        check_sums(url)
+        store.undo_some(0)
+        check_sums(url)
+        add_all(store)
+        roll(store)
         check_sums(url)
 
 
@@ -220,7 +237,9 @@ async def test_every_report_is_that_of_the_rows(url: Secret) -> None:
     reader = Reader(url)
     with closing(Store(url)) as store:
         store.prepare()
-        store.insert(written[:200])
+        store.insert(written[:150])
+        roll(store)
+        store.insert(written[150:200])  # too late for their days' blocks
         write_as_before(url, written[200:])
     day = date(2027, 12, 31)
     for asked in (*WHOSE, *(whose | {"model": "m"} for whose in WHOSE)):
@@ -231,6 +250,43 @@ async def test_every_report_is_that_of_the_rows(url: Secret) -> None:
             report = await reader.report(UsageQuery(day, day, **asked), *groups)
             assert report.totals == totals(of_them), (asked, groups)
             assert by_names(report, groups) == (grouped(of_them, groups) if groups else {}), (asked, groups)
+    await reader.close()
+
+
+async def test_any_span_of_a_year_is_that_of_the_rows(url: Secret) -> None:
+    """Made up of blocks of any length, before and after rows that came late, and after old sums have gone."""
+    first, written = datetime(2027, 1, 1, 12, tzinfo=UTC), some_rows(150)
+    for number, row in enumerate(written):
+        row["time_ms"] = round(
+            (first + timedelta(days=number + number // 40)).timestamp() * 1000
+        )  # some days have none
+    chance, reader = random.Random(15), Reader(url)
+
+    async def check(rows: list[dict[str, Any]], times: int) -> None:
+        check_sums(url, rows)
+        for _ in range(times):
+            begin, end = sorted((first + timedelta(days=chance.randrange(-10, 165))).date() for _ in range(2))
+            of_them = [row for row in rows if begin.isoformat() <= str(group_of(row, "day")) <= end.isoformat()]
+            for groups in ((), ("model",), ("endpoint",), ("organisation",), ("user", "key"), ("day", "model")):
+                report = await reader.report(UsageQuery(begin, end), *groups)
+                assert report.totals == totals(of_them), (begin, end, groups)
+                assert by_names(report, groups) == (grouped(of_them, groups) if groups else {}), (begin, end, groups)
+
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(written[::2])
+        roll(store, date(2027, 4, 5))
+        await check(written[::2], 8)
+        store.insert(written[1::2])
+        await check(written, 4)
+        roll(store)
+        assert len(numbers(url)) > 2.8 * 150
+        await check(written, 8)
+        kept = written[50:]
+        store.expire_sums(kept[0]["time_ms"])
+        await check(kept, 2)
+        roll(store)
+        await check(kept, 4)
     await reader.close()
 
 

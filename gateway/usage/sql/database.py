@@ -105,7 +105,10 @@ class Database:
         if self._url.get_backend_name() == "sqlite":
             return self._sqlite_engine()
         try:
-            engine = create_engine(self._url, hide_parameters=True, connect_args=self._connect_arguments())
+            # A report is several statements that must see the same.
+            isolation = {"isolation_level": "REPEATABLE READ"} if self._read_only else {}
+            arguments = self._connect_arguments()
+            engine = create_engine(self._url, hide_parameters=True, connect_args=arguments, **isolation)
         except ImportError as error:
             raise LedgerUnusable(f"the driver for {self._url.drivername} is not installed: {error}") from None
         event.listen(engine, "do_connect", self._connect)
@@ -236,6 +239,9 @@ class Database:
         driver = connection.connection.driver_connection
         if self._read_only and isinstance(driver, sqlite3.Connection):
             driver.set_progress_handler(deadline.is_over, _STEPS_BETWEEN_LOOKS)
+            driver.execute(
+                "BEGIN"
+            ).close()  # it begins none for what only reads: each statement would see another state
 
     # -- errors
 

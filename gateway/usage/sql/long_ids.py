@@ -14,7 +14,7 @@ from typing import Any
 from gateway.usage.sql.rows import ID_CHARACTERS, Row
 
 _COLUMNS = ("user_id", "organisation_id", "key_id", "model", "endpoint_id", "counted_on")
-SUMS_ID_CHARACTERS = 150  # several of them are one key
+SUMS_ID_CHARACTERS = 125  # five of them are one key, of at most 2,704 bytes on PostgreSQL
 _LENGTHS = (SUMS_ID_CHARACTERS, 255, ID_CHARACTERS)  # 255: of tables that earlier versions made
 _HASH_CHARACTERS = 64
 _MARK = "…"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 
 from gateway.types import MADE_BY, Id, id_text
 from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
 from gateway.usage.sql.long_ids import forms_in_columns, hash_in
 from gateway.usage.sql.rows import id_of, stored_forms, stored_id
 from gateway.usage.sql.table import ai_usage, long_ids
+from gateway.usage.sql.walks import of_days, walk_query
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
@@ -147,13 +148,11 @@ def _number(one: Id | None, other: Id | None) -> Id | None:
 # -- export
 
 
-def export_query(usage: UsageQuery, after: Position | None, most_rows: int) -> Any:
+def export_query(usage: UsageQuery, after: Position | None, most_rows: int, days: Sequence[int] | None) -> Any:
     """Return the query of the next rows by time.
 
-    Each helping is a query of its own: nothing is held open in between.
-
-    Each walks along an index from where the last one ended. Of several texts for one id each has its own walk, and the
-    database merges them: asked for in one condition they would be sorted anew for each helping.
+    Each helping is a query of its own: nothing is held open in between. Each walks along an index from where the last
+    one ended. `days`: those of this piece of the walk; None: all, where nothing narrows them.
     """
     # One lower bound: of two, SQLite may choose the looser, and begin each helping at the first row.
     query = select(ai_usage).where(
@@ -161,17 +160,26 @@ def export_query(usage: UsageQuery, after: Position | None, most_rows: int) -> A
     )
     if after is not None:
         query = query.where(or_(_usage.time_ms > after.time_ms, _usage.request_id > after.request_id))
-    query = query.order_by(_usage.time_ms, _usage.request_id).limit(most_rows)
     narrowed = _narrowed(usage)
-    if not narrowed:
-        return query
-    (walked, forms), *others = narrowed
-    query = query.where(*(column.in_(forms_of_it) for column, forms_of_it in others))
-    walks = [query.where(walked == form) for form in forms]
-    if len(walks) == 1:
-        return walks[0]
-    merged = union_all(*(select(walk.subquery(f"walk{place}")) for place, walk in enumerate(walks)))
-    return merged.order_by("time_ms", "request_id").limit(most_rows)
+    if days is None:
+        query = query.where(*(column.in_(forms) for column, forms in narrowed))
+        return query.order_by(_usage.time_ms, _usage.request_id).limit(most_rows)
+    walked, *others = narrowed
+    query = query.where(*(column.in_(forms) for column, forms in others))
+    return walk_query(query, walked, days, ("time_ms", "request_id"), most_rows)
+
+
+def days_of(usage: UsageQuery, after: Position | None, edges: Any) -> range | None:
+    """The days that an export still has before it; None: it is not narrowed to one user or organisation.
+
+    `edges`: times of the oldest and the newest row.
+    """
+    if usage.user is None and usage.organisation is None:
+        return None
+    first = start_of_day_ms(usage.from_day) if after is None else after.time_ms
+    last = start_of_day_ms(usage.to_day)
+    oldest, newest = (0, -DAY_MS) if edges[0] is None else edges
+    return range(max(first, oldest) // DAY_MS, min(last, newest) // DAY_MS + 1)
 
 
 def record_of(row: Any) -> UsageRecord:
@@ -232,11 +240,12 @@ def limit_totals_of(rows: Iterable[Any], by: LimitScope) -> dict[str, Totals]:
     return totals
 
 
-def last_used_query(user: Id) -> Select[*tuple[Any, ...]]:
-    """Query when each of a user's keys was last used."""
+def last_used_query(user: Id, days: Sequence[int] | None) -> Select[*tuple[Any, ...]]:
+    """Query when each of a user's keys was last used: on these days, or by rows that no sums know of."""
     forms = forms_in_columns(stored_forms(user))
     last = func.max(_usage.time_ms).label("time_ms")
-    return select(_usage.key_id.label("of"), last).where(_usage.user_id.in_(forms)).group_by(_usage.key_id)
+    query = select(_usage.key_id.label("of"), last).where(_usage.user_id.in_(forms)).group_by(_usage.key_id)
+    return query.where(_usage.summed.is_(None) if days is None else of_days(days))
 
 
 # -- ids that are longer than their column

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -23,15 +23,16 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from gateway.errors import DatabaseAway, QueryFailed
 from gateway.types import Id, Secret, id_text
 from gateway.usage.receipts import ReceiptQuery, RequestRecord
-from gateway.usage.reports import Group, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport
-from gateway.usage.sql import queries, receipt_queries
+from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport
+from gateway.usage.sql import queries, receipt_queries, walks
 from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
 from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
 from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.sums import sum_queries as sums
-from gateway.usage.sql.sums.sum_tables import marks
+from gateway.usage.sql.sums.blocks import Made
+from gateway.usage.sql.sums.sum_tables import daily
 from gateway.usage.sql.table import ai_usage
 
 QUERY_SECONDS = 10.0
@@ -75,24 +76,21 @@ class Reader:
 
     async def report(self, usage: UsageQuery, *groups: Group, whose: str = "") -> UsageReport:
         """Return totals, and rows by none, one or two groups."""
-        rows = queries.report_query(usage, groups)
-        query = sums.report_query(usage, groups, rows)
         with self._reports.place(whose):
             return await self._ask(
-                self._reports, lambda connection: queries.report_of(self._summed(connection, query, rows), groups)
+                self._reports, lambda connection: queries.report_of(self._summed(connection, usage, groups), groups)
             )
 
     async def request(self, request_id: str) -> RequestRecord | None:
         """Return one request; None where there is no such row."""
         query = receipt_queries.request_query(request_id)
-        found = await self._ask(self._totals, lambda connection: self._requests(connection, query))
+        found = await self._ask(self._totals, lambda connection: self._requests(connection, [query], 1))
         return found[0] if found else None
 
     async def requests(self, asked: ReceiptQuery, *, whose: str = "") -> list[RequestRecord]:
         """Return a page of requests, newest first."""
-        query = receipt_queries.requests_query(asked)
         with self._reports.place(whose):
-            return await self._ask(self._reports, lambda connection: self._requests(connection, query))
+            return await self._ask(self._reports, lambda connection: self._page(connection, asked))
 
     def exporting(self, whose: str) -> AbstractContextManager[None]:
         """Hold a place among exports within the block."""
@@ -105,8 +103,7 @@ class Reader:
         """
         after: queries.Position | None = None
         while True:
-            query = queries.export_query(usage, after, EXPORTED_AT_ONCE)
-            records, after = await self._ask(self._exports, partial(self._helping, query))
+            records, after = await self._ask(self._exports, partial(self._helping, usage, after))
             for record in records:
                 yield record
             if len(records) < EXPORTED_AT_ONCE:
@@ -132,8 +129,7 @@ class Reader:
 
         By its id as text.
         """
-        query = queries.last_used_query(user)
-        rows = await self._ask(self._reports, lambda connection: self._rows(connection, query))
+        rows = await self._ask(self._reports, lambda connection: self._last_used(connection, user))
         return {id_text(id_of(row.of)): datetime.fromtimestamp(row.time_ms / 1000, UTC) for row in rows}
 
     async def close(self) -> None:
@@ -147,11 +143,15 @@ class Reader:
         self._database.close()
 
     async def _limit_totals(self, by: LimitScope, since: float, scope: str | None) -> dict[str, Totals]:
-        since_ms = round(since * 1000)
-        query, rows = (module.limit_totals_query(by, since_ms, scope) for module in (sums, queries))
-        return await self._ask(
-            self._totals, lambda connection: queries.limit_totals_of(self._summed(connection, query, rows), by)
-        )
+        since_ms, now_ms = round(since * 1000), round(time.time() * 1000)
+
+        def totals(connection: Connection) -> dict[str, Totals]:
+            asked = sums.limit_totals_queries(by, since_ms, scope, now_ms) if self._knows_sums(connection) else None
+            return queries.limit_totals_of(
+                self._all(connection, asked or [queries.limit_totals_query(by, since_ms, scope)]), by
+            )
+
+        return await self._ask(self._totals, totals)
 
     async def _ask(self, lane: Lane, work: Callable[[Connection], T]) -> T:
         return await lane.run(
@@ -175,23 +175,73 @@ class Reader:
         except (SQLAlchemyError, TimeoutError) as error:
             raise QueryFailed(self._database.describe(error)) from None
 
-    def _helping(self, query: Any, connection: Connection) -> tuple[list[UsageRecord], queries.Position | None]:
-        rows = self._rows(connection, query)
+    def _helping(
+        self, usage: UsageQuery, after: queries.Position | None, connection: Connection
+    ) -> tuple[list[UsageRecord], queries.Position | None]:
+        most = EXPORTED_AT_ONCE
+        days = queries.days_of(usage, after, self._edges(connection))
+        if days is None:
+            rows = self._rows(connection, queries.export_query(usage, after, most, None))
+        else:
+            pieces = walks.spans(days.start, days.stop - 1)
+            asked = (queries.export_query(usage, after, most, piece) for piece in pieces)
+            rows = self._all(connection, asked, most)
         return [queries.record_of(row) for row in rows], queries.position_of(rows[-1]) if rows else None
 
-    def _requests(self, connection: Connection, query: Any) -> list[RequestRecord]:
-        rows = self._rows(connection, query)
+    def _page(self, connection: Connection, asked: ReceiptQuery) -> list[RequestRecord]:
+        if asked.user is None:
+            return self._requests(connection, [receipt_queries.requests_query(asked, None)], asked.limit)
+        oldest, newest = self._edges(connection)
+        if asked.after is not None:
+            newest = connection.scalar(receipt_queries.time_of_query(asked.after))
+            oldest = None if newest is None else oldest
+        days = receipt_queries.days_of(asked, (oldest, newest))
+        pieces = walks.spans(days.start, days.stop - 1, newest_first=True)
+        found = (receipt_queries.requests_query(asked, piece) for piece in pieces)
+        return self._requests(connection, found, asked.limit)
+
+    def _requests(self, connection: Connection, asked: Iterable[Any], most: int) -> list[RequestRecord]:
+        rows = self._all(connection, asked, most)
         of_prices = receipt_queries.prices_query(rows)
         known = {} if of_prices is None else {row.id: row.price for row in connection.execute(of_prices)}
         return [receipt_queries.request_of(row, known) for row in rows]
 
-    def _summed(self, connection: Connection, query: Any, rows: Any) -> Sequence[Any]:
+    def _last_used(self, connection: Connection, user: Id) -> Sequence[Any]:
+        """Query rows of each key's last day alone; all of them where there are no sums."""
+        if not self._knows_sums(connection):
+            return self._rows(connection, queries.last_used_query(user, None))
+        days = self._rows(connection, sums.last_days_query(user, Made.of(connection.scalars(sums.all_listed_query()))))
+        last = sorted({row.day_ms // queries.DAY_MS for row in days})
+        found = [queries.last_used_query(user, None), *([queries.last_used_query(user, last)] if last else [])]
+        return self._all(connection, found)
+
+    def _summed(self, connection: Connection, usage: UsageQuery, groups: Groups) -> Sequence[Any]:
         """Query the sums, or the rows where there are none.
 
         A database that no gateway has migrated yet.
         """
-        self._has_sums = self._has_sums or inspect(connection).has_table(marks.name)
-        return self._rows(connection, query if self._has_sums else rows)
+        rows = queries.report_query(usage, groups)
+        if not self._knows_sums(connection):
+            return self._rows(connection, rows)
+        listed = Made.of(connection.scalars(sums.listed_query(usage)))
+        return self._all(connection, sums.report_queries(usage, groups, rows, listed))
+
+    def _knows_sums(self, connection: Connection) -> bool:
+        self._has_sums = self._has_sums or inspect(connection).has_table(daily.name)
+        return self._has_sums
+
+    def _edges(self, connection: Connection) -> tuple[int | None, int | None]:
+        rows = self._rows(connection, walks.edges_query())
+        return (rows[0].oldest, rows[0].newest) if rows else (None, None)
+
+    def _all(self, connection: Connection, asked: Iterable[Any], most: int | None = None) -> Sequence[Any]:
+        """Return the rows of one query after another, until there are enough."""
+        rows: list[Any] = []
+        for query in asked:
+            rows += self._rows(connection, query)
+            if most is not None and len(rows) >= most:
+                return rows[:most]
+        return rows
 
     def _rows(self, connection: Connection, query: Any) -> Sequence[Any]:
         try:

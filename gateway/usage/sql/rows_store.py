@@ -18,7 +18,7 @@ from gateway.usage.sql.database import Database, is_deadlock
 from gateway.usage.sql.long_ids import fitted
 from gateway.usage.sql.migrations.runner import migrate
 from gateway.usage.sql.rows import Row
-from gateway.usage.sql.sums import keeping
+from gateway.usage.sql.sums import keeping, rolling
 from gateway.usage.sql.sums.adding import Adder
 from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices
 
@@ -185,6 +185,16 @@ class Store:
                 return keeping.add_some(connection, self._adder)
         except keeping.Overtaken:
             return 0
+
+    def due_blocks(self, now_ms: int) -> list[int]:
+        """Return the blocks of days that can be made now (see `sums.blocks`)."""
+        with self._database.begin() as connection:
+            return rolling.due_blocks(connection, now_ms)
+
+    def make_blocks(self, due: Sequence[int]) -> int:
+        """Make the first of them; return how many are done with."""
+        with self._database.begin() as connection:
+            return rolling.make_blocks(connection, due)
 
     def is_summed(self) -> bool:
         """Whether every row is in the sums."""

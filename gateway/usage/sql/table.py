@@ -71,9 +71,7 @@ ai_usage = Table(
     Column("failures", Text),  # attempts that had no answer, as JSON; NULL for most
     Column("summed", SmallInteger),  # whether it is in the sums; NULL: not yet, see `sums.sum_tables`
     Index("ai_usage_by_time", "time_ms"),
-    Index("ai_usage_by_user", "user_id", "time_ms"),
-    Index("ai_usage_by_organisation", "organisation_id", "time_ms"),
-    Index("ai_usage_by_key", "key_id", "time_ms"),
+    # Those by user and organisation begin with the day, see `walks`.
     # Of hardly any rows, but on MariaDB, which has no such indexes.
     Index(
         "ai_usage_unsummed",

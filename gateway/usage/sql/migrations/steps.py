@@ -9,12 +9,23 @@ An empty database takes all of them. A step is never changed once it was release
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Table, inspect
+from sqlalchemy import Connection, Table, inspect, text, update
 
-from gateway.usage.sql.sums.sum_tables import MARKS, days, hours, marks
+from gateway.usage.sql.sums.sum_tables import MARKS, blocks, daily, hours, made, marks
 from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices, schema_version
+from gateway.usage.sql.walks import DAY_OF, MARIADBS_DAY
+
+_OF_A_SCHEMA = "SELECT count(*) FROM information_schema.statistics WHERE table_schema = DATABASE()"
+_INDEXES = {
+    "sqlite": "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND tbl_name = :table AND name = :name",
+    "postgresql": "SELECT count(*) FROM pg_indexes WHERE schemaname = current_schema()"
+    " AND tablename = :table AND indexname = :name",
+    "mysql": f"{_OF_A_SCHEMA} AND table_name = :table AND index_name = :name",
+    "mariadb": f"{_OF_A_SCHEMA} AND table_name = :table AND index_name = :name",
+}
 
 
 class Step(NamedTuple):
@@ -33,8 +44,9 @@ def _make(connection: Connection, table: Table) -> None:
     table.create(connection, checkfirst=True)
     there = {column["name"] for column in inspect(connection).get_columns(table.name)}
     for index in table.indexes:  # a table whose making was cut off has not all of them
-        if there.issuperset(column.name for column in index.columns):  # a later step adds some
-            index.create(connection, checkfirst=True)
+        is_whole = there.issuperset(column.name for column in index.columns)  # a later step adds some
+        if is_whole and not _has_index(connection, table.name, str(index.name)):
+            index.create(connection)
 
 
 def _first_release(connection: Connection) -> None:
@@ -53,22 +65,53 @@ def _kinds_and_prices(connection: Connection) -> None:
 
 def _sums(connection: Connection) -> None:
     """Make the sums; rows from before are added while we serve (`sums.keeping`)."""
-    for table in (days, hours, marks):
+    for table in (daily, hours, blocks, made, marks):
         _make(connection, table)
     connection.execute(insert_new(marks, connection.dialect.name), [{"name": name, "value": 0} for name in MARKS])
     _add_columns(connection, ai_usage, "summed")
     _make(connection, ai_usage)
 
 
-def _index_that_sums_replace(connection: Connection) -> None:
+def _drop_index(name: str, connection: Connection) -> None:
     """Drop an index that no query needs any more.
 
     Each costs as much as the row.
     """
-    name = "ai_usage_by_counted_on"
-    if name in {index["name"] for index in inspect(connection).get_indexes(ai_usage.name)}:
-        on_table = f" ON {ai_usage.name}" if connection.dialect.name in ("mysql", "mariadb") else ""
-        connection.exec_driver_sql(f"DROP INDEX {name}{on_table}")
+    if _has_index(connection, ai_usage.name, name):
+        connection.exec_driver_sql(f"DROP INDEX {name}{_on_table(connection)}")
+
+
+def _index_by_day(name: str, column: str, connection: Connection) -> None:
+    """Make an index that begins with the day: what a second's rows go into lies together."""
+    if _has_index(connection, ai_usage.name, name):
+        return
+    day = f"({DAY_OF})"
+    if connection.dialect.name in ("mysql", "mariadb"):
+        day = MARIADBS_DAY
+        if day not in {each["name"] for each in inspect(connection).get_columns(ai_usage.name)}:
+            made_of = DAY_OF.replace("/", "DIV")
+            connection.exec_driver_sql(
+                f"ALTER TABLE {ai_usage.name} ADD COLUMN {day} BIGINT AS ({made_of}) VIRTUAL INVISIBLE"
+            )
+    connection.exec_driver_sql(f"CREATE INDEX {name} ON {ai_usage.name} ({day}, {column}, time_ms)")
+
+
+def _sums_by_owner(connection: Connection) -> None:
+    """Replace sums that began with their owner, which no release had: rows are added anew while we serve."""
+    if inspect(connection).has_table("ai_usage_days"):
+        _sums(connection)
+        connection.execute(update(ai_usage).where(ai_usage.c.summed.is_not(None)).values(summed=None))
+        for name in ("ai_usage_hours", "ai_usage_days"):
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
+
+
+def _has_index(connection: Connection, table: str, name: str) -> bool:
+    """Ask by name: SQLAlchemy warns of each index of an expression."""
+    return bool(connection.scalar(text(_INDEXES[connection.dialect.name]), {"name": name, "table": table}))
+
+
+def _on_table(connection: Connection) -> str:
+    return f" ON {ai_usage.name}" if connection.dialect.name in ("mysql", "mariadb") else ""
 
 
 def _add_columns(connection: Connection, table: Table, *names: str) -> None:
@@ -88,5 +131,11 @@ STEPS = (
     Step(2, "ids that are longer than their column are kept whole", _long_ids),
     Step(3, "tokens by kind, the price that was used, failed attempts", _kinds_and_prices),
     Step(4, "daily and hourly sums beside the rows", _sums),
-    Step(5, "limits are rebuilt from sums, not from rows", _index_that_sums_replace),
+    Step(5, "limits are rebuilt from sums, not from rows", partial(_drop_index, "ai_usage_by_counted_on")),
+    Step(6, "a user's rows by day", partial(_index_by_day, "ai_usage_by_day_user", "user_id")),
+    Step(7, "an organisation's rows by day", partial(_index_by_day, "ai_usage_by_day_organisation", "organisation_id")),
+    Step(8, "a user's rows are found by day", partial(_drop_index, "ai_usage_by_user")),
+    Step(9, "an organisation's rows are found by day", partial(_drop_index, "ai_usage_by_organisation")),
+    Step(10, "a key's rows are those of its user", partial(_drop_index, "ai_usage_by_key")),
+    Step(11, "sums begin with their time", _sums_by_owner),
 )

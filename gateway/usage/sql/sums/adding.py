@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, delete, select
 
 from gateway.usage.sql.long_ids import in_sums
 from gateway.usage.sql.sums.additions import Key, Values, additions_of
-from gateway.usage.sql.sums.sum_tables import GATE, VALUES, days, hours, marks
+from gateway.usage.sql.sums.blocks import DAY, around, number_of
+from gateway.usage.sql.sums.sum_tables import GATE, VALUES, daily, hours, made, marks
 from gateway.usage.sql.table import insert_new, long_ids
 
 _AT_ONCE = (200, 50, 10)  # a statement of each size on SQLite, see `rows_store`
@@ -25,7 +26,7 @@ class Adder:
         self._dialect = dialect
         self._sizes = _AT_ONCE if dialect == "sqlite" else ()
         self._upserts = {
-            (table.name, size): _upsert(table, dialect, size) for table in (days, hours) for size in (*self._sizes, 1)
+            (table.name, size): _upsert(table, dialect, size) for table in (daily, hours) for size in (*self._sizes, 1)
         }
 
     def hold_gate(self, connection: Connection) -> None:
@@ -38,15 +39,29 @@ class Adder:
 
     def add(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         added = additions_of(rows)
-        of_days, of_hours = added.days, added.hours
+        of_days, of_hours = added.daily, added.hours
         if self._dialect != "sqlite":
             whole: dict[str, str] = {}
-            of_days, of_hours = _fitted(of_days, whole), _fitted(of_hours, whole)
+            of_days, of_hours = _fitted(of_days, whole, _part), _fitted(of_hours, whole, _owner)
             if whole:
                 ids = [{"hash": key, "id": whole[key]} for key in sorted(whole)]
                 connection.execute(insert_new(long_ids, self._dialect), ids)
-        self._upsert(connection, days, of_days)
+        self._upsert(connection, daily, of_days)
         self._upsert(connection, hours, of_hours)
+        self._list(connection, added.days)
+
+    def _list(self, connection: Connection, of_days: list[int]) -> None:
+        """List the days, and strike out the blocks that had them without these rows.
+
+        Blocks are made while the gate is closed: none comes between the look and the end.
+        """
+        numbers = {day: [number_of(day, DAY), *around(day)] for day in of_days}
+        asked = [number for each in numbers.values() for number in each]
+        listed = set(connection.scalars(select(made.c.block).where(made.c.block.in_(asked))))
+        if changed := sorted(listed.difference(each[0] for each in numbers.values())):
+            connection.execute(delete(made).where(made.c.block.in_(changed)))
+        if new := [{"block": each[0]} for each in numbers.values() if each[0] not in listed]:
+            connection.execute(insert_new(made, self._dialect), new)
 
     def _upsert(self, connection: Connection, table: Table, sums: list[tuple[Key, Values]]) -> None:
         parameters = [key + values for key, values in sums]
@@ -60,13 +75,17 @@ class Adder:
             connection.exec_driver_sql(self._upserts[table.name, 1], parameters)
 
 
-def _fitted(sums: list[tuple[Key, Values]], whole: dict[str, str]) -> list[tuple[Key, Values]]:
+def _fitted(
+    sums: list[tuple[Key, Values]], whole: dict[str, str], fit: Callable[[Any, dict[str, str]], Any]
+) -> list[tuple[Key, Values]]:
     """Fit keys to their columns; `whole` gets the ids that are longer."""
-    return sorted(((_owner(key[0], whole), *(_part(part, whole) for part in key[1:])), values) for key, values in sums)
+    return sorted((tuple(fit(part, whole) for part in key), values) for key, values in sums)
 
 
-def _owner(owner: str, whole: dict[str, str]) -> str:
-    kind, colon, of = owner.partition(":")
+def _owner(part: int | str, whole: dict[str, str]) -> int | str:
+    if not isinstance(part, str):
+        return part
+    kind, colon, of = part.partition(":")
     return kind + colon + in_sums(of, whole)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from gateway.usage.sql.sums.sum_tables import EVERYBODY, NONE
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
-_KIND = ("user_id", "organisation_id", "key_id", "model", "endpoint_id", "counted_on", "answered", "route")
+_KIND = ("organisation_id", "user_id", "key_id", "model", "endpoint_id", "counted_on", "answered", "route")
 _USED = ("total_tokens", "prompt_tokens", "completion_tokens", "cost_nano")
 READ = ("request_id", "time_ms", *_KIND, *_USED)  # the columns that are looked at
 _kind_of, _used_by = itemgetter(*_KIND), itemgetter(*_USED)
@@ -19,32 +19,33 @@ Values = tuple[int, ...]  # in the order of `sum_tables.VALUES`
 
 
 class Additions(NamedTuple):
-    """Sorted by key, against deadlocks."""
+    """Sorted by key, against deadlocks; `days` since 1970."""
 
-    days: list[tuple[Key, Values]]
+    daily: list[tuple[Key, Values]]
     hours: list[tuple[Key, Values]]
+    days: list[int]
 
 
 def additions_of(rows: Iterable[Mapping[str, Any]]) -> Additions:
-    days: dict[Key, Values] = {}
+    daily: dict[Key, Values] = {}
     hours: dict[Key, Values] = {}
     for (hour_ms, kind), values in _of_a_kind(rows).items():
-        user, organisation, key, model, endpoint, counted_on, answered, _ = kind
-        endpoint = NONE if endpoint is None else endpoint
-        day_ms = hour_ms - hour_ms % DAY_MS
-        _add(days, (EVERYBODY, day_ms, NONE, model, endpoint), values)
-        _add(days, ("u:" + user, day_ms, key, model, endpoint), values)
-        _add(days, ("*u", day_ms, user, NONE, NONE), values)
-        _add(days, ("*k", day_ms, key, NONE, NONE), values)
-        _add(days, ("*o", day_ms, NONE if organisation is None else organisation, NONE, NONE), values)
-        if organisation is not None:
-            _add(days, ("o:" + organisation, day_ms, user, model, endpoint), values)
-        is_answered = int(answered)
-        _add(hours, (EVERYBODY, hour_ms, is_answered), values)
-        _add(hours, ("k:" + key, hour_ms, is_answered), values)
+        organisation, user, key, model, endpoint, counted_on, answered, _ = kind
+        of_day = (
+            hour_ms - hour_ms % DAY_MS,
+            NONE if organisation is None else organisation,
+            user,
+            key,
+            model,
+            NONE if endpoint is None else endpoint,
+        )
+        is_answered = 1 if answered else 0
+        _add(daily, of_day, values)
+        _add(hours, (hour_ms, EVERYBODY, is_answered), values)
+        _add(hours, (hour_ms, "k:" + key, is_answered), values)
         if counted_on is not None:
-            _add(hours, ("c:" + counted_on, hour_ms, is_answered), values)
-    return Additions(sorted(days.items()), sorted(hours.items()))
+            _add(hours, (hour_ms, "c:" + counted_on, is_answered), values)
+    return Additions(sorted(daily.items()), sorted(hours.items()), sorted({key[0] // DAY_MS for key in daily}))
 
 
 def _of_a_kind(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[int, Key], Values]:

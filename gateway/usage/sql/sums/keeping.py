@@ -11,11 +11,13 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from gateway.usage.sql.sums.adding import Adder
 from gateway.usage.sql.sums.additions import DAY_MS, READ
-from gateway.usage.sql.sums.sum_tables import GATE, ROWS_FROM, days, hours, marks
+from gateway.usage.sql.sums.blocks import LEVELS, LONGEST_DAYS, days_of, first_day, level_of, number_of
+from gateway.usage.sql.sums.sum_tables import GATE, ROWS_FROM, blocks, daily, hours, made, marks
 from gateway.usage.sql.table import ai_usage
 
 ADDED_AT_ONCE = 1_000
 _EXPIRED_AT_ONCE = 500
+UNLISTED_AT_ONCE = 1_000
 UNDONE_AT_ONCE = 50_000  # rows, or one day's
 _usage = ai_usage.c
 _UNSUMMED = _usage.summed.is_(None)
@@ -62,7 +64,12 @@ def expire_rows(connection: Connection, before_ms: int) -> int:
 
 
 def expire_sums(connection: Connection, before_ms: int) -> None:
-    _forget(connection, 0, before_ms - before_ms % DAY_MS)
+    """Delete older days; blocks that had any of them are made again from what is left."""
+    before_ms -= before_ms % DAY_MS
+    close_gate(connection)
+    _forget(connection, 0, before_ms)
+    connection.execute(delete(made).where(made.c.block < number_of(before_ms // DAY_MS, 0)))
+    connection.execute(delete(blocks).where(blocks.c.block < number_of(before_ms // DAY_MS, 0)))
 
 
 def undo_some(connection: Connection, from_ms: int) -> Undone:
@@ -70,7 +77,7 @@ def undo_some(connection: Connection, from_ms: int) -> Undone:
 
     Their rows are read themselves until they are added again. Days of which rows have expired are left as they are.
     """
-    first_ms = max(from_ms, -(-_rows_from_ms(connection) // DAY_MS) * DAY_MS)
+    first_ms = max(from_ms, -(-close_gate(connection) // DAY_MS) * DAY_MS)
     later = select(_usage.time_ms).where(_usage.time_ms >= first_ms).order_by(_usage.time_ms)
     last_ms = connection.scalar(later.offset(UNDONE_AT_ONCE).limit(1))
     until_ms = None
@@ -85,7 +92,7 @@ def undo_some(connection: Connection, from_ms: int) -> Undone:
     return Undone(until_ms, undone.rowcount)
 
 
-def _rows_from_ms(connection: Connection) -> int:
+def close_gate(connection: Connection) -> int:
     """Close the gate, and return from when on all rows are there.
 
     Who adds holds the gate until its end: there is nobody whose row we see and whose sum we do not.
@@ -102,6 +109,19 @@ def _day(time_ms: int) -> int:
 
 
 def _forget(connection: Connection, from_ms: int, until_ms: int | None) -> None:
-    for table, time_ms in ((days, days.c.day_ms), (hours, hours.c.hour_ms)):
+    for table, time_ms in ((daily, daily.c.day_ms), (hours, hours.c.hour_ms)):
         old = delete(table).where(time_ms >= from_ms)
         connection.execute(old if until_ms is None else old.where(time_ms < until_ms))
+    _strike_out(connection, from_ms // DAY_MS, None if until_ms is None else until_ms // DAY_MS)
+
+
+def _strike_out(connection: Connection, from_day: int, until_day: int | None) -> None:
+    """Strike out every block that has one of these days."""
+    near = made.c.block >= number_of(max(0, from_day - LONGEST_DAYS), 0)
+    if until_day is not None:
+        near = and_(near, made.c.block < number_of(until_day, 0))
+    listed = connection.scalars(select(made.c.block).where(near))
+    changed = [block for block in listed if level_of(block) in LEVELS and first_day(block) + days_of(block) > from_day]
+    for start in range(0, len(changed), UNLISTED_AT_ONCE):
+        some = changed[start : start + UNLISTED_AT_ONCE]
+        connection.execute(delete(made).where(made.c.block.in_(some)))

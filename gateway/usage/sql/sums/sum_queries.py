@@ -1,140 +1,207 @@
 """Query the sums, and the rows that are not in them.
 
-Each is one statement, so that it sees a row either here or there. What the sums do not have (a user's hours, a model's
-users) is read from the rows alone.
+Several statements in one snapshot, whose rows come together: each row of the ledger is seen either here or there. What
+the sums do not have (a user's hours) is read from the rows alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, Table, and_, func, literal_column, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, func, literal_column, or_, select
 
 from gateway.types import MADE_BY, Id
 from gateway.usage.reports import Group, Groups, LimitScope, UsageQuery
 from gateway.usage.sql import queries
 from gateway.usage.sql.long_ids import SUMS_ID_CHARACTERS, forms_in_columns
-from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.rows import stored_forms, stored_id
 from gateway.usage.sql.sums.additions import DAY_MS, HOUR_MS
-from gateway.usage.sql.sums.sum_tables import EVERYBODY, days, hours
+from gateway.usage.sql.sums.blocks import KINDS, LEVELS, LONGEST_DAYS, Made, cover, number_of
+from gateway.usage.sql.sums.sum_tables import EVERYBODY, blocks, daily, hours, made
 from gateway.usage.sql.table import ai_usage
+from gateway.usage.sql.walks import of_days
 
-Query = Select[Any] | CompoundSelect[Any]
+Query = Select[Any]
 
+AT_ONCE = 5_000  # days, hours or blocks that are named in one statement
 _NONE: ColumnElement[Any] = literal_column("'\"'")  # the same text in SELECT and GROUP BY
 _ROWS = ("requests", "tokens", "prompt_tokens", "completion_tokens", "cost_nano", "calls")  # in the rows' order
 _UNSUMMED = ai_usage.c.summed.is_(None)
 _HIGHEST = "\U0010ffff"
 _LONGEST_MAKER = SUMS_ID_CHARACTERS // 2 - 10  # of a key whose name is whole in the names of keys that it made
-_OWNER = func.substr(days.c.owner, 3)
+_NAMED_HOURS = 24 * 62  # more than a limit's longest period has
 _OF_DAYS: Mapping[Group, ColumnElement[Any]] = {
-    "day": days.c.day_ms,
-    "model": days.c.model,
-    "endpoint": func.nullif(days.c.endpoint_id, _NONE),
+    "day": daily.c.day_ms,
+    "model": daily.c.model,
+    "endpoint": func.nullif(daily.c.endpoint_id, _NONE),
+    "key": daily.c.key_id,
+    "user": daily.c.user_id,
+    "organisation": func.nullif(daily.c.organisation_id, _NONE),
 }
 _OF_HOURS: Mapping[Group, ColumnElement[Any]] = {
     "day": hours.c.hour_ms - hours.c.hour_ms % literal_column(str(DAY_MS)),
     "hour": hours.c.hour_ms,
 }
-_BY: Mapping[Group, str] = {"user": "*u", "organisation": "*o", "key": "*k"}
+_COLUMNS: Mapping[Group, str] = {
+    "model": "model",
+    "endpoint": "endpoint_id",
+    "key": "key_id",
+    "user": "user_id",
+    "organisation": "organisation_id",
+}
 
 
-class _Part(NamedTuple):
-    """A part of a table of sums, and its groups."""
-
-    table: Table
-    where: tuple[ColumnElement[bool], ...]
-    groups: Mapping[Group, ColumnElement[Any]]
-
-
-def report_query(usage: UsageQuery, groups: Groups, rows: Select[Any]) -> Query:
-    """`rows`: the same from the rows alone."""
-    part = _part(usage, groups)
-    if part is None or not part.groups.keys() >= set(groups):
-        return rows
-    time_ms = part.table.c[1]
-    columns = [part.groups[group] for group in groups]
-    labelled = [column.label(name) for column, name in zip(columns, ("of", "second"), strict=False)]
-    if "endpoint" in groups:
-        columns.append(days.c.model)
-        labelled.append(days.c.model.label("model"))
-    until_ms = start_of_day_ms(usage.to_day) + DAY_MS
-    summed = select(*_sums(part.table), *labelled).where(
-        *part.where, time_ms >= start_of_day_ms(usage.from_day), time_ms < until_ms
+def listed_query(usage: UsageQuery) -> Select[Any]:
+    """Query what is listed of the span, and of the blocks that reach into it or out of it."""
+    first, last = _days(usage)
+    near = and_(
+        made.c.block >= number_of(max(0, first - LONGEST_DAYS), 0), made.c.block < number_of(last + LONGEST_DAYS, 0)
     )
-    return union_all(summed.group_by(*columns) if columns else summed, rows.where(_UNSUMMED))
+    return select(made.c.block).where(near)
 
 
-def _sums(table: Table) -> list[ColumnElement[Any]]:
-    return [func.coalesce(func.sum(table.c[name]), 0).label(name) for name in _ROWS]
+def all_listed_query() -> Select[Any]:
+    return select(made.c.block)
 
 
-def _part(usage: UsageQuery, groups: Groups) -> _Part | None:
-    if usage.organisation is not None:
-        return _organisations(usage) if usage.key is None else None
-    if usage.user is not None:
-        return _users(usage)
-    if usage.key is not None:
-        return None if usage.model is not None else _Part(hours, (_owned(hours, "k:", usage.key),), _OF_HOURS)
-    return _everybodys(usage, groups)
+def last_days_query(user: Id, listed: Made) -> Query:
+    """Query the last day of each of a user's keys."""
+    named = _named(daily.c.day_ms, [day * DAY_MS for day in listed.days])
+    last = func.max(daily.c.day_ms).label("day_ms")
+    return select(last).where(named, daily.c.user_id.in_(_forms(user))).group_by(daily.c.key_id)
 
 
-def _organisations(usage: UsageQuery) -> _Part:
-    where = (_owned(days, "o:", usage.organisation), *_of(days.c.part, usage.user), *_of(days.c.model, usage.model))
-    return _Part(days, where, {**_OF_DAYS, "user": days.c.part, "organisation": _OWNER})
-
-
-def _users(usage: UsageQuery) -> _Part:
-    where = (_owned(days, "u:", usage.user), *_of(days.c.part, usage.key), *_of(days.c.model, usage.model))
-    return _Part(days, where, {**_OF_DAYS, "key": days.c.part, "user": _OWNER})
-
-
-def _everybodys(usage: UsageQuery, groups: Groups) -> _Part | None:
-    by = [group for group in groups if group in _BY]
-    if by:
-        is_other = days.c.owner == _BY[by[0]]
-        groups_of_it: Mapping[Group, ColumnElement[Any]] = {
-            "day": days.c.day_ms,
-            by[0]: func.nullif(days.c.part, _NONE),
-        }
-        return None if usage.model is not None else _Part(days, (is_other,), groups_of_it)
+def report_queries(usage: UsageQuery, groups: Groups, rows: Select[Any], listed: Made) -> Iterator[Query]:
+    """`rows`: the same from the rows alone."""
+    first, last = _days(usage)
+    days = listed.days_between(first, last)
     if "hour" in groups:
-        return None if usage.model is not None else _Part(hours, (hours.c.owner == EVERYBODY,), _OF_HOURS)
-    return _Part(days, (days.c.owner == EVERYBODY, *_of(days.c.model, usage.model)), _OF_DAYS)
+        yield from _by_hour(usage, groups, rows, days)
+    elif usage.user is None and usage.organisation is None and usage.key is None:
+        yield from _everybodys(usage, groups, listed)
+    else:
+        yield from _of_daily(usage, groups, days)
+    yield rows.where(_UNSUMMED)
 
 
-def _owned(table: Table, kind: str, owner: Id | None) -> ColumnElement[bool]:
-    forms = () if owner is None else forms_in_columns(stored_forms(owner))
-    return table.c.owner.in_([kind + form for form in forms])
+def _days(usage: UsageQuery) -> tuple[int, int]:
+    return (queries.start_of_day_ms(usage.from_day) // DAY_MS, queries.start_of_day_ms(usage.to_day) // DAY_MS)
 
 
-def _of(column: ColumnElement[Any], value: Id | None) -> Collection[ColumnElement[bool]]:
-    return () if value is None else (column.in_(forms_in_columns(stored_forms(value))),)
+def _by_hour(usage: UsageQuery, groups: Groups, rows: Query, days: Sequence[int]) -> Iterator[Query]:
+    owners = _owners_of_hours(usage)
+    if owners is not None and set(groups) <= _OF_HOURS.keys():
+        of_them = [day * DAY_MS + hour * HOUR_MS for day in days for hour in range(24)]
+        for some in _pieces(of_them):
+            named = _sums(hours).where(_named(hours.c.hour_ms, some), hours.c.owner.in_(owners))
+            yield _grouped(named, [_OF_HOURS[group] for group in groups])
+    elif usage.user is None and usage.organisation is None:
+        yield rows.where(ai_usage.c.summed.is_not(None))
+    else:
+        for some in _pieces(days):
+            yield rows.where(of_days(some), ai_usage.c.summed.is_not(None))
+
+
+def _owners_of_hours(usage: UsageQuery) -> Sequence[str] | None:
+    if usage.user is not None or usage.organisation is not None or usage.model is not None:
+        return None
+    return [EVERYBODY] if usage.key is None else _owners("k:", usage.key)
+
+
+def _everybodys(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Query]:
+    needed = {_COLUMNS[group] for group in groups if group != "day"}
+    needed |= {"model"} if usage.model is not None or "endpoint" in groups else set()
+    kind = next((kind for kind, columns in KINDS.items() if needed <= set(columns)), None)
+    first, last = _days(usage)
+    if kind is None:
+        yield from _of_daily(usage, groups, listed.days_between(first, last))
+        return
+    found = cover(listed, first, last, longest=0 if "day" in groups else LEVELS[-1])
+    at = dict(zip(KINDS[kind], (blocks.c.a, blocks.c.b, blocks.c.c), strict=False))
+    for some in _pieces(found.blocks):
+        summed = _sums(blocks).where(_named(blocks.c.block, some), blocks.c.kind == kind)
+        if usage.model is not None:
+            summed = summed.where(at["model"].in_(_forms(usage.model)))
+        columns = [_of_block(group, at) for group in groups]
+        yield _grouped(summed, columns, at["model"] if "endpoint" in groups else None)
+    yield from _of_daily(usage, groups, found.days)
+
+
+def _of_block(group: Group, at: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
+    if group == "day":
+        return blocks.c.block * literal_column(str(DAY_MS >> 4))  # of one day: its number is its day's times 16
+    column = at[_COLUMNS[group]]
+    return func.nullif(column, _NONE) if group in ("endpoint", "organisation") else column
+
+
+def _of_daily(usage: UsageQuery, groups: Groups, days: Sequence[int]) -> Iterator[Query]:
+    asked = (
+        (daily.c.organisation_id, usage.organisation),
+        (daily.c.user_id, usage.user),
+        (daily.c.key_id, usage.key),
+        (daily.c.model, usage.model),
+    )
+    narrowed = [column.in_(_forms(value)) for column, value in asked if value is not None]
+    columns = [_OF_DAYS[group] for group in groups]
+    for some in _pieces([day * DAY_MS for day in days]):
+        summed = _sums(daily).where(_named(daily.c.day_ms, some), *narrowed)
+        yield _grouped(summed, columns, daily.c.model if "endpoint" in groups else None)
+
+
+def _sums(table: Table) -> Select[Any]:
+    return select(*(func.coalesce(func.sum(table.c[name]), 0).label(name) for name in _ROWS))
+
+
+def _grouped(query: Query, columns: Sequence[ColumnElement[Any]], model: ColumnElement[Any] | None = None) -> Query:
+    labelled = [column.label(name) for column, name in zip(columns, ("of", "second"), strict=False)]
+    if model is not None:
+        columns, labelled = [*columns, model], [*labelled, model.label("model")]
+    return query.add_columns(*labelled).group_by(*columns)
+
+
+def _named(column: ColumnElement[Any], numbers: Sequence[int]) -> ColumnElement[bool]:
+    """One of these numbers, written into the statement: there may be thousands."""
+    return column.in_(bindparam(None, list(numbers), expanding=True, literal_execute=True))
+
+
+def _pieces(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), AT_ONCE):
+        yield numbers[start : start + AT_ONCE]
+
+
+def _forms(value: Id) -> Collection[str]:
+    return forms_in_columns(stored_forms(value))
+
+
+def _owners(kind: str, owner: Id) -> list[str]:
+    return [kind + form for form in _forms(owner)]
 
 
 # -- totals for limits
 
 
-def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Query:
-    """Return the query of each scope's limit totals.
+def limit_totals_queries(by: LimitScope, since_ms: int, scope: str | None, now_ms: int) -> Iterator[Query]:
+    """Yield the queries of each scope's limit totals.
 
     Whole hours come from the sums, the edge from the rows.
     """
     if scope is not None and len(scope) > _LONGEST_MAKER:
-        return queries.limit_totals_query(by, since_ms, scope)
+        yield queries.limit_totals_query(by, since_ms, scope)
+        return
     whole_ms = -(-since_ms // HOUR_MS) * HOUR_MS
-    summed = select(*_sums(hours), func.substr(hours.c.owner, 3).label("of")).where(
-        hours.c.hour_ms >= whole_ms, hours.c.answered == 1, _scoped(by, scope)
-    )
-    parts: list[Select[Any]] = [
-        summed.group_by(hours.c.owner),
-        queries.limit_totals_query(by, whole_ms, scope).where(_UNSUMMED),
-    ]
+    summed = _sums(hours).add_columns(func.substr(hours.c.owner, 3).label("of"))
+    summed = summed.where(hours.c.answered == 1, _scoped(by, scope)).group_by(hours.c.owner)
+    known = range(whole_ms, now_ms + HOUR_MS, HOUR_MS)
+    if len(known) > _NAMED_HOURS:
+        yield summed.where(hours.c.hour_ms >= whole_ms)
+    else:
+        if known:
+            yield summed.where(_named(hours.c.hour_ms, known))
+        yield summed.where(hours.c.hour_ms >= max(known.stop if not known else known[-1] + HOUR_MS, whole_ms))
+    yield queries.limit_totals_query(by, whole_ms, scope).where(_UNSUMMED)
     if since_ms < whole_ms:
-        parts.append(queries.limit_totals_query(by, since_ms, scope).where(ai_usage.c.time_ms < whole_ms))
-    return union_all(*parts)
+        yield queries.limit_totals_query(by, since_ms, scope).where(ai_usage.c.time_ms < whole_ms)
 
 
 def _scoped(by: LimitScope, scope: str | None) -> ColumnElement[bool]:
@@ -143,5 +210,7 @@ def _scoped(by: LimitScope, scope: str | None) -> ColumnElement[bool]:
         return and_(hours.c.owner >= kind, hours.c.owner < kind + _HIGHEST)
     if by == "counted_on":
         return hours.c.owner.in_([kind + form for form in forms_in_columns((stored_id(scope),))])
-    made = kind + stored_id(scope + MADE_BY).removesuffix('"')
-    return or_(_owned(hours, kind, scope), and_(hours.c.owner >= made, hours.c.owner < made + _HIGHEST))
+    made_by = kind + stored_id(scope + MADE_BY).removesuffix('"')
+    return or_(
+        hours.c.owner.in_(_owners(kind, scope)), and_(hours.c.owner >= made_by, hours.c.owner < made_by + _HIGHEST)
+    )

@@ -1,17 +1,21 @@
 """The tables of sums, and the rows' mark of them.
 
 A row of `ai_usage` with `summed` is in the sums, one without is not yet: a release that knows of no sums wrote it, or
-they are being made anew. Every query adds such rows to what it finds in the sums, in one statement, so that no total is
+they are being made anew. Every query adds such rows to what it finds in the sums, in one snapshot, so that no total is
 ever wrong on the way. No column of a key is NULL: `NONE` stands for it.
 
-`owner` says whose sum it is. Of days: `*` everybody's, by model and endpoint; `u:ID` a user's, `part` the key; `o:ID`
-an organisation's, `part` the user; `*u`, `*o` and `*k` everybody's by user, organisation and key, without models. Of
-hours: `*` everybody's, `k:ID` a key's, `c:SCOPE` what counts against a limit's scope.
+Every key begins with its time: what a second's requests change lies together, however many users they are of, and a
+batch costs a few pages instead of one for each row. Who asks names the days (or hours) one by one.
+
+daily    each day's, by all that a report can tell apart but the hour
+hours    `owner` is `*` (everybody), `k:ID` (a key) or `c:SCOPE` (what counts against a limit)
+blocks   everybody's, of 1, 2, 4 … 512 days that have ended, by what the kind says (see `blocks`)
+made     which blocks hold; and of which days there are sums at all
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, SmallInteger, String, Table
+from sqlalchemy import BigInteger, Column, Index, SmallInteger, String, Table
 
 from gateway.usage.sql.long_ids import SUMS_ID_CHARACTERS
 from gateway.usage.sql.table import EXACT_TEXT, metadata
@@ -21,7 +25,6 @@ EVERYBODY = "*"
 VALUES = ("requests", "calls", "tokens", "prompt_tokens", "completion_tokens", "cost_nano")
 GATE, ROWS_FROM = "gate", "rows_from_ms"  # held by who adds; rows before it may have expired
 MARKS = (GATE, ROWS_FROM)
-_OWNER_CHARACTERS = SUMS_ID_CHARACTERS + 2
 
 
 def _id(name: str, characters: int = SUMS_ID_CHARACTERS) -> Column[str]:
@@ -30,31 +33,60 @@ def _id(name: str, characters: int = SUMS_ID_CHARACTERS) -> Column[str]:
     return Column(name, String(characters).with_variant(by_code_point, "postgresql"), primary_key=True)
 
 
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, primary_key=True, autoincrement=False)
+
+
 def _values() -> list[Column[int]]:
     return [Column(name, BigInteger, nullable=False) for name in VALUES]
 
 
-days = Table(
-    "ai_usage_days",
+daily = Table(
+    "ai_usage_daily",
     metadata,
-    _id("owner", _OWNER_CHARACTERS),
-    Column("day_ms", BigInteger, primary_key=True, autoincrement=False),
-    _id("part"),
+    _number("day_ms"),
+    _id("organisation_id"),
+    _id("user_id"),
+    _id("key_id"),
     _id("model"),
     _id("endpoint_id"),
     *_values(),
+    Index("ai_usage_daily_by_user", "day_ms", "user_id"),
     sqlite_with_rowid=False,
     mysql_collate=EXACT_TEXT,
     mariadb_collate=EXACT_TEXT,
 )
 
 hours = Table(
-    "ai_usage_hours",
+    "ai_usage_hourly",
     metadata,
-    _id("owner", _OWNER_CHARACTERS),
-    Column("hour_ms", BigInteger, primary_key=True, autoincrement=False),
+    _number("hour_ms"),
+    _id("owner", SUMS_ID_CHARACTERS + 2),
     Column("answered", SmallInteger, primary_key=True, autoincrement=False),
     *_values(),
+    sqlite_with_rowid=False,
+    mysql_collate=EXACT_TEXT,
+    mariadb_collate=EXACT_TEXT,
+)
+
+blocks = Table(
+    "ai_usage_blocks",
+    metadata,
+    _number("block"),
+    Column("kind", String(1), primary_key=True),
+    _id("a"),
+    _id("b"),
+    _id("c"),
+    *_values(),
+    sqlite_with_rowid=False,
+    mysql_collate=EXACT_TEXT,
+    mariadb_collate=EXACT_TEXT,
+)
+
+made = Table(
+    "ai_usage_made",
+    metadata,
+    _number("block"),
     sqlite_with_rowid=False,
     mysql_collate=EXACT_TEXT,
     mariadb_collate=EXACT_TEXT,
