@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
+from operator import add
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
@@ -76,6 +78,7 @@ _GROUPS: Mapping[Group, ColumnElement[Any]] = {
     "organisation": _usage.organisation_id,
 }
 _OF_TIME: Groups = ("day", "hour")
+_SUMMED = len(Totals.__struct_fields__)  # columns, in their order
 
 
 def report_query(usage: UsageQuery, groups: Groups) -> Select[*tuple[Any, ...]]:
@@ -87,12 +90,43 @@ def report_query(usage: UsageQuery, groups: Groups) -> Select[*tuple[Any, ...]]:
 
 
 def report_of(rows: Iterable[Any], groups: Groups) -> UsageReport:
-    """In order of time, what has the most requests first."""
+    """In order of time, what has the most requests first.
+
+    Each row has its sums first, then its groups, then an endpoint's model. What is of one group comes together, and so
+    do ids that differ only in their type; numbers hold.
+    """
+    added = _added(rows)
+    totals = Totals(*map(sum, zip(*added.values(), strict=True))) if added else Totals()
     if not groups:
-        return UsageReport(sum(map(_totals, rows), Totals()))
-    grouped = _joined(_row(row, groups) for row in rows)
-    grouped.sort(key=lambda row: (_time(row, groups), -row.totals.requests, f"{row.of} {row.model} {row.second}"))
-    return UsageReport(sum((row.totals for row in grouped), Totals()), tuple(grouped))
+        return UsageReport(totals)
+    has_model = "endpoint" in groups
+    read = [_reader_of(group) for group in (*groups, "model")[: len(groups) + has_model]]
+    found: dict[tuple[str | None, ...], UsageRow] = {}
+    for key, sums in added.items():
+        values = [of(stored) for of, stored in zip(read, key, strict=True)]
+        row = UsageRow(
+            values[0], Totals(*sums), values[-1] if has_model else None, values[1] if len(groups) > 1 else None
+        )
+        texts = tuple(None if value is None else id_text(value) for value in values)
+        found[texts] = _sum(found[texts], row) if texts in found else row
+    times = [place for place, group in enumerate(groups) if group in _OF_TIME]
+
+    def order(each: tuple[tuple[str | None, ...], UsageRow]) -> tuple[list[str | None], int, str]:
+        texts, row = each
+        return [texts[place] for place in times], -row.totals.requests, f"{row.of} {row.model} {row.second}"
+
+    return UsageReport(totals, tuple(row for _, row in sorted(found.items(), key=order)))
+
+
+def _added(rows: Iterable[Any]) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    """Sums by what the rows are of. PostgreSQL's sums are decimals."""
+    added: dict[tuple[Any, ...], tuple[int, ...]] = {}
+    for row in rows:
+        values = tuple(row)
+        key, before = values[_SUMMED:], added.get(values[_SUMMED:])
+        sums = values[:_SUMMED] if before is None else map(add, before, values)
+        added[key] = tuple(map(int, sums))
+    return added
 
 
 def _totals(row: Any) -> Totals:
@@ -100,45 +134,27 @@ def _totals(row: Any) -> Totals:
     return Totals(*(int(getattr(row, name)) for name in Totals.__struct_fields__))
 
 
-def _row(row: Any, groups: Groups) -> UsageRow:
-    of, *second = (_value(stored, group) for stored, group in zip((row.of, *_second(row, groups)), groups, strict=True))
-    model = id_of(row.model) if "endpoint" in groups else None
-    return UsageRow(of, _totals(row), model, *second)
+def _reader_of(group: Group) -> Callable[[Any], Id | None]:
+    """Return what reads a group's values; each of them once."""
+    return cache(_time_of(group) if group in _OF_TIME else _id_of)
 
 
-def _second(row: Any, groups: Groups) -> tuple[Any, ...]:
-    return (row.second,) if len(groups) > 1 else ()
+def _id_of(stored: str | None) -> Id | None:
+    return None if stored is None else id_of(stored)
 
 
-def _value(stored: Any, group: Group) -> Id | None:
-    if group not in _OF_TIME:
-        return None if stored is None else id_of(stored)
-    day, within = divmod(int(stored), DAY_MS)
-    text = date.fromordinal(_EPOCH_DAY + day).isoformat()
-    return text if group == "day" else f"{text}T{within // HOUR_MS:02}:00:00Z"
+def _time_of(group: Group) -> Callable[[Any], str]:
+    def time_of(stored: int) -> str:
+        day, within = divmod(int(stored), DAY_MS)
+        text = date.fromordinal(_EPOCH_DAY + day).isoformat()
+        return text if group == "day" else f"{text}T{within // HOUR_MS:02}:00:00Z"
 
-
-def _time(row: UsageRow, groups: Groups) -> str:
-    values = zip((row.of, row.second), groups, strict=False)
-    return " ".join(str(value) for value, group in values if group in _OF_TIME)
-
-
-def _joined(rows: Iterable[UsageRow]) -> list[UsageRow]:
-    """Join ids that differ only in their type; numbers hold."""
-    joined: dict[tuple[str | None, ...], UsageRow] = {}
-    for row in rows:
-        key = _text(row.of), _text(row.model), _text(row.second)
-        joined[key] = _sum(joined[key], row) if key in joined else row
-    return list(joined.values())
+    return time_of
 
 
 def _sum(one: UsageRow, other: UsageRow) -> UsageRow:
     ids = (_number(one.of, other.of), _number(one.model, other.model), _number(one.second, other.second))
     return UsageRow(ids[0], one.totals + other.totals, *ids[1:])
-
-
-def _text(value: Id | None) -> str | None:
-    return None if value is None else id_text(value)
 
 
 def _number(one: Id | None, other: Id | None) -> Id | None:

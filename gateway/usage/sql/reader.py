@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +31,7 @@ from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
 from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.sums import sum_queries as sums
-from gateway.usage.sql.sums.blocks import Made
+from gateway.usage.sql.sums.day_blocks import Made
 from gateway.usage.sql.sums.sum_tables import daily
 from gateway.usage.sql.table import ai_usage
 
@@ -263,6 +263,12 @@ class Reader:
         return False
 
 
-def _with_whole_ids(row: Any, whole: dict[str, str]) -> SimpleNamespace:
-    values = {name: whole.get(hash_in(value) or "", value) for name, value in row._mapping.items()}
-    return SimpleNamespace(**values)
+class _Whole(SimpleNamespace):
+    """A row whose ids are whole, told by its columns' names or one value after another."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(vars(self).values())
+
+
+def _with_whole_ids(row: Any, whole: dict[str, str]) -> _Whole:
+    return _Whole(**{name: whole.get(hash_in(value) or "", value) for name, value in row._mapping.items()})

@@ -187,7 +187,7 @@ class Store:
             return 0
 
     def due_blocks(self, now_ms: int) -> list[int]:
-        """Return the blocks of days that can be made now (see `sums.blocks`)."""
+        """Return the blocks of days that can be made now (see `sums.day_blocks`)."""
         with self._database.begin() as connection:
             return rolling.due_blocks(connection, now_ms)
 

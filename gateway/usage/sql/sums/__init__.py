@@ -3,7 +3,7 @@
 Reports and limits read them.
 
 sum_tables    what is kept, and which rows are in it
-blocks        of days that have ended: which there are, which make up a span; rolling: makes them
+day_blocks    days that have ended: which there are, which make up a span; rolling: makes them
 additions     what some rows add to it
 adding        that, into the database, in the transaction of the rows
 keeping       rows that nobody has added yet; sums that are old, or made anew

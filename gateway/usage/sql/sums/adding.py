@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Table, delete, select
 
 from gateway.usage.sql.long_ids import in_sums
 from gateway.usage.sql.sums.additions import Key, Values, additions_of
-from gateway.usage.sql.sums.blocks import DAY, around, number_of
+from gateway.usage.sql.sums.day_blocks import DAY, around, number_of
 from gateway.usage.sql.sums.sum_tables import GATE, VALUES, daily, hours, made, marks
 from gateway.usage.sql.table import insert_new, long_ids
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from gateway.usage.sql.sums.adding import Adder
 from gateway.usage.sql.sums.additions import DAY_MS, READ
-from gateway.usage.sql.sums.blocks import LEVELS, LONGEST_DAYS, days_of, first_day, level_of, number_of
+from gateway.usage.sql.sums.day_blocks import LEVELS, LONGEST_DAYS, days_of, first_day, level_of, number_of
 from gateway.usage.sql.sums.sum_tables import GATE, ROWS_FROM, blocks, daily, hours, made, marks
 from gateway.usage.sql.table import ai_usage
 

@@ -1,4 +1,4 @@
-"""Make blocks of days that have ended, a few in a short transaction (see `blocks`)."""
+"""Make blocks of days that have ended, a few in a short transaction (see `day_blocks`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, TextClause, delete, select, text
 
 from gateway.usage.sql.sums.additions import DAY_MS
-from gateway.usage.sql.sums.blocks import KINDS, Made, first_day, halves, level_of
+from gateway.usage.sql.sums.day_blocks import KINDS, Made, first_day, halves, level_of
 from gateway.usage.sql.sums.keeping import close_gate
 from gateway.usage.sql.sums.sum_tables import NONE, VALUES, blocks, daily, made
 

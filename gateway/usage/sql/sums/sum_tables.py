@@ -9,7 +9,7 @@ batch costs a few pages instead of one for each row. Who asks names the days (or
 
 daily    each day's, by all that a report can tell apart but the hour
 hours    `owner` is `*` (everybody), `k:ID` (a key) or `c:SCOPE` (what counts against a limit)
-blocks   everybody's, of 1, 2, 4 … 512 days that have ended, by what the kind says (see `blocks`)
+blocks   everybody's, of 1, 2, 4 … 512 days that have ended, by what the kind says (see `day_blocks`)
 made     which blocks hold; and of which days there are sums at all
 """
 
@@ -22,6 +22,7 @@ from gateway.usage.sql.table import EXACT_TEXT, metadata
 
 NONE = '"'  # no id is stored so
 EVERYBODY = "*"
+BY_USER = "ai_usage_daily_by_user"  # an index
 VALUES = ("requests", "calls", "tokens", "prompt_tokens", "completion_tokens", "cost_nano")
 GATE, ROWS_FROM = "gate", "rows_from_ms"  # held by who adds; rows before it may have expired
 MARKS = (GATE, ROWS_FROM)
@@ -51,7 +52,7 @@ daily = Table(
     _id("model"),
     _id("endpoint_id"),
     *_values(),
-    Index("ai_usage_daily_by_user", "day_ms", "user_id"),
+    Index(BY_USER, "day_ms", "user_id"),
     sqlite_with_rowid=False,
     mysql_collate=EXACT_TEXT,
     mariadb_collate=EXACT_TEXT,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.usage.sql.sums.blocks import DAY, LEVELS, Made, around, cover, days_of, first_day, level_of, number_of
+from gateway.usage.sql.sums.day_blocks import DAY, LEVELS, Made, around, cover, days_of, first_day, level_of, number_of
 
 days = st.sets(st.integers(20_000, 20_800), max_size=300)
 
