@@ -33,7 +33,7 @@ def cost_text(cost_nano: int) -> str:
     return f"{'-' if cost_nano < 0 else ''}{units}{places}"
 
 
-class Totals(msgspec.Struct, frozen=True):
+class Totals(msgspec.Struct, frozen=True, gc=False):
     """What some requests used together."""
 
     requests: int = 0
@@ -52,7 +52,7 @@ class Totals(msgspec.Struct, frozen=True):
         return Totals(*(getattr(self, name) + getattr(other, name) for name in self.__struct_fields__))
 
 
-class UsageRow(msgspec.Struct, frozen=True):
+class UsageRow(msgspec.Struct, frozen=True, gc=False):
     """One group's totals.
 
     `of`: a day as `YYYY-MM-DD`, an hour as `YYYY-MM-DDTHH:00:00Z`, or an id (None: no endpoint was reached, no

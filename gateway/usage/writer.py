@@ -304,7 +304,10 @@ class LedgerWriter:
         self._wake.set()
 
     def _make_blocks(self, store: Store) -> None:
-        """Make some blocks of days that have ended, while every row is in the sums."""
+        """Make blocks of days that have ended.
+
+        While every row is in the sums.
+        """
         if self._stopping or time.monotonic() < self._blocks_at or self._sums_at <= time.monotonic():
             return
         due = store.due_blocks(round(time.time() * 1000))
@@ -315,7 +318,7 @@ class LedgerWriter:
             self._blocks_at = time.monotonic() + BLOCKS_SECONDS
 
     def _expire(self, store: Store) -> None:
-        """Expire a few old rows a round until none are left, and old sums."""
+        """Expire a few old rows a round, and old sums."""
         if time.monotonic() < self._expire_at or self._stopping:
             return
         now_ms = round(time.time() * 1000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import cache
@@ -77,6 +77,7 @@ _GROUPS: Mapping[Group, ColumnElement[Any]] = {
     "user": _usage.user_id,
     "organisation": _usage.organisation_id,
 }
+_NONE = "\0"  # no id has it
 _OF_TIME: Groups = ("day", "hour")
 _SUMMED = len(Totals.__struct_fields__)  # columns, in their order
 
@@ -99,23 +100,31 @@ def report_of(rows: Iterable[Any], groups: Groups) -> UsageReport:
     totals = Totals(*map(sum, zip(*added.values(), strict=True))) if added else Totals()
     if not groups:
         return UsageReport(totals)
-    has_model = "endpoint" in groups
-    read = [_reader_of(group) for group in (*groups, "model")[: len(groups) + has_model]]
-    found: dict[tuple[str | None, ...], UsageRow] = {}
-    for key, sums in added.items():
-        values = [of(stored) for of, stored in zip(read, key, strict=True)]
-        row = UsageRow(
-            values[0], Totals(*sums), values[-1] if has_model else None, values[1] if len(groups) > 1 else None
-        )
-        texts = tuple(None if value is None else id_text(value) for value in values)
+    found: dict[tuple[str, ...], UsageRow] = {}
+    for texts, row in _rows_of(added, groups):
         found[texts] = _sum(found[texts], row) if texts in found else row
     times = [place for place, group in enumerate(groups) if group in _OF_TIME]
 
-    def order(each: tuple[tuple[str | None, ...], UsageRow]) -> tuple[list[str | None], int, str]:
+    def order(each: tuple[tuple[str, ...], UsageRow]) -> tuple[Any, ...]:
         texts, row = each
-        return [texts[place] for place in times], -row.totals.requests, f"{row.of} {row.model} {row.second}"
+        return *[texts[place] for place in times], -row.totals.requests, texts
 
     return UsageReport(totals, tuple(row for _, row in sorted(found.items(), key=order)))
+
+
+def _rows_of(
+    added: Mapping[tuple[Any, ...], tuple[int, ...]], groups: Groups
+) -> Iterator[tuple[tuple[str, ...], UsageRow]]:
+    """Yield each group's row, and its ids as texts."""
+    has_model, has_second = "endpoint" in groups, len(groups) > 1
+    read = [_reader_of(group) for group in (*groups, "model")[: len(groups) + has_model]]
+    for key, sums in added.items():
+        values = [of(stored) for of, stored in zip(read, key, strict=True)]
+        model, second = values[-1] if has_model else None, values[1] if has_second else None
+        yield (
+            tuple([_NONE if value is None else str(value) for value in values]),
+            UsageRow(values[0], Totals(*sums), model, second),
+        )
 
 
 def _added(rows: Iterable[Any]) -> dict[tuple[Any, ...], tuple[int, ...]]:
@@ -186,9 +195,9 @@ def export_query(usage: UsageQuery, after: Position | None, most_rows: int, days
 
 
 def days_of(usage: UsageQuery, after: Position | None, edges: Any) -> range | None:
-    """The days that an export still has before it; None: it is not narrowed to one user or organisation.
+    """The days that an export still has before it.
 
-    `edges`: times of the oldest and the newest row.
+    None: it is not narrowed to one user or organisation. `edges`: times of the oldest and the newest row.
     """
     if usage.user is None and usage.organisation is None:
         return None
@@ -257,7 +266,10 @@ def limit_totals_of(rows: Iterable[Any], by: LimitScope) -> dict[str, Totals]:
 
 
 def last_used_query(user: Id, days: Sequence[int] | None) -> Select[*tuple[Any, ...]]:
-    """Query when each of a user's keys was last used: on these days, or by rows that no sums know of."""
+    """Query when each of a user's keys was last used.
+
+    On these days; without them, by rows that no sums know of.
+    """
     forms = forms_in_columns(stored_forms(user))
     last = func.max(_usage.time_ms).label("time_ms")
     query = select(_usage.key_id.label("of"), last).where(_usage.user_id.in_(forms)).group_by(_usage.key_id)

@@ -207,7 +207,10 @@ class Reader:
         return [receipt_queries.request_of(row, known) for row in rows]
 
     def _last_used(self, connection: Connection, user: Id) -> Sequence[Any]:
-        """Query rows of each key's last day alone; all of them where there are no sums."""
+        """Query rows of each key's last day alone.
+
+        All of them where there are no sums.
+        """
         if not self._knows_sums(connection):
             return self._rows(connection, queries.last_used_query(user, None))
         days = self._rows(connection, sums.last_days_query(user, Made.of(connection.scalars(sums.all_listed_query()))))
@@ -264,7 +267,7 @@ class Reader:
 
 
 class _Whole(SimpleNamespace):
-    """A row whose ids are whole, told by its columns' names or one value after another."""
+    """A row whose ids are whole, by columns' names or in order."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(vars(self).values())

@@ -28,9 +28,9 @@ def request_query(request_id: str) -> Select[Any]:
 
 
 def requests_query(asked: ReceiptQuery, days: Sequence[int] | None) -> Any:
-    """Return the query of a page, newest first, of these days (None: of all, whosever).
+    """Return the query of a page, newest first, of these days.
 
-    An unknown cursor finds nothing.
+    None: of all days, whosever. An unknown cursor finds nothing.
     """
     query = select(ai_usage).where(
         _usage.time_ms >= start_of_day_ms(asked.from_day), _usage.time_ms < start_of_day_ms(asked.to_day) + DAY_MS
@@ -53,7 +53,10 @@ def time_of_query(request_id: str) -> Select[Any]:
 
 
 def days_of(asked: ReceiptQuery, edges: Any) -> range:
-    """The days in which rows may be found. `edges`: times of the oldest and the newest row."""
+    """The days in which rows may be found.
+
+    `edges`: times of the oldest and the newest row.
+    """
     if edges[0] is None:
         return range(0)
     first = max(start_of_day_ms(asked.from_day), edges[0]) // DAY_MS

@@ -1,7 +1,8 @@
-"""Walk along one user's (or organisation's) rows in order of time, a few days at a time.
+"""Walk along one user's rows in order of time.
 
-Their index begins with the day, so that a batch of rows goes into few of its pages. A single day's rows of one user lie
-in order and are not sorted; the more days without rows, the more are asked for together.
+Or an organisation's, a few days at a time. Their index begins with the day, so that a batch of rows goes into few of
+its pages. A single day's rows of one user lie in order and are not sorted; the more days without rows, the more are
+asked for together.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def edges_query() -> Select[Any]:
 
 
 def spans(first: int, last: int, *, newest_first: bool = False) -> Iterator[range]:
-    """Yield all days in pieces that grow, 1, 2, 4 …; both count."""
+    """Yield all days in growing pieces; both ends count."""
     length = 1
     while first <= last:
         if newest_first:
@@ -64,7 +65,10 @@ def spans(first: int, last: int, *, newest_first: bool = False) -> Iterator[rang
 
 
 def walk_query(query: Select[Any], walked: Walk, days: Sequence[int], order: Sequence[str], most: int) -> Any:
-    """Return the query of a piece's first rows. `order`: names of columns, `-` before those that fall."""
+    """Return the query of a piece's first rows.
+
+    `order`: names of columns, `-` before those that fall.
+    """
     column, forms = walked
     query = query.where(of_days(days)) if len(days) > 1 else query.where(DayOf() == days[0])
     if len(days) > 1 or len(forms) == 1:

@@ -82,7 +82,10 @@ def _drop_index(name: str, connection: Connection) -> None:
 
 
 def _index_by_day(name: str, column: str, connection: Connection) -> None:
-    """Make an index that begins with the day: what a second's rows go into lies together."""
+    """Make an index that begins with the day.
+
+    What a second's rows go into lies together.
+    """
     if _has_index(connection, ai_usage.name, name):
         return
     day = f"({DAY_OF})"
@@ -97,7 +100,10 @@ def _index_by_day(name: str, column: str, connection: Connection) -> None:
 
 
 def _sums_by_owner(connection: Connection) -> None:
-    """Replace sums that began with their owner, which no release had: rows are added anew while we serve."""
+    """Replace sums that began with their owner.
+
+    No release had them. Rows are added anew while we serve.
+    """
     if inspect(connection).has_table("ai_usage_days"):
         _sums(connection)
         connection.execute(update(ai_usage).where(ai_usage.c.summed.is_not(None)).values(summed=None))

@@ -51,9 +51,10 @@ class Adder:
         self._list(connection, added.days)
 
     def _list(self, connection: Connection, of_days: list[int]) -> None:
-        """List the days, and strike out the blocks that had them without these rows.
+        """List the days, and strike out the blocks around them.
 
-        Blocks are made while the gate is closed: none comes between the look and the end.
+        They had them without these rows. Blocks are made while the gate is closed: none comes between the look and
+        the end.
         """
         numbers = {day: [number_of(day, DAY), *around(day)] for day in of_days}
         asked = [number for each in numbers.values() for number in each]

@@ -1,4 +1,4 @@
-"""Blocks of days: which there are, which are due, which make up a span.
+"""Blocks of days: which are due, which make up a span.
 
 A block is 1, 2, 4 … 512 days from a multiple of its length on, counted from 1970, and has one number: its first day
 times 16, and its level. A year is some eight of them, whichever days it begins and ends with. `made` lists those that
@@ -57,7 +57,7 @@ def halves(block: int) -> tuple[int, int]:
 
 
 class Made(NamedTuple):
-    """What the list says: days with sums, in order, and blocks that hold."""
+    """The list: days with sums, in order, and blocks that hold."""
 
     days: list[int]
     blocks: frozenset[int]
@@ -78,7 +78,10 @@ class Made(NamedTuple):
         return self.days[bisect_left(self.days, first) : bisect_right(self.days, last)]
 
     def is_due(self, block: int) -> bool:
-        """Whether it can be made: not there, and what it is made of is."""
+        """Whether it can be made.
+
+        It is not there, and what it is made of is.
+        """
         level, day = level_of(block), first_day(block)
         if block in self.blocks or not self.days_between(day, day + days_of(block) - 1):
             return False
@@ -89,7 +92,10 @@ class Made(NamedTuple):
         return block in self.blocks or not self.days_between(day, day + days_of(block) - 1)
 
     def due(self, until: int) -> Iterator[int]:
-        """Blocks of days before this one that can be made now, the shortest first."""
+        """Yield blocks that can be made now, the shortest first.
+
+        Of days before this one.
+        """
         for level in LEVELS:
             for block in sorted({number_of(day, level) for day in self.days_between(0, until - 1)}):
                 if first_day(block) + days_of(block) <= until and self.is_due(block):
@@ -97,7 +103,7 @@ class Made(NamedTuple):
 
 
 class Cover(NamedTuple):
-    """What makes up a span: blocks, and days that are in none of them."""
+    """A span: blocks, and days that are in none of them."""
 
     blocks: list[int]
     days: list[int]

@@ -64,7 +64,10 @@ def expire_rows(connection: Connection, before_ms: int) -> int:
 
 
 def expire_sums(connection: Connection, before_ms: int) -> None:
-    """Delete older days; blocks that had any of them are made again from what is left."""
+    """Delete older days.
+
+    Blocks that had any of them are made again from what is left.
+    """
     before_ms -= before_ms % DAY_MS
     close_gate(connection)
     _forget(connection, 0, before_ms)

@@ -1,4 +1,7 @@
-"""Make blocks of days that have ended, a few in a short transaction (see `day_blocks`)."""
+"""Make blocks of days that have ended (see `day_blocks`).
+
+A few in a short transaction.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,10 @@ _COLUMNS: Mapping[Group, str] = {
 
 
 def listed_query(usage: UsageQuery) -> Select[Any]:
-    """Query what is listed of the span, and of the blocks that reach into it or out of it."""
+    """Query what is listed of the span.
+
+    And of the blocks that reach into it or out of it.
+    """
     first, last = _days(usage)
     near = and_(
         made.c.block >= number_of(max(0, first - LONGEST_DAYS), 0), made.c.block < number_of(last + LONGEST_DAYS, 0)
@@ -152,7 +155,10 @@ def _of_daily(usage: UsageQuery, groups: Groups, days: Sequence[int]) -> Iterato
 
 
 def _by_user(query: Query) -> Query:
-    """Have SQLite look up the user: it would go through whole days by the longer key."""
+    """Have SQLite look up the user.
+
+    It would go through whole days by the longer key.
+    """
     return query.with_hint(daily, f"INDEXED BY {BY_USER}", "sqlite")
 
 
