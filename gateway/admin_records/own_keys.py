@@ -34,13 +34,8 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
     """
     refuse_scopes(body.scopes, caller)
     rules = desk.file.self_service
-    living = [key for key in await _made(desk, caller.user.id) if not has_expired(key.expires, desk.clock())]
-    if sum(1 for key in living if key.makers) >= rules.keys:
-        raise TooManyKeys(
-            f"You have made {rules.keys} keys already; revoke one first."
-            if rules.keys
-            else "This gateway lets nobody make keys for themselves; ask your administrator for one."
-        )
+    if len(await _living(desk, caller.user.id)) >= rules.keys:
+        raise _too_many(rules.keys)
     end = _end_within(desk, body.expires)
     document: dict[str, Any] = msgspec.to_builtins(body) | {
         "user": caller.user.id,
@@ -48,8 +43,32 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
         **keys.made_by(caller.key, secrets.token_hex(4)),
     }
     key, text = await keys.put_new(desk, document | {"expires": keys.end_by(caller.key, end)})
+    await _withdraw_if_late(desk, key, rules.keys)
     await desk.written_down("create", "key", key.id, before=None, after=key_shown(key, "store"))
     return _with_text(key, text)
+
+
+async def _living(desk: Desk, user: Id) -> list[ApiKey]:
+    """List the keys that a user has made and that have not ended."""
+    now = desk.clock()
+    return [key for key in await _made(desk, user) if key.makers and not has_expired(key.expires, now)]
+
+
+async def _withdraw_if_late(desk: Desk, key: ApiKey, most: int) -> None:
+    """Take a key back where others, made at the same time, were before it. Raises TooManyKeys."""
+    others = [each for each in await _living(desk, key.user) if each.sha256 != key.sha256]
+    before = [each for each in others if each.created is None or key.created is None or each.created <= key.created]
+    if len(before) >= most:
+        await desk.records.delete("key", key.sha256)
+        raise _too_many(most)
+
+
+def _too_many(most: int) -> TooManyKeys:
+    return TooManyKeys(
+        f"You have made {most} keys already; revoke one first."
+        if most
+        else "This gateway lets nobody make keys for themselves; ask your administrator for one."
+    )
 
 
 async def change(desk: Desk, caller: Caller, key_id: str, body: OwnKeyChange) -> OwnKeyShown:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,16 @@ async def test_self_service_has_a_cap(tmp_path: Path, most: int) -> None:
             assert (await made(stage))["expires"] is not None
         refused = await call(stage, "POST", "/api/ai/keys", {})
         assert (refused.status, refused.json()["error"]) == (409, "too_many_keys")
+
+
+async def test_the_cap_holds_for_those_that_come_together(tmp_path: Path) -> None:
+    """Of a dozen at once no more than three are made, and what is refused is not there."""
+    async with opened(tmp_path, self_service={"keys": 3}) as stage:
+        asked = [call(stage, "POST", "/api/ai/keys", {"name": "mine"}) for _ in range(12)]
+        statuses = Counter([reply.status for reply in await asyncio.gather(*asked)])
+        assert set(statuses) <= {201, 409}
+        listed = (await call(stage, "GET", "/api/ai/keys")).json()
+        assert len([key for key in listed if key["name"] == "mine"]) == statuses[201] <= 3
 
 
 async def test_self_service_keys_end_in_time(tmp_path: Path) -> None:
