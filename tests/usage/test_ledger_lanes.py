@@ -24,6 +24,8 @@ from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.reader import MOST_EXPORTS, MOST_EXPORTS_OF_ONE, Reader
 from gateway.usage.sql.rows import row_of
 from gateway.usage.sql.rows_store import Store
+from gateway.usage.sql.sums.day_blocks import Made
+from gateway.usage.sql.sums.sum_queries import report_queries
 
 EVER = UsageQuery(date.min, date.max)
 
@@ -192,12 +194,33 @@ async def test_a_helping_of_an_export_costs_the_same_however_many_rows_there_are
     assert few[1] < 1.5 * few[0]
 
 
+async def test_a_users_report_costs_the_same_however_many_users_there_are(tmp_path: Path) -> None:
+    """The user's own sums are looked up day by day; nobody goes through whole days for them."""
+    url, day = sqlite_url(tmp_path / "usage.db"), date(1970, 1, 1)
+    with closing(Store(url)) as store:
+        store.prepare()
+        steps = []
+        for first, last in ((0, 100), (100, 2_000)):
+            admitted = [admission(user=number, organisation=number) for number in range(first, last)]
+            store.insert([row_of(each, settlement(each.request_id)) | {"time_ms": 1} for each in admitted])
+            usage = UsageQuery(day, day, user=7)
+            query = next(
+                report_queries(usage, ("model",), queries.report_query(usage, ("model",)), Made([0], frozenset()))
+            )
+            steps.append(_steps(store, tmp_path / "usage.db", query, 1))
+    assert steps[1] <= steps[0] + 5
+
+
 def _helping_steps(store: Store, path: Path, rows: int, usage: UsageQuery, whose: dict[str, Id]) -> int:
     names = {"user": "user", "organisation": "organisation", "key": "key"}
     admitted = [admission(time=n / 1_000, **{names[name]: value for name, value in whose.items()}) for n in range(rows)]
     store.insert([row_of(each, settlement(each.request_id)) for each in admitted])
     days = range(1) if whose.keys() & {"user", "organisation"} else None
     query = queries.export_query(usage, queries.Position(100, ""), 500, days)
+    return _steps(store, path, query, 500)
+
+
+def _steps(store: Store, path: Path, query: Any, rows: int) -> int:
     statement = str(query.compile(store._database.engine, compile_kwargs={"literal_binds": True}))
     steps = 0
 
@@ -206,6 +229,6 @@ def _helping_steps(store: Store, path: Path, rows: int, usage: UsageQuery, whose
         steps += 1
 
     with closing(sqlite3.connect(path)) as connection:
-        connection.set_progress_handler(count, 100)
-        assert len(connection.execute(statement).fetchall()) == 500
+        connection.set_progress_handler(count, 10)
+        assert len(connection.execute(statement).fetchall()) == rows
     return steps

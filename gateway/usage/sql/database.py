@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 
 from gateway.config.private_files import make_private_database, make_private_directory
@@ -200,12 +201,14 @@ class Database:
         path = self._url.database
         if not path or path == ":memory:":
             raise LedgerUnusable("a ledger in memory would be gone with the process: name a file, sqlite:///PATH")
-        return create_engine(
+        engine = create_engine(
             "sqlite+pysqlite://",
             hide_parameters=True,
             creator=lambda: self._open_file(Path(path)),
             poolclass=QueuePool,  # the URL alone looks like a database in memory
         )
+        engine.dialect.statement_compiler = _WithHints
+        return engine
 
     def _open_file(self, path: Path) -> sqlite3.Connection:
         if not self._read_only:
@@ -263,6 +266,13 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<Database {self._url.get_backend_name()}{', read only' if self._read_only else ''}>"
+
+
+class _WithHints(SQLiteCompiler):
+    """SQLAlchemy writes no hints for SQLite, which takes `INDEXED BY`."""
+
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
+        return text
 
 
 def is_deadlock(error: DBAPIError) -> bool:
