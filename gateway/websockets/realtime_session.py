@@ -42,7 +42,7 @@ class RealtimeSession(Session):
     def __init__(self, sockets: Sockets, hit: Hit, ask: Ask, opened: Opened) -> None:
         super().__init__(sockets, hit)
         self._opened = opened
-        self._model = ask.access.model
+        self._asked = self._model = ask.access.model
         self._requested = hit.call.requested_model
         self._transcribes: Model | None = None
         self._requests: dict[str, SocketRequest] = {}  # by the response's id
@@ -79,14 +79,20 @@ class RealtimeSession(Session):
         runtime, endpoint = self.sockets.current.runtime, self._opened.lease.endpoint
         caller, catalogue = await self.caller(runtime), await runtime.store.catalogue()
         found = companions(caller, catalogue, body.mentions)
-        require_common_endpoint(found, [endpoint])
+        served = [each._replace(model=self._serving(each.model)) for each in found]
+        require_common_endpoint(served, [endpoint])
         for mention, companion in zip(body.mentions, found, strict=True):
             if mention.path == _SESSION_MODEL:
                 self._model, self._requested = companion.model, str(mention.value)
             elif "transcription" in str(mention.path[-2]):
                 self._transcribes = companion.model
         body.adds_model = False
-        return body.rewritten("", mentioned=[each.provider_model_at(endpoint) or each.model.name for each in found])
+        return body.rewritten("", mentioned=[each.provider_model_at(endpoint) or each.model.name for each in served])
+
+    def _serving(self, model: Model) -> Model:
+        """Return what serves this model here: a fallback answered for the one that was asked for, or itself."""
+        leads_to = self._opened.model
+        return leads_to if model.id == self._asked.id != leads_to.id else model
 
     # -- the upstream's events
 
@@ -146,7 +152,7 @@ class RealtimeSession(Session):
         try:
             body = openai.RequestBody(b"{}", {"modelId": model.id, **fields})
             ask = await ask_for(hit, REALTIME, body)
-            hit.call.attempts, hit.call.endpoint, hit.call.served = 1, self._opened.lease.endpoint, model
+            hit.call.attempts, hit.call.endpoint, hit.call.served = 1, self._opened.lease.endpoint, self._serving(model)
             try:
                 request = await SocketRequest.admit(self, hit, ask)
             except (RateLimited, QuotaUsedUp):

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from kit import KEYS, GatewayProcess, config
+from kit.books import stored, until
 from kit.sockets import Json, Peer, SocketUpstream
 from kit.stage import model
-from websocket_kit import SECRET, Stand
+from kit.upstream import refusing_port
+from websocket_kit import SECRET, Client, Stand
 
 PATH = "/v1/realtime?model=ws"
 USAGE: Json = {
@@ -113,6 +116,37 @@ async def test_without_a_name_the_first_model_for_realtime_answers(tmp_path: Pat
         async with aiohttp.ClientSession() as session, session.ws_connect(url, headers=headers) as socket:
             assert json.loads(await socket.receive_str())["type"] == "session.created"
         assert dict(upstream.handshakes[0].query) == {"intent": "transcription", "model": "provider/talks"}
+
+
+async def test_a_fallback_answers_for_the_model_of_the_query(tmp_path: Path) -> None:
+    """Named again within the session, it is still the fallback's; the row has the model that answered."""
+    with refusing_port() as port:
+        async with SocketUpstream.start() as upstream:
+            away = upstream.endpoint(id="away", url=f"http://127.0.0.1:{port}/v1")
+            models = [
+                model("own", [away], fallbacks=["backup"]),
+                model("backup", [upstream.endpoint()], **{"global": False}),
+            ]
+            async with GatewayProcess.start(config(models), tmp_path) as gateway:
+                upstream.script = echo
+                headers = {"authorization": f"Bearer {KEYS['user']}"}
+                url = f"http://127.0.0.1:{gateway.port}/v1/realtime?model=own"
+                async with aiohttp.ClientSession() as session, session.ws_connect(url, headers=headers) as socket:
+                    client = Client(socket)
+                    assert (await client.event())["type"] == "session.created"
+                    await client.say(type="session.update", session={"model": "own"})
+                    assert (await client.event())["of"] == "session.update"
+                    await client.say(type="response.create")
+                    await client.until("response.done")
+                await until(partial(has_rows, tmp_path, 1))
+        assert dict(upstream.handshakes[0].query) == {"model": "provider/backup"}
+        assert upstream.peers[0].received[0]["session"] == {"model": "provider/backup"}
+        [row] = stored(tmp_path)
+        assert (row["model"], row["outcome"], row["total_tokens"]) == ("id-backup", "ok", 30)
+
+
+async def has_rows(directory: Path, count: int) -> bool:
+    return len(stored(directory)) >= count
 
 
 async def test_an_upstream_that_cannot_be_reached_is_an_http_error(stand: Stand) -> None:

@@ -13,7 +13,7 @@ REALTIME = relayed(
     summary="A session of speech and text",
     body=None,
     is_text=False,
-    has_fallbacks=False,
+    has_fallbacks=True,
     answer=AnswerFields(bounds=("max_output_tokens", "max_response_output_tokens"), repeats=(), prompts=""),
     request=None,
     media=(JSON,),
