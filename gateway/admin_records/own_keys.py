@@ -49,13 +49,13 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
 
 
 async def _living(desk: Desk, user: Id) -> list[ApiKey]:
-    """List the keys that a user has made and that have not ended."""
+    """List the living keys that a user has made."""
     now = desk.clock()
     return [key for key in await _made(desk, user) if key.makers and not has_expired(key.expires, now)]
 
 
 async def _withdraw_if_late(desk: Desk, key: ApiKey, most: int) -> None:
-    """Take a key back where others, made at the same time, were before it. Raises TooManyKeys."""
+    """Take back a key that came too late. Raises TooManyKeys."""
     others = [each for each in await _living(desk, key.user) if each.sha256 != key.sha256]
     before = [each for each in others if each.created is None or key.created is None or each.created <= key.created]
     if len(before) >= most:

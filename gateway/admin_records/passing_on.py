@@ -1,4 +1,4 @@
-"""What a caller may make of a key: nothing beyond its own (contract §3, §6).
+"""What a caller may make of a key: nothing beyond its own.
 
 Whoever gets a key's text has what the key may do. So a text that is made anew is judged as a key that is made, and so
 is whatever gives a key more than it had.
@@ -77,7 +77,7 @@ def _bounds(caller: Caller) -> Iterator[ApiKey]:
 
 
 def _is_below(key: ApiKey, link: ApiKey) -> bool:
-    """Whether the link made the key, and what limits it holds the key.
+    """Whether the link made the key and limits it.
 
     The end of a text that was replaced does not hold what it made.
     """

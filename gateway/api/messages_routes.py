@@ -77,7 +77,7 @@ def count_handler(operation: Operation) -> RouteHandler:
 
 
 async def _estimated(hit: Hit, ask: Ask, tokens: int) -> Answer:
-    """Answer with an estimate, which is a call as any: limited, and with a row of its own."""
+    """Answer with an estimate: a limited call with its own row."""
     call, meter = hit.call, UsageMeter(ask.operation.usage)
     account = await hit.runtime.relay.accounts.open(call, ask, streamed=False)
     call.served, call.status, call.outcome, meter.answered = ask.access.model, 200, "ok", True

@@ -1,4 +1,4 @@
-"""Say once that Redis is away, and once that it is back, whatever the number of connections to it."""
+"""Log once that Redis is away, and once that it is back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from structlog.typing import FilteringBoundLogger
 
 
 class Outage:
-    """The log's lines about one server's connections: from the first that is away to the last that is back."""
+    """The log's lines about one server's connections."""
 
     def __init__(self, address: object, log: FilteringBoundLogger) -> None:
         self._address = address

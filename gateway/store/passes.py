@@ -46,7 +46,7 @@ class Passes(Protocol):
         """
 
     async def renew(self, kind: PassKind, pass_id: str, document: bytes, seconds: float) -> None:
-        """Replace a document that is there still, and keep it for so long."""
+        """Replace a document that is still there, for so long."""
 
     async def get(self, kind: PassKind, pass_id: str) -> bytes | None: ...
 

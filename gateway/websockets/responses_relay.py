@@ -84,7 +84,7 @@ class ResponsesRelay:
             await asyncio.wait({self._opening})
 
     def _place_for(self, ask: Ask) -> tuple[Endpoint, Model] | None:
-        """Return an endpoint at this socket's account, and the model that it serves there; None before it is open.
+        """Return the endpoint and model at this socket's account, or None.
 
         Raises ObjectsApart where the model is not served there.
         """

@@ -48,7 +48,7 @@ class Opened(NamedTuple):
 
 
 class Opening:
-    """Open a socket to one endpoint of a model, or of its fallbacks.
+    """Open a socket to an endpoint of a model or its fallbacks.
 
     Each is tried at most once."""
 

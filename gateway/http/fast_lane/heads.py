@@ -57,7 +57,7 @@ def head_end(data: bytes, looked_at: int = 0) -> int:
 
 
 def asked_path(data: bytes) -> str:
-    """Return the path that a head begins to ask for; empty where it is not whole."""
+    """Return the path in a head; empty where it is not whole."""
     words = data[: MAX_LINE_BYTES + 1].partition(b"\r\n")[0].split(b" ")
     return _text(words[1].partition(b"?")[0]) if len(words) > 2 else ""
 

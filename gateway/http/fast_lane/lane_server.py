@@ -37,7 +37,7 @@ class LaneServer(Protocol):
         """Whether what this request asks for may upgrade its connection."""
 
     def render_error(self, fault: GatewayError, path: str) -> Answer:
-        """Render a fault found in parsing, in the shape of the path that was asked for, as far as it is known."""
+        """Render a fault found in parsing, in its path's shape."""
 
     def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol: ...
 
