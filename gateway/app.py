@@ -225,8 +225,10 @@ def make_server(current: Current) -> Server:
     refusal.force_close()
 
     def refused(fault: GatewayError, path: str) -> Answer:
+        call = Call("", path, "", None)
         runtime.counters.unparsable(fault.status, fault.code)
-        return rendered(fault, Call("", path, "", None), error_shape(path))
+        runtime.log.info("no request", request_id=call.request_id, status=fault.status, code=fault.code)
+        return rendered(fault, call, error_shape(path))
 
     router = Router([*all_routes(), *dashboard_routes()], socket_routes(current))
     return Server(

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from panel_kit import FOREIGN, NEIGHBOUR, PANEL, SERVICE_KEY, Scene, beside_a_panel
+from beside_kit import FOREIGN, NEIGHBOUR, PANEL, SERVICE_KEY, Scene, beside_a_panel
 from playwright.async_api import Frame, Page, Route
 
 MESSAGE = "Message"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.config import Settings, checks, load_settings, parse_settings
 from gateway.config.problems import Problems, Refused
 from gateway.config.sources.environment import read_proxy
+from gateway.config.sources.redis_urls import redis_url
 from gateway.errors import ConfigError
 from gateway.http.client.proxy import Proxy
 
@@ -128,7 +129,7 @@ URLS = st.one_of(
 
 @given(URLS)
 def test_any_url_is_taken_or_refused_in_words_that_do_not_quote_it(url: str) -> None:
-    for check in (checks.redis_url, checks.database_url, checks.endpoint_url):
+    for check in (redis_url, checks.database_url, checks.endpoint_url):
         with contextlib.suppress(Refused):
             assert check(url)
 

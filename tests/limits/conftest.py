@@ -79,7 +79,7 @@ async def start(redis_server: RedisServer, ledger: Ledger, log: Log) -> AsyncIte
         rebuild: Rebuild = ledger.rebuild,
         clock: Literal["redis", "caller"] = "redis",
     ) -> RedisLimiter:
-        limiter = RedisLimiter(link(url), rebuild, log=log, lease_seconds=lease_seconds, clock=clock)
+        limiter = RedisLimiter(link(url, log), rebuild, log=log, lease_seconds=lease_seconds, clock=clock)
         started.append(limiter)
         await limiter.start()
         return limiter

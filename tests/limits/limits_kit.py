@@ -16,9 +16,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from structlog.typing import FilteringBoundLogger
 
 from bench.processes import redis_program
 from gateway.errors import QuotaUsedUp, RateLimited
@@ -128,8 +129,9 @@ def demand(scope: str = "user:1:model:1", **limits: Any) -> tuple[Demand, ...]:
     return (Demand(scope, Limits(**limits)),)
 
 
-def link(url: Secret) -> RedisLink:
-    return RedisLink(address_of(url), make_logger("console", level=logging.CRITICAL))
+def link(url: Secret, log: Log | None = None) -> RedisLink:
+    silent = make_logger("console", level=logging.CRITICAL)
+    return RedisLink(address_of(url), silent if log is None else cast(FilteringBoundLogger, log))
 
 
 class Counter:
@@ -233,8 +235,10 @@ class Log:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def __call__(self, line: str) -> None:
-        self.lines.append(line)
+    def __call__(self, line: str, **fields: object) -> None:
+        self.lines.append(f"{line} {fields}")
+
+    info = warning = error = __call__
 
 
 def counters(*limiters: RedisLimiter) -> list[Counter]:

@@ -80,7 +80,7 @@ async def test_a_script_that_redis_forgot_is_given_again(start: Start, redis_ser
     assert redis_server.command("SCRIPT", "FLUSH") == b"+OK\r\n"
     settle(limiter, held)
     await counter.take(limits)
-    assert len(log.lines) == 1
+    assert log.lines == []
     assert not limiter.is_degraded
 
 
@@ -130,8 +130,7 @@ async def test_redis_away_each_worker_limits_alone_and_heals(start: Start, redis
     assert limiter.is_degraded
     redis_server.start()
     await healed(limiter)
-    assert len(log.lines) == 3
-    assert log.lines[0] == log.lines[2]
+    assert [line.split(" {")[0] for line in log.lines] == ["redis is away", "redis is back"]
     redis_server.kill()
     assert await counter.used_up_by(limits) == 5, "the next time, it counts from what the ledger knows then"
 
@@ -347,8 +346,7 @@ async def test_a_redis_out_of_memory_counts_as_away(start: Start, redis_server: 
     await healed(limiter)
     await counter.take(demand(rpm=3))
     assert not limiter.is_degraded
-    assert "OOM" in log.lines[1]
-    assert len(log.lines) == 3
+    assert "OOM" in "".join(log.lines)
 
 
 async def test_no_credential_in_log_or_repr(start: Start, redis_server: RedisServer, log: Log) -> None:
