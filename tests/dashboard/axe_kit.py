@@ -17,7 +17,7 @@ from playwright.async_api import Page
 PACKAGE, COMPILER = "axe-core@4", "typescript@5"
 PLACE = Path.home() / ".cache" / "ecli-gateway-axe"
 INSTALL_SECONDS = 120
-_FOUND = """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations.map(
+_FOUND = """async options => (await axe.run(document, {resultTypes: ["violations"], ...options})).violations.map(
     found => `${found.id}: ${found.help}: ` + found.nodes.map(node => node.html.slice(0, 200)).join(" | "))"""
 
 
@@ -46,12 +46,12 @@ def axe_source() -> str:
 
 
 async def assert_accessible(page: Page) -> None:
-    """No violation of axe's rules, in dark and in light."""
+    """No violation of axe's rules, in dark and in light: what is dark differs in its colours alone."""
     source = axe_source()
-    for scheme in ("light", "dark"):
+    for scheme, options in (("light", {}), ("dark", {"runOnly": ["color-contrast"]})):
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
         await page.evaluate(source)
-        assert await page.evaluate(_FOUND) == []
+        assert await page.evaluate(_FOUND, options) == []
 
 
 if __name__ == "__main__":  # once for a machine, before a test has to wait for it
