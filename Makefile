@@ -13,7 +13,7 @@ demo: $(VENV)/.installed  ## run a gateway with a loopback upstream and print wh
 
 # Tests wait more than they work, so there are more processes than cores. A file's tests stay together, and the longest
 # files come first. WORKERS=0: all in this one, one after another.
-WORKERS ?= 5
+WORKERS ?= 4
 
 test: $(VENV)/.installed-dev  ## run the tests
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --max-worker-restart 0

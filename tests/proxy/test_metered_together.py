@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.dialects.anthropic.message_contents import MESSAGES_READER
@@ -64,6 +64,7 @@ def counted(meter: UsageMeter) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("reader", [USAGE_READER, MESSAGES_READER], ids=["openai", "anthropic"])
+@settings(max_examples=50)
 @given(
     events=events_of(chunks, *HEADS[:2])
     | events_of(plain_chunks, HEADS[0])
