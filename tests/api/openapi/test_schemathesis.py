@@ -69,6 +69,7 @@ async def everything(directory: Path, store: dict[str, Any]) -> AsyncIterator[St
         yield stage
 
 
+@pytest.mark.timeout(300)  # many requests, beside other tests
 @pytest.mark.parametrize("kind", ["embedded", "redis"])
 async def test_no_request_that_the_schema_allows_or_forbids_surprises(kind: str, tmp_path: Path) -> None:
     """A client made from the document meets nothing that is not in it, whatever it sends."""
