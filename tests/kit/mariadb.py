@@ -74,6 +74,8 @@ class PrivateMariaDB:
         self._process.wait()
         self._draining.join()
 
+    kill = stop  # it is SIGKILL either way
+
     def freeze(self) -> None:
         """It keeps its connections, takes new ones, and says nothing."""
         assert self._process is not None

@@ -34,6 +34,7 @@ NOT_ADMITTED = frozenset(
         "not_found",
         "rate_limit_exceeded",
         "store_unavailable",
+        "shutting_down",
     )
 )
 _ANSWER_ID = re.compile(rb"answer-\d+")
@@ -41,7 +42,10 @@ _FAULT_KEPT = 3
 
 
 class Heard(NamedTuple):
-    """What one client knows of its request. `code`: of the gateway's own error; `broke`: it ended as incomplete."""
+    """What one client knows of its request. `code`: of the gateway's own error; `broke`: it ended as incomplete.
+
+    `dying`: a process of its gateway was killed meanwhile.
+    """
 
     tag: str
     action: str
@@ -51,6 +55,7 @@ class Heard(NamedTuple):
     broke: bool
     began: float
     ended: float
+    dying: bool = False
 
 
 @dataclass
@@ -129,6 +134,8 @@ def _outcomes_due(heard: Heard, seen: list[tuple[str, int]]) -> set[str]:
         return {"cancelled", "ok", "upstream_error", "interrupted"}  # whichever came first
     if heard.ending == "lost":
         return {"interrupted", "ok", "upstream_error"}
+    if heard.broke and heard.dying:
+        return {"upstream_error", "interrupted"}  # a worker without a supervisor drains, and ends what is left
     failed = heard.status != 200 or heard.broke or (seen and seen[-1][0] in FAILING)
     return {"upstream_error"} if failed else {"ok"}
 

@@ -46,6 +46,7 @@ class Client:
         self.book = book
         self.dice = random.Random(f"{house.options.mode}:{house.options.seed}:{number}")
         self._tags = (f"{house.options.mode}-{number}-{each}" for each in itertools.count())
+        self._gateway = house.gateways[0]
         self._wire: Wire | None = None
         self._good_at = 0.0  # when the connection was last known to be good
         self._reply: Reply | None = None
@@ -65,7 +66,7 @@ class Client:
         }
         try:
             while not over.is_set():
-                await self.house.up.wait()
+                await self.house.up()
                 (action,) = self.dice.choices(list(actions), list(actions.values()))
                 await self.once(action, next(self._tags))
                 await asyncio.sleep(self.dice.random() * self.house.options.pause_seconds)
@@ -96,20 +97,23 @@ class Client:
         status = self._reply.status if self._reply is not None else 0
         code = _own_code(body) if status >= 400 else None
         broke = status == 200 and b'"stream_incomplete"' in body
-        heard = Heard(tag, action, ending, status, code, broke, began, ended)
+        dying = self._gateway.may_be_lost(min(began, self._good_at), ended)
+        heard = Heard(tag, action, ending, status, code, broke, began, ended, dying)
         self.book.write(heard)
         self.book.look_at(tag, body)
         if ending == "whole" and not self._is_due(heard):
             self.book.wrong(f"{tag} {action}: {status} {code or body[:200]!r}")
         if ending == "whole":
             self._good_at = ended
-        if ending == "lost" and not self.house.may_be_lost(min(began, self._good_at), ended):
+        if ending == "lost" and not dying:
             self.book.wrong(f"{tag} {action}: the connection ended without an answer, and nobody was killed")
 
     def _is_due(self, heard: Heard) -> bool:
         """Whether this is one of the answers that the contract has for such a request."""
         if heard.code == "store_unavailable":
             return heard.status == 503 and self.house.redis is not None  # whether it was away is looked at in the end
+        if heard.code == "shutting_down":
+            return heard.status == 503 and heard.dying  # by a worker whose supervisor was killed
         if heard.action in ("bad", "stranger"):
             return True  # looked at where it was asked
         if heard.action == "tight" and heard.code == "rate_limit_exceeded":
@@ -159,7 +163,7 @@ class Client:
     async def slow(self, tag: str) -> bytes:
         """Of a stream without end: reads a little, stops so that it piles up, reads on, leaves."""
         await self.hang_up()
-        self._wire = await Wire.connected(self.house.port, receive_buffer=SLOW_BUFFER_BYTES)
+        self._wire = await self._wire_to_a_gateway(SLOW_BUFFER_BYTES)
         self._good_at = asyncio.get_running_loop().time()
         wire = await self._asking(tag, self._chat(ENDLESS, stream=True))
         self._reply = await wire.head()
@@ -198,7 +202,7 @@ class Client:
         await wire.send(request_bytes("POST", "/v1/chat/completions", body, key=key, headers=headers))
         self._reply = reply = await wire.reply()
         found = _own_code(reply.body)
-        if (reply.status, found) != (status, code) and found != "store_unavailable":
+        if (reply.status, found) != (status, code) and found not in ("store_unavailable", "shutting_down"):
             self.book.wrong(f"{tag}: {reply.status} {found} instead of {status} {code}")
         return reply.body
 
@@ -231,9 +235,13 @@ class Client:
         if self._wire is not None and self.dice.random() < 0.1:
             await self.hang_up()
         if self._wire is None:
-            self._wire = await Wire.connected(self.house.port)
+            self._wire = await self._wire_to_a_gateway()
             self._good_at = asyncio.get_running_loop().time()
         return self._wire
+
+    async def _wire_to_a_gateway(self, receive_buffer: int | None = None) -> Wire:
+        self._gateway = self.house.any_gateway(self.dice)
+        return await Wire.connected(self._gateway.port, receive_buffer=receive_buffer)
 
     async def hang_up(self) -> None:
         wire, self._wire = self._wire, None

@@ -13,7 +13,8 @@ from typing import Any
 from kit import Wire, request_bytes
 
 from torture.book import Book
-from torture.house import ADMIN_KEY, House
+from torture.gateways import ADMIN_KEY, Gateway
+from torture.house import House
 
 _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 _SAMPLE_SECONDS = 1.0
@@ -41,7 +42,7 @@ class Samples:
     async def take(self, house: House, over: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         while not over.is_set():
-            await house.up.wait()
+            await house.up()
             for pid in house.workers:
                 try:
                     self.memory.setdefault(pid, []).append((loop.time(), resident_mb(pid)))
@@ -70,18 +71,33 @@ def descriptors(pid: int) -> int:
 
 
 async def holdings(house: House) -> list[Holding]:
-    """Of each worker: connections are opened until the kernel has given us one to each."""
-    found: dict[int, dict[str, Any]] = {}
+    """Of each worker."""
+    return [holding for gateway in house.gateways for holding in await _holdings_of(gateway)]
+
+
+async def _holdings_of(gateway: Gateway) -> list[Holding]:
+    """Connections are opened until the kernel has given us one to each worker; one to each is kept, and asked."""
+    wires: dict[int, Wire] = {}
     async with AsyncExitStack() as stack, asyncio.timeout(10):
-        while set(found) < set(house.workers):
-            wire = await stack.enter_async_context(Wire.open(house.port))
-            await wire.send(request_bytes("GET", "/readyz", key=ADMIN_KEY))
-            detail = (await wire.reply()).json()["detail"]
-            found[detail["pid"]] = detail
-    return [
-        Holding(pid, detail["inFlight"], detail["tasks"], descriptors(pid), resident_mb(pid))
-        for pid, detail in found.items()
-    ]
+        while set(wires) < set(gateway.workers):
+            wire = await Wire.connected(gateway.port)
+            pid = (await _detail(wire))["pid"]
+            if pid in wires:
+                await wire.close()
+            else:
+                stack.push_async_callback(wire.close)
+                wires[pid] = wire
+        return [_holding(await _detail(wire)) for wire in wires.values()]
+
+
+async def _detail(wire: Wire) -> dict[str, Any]:
+    await wire.send(request_bytes("GET", "/readyz", key=ADMIN_KEY))
+    return dict((await wire.reply()).json()["detail"])
+
+
+def _holding(detail: dict[str, Any]) -> Holding:
+    pid = detail["pid"]
+    return Holding(pid, detail["inFlight"], detail["tasks"], descriptors(pid), resident_mb(pid))
 
 
 async def at_rest(house: House, book: Book) -> list[Holding]:
@@ -121,7 +137,7 @@ async def still_reserved(house: House) -> list[str]:
 
 async def _running_by_limits(house: House) -> list[str]:
     told = []
-    for name in [record["name"] for record in house.settings()["models"]]:
+    for name in house.models:
         reply = await house.call("GET", f"/api/admin/explain?user=42&model={name}")
         limits = reply.json()["limits"]
         told += [f"{name}: {each['used']} {each['limit']}" for each in limits if each["limit"] == "concurrency"]
@@ -132,5 +148,6 @@ async def _running_by_limits(house: House) -> list[str]:
 
 
 async def _running_by_endpoints(house: House) -> list[str]:
-    told = (await house.call("GET", "/api/admin/ai/endpoints")).json()
+    replies = [await gateway.call("GET", "/api/admin/ai/endpoints") for gateway in house.gateways]
+    told = [each for reply in replies for each in reply.json()]
     return [f"{each['modelName']}/{each['endpointId']}: {each['inFlight']}" for each in told if each["inFlight"]]

@@ -1,22 +1,19 @@
-"""What is tortured: a gateway that may be killed and started again, faulty upstreams, and a Redis of its own."""
+"""What is tortured: gateways that may be killed and started again, faulty upstreams, stores of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import math
-import os
 import random
 import signal
-import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from kit import Reply, Wire, config, request_bytes
-from kit.books import until
+from kit import Reply, config
+from kit.books import stored
 from kit.stage import Record, model
 from store.grants_kit import RedisServer
 
@@ -25,16 +22,16 @@ from gateway.demo.answers import EVENTS, Asked, chunk, event, head
 from gateway.demo.faults import Endless, Fault, Plan
 from gateway.demo.faulty import REFUSE, FaultyUpstream
 from torture.book import Book
+from torture.databases import Database
+from torture.gateways import ADMIN_KEY, Gateway
 from torture.options import Options
 
-ADMIN_KEY = "sk-admin-0123456789abcdefghijkl"
 ADMIN_RECORD = {"id": "admin", "user": "root", "key": ADMIN_KEY, "scopes": ["ai:use", "ai:manage", "usage:read"]}
 TIMEOUTS = {"connect": 0.5, "first_byte": 0.5, "idle": 0.5, "total": 1.5}
 UPSTREAMS = 3
 # The upstreams live in the process of the test: on a busy machine it may stand still for longer than 0.5 s, and what is
 # told of a stream without end is whether the gateway ends it.
 ENDLESS_IDLE_SECONDS = 5.0
-START_SECONDS = 20.0
 # Bounds that nothing here comes near: what counts is that what they hold comes back.
 LIMITS = {"concurrency": 5000, "requests": 10**9, "tokens": 10**12, "period": "month"}
 TIGHT = {"rpm": 300}
@@ -42,6 +39,8 @@ FLOOD_PIECE_BYTES = 65_536
 GRANTED, SAFE, ENDLESS, TIGHT_MODEL, EMBED = "granted", "safe", "endless", "tight", "embed"
 # What only a store can tell is unknown for so long after Redis is back.
 HEALED_SECONDS = 3.0
+# A writer looks for a database that was away so often, at the least.
+CAUGHT_UP_SECONDS = 6.0
 
 
 def _flood(asked: Asked, _: random.Random) -> Plan:
@@ -76,21 +75,23 @@ def models(upstreams: list[FaultyUpstream]) -> Iterator[Record]:
 
 
 class House:
-    """`deaths` and `redis_away`: spans of the loop's clock in which connections may be lost, the store be unknown."""
+    """`redis_away`, `database_away`: spans of the loop's clock in which the store may be unknown."""
 
     def __init__(self, options: Options, directory: Path, book: Book) -> None:
         self.options = options
         self.directory = directory
         self.book = book
         self.dice = random.Random(f"{options.mode}:{options.seed}")
-        self.port = _free_port()
-        self.up = asyncio.Event()
-        self.good_file = asyncio.Lock()  # held by who needs gateway.yaml to be valid, and by who breaks it
-        self.deaths: list[tuple[float, float]] = []
+        self.gateways = [
+            Gateway(directory / name, options.workers, self.dice) for name in ("", "second")[: options.gateways]
+        ]
         self.redis_away: list[tuple[float, float]] = []
+        self.database_away: list[tuple[float, float]] = []
         self.redis: RedisServer | None = None
+        self.database: Database | None = None
         self.upstreams: list[FaultyUpstream] = []
-        self._process: asyncio.subprocess.Process | None = None
+        # What comes back empty is counted anew from the ledger, which must be there and have everything by then.
+        self._one_store_away = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
@@ -98,156 +99,125 @@ class House:
         """Everything runs, until the end of the block."""
         house = cls(options, directory, book)
         async with AsyncExitStack() as stack:
-            if options.mode == "redis":
+            if options.has_redis:
                 house.redis = RedisServer(directory)
                 stack.callback(house.redis.stop)
+            if options.database is not None:
+                house.database = stack.enter_context(Database.running(options.database))
             for number in range(UPSTREAMS):
                 running = FaultyUpstream.running(options.seed + number, book.met)
                 house.upstreams.append(await stack.enter_async_context(running))
             flood = FaultyUpstream.running(options.seed, book.met, [FLOOD])
             house.upstreams.append(await stack.enter_async_context(flood))
-            house.write_config()
-            await house.start()
-            try:
-                yield house
-            finally:
-                if house._process is not None and house._process.returncode is None:
-                    house._process.kill()
-                    await house._process.wait()
+            for gateway in house.gateways:
+                gateway.directory.mkdir(exist_ok=True)
+                stack.push_async_callback(gateway.end)
+                house.write_config(gateway)
+                await gateway.start()
+            yield house
 
     # -- the file
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, gateway: Gateway) -> dict[str, Any]:
         store = {"kind": "embedded"} if self.redis is None else {"kind": "redis", "url": self.redis.url}
-        server = {"port": self.port, "workers": self.options.workers, "drain_seconds": 5}
+        server = {"port": gateway.port, "workers": self.options.workers, "drain_seconds": 5}
         routing = {"unknown_model": "reject"}
-        whole = config(list(models(self.upstreams)), server=server, store=store, routing=routing)
+        usage = {} if self.database is None else {"url": self.database.url}
+        whole = config(list(models(self.upstreams)), server=server, store=store, routing=routing, usage=usage)
         whole["keys"].append(ADMIN_RECORD)
         return whole
 
-    def write_config(self, text: str | None = None) -> None:
+    def write_config(self, gateway: Gateway, text: str | None = None) -> None:
         """Replaces gateway.yaml as editors do; without `text`, by the good one with a new price in it."""
-        whole = self.settings()
+        whole = self.settings(gateway)
         whole["models"][0]["price"] = {"input": self.dice.randrange(1, 100) / 10, "output": 1}
-        fresh = self.directory / "gateway.yaml.new"
+        fresh = gateway.directory / "gateway.yaml.new"
         fresh.write_text(text if text is not None else json.dumps(whole, indent=1))
-        fresh.replace(self.directory / "gateway.yaml")
-
-    # -- the gateway's process
+        fresh.replace(gateway.directory / "gateway.yaml")
 
     @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+    def models(self) -> list[str]:
+        return [record["name"] for record in models(self.upstreams)]
+
+    # -- gateways
+
+    def any_gateway(self, dice: random.Random) -> Gateway:
+        """One that is up, if one is."""
+        up = [each for each in self.gateways if each.up.is_set()] or self.gateways
+        return up[0] if len(up) == 1 else dice.choice(up)
+
+    async def up(self) -> None:
+        """Waits until a gateway serves: one at a time is killed."""
+        if not any(each.up.is_set() for each in self.gateways):
+            await self.gateways[0].up.wait()
+
+    async def all_up(self) -> None:
+        for gateway in self.gateways:
+            await gateway.up.wait()
 
     @property
     def workers(self) -> list[int]:
         """Process ids of those that serve."""
-        if self.options.workers == 1:
-            return [self.pid]
-        return [int(each) for each in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        return [pid for gateway in self.gateways for pid in gateway.workers]
 
-    async def start(self) -> None:
-        file = str(self.directory / "gateway.yaml")
-        command = [sys.executable, "-m", "gateway", "serve", "-c", file, "--log-format", "json", "--log-level"]
-        environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        with self.log_file.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *command, "warning", stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-            )
-        await until(self._answers, START_SECONDS)
-        self.up.set()
-
-    async def kill(self) -> None:
-        """`kill -9` of the gateway, or of one worker beside which another goes on. It is back when this returns."""
-        began = asyncio.get_running_loop().time()
-        self.deaths.append((began, math.inf))
-        try:
-            await (self._kill_worker() if self.options.workers > 1 else self._kill_gateway())
-        finally:
-            self.deaths[-1] = (began, asyncio.get_running_loop().time())
-
-    async def _kill_worker(self) -> None:
-        victim = self.dice.choice(self.workers)
-        os.kill(victim, signal.SIGKILL)
-        await until(lambda: self._replaced(victim), START_SECONDS)
-
-    async def _kill_gateway(self) -> None:
-        assert self._process is not None
-        async with self.good_file:
-            self.up.clear()
-            self._process.kill()
-            await self._process.wait()
-            try:
-                await self.start()
-            finally:
-                self.up.set()  # clients that wait for one that never came are to see it
+    async def call(self, method: str, target: str, body: Any = None) -> Reply:
+        return await self.any_gateway(self.dice).call(method, target, body)
 
     async def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        assert self._process is not None
-        self._process.terminate()
-        async with asyncio.timeout(30):
-            return await self._process.wait()
+        """SIGTERM to all; the worst exit code."""
+        return max(await asyncio.gather(*(each.stop() for each in self.gateways)))
 
-    def hang_up(self) -> None:
-        """SIGHUP: read the file again."""
-        os.kill(self.pid, signal.SIGHUP)
-
-    async def _replaced(self, victim: int) -> bool:
-        workers = self.workers
-        return victim not in workers and len(workers) == self.options.workers
-
-    async def _answers(self) -> bool:
-        assert self._process is not None
-        assert self._process.returncode is None, self.log_file.read_text()[-3000:]
-        try:
-            return (await self.call("GET", "/healthz")).status == 200
-        except ConnectionError:
-            return False
-
-    # -- what people ask it
-
-    async def call(self, method: str, target: str, body: Any = None, *, key: str = ADMIN_KEY) -> Reply:
-        async with Wire.open(self.port) as wire:
-            await wire.send(request_bytes(method, target, body, key=key, headers=[("connection", "close")]))
-            return await wire.reply()
-
-    @property
-    def log_file(self) -> Path:
-        return self.directory / "log"
+    def rows(self) -> list[dict[str, Any]]:
+        """The whole ledger."""
+        return stored(self.directory) if self.database is None else self.database.rows()
 
     # -- what may be excused
 
-    def may_be_lost(self, began: float, ended: float) -> bool:
-        """Whether a process was killed while this request ran."""
-        return any(start <= ended and began <= end for start, end in self.deaths)
+    @property
+    def deaths(self) -> int:
+        return sum(len(each.deaths) for each in self.gateways)
 
     def store_may_be_away(self, began: float, ended: float) -> bool:
-        return any(start <= ended and began <= end + HEALED_SECONDS for start, end in self.redis_away)
+        """Redis, or the database that a total must be read from."""
+        spans = [*self.redis_away, *self.database_away]
+        return any(start <= ended and began <= end + HEALED_SECONDS for start, end in spans)
 
     async def redis_leaves(self, seconds: float) -> None:
         """Redis is killed and started again, empty; or it hangs and goes on."""
         assert self.redis is not None
-        began = asyncio.get_running_loop().time()
-        self.redis_away.append((began, math.inf))
-        hangs = self.dice.random() < 0.5
-        if hangs:
-            self.redis.tell(signal.SIGSTOP)
-        else:
-            await asyncio.to_thread(self.redis.stop)
-        await asyncio.sleep(seconds)
-        if hangs:
-            self.redis.tell(signal.SIGCONT)
-        else:
-            await asyncio.to_thread(self.redis.start)
-        self.redis_away[-1] = (began, asyncio.get_running_loop().time())
+        async with self._one_store_away, _away(self.redis_away):
+            hangs = self.dice.random() < 0.5
+            if hangs:
+                self.redis.tell(signal.SIGSTOP)
+            else:
+                await asyncio.to_thread(self.redis.stop)
+            await asyncio.sleep(seconds)
+            if hangs:
+                self.redis.tell(signal.SIGCONT)
+            else:
+                await asyncio.to_thread(self.redis.start)
+
+    async def database_leaves(self, seconds: float) -> None:
+        """The database's server is killed and started again, or it hangs and goes on."""
+        assert self.database is not None
+        server = self.database.server
+        async with self._one_store_away:
+            async with _away(self.database_away):
+                leave, come = (server.freeze, server.thaw) if self.dice.random() < 0.5 else (server.kill, server.start)
+                await asyncio.to_thread(leave)
+                await asyncio.sleep(seconds)
+                await asyncio.to_thread(come)
+            await asyncio.sleep(CAUGHT_UP_SECONDS)
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+@asynccontextmanager
+async def _away(spans: list[tuple[float, float]]) -> AsyncIterator[None]:
+    began = asyncio.get_running_loop().time()
+    spans.append((began, math.inf))
+    try:
+        yield
+    finally:
+        spans[-1] = (began, asyncio.get_running_loop().time())
 
 
 def has_redis() -> bool:

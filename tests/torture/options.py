@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Mode = Literal["embedded", "redis"]
-MODES: tuple[Mode, ...] = ("embedded", "redis")
+Mode = Literal["embedded", "redis", "fleet", "fleet-mariadb"]
+MODES: tuple[Mode, ...] = ("embedded", "redis", "fleet", "fleet-mariadb")
+_WORKERS = {"embedded": 1, "redis": 2}
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,25 @@ class Options:
 
     @property
     def workers(self) -> int:
-        return 2 if self.mode == "redis" else 1
+        """Of each gateway."""
+        return _WORKERS.get(self.mode, 4)
+
+    @property
+    def gateways(self) -> int:
+        return 2 if self.is_fleet else 1
+
+    @property
+    def is_fleet(self) -> bool:
+        return self.mode.startswith("fleet")
+
+    @property
+    def has_redis(self) -> bool:
+        return self.mode != "embedded"
+
+    @property
+    def database(self) -> str | None:
+        """A server's kind; None: SQLite."""
+        return {"fleet": "postgres", "fleet-mariadb": "mariadb"}.get(self.mode)
 
     @property
     def warm_up_seconds(self) -> float:

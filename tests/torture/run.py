@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kit import KEYS
-from kit.books import stored
 
 from gateway.demo.faults import BY_NAME
 from torture.book import Book
 from torture.clients import MOST_TOKENS, Client
+from torture.gateways import ADMIN_KEY
 from torture.gauges import Holding, Samples, at_rest, resident_mb, still_reserved
-from torture.house import ADMIN_KEY, HEALED_SECONDS, House
+from torture.house import HEALED_SECONDS, House
 from torture.options import Options
 from torture.troubles import Troubles
 
@@ -63,7 +65,8 @@ async def tortured(options: Options, directory: Path, say: Say) -> Result:
     """Runs one mode in this (empty) directory."""
     book = Book()
     async with House.standing(options, directory, book) as house:
-        say(f"{options.mode}: {options.workers} worker(s) on port {house.port}, seed {options.seed}")
+        ports = " and ".join(str(gateway.port) for gateway in house.gateways)
+        say(f"{options.mode}: {options.workers} worker(s) on port {ports}, seed {options.seed}")
         samples = Samples()
         async with load(house, book):
             await asyncio.sleep(options.warm_up_seconds)
@@ -72,22 +75,23 @@ async def tortured(options: Options, directory: Path, say: Say) -> Result:
         troubles = Troubles(house, book)
         async with load(house, book, partial(samples.take, house), troubles.run):
             await progress(house, book, troubles, say)
-        await house.up.wait()
+        await house.all_up()
         reserved = await still_reserved(house)
         rest = await at_rest(house, book)
         used = await tokens_used(house)
         exit_code = await house.stop()
+        rows = house.rows()
     result = Result(options, book, dict(troubles.done))
     result.checks = [
         Check("clients got what the contract has for them", book.wrongs, f"{len(book.heard)} requests"),
         store_check(book, house),
-        ledger_check(book, directory),
-        totals_check(directory, used, forgiven_tokens(house)),
+        ledger_check(book, rows, [gateway.directory for gateway in house.gateways]),
+        totals_check(rows, used, forgiven_tokens(house)),
         Check("reservations and slots given back", reserved, f"{len(reserved)} held"),
         rest_check(base, rest),
         memory_check(samples, began, options),
         Check("stopped well", [] if exit_code == 0 else [f"exit code {exit_code}"], f"exit code {exit_code}"),
-        log_check(house.log_file),
+        log_check([gateway.log_file for gateway in house.gateways]),
         faults_check(book),
     ]
     return result
@@ -136,28 +140,28 @@ def memory_of(house: House) -> list[str]:
 async def tokens_used(house: House) -> dict[str, float]:
     """The tokens that limits have counted for the user of most requests, by model."""
     used = {}
-    for record in house.settings()["models"]:
-        reply = await house.call("GET", f"/api/admin/explain?user=42&model={record['name']}")
+    for name in house.models:
+        reply = await house.call("GET", f"/api/admin/explain?user=42&model={name}")
         for each in reply.json()["limits"]:
             if each["limit"] == "tokens":
-                used[record["name"]] = each["used"]
+                used[name] = each["used"]
     return used
 
 
 def store_check(book: Book, house: House) -> Check:
-    """What callers were told of the store, against when Redis was away.
+    """What callers were told of the store, against when Redis, or a database that totals are read from, was away.
 
     On a machine that is busy elsewhere Redis may need more than its 250 ms: then the gateway's log says so.
     """
-    said_away = [at - _wall_clock_ahead() for at in _times_in_log(house.log_file, "redis is away")]
+    said_away = [at - _wall_clock_ahead() for at in _times_in_logs(house, "redis is away")]
     told = [each for each in book.heard.values() if each.code == "store_unavailable"]
     unexplained = [each for each in told if not house.store_may_be_away(each.began, each.ended)]
     wrongs = [
-        f"{each}: and Redis was there"
+        f"{each}: and the store was there"
         for each in unexplained
         if not any(each.began - HEALED_SECONDS <= at <= each.ended for at in said_away)
     ]
-    return Check("store_unavailable only while Redis is away", wrongs, f"{len(told)}, {len(unexplained)} by slowness")
+    return Check("store_unavailable only while a store is away", wrongs, f"{len(told)}, {len(unexplained)} by slowness")
 
 
 def _wall_clock_ahead() -> float:
@@ -165,8 +169,9 @@ def _wall_clock_ahead() -> float:
     return time.time() - asyncio.get_running_loop().time()
 
 
-def _times_in_log(file: Path, event: str) -> list[float]:
-    lines = [json.loads(line) for line in file.read_text().splitlines() if f'"{event}"' in line]
+def _times_in_logs(house: House, event: str) -> list[float]:
+    texts = [gateway.log_file.read_text() for gateway in house.gateways]
+    lines = [json.loads(line) for text in texts for line in text.splitlines() if f'"{event}"' in line]
     return [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines]
 
 
@@ -175,22 +180,19 @@ def forgiven_tokens(house: House) -> int:
 
     Nothing in one process: there the totals are read from the ledger after every death.
     """
-    return (
-        0 if house.redis is None else (len(house.deaths) + len(house.redis_away)) * house.options.clients * MOST_TOKENS
-    )
+    return 0 if house.redis is None else (house.deaths + len(house.redis_away)) * house.options.clients * MOST_TOKENS
 
 
-def ledger_check(book: Book, directory: Path) -> Check:
-    rows = stored(directory)
+def ledger_check(book: Book, rows: list[dict[str, Any]], directories: list[Path]) -> Check:
     wrongs = list(book.against(rows))
-    journal = [str(each) for each in (directory / "data" / "journal").iterdir()]
+    journal = [str(each) for directory in directories for each in (directory / "data" / "journal").iterdir()]
     return Check("ledger agrees with the independent count", wrongs + journal, f"{len(rows)} rows")
 
 
-def totals_check(directory: Path, used: dict[str, float], forgiven: int) -> Check:
+def totals_check(rows: list[dict[str, Any]], used: dict[str, float], forgiven: int) -> Check:
     """`forgiven`: tokens that deaths may have cost the limits' totals, which are not the ledger."""
     ledger: dict[str, float] = dict.fromkeys(used, 0)
-    for row in stored(directory):
+    for row in rows:
         name = str(row["counted_on"]).removeprefix("user:42:model:id-")
         if name in ledger and row["answered"]:
             ledger[name] += row["total_tokens"]
@@ -230,14 +232,18 @@ def memory_check(samples: Samples, began: float, options: Options) -> Check:
     return Check(MEMORY_FLAT, wrongs, told)
 
 
-def log_check(file: Path) -> Check:
+def log_check(files: list[Path]) -> Check:
     lines, wrongs = 0, list[str]()
-    with file.open(encoding="utf-8", errors="replace") as log:
-        for line in log:
-            lines += 1
-            if len(wrongs) < _MOST_TOLD and (fault := _fault_of_line(line)):
-                wrongs.append(f"{fault}: {line[:1500]}")
+    for line in itertools.chain.from_iterable(map(_lines_of, files)):
+        lines += 1
+        if len(wrongs) < _MOST_TOLD and (fault := _fault_of_line(line)):
+            wrongs.append(f"{fault}: {line[:1500]}")
     return Check("nothing in the log that should not be there", wrongs, f"{lines} lines")
+
+
+def _lines_of(file: Path) -> Iterator[str]:
+    with file.open(encoding="utf-8", errors="replace") as log:
+        yield from log
 
 
 def _fault_of_line(line: str) -> str | None:

@@ -117,7 +117,7 @@ async def test_an_endless_stream_that_ends_is_told_by_its_last_words(sent: int, 
     book = Book()
     house = House(Options("embedded", SECONDS, seed=1), tmp_path, book)
     fake = await FakeUpstream.start(events(*[delta(f"word {number} ") for number in range(sent)]))
-    house.port = fake.port  # it plays the gateway
+    house.gateways[0].port = fake.port  # it plays the gateway
     client = Client(0, house, book)
     await client.once(client.slow, "t")
     await client.hang_up()

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from torture.book import Book
+from torture.gateways import Gateway
 from torture.house import GRANTED, House
 
 _BROKEN_FILE = "models:\n  - {id: 1, nmae: mistyped}\n"
@@ -30,13 +31,24 @@ class Troubles:
             ("SIGHUP", 5.0, self._hangup),
             ("cooldowns reset", 0.7, self._cooldowns_reset),
             ("grant made and taken away", 3.0, self._grant_comes_and_goes),
-            ("kill -9", self._seconds_between(20), self._kill),
+            *self._kills(),
         ]
         if self.house.redis is not None:
             every.append(("Redis away", self._seconds_between(15), self._redis_leaves))
         async with asyncio.TaskGroup() as troubles:
             for name, seconds, trouble in every:
                 troubles.create_task(self._again_and_again(name, seconds, trouble, over))
+
+    def _kills(self) -> list[tuple[str, float, Callable[[], Awaitable[None]]]]:
+        """A process alone: it is the gateway. Two workers: one beside the other. A fleet: everything in turn."""
+        if self.house.options.is_fleet:
+            return [
+                ("kill -9 of a worker", self._seconds_between(20), self._kill_worker),
+                ("kill -9 of a gateway", self._seconds_between(15), self._kill_gateway),
+                ("database away", self._seconds_between(15), self._database_leaves),
+            ]
+        kill = self._kill_worker if self.house.options.workers > 1 else self._kill_gateway
+        return [("kill -9", self._seconds_between(20), kill)]
 
     def _seconds_between(self, times: int) -> float:
         """The rare ones: so many times in a run, yet not without a pause."""
@@ -46,9 +58,9 @@ class Troubles:
         self, name: str, seconds: float, trouble: Callable[[], Awaitable[None]], over: asyncio.Event
     ) -> None:
         while not await _set_within(over, seconds * (0.5 + self.house.dice.random())):
-            if name == "kill -9" and self._age() > self.house.options.kills_until:
+            if name.startswith("kill -9") and self._age() > self.house.options.kills_until:
                 return
-            await self.house.up.wait()
+            await self.house.up()
             try:
                 async with asyncio.timeout(40):
                     await trouble()
@@ -62,16 +74,17 @@ class Troubles:
         return asyncio.get_running_loop().time() - self._began
 
     async def _file_changed(self) -> None:
-        self.house.write_config()
+        self.house.write_config(self._some_gateway())
 
     async def _file_broken(self) -> None:
-        async with self.house.good_file:
-            self.house.write_config(_BROKEN_FILE)
+        gateway = self._some_gateway()
+        async with gateway.good_file:
+            self.house.write_config(gateway, _BROKEN_FILE)
             await asyncio.sleep(0.5)
-            self.house.write_config()
+            self.house.write_config(gateway)
 
     async def _hangup(self) -> None:
-        self.house.hang_up()
+        self._some_gateway().hang_up()
 
     async def _cooldowns_reset(self) -> None:
         reply = await self.house.call("GET", "/api/admin/ai/endpoints")
@@ -87,11 +100,20 @@ class Troubles:
         await asyncio.sleep(1)
         self._is_answer((await self.house.call("DELETE", f"{about}/unlink-user/{_USER}")).status, 404)
 
-    async def _kill(self) -> None:
-        await self.house.kill()
+    async def _kill_worker(self) -> None:
+        await self._some_gateway().kill_worker()
+
+    async def _kill_gateway(self) -> None:
+        await self._some_gateway().kill()
+
+    async def _database_leaves(self) -> None:
+        await self.house.database_leaves(0.5 + 4 * self.house.dice.random())
 
     async def _redis_leaves(self) -> None:
         await self.house.redis_leaves(0.5 + 2 * self.house.dice.random())
+
+    def _some_gateway(self) -> Gateway:
+        return self.house.any_gateway(self.house.dice)
 
     def _is_answer(self, status: int, *others: int) -> bool:
         """Whether it was done. 503 may be said while Redis is away, 404 of what Redis forgot."""
