@@ -24,7 +24,7 @@ conformance: $(VENV)/.installed-dev  ## the official clients over OpenAI's speci
 
 # How long, by which seed, in which modes: make torture SECONDS=600 SEED=7 MODES=embedded
 SECONDS ?= 1800
-MODES ?= embedded,redis
+MODES ?= embedded,redis,fleet
 
 torture: $(VENV)/.installed-dev  ## half an hour of every fault at once, then hundreds of kills; see docs/torture.md
 	@PYTHONPATH=.:tests $(BIN)/python -m torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --modes $(MODES)

@@ -53,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="torture", description="A gateway under every fault at once.")
     parser.add_argument("--seconds", type=float, default=1800.0, help="of load, over all modes (default: %(default)g)")
     parser.add_argument("--seed", type=int, help="what is asked and what goes wrong (default: another each time)")
-    parser.add_argument("--modes", type=_modes, default=list(MODES), help="default: embedded,redis")
+    parser.add_argument("--modes", type=_modes, default=list(MODES), help=f"default: all ({','.join(MODES)})")
     parser.add_argument("--clients", type=int, default=16, help="at a time (default: %(default)s)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the table there, in Markdown")
     return parser.parse_args()
