@@ -69,6 +69,7 @@ class Records:
         self._file = file
         self._model_ids = {name: id_text(model.id) for name, model in models.items()}
         self._base_dir = base_dir
+        self._limits: dict[int, Limits | None] = {}  # by what they are made of, which many records share
 
     def settings(self, proxy: ProxySettings, source: str, files: Mapping[str, Fingerprint | None]) -> Settings:
         file = self._file
@@ -127,22 +128,27 @@ class Records:
 
     def _user(self, shape: UserShape) -> User:
         return User(
-            id=shape.id,
-            tier=shape.tier or self._file.tiers[0],
-            name=shape.name,
-            organisations=tuple([id_text(member) for member in shape.organisations]),
-            plans=tuple([id_text(member) for member in shape.plans]),
-            grants=self._grants("user", shape.id, shape.grants),
-            enabled=shape.enabled,
+            shape.id,
+            shape.tier or self._file.tiers[0],
+            shape.name,
+            tuple([id_text(member) for member in shape.organisations]) if shape.organisations else (),
+            tuple([id_text(member) for member in shape.plans]) if shape.plans else (),
+            self._grants("user", shape.id, shape.grants),
+            shape.enabled,
         )
 
     def _grants(self, kind: str, owner: Id, shapes: Iterable[GrantShape]) -> tuple[Grant, ...]:
         return tuple([self._grant(kind, owner, shape) for shape in shapes])
 
     def _grant(self, kind: str, owner: Id, shape: GrantShape) -> Grant:
-        model = self._model_ids[id_text(shape.model)]
+        model, limits = self._model_ids[id_text(shape.model)], shape.limits
         made = shape.id if shape.id is not None else grant_id(kind, owner, model)
-        return Grant(id=made, model=model, limits=make_limits(shape.limits))
+        if limits is None:
+            return Grant(made, model)
+        found = self._limits.get(id(limits))
+        if found is None:
+            found = self._limits[id(limits)] = make_limits(limits)
+        return Grant(made, model, found)
 
 
 def grant_id(kind: str, owner: Id, model: str) -> str:
@@ -150,7 +156,7 @@ def grant_id(kind: str, owner: Id, model: str) -> str:
 
     For one that was given none: the same in every file and process.
     """
-    digest = hashlib.sha256(f"{kind}:{id_text(owner)}:{model}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{kind}:{owner}:{model}".encode()).hexdigest()
     return digest[:_GRANT_ID_CHARACTERS]
 
 
@@ -220,34 +226,34 @@ def _known(price: GivenPrice | None) -> Price | None:
 
 
 def make_key(shape: KeyShape) -> ApiKey:
-    return ApiKey(
-        id=shape.id,
-        user=shape.user,
-        sha256=key_digest(shape),
-        scopes=_set_of(shape.scopes),
-        expires=shape.expires,
-        limits=make_limits(shape.limits),
-        enabled=shape.enabled,
-        name=shape.name,
-        last4=_last4(shape),
-        models=None if shape.models is None else tuple([id_text(model) for model in shape.models]),
-        ips=shape.ips,
-        priority=shape.priority,
-        created=shape.created if isinstance(shape, StoredKeyShape) else None,
-        made_by=shape.made_by if isinstance(shape, StoredKeyShape) else None,
-        makers=tuple([id_text(maker) for maker in shape.makers]) if isinstance(shape, StoredKeyShape) else (),
-        replaced_by=shape.replaced_by if isinstance(shape, StoredKeyShape) else None,
+    made = ApiKey(
+        shape.id,
+        shape.user,
+        key_digest(shape),
+        _set_of(shape.scopes),
+        shape.expires,
+        make_limits(shape.limits),
+        shape.enabled,
+        shape.name,
+        None if shape.key is None else shape.key.reveal()[-4:],
+        None if shape.models is None else tuple([id_text(model) for model in shape.models]),
+        shape.ips,
+        shape.priority,
+    )
+    if not isinstance(shape, StoredKeyShape):
+        return made
+    return msgspec.structs.replace(
+        made,
+        last4=shape.last4,
+        created=shape.created,
+        made_by=shape.made_by,
+        makers=tuple([id_text(maker) for maker in shape.makers]),
+        replaced_by=shape.replaced_by,
     )
 
 
 def make_alert(shape: AlertShape) -> AlertSettings:
     return AlertSettings(Secret(shape.url), shape.secret, tuple(sorted(set(shape.at))), frozenset(shape.events))
-
-
-def _last4(shape: KeyShape) -> str | None:
-    if isinstance(shape, StoredKeyShape):
-        return shape.last4
-    return shape.key.reveal()[-4:] if shape.key is not None else None
 
 
 @lru_cache(maxsize=64)
@@ -267,18 +273,25 @@ def _absolute_sqlite_url(url: str, absolute: Callable[[str], str]) -> str:
     return f"{scheme}:///{absolute(path)}{mark}{query}"
 
 
+class _Numbers(dict[str, int]):
+    """Numbers for the names of files, from 1 on as they come."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = max(self.values()) + 1
+        return number
+
+
 def _lines(file: GatewayFile, main: str) -> Lines:
-    sources = {main: 0}
-
-    def packed(place: Place) -> int:
-        return Lines.packed(sources.setdefault(place.source or main, len(sources)), place.line)
-
+    numbers = _Numbers({main: 0, "": 0})
     lines = {
-        kind: {id_text(record.id): packed(record.place) for record in records}
+        kind: {str(record.id): Lines.packed(numbers[record.place.source], record.place.line) for record in records}
         for kind, records in lists_of_records(file)
     }
-    lines["feature"] = {name: packed(file.place.inside("features", name)) for name in _features_in(file)}
-    return Lines(lines, tuple(sources))
+    lines["feature"] = {
+        name: Lines.packed(numbers[place.source], place.line)
+        for name, place in [(name, file.place.inside("features", name)) for name in _features_in(file)]
+    }
+    return Lines(lines, tuple([name for name in numbers if name]))
 
 
 def _features_in(file: GatewayFile) -> Iterable[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from gateway.config.problems import Place, Problems
 from gateway.config.record_shapes import (
@@ -102,7 +103,9 @@ def _check_unique_ids(file: GatewayFile, problems: Problems) -> None:
         _check_unique(model.endpoints, problems)
 
 
-def _check_unique(records: Iterable[Record | EndpointShape | GrantShape], problems: Problems) -> None:
+def _check_unique(records: Sequence[Record | EndpointShape | GrantShape], problems: Problems) -> None:
+    if len(records) == len(set(map(str, map(attrgetter("id"), records)))):
+        return  # as mostly, and quickly found
     first: dict[str, Record | EndpointShape | GrantShape] = {}
     for record in records:
         if record.id is None or record.id == "":
@@ -197,8 +200,10 @@ def _check_steps(steps: Iterable[PriceStep], place: Place, problems: Problems) -
 
 
 def _check_grants(file: GatewayFile, models: Mapping[str, ModelShape], problems: Problems) -> None:
+    checked: set[int] = set()  # lists that records share, where they are read in bulk
     for _, owner in owners(file):
-        if owner.grants:
+        if owner.grants and id(owner.grants) not in checked:
+            checked.add(id(owner.grants))
             if len(owner.grants) > 1:
                 _check_unique(owner.grants, problems)
             _check_granted_models(owner, models, problems)

@@ -107,7 +107,7 @@ class LinePlace(Place):
     __slots__ = ("_line",)
 
     def __init__(self, line: int, source: str) -> None:
-        super().__init__(NOWHERE.node, None, source)
+        self.node, self.path, self.source = NOWHERE.node, None, source
         self._line = line
 
     @property

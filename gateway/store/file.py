@@ -28,10 +28,10 @@ class YamlStore:
         self._catalogue = Catalogue(models)
         self._organisations = {id_text(record.id): record for record in organisations}
         self._plans = {id_text(record.id): record for record in plans}
-        self._users = {id_text(record.id): record for record in users}
+        self._users = {str(record.id): record for record in users}
         self._keys = {record.sha256: record for record in keys}
-        self._user_ids = {id_text(key.user): key.user for key in self._keys.values()}
-        self._user_ids |= {text: user.id for text, user in self._users.items()}
+        users_of_keys = {str(key.user): key.user for key in self._keys.values()}
+        self._unlisted_users = {text: user for text, user in users_of_keys.items() if text not in self._users}
         self._features = dict(features or {})
         self._lowest_tier = lowest_tier
 
@@ -54,7 +54,8 @@ class YamlStore:
 
     def known_user_id(self, text: str) -> Id | None:
         """That of a user who is listed or whom a key mentions."""
-        return self._user_ids.get(text)
+        listed = self._users.get(text)
+        return self._unlisted_users.get(text) if listed is None else listed.id
 
     def listed_user(self, user_id: Id) -> User | None:
         """The user where the file lists them."""

@@ -197,6 +197,16 @@ def test_keys_and_their_secrets() -> None:
     assert outcome(twice) == ("gw.yaml:705: keys[701]: the same key as keys[5] (line 9)",)
 
 
+def test_what_many_users_have_alike_is_held_once() -> None:
+    worded = "grants: [{model: one, limits: {rpm: 30, tokens: 1000, period: day}}]"
+    records = "".join(f"  - {{id: {number}, name: {LONG_NAME}, {worded}}}\n" for number in range(1, 301))
+    settings = settings_of(f"{HEAD}users:\n{records}")
+    grants = [user.grants[0] for user in settings.users]
+    assert len({grant.id for grant in grants}) == len(settings.users) == 300
+    assert len({id(grant.limits) for grant in grants}) == 1
+    assert settings.users == settings_of(node_by_node(f"{HEAD}users:\n{records}")).users
+
+
 def test_a_file_of_odd_records_is_read_node_by_node() -> None:
     odd_records = MOST_LAYOUTS + MOST_ODD_RECORDS + 1
     odd = "".join(f'  - {{id: {number}, name: "${{NAME}} {number}"}}\n' for number in range(odd_records))

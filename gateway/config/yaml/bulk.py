@@ -21,7 +21,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from gateway.config.problems import LinePlace, Refused
 from gateway.config.yaml.nodes import PLAIN, QUOTED, YamlFault, compose
 from gateway.config.yaml.readers import LongList
-from gateway.config.yaml.values import NotPrepared, Prepared, Reader
+from gateway.config.yaml.values import NotPrepared, Prepared, Reader, scalars_in
 from gateway.config.yaml.walk import Walk
 
 # Shorter lists are read node by node as quickly.
@@ -280,22 +280,10 @@ def _values_among(parts: Sequence[str], node: Node) -> dict[int, int] | None:
     order = {start: index // 2 for index, start in enumerate(starts) if index % 2 == 0}
     values = {
         id(value): order[value.start_mark.index]
-        for value in _scalar_values(node)
+        for value in scalars_in(node)
         if value.start_mark.index in order and _is_written(value, starts[value.start_mark.index])
     }
     return values if len(values) == len(order) else None
-
-
-def _scalar_values(node: Node) -> Iterator[ScalarNode]:
-    """All but keys."""
-    if isinstance(node, ScalarNode):
-        yield node
-    elif isinstance(node, MappingNode):
-        for _, value in node.value:
-            yield from _scalar_values(value)
-    else:
-        for item in node.value:
-            yield from _scalar_values(item)
 
 
 def _is_written(node: ScalarNode, text: str) -> bool:

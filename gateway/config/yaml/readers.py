@@ -31,6 +31,7 @@ from gateway.config.yaml.values import (
     SecretReader,
     TextReader,
     TruthReader,
+    remembering_groups,
 )
 from gateway.config.yaml.walk import Walk, is_nothing
 from gateway.types import Secret
@@ -200,7 +201,7 @@ class RecordReader(Reader):
                 raise NotPrepared
             if known.make_default is not None and value.__class__ is ScalarNode:
                 raise NotPrepared  # nothing at all, or a problem
-            fields[known.attribute] = known.reader.prepare(walk, value, texts)
+            fields[known.attribute] = remembering_groups(known.reader.prepare(walk, value, texts), value, texts)
         if any(attribute not in fields for _, attribute, _ in self._required):
             raise NotPrepared
         made, parts = self._cls, tuple(fields.items())

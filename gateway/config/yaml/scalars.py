@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import string
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -28,6 +29,8 @@ _NUMBER = re.compile(
     re.VERBOSE | re.ASCII,
 )
 _FIRST_OF_SPECIAL = frozenset("0123456789+-.~nNtTfFyYoO")
+# What begins with one of these is text, as far as it needs no quotes at all.
+FIRST_OF_TEXT = frozenset(string.ascii_letters) - _FIRST_OF_SPECIAL
 _MOST_DIGITS = 25  # beyond any range that is asked for; keeps int() from its own limit
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ].+)?", re.ASCII)
 

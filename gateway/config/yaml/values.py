@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import inspect as types
-from yaml.nodes import Node
+from yaml.nodes import MappingNode, Node, ScalarNode
 
 from gateway.config.problems import Path, Problems, Refused, line_of
 from gateway.config.yaml import scalars
@@ -20,6 +20,7 @@ Check = Callable[[str], str]
 
 _LARGEST_ID = 2**63 - 1  # what SQL databases and JSON writers can hold
 _MOST_REMEMBERED = 50
+_MOST_GROUPS_REMEMBERED = 1_000
 
 
 class NotPrepared(Exception):
@@ -96,6 +97,41 @@ class _Remembering:
         return found
 
 
+def remembering_groups(read: Prepared, node: Node, texts: Mapping[int, int]) -> Prepared:
+    """Read a list or mapping once for each wording of its values.
+
+    Thousands of records have the same limits, say, and then share one value, which must not be changed.
+    """
+    if isinstance(node, ScalarNode):
+        return read
+    indexes = [texts[id(value)] for value in scalars_in(node) if id(value) in texts]
+    first, end = (min(indexes), max(indexes) + 1) if indexes else (0, 0)  # they follow each other
+    known: dict[Sequence[str], Any] = {}
+
+    def remembering(texts: Sequence[str]) -> Any:
+        wording = texts[first:end]
+        found = known.get(wording)
+        if found is None:
+            found = read(texts)
+            if len(known) < _MOST_GROUPS_REMEMBERED:
+                known[wording] = found
+        return found
+
+    return remembering
+
+
+def scalars_in(node: Node) -> Iterator[ScalarNode]:
+    """Yield all scalars but keys, in order."""
+    if isinstance(node, ScalarNode):
+        yield node
+    elif isinstance(node, MappingNode):
+        for _, value in node.value:
+            yield from scalars_in(value)
+    else:
+        for item in node.value:
+            yield from scalars_in(item)
+
+
 class TextReader(ScalarReader):
     expected = "text"
     stand_in: Any = ""
@@ -105,10 +141,19 @@ class TextReader(ScalarReader):
         self._secret = secret
         self._min_length = min_length
 
+    def prepare(self, walk: Walk, node: Node, texts: Mapping[int, int]) -> Prepared:
+        index, read = texts.get(id(node)), super().prepare(walk, node, texts)
+        if index is None or not self._secret:
+            return read
+        # Keys and hashes do not repeat, and are mostly quoted.
+        return lambda texts: self._checked(text[1:-1]) if (text := texts[index])[0] in "\"'" else read(texts)
+
     def value(self, scalar: Scalar, problems: Problems) -> Any:
-        text = scalar.text
         if scalar.kind not in ("text", "reference"):
             raise scalars.wrong_type(self.expected, scalar, secret=self._secret)
+        return self._checked(scalar.text)
+
+    def _checked(self, text: str) -> Any:
         if not self._secret and not text.isprintable():
             raise Refused("must not hold control characters")
         if len(text) < self._min_length:
@@ -122,8 +167,8 @@ class SecretReader(TextReader):
     def __init__(self, check: Check | None) -> None:
         super().__init__(check, secret=True, min_length=0)
 
-    def value(self, scalar: Scalar, problems: Problems) -> Secret:
-        return Secret(super().value(scalar, problems))
+    def _checked(self, text: str) -> Secret:
+        return Secret(super()._checked(text))
 
 
 class IdReader(ScalarReader):
@@ -148,7 +193,14 @@ class IdReader(ScalarReader):
         index, read = texts.get(id(node)), super().prepare(walk, node, texts)
         if index is None:
             return read
-        return lambda texts: number if (number := scalars.short_number(texts[index])) is not None else read(texts)
+
+        def quickly(texts: Sequence[str]) -> Any:
+            text = texts[index]
+            if text[0] in scalars.FIRST_OF_TEXT:
+                return text  # as it is written: what has nothing to escape, and no spaces at its ends
+            return number if (number := scalars.short_number(text)) is not None else read(texts)
+
+        return quickly
 
     def _number(self, scalar: Scalar) -> int:
         value = scalars.whole_number(scalar.text)
