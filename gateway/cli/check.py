@@ -16,10 +16,8 @@ import orjson
 from gateway.access.diff import differences
 from gateway.api.messages_routes import is_picked
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
-from gateway.cli.connections import connect
 from gateway.cli.console import complain, print_line
 from gateway.cli.stored_records import quiet_log
-from gateway.cli.trials.probe import probe
 from gateway.config import Settings, load_settings, settings_schema
 from gateway.transfer.left_behind import warning_of as left_behind
 from gateway.types import Model, has_expired, id_text
@@ -57,8 +55,14 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.against is not None:
         _print_differences(load_settings(Path(arguments.against), os.environ), settings)
     if arguments.connect:
+        from gateway.cli.connections import connect  # who serves does not load what only this needs
+
         return _failed(asyncio.run(connect(settings)), "connection")
-    return _failed(asyncio.run(probe(settings)), "endpoint") if arguments.probe else 0
+    if not arguments.probe:
+        return 0
+    from gateway.cli.trials.probe import probe
+
+    return _failed(asyncio.run(probe(settings)), "endpoint")
 
 
 def _failed(count: int, noun: str) -> int:

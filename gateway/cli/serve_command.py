@@ -24,8 +24,6 @@ from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.console import complain
 from gateway.config import Settings, load_settings
 from gateway.config.reload import Watched
-from gateway.demo import run_demo
-from gateway.demo.gallery import run_gallery
 from gateway.errors import ConfigError, JournalUnavailable, LedgerUnusable
 from gateway.observability.log_stream import LogStream
 from gateway.observability.logging import LibraryLogs, LogFormat, make_logger
@@ -192,8 +190,12 @@ def _run_demo(arguments: argparse.Namespace) -> int:
     if sock is None:
         return 1
     if arguments.pages:
+        from gateway.demo.gallery import run_gallery  # what serves does not load what only the demo needs
+
         uvloop.run(run_gallery(sock))
         return 0
+    from gateway.demo import run_demo
+
     log, _ = _log(arguments)
     uvloop.run(run_demo(sock, log, faults_by_seed=seed))
     return 0

@@ -6,15 +6,16 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.cli.arguments import Commands, add_command, with_example
 from gateway.cli.console import complain
-from gateway.cli.litellm.conversion import Converted, converted
-from gateway.cli.litellm.their_file import read_their_file
-from gateway.cli.litellm.yaml_text import yaml_text
 from gateway.cli.start_commands import write_new
 from gateway.config import parse_settings
 from gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.cli.litellm.conversion import Converted
 
 _EXAMPLE = "gateway import litellm config.yaml > gateway.yaml && gateway check"
 _TEXT = (
@@ -33,6 +34,11 @@ def add_to(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    # Who serves does not load what only this needs.
+    from gateway.cli.litellm.conversion import converted
+    from gateway.cli.litellm.their_file import read_their_file
+    from gateway.cli.litellm.yaml_text import yaml_text
+
     found = converted(read_their_file(Path(arguments.file)))
     for note in found.notes:
         complain(str(note))
