@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kit import DEADLINE_SECONDS
+from kit.forked import start_gateway
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -27,15 +27,8 @@ class Done(NamedTuple):
 
 async def command(*arguments: str, cwd: Path, stdout: int = asyncio.subprocess.PIPE, **environ: str) -> Done:
     """`gateway ARGUMENTS` in the directory `cwd`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "gateway", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=stdout,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=cwd,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ},
-    )
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environ}
+    process = await start_gateway(*arguments, environ=environment, directory=cwd, stdout=stdout)
     async with asyncio.timeout(DEADLINE_SECONDS):
         out, err = await process.communicate()
     assert process.returncode is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from cli.cli_kit import Done, command
 
 from gateway.access.authenticate import key_sha256
 from gateway.cli import main
@@ -26,29 +28,21 @@ ROOT = Path(__file__).parents[2]
 DEADLINE_SECONDS = 30
 
 
-def gateway(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        cwd=cwd or ROOT,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), **environment},
-    )
+def gateway(*arguments: str, cwd: Path = ROOT, **environment: str) -> Done:
+    return asyncio.run(command(*arguments, cwd=cwd, **environment))
 
 
 def test_check_takes_the_example_and_counts_what_is_in_it() -> None:
     done = gateway("check", "-c", "gateway.yaml.example", OPENAI_API_KEY="sk-x", PANEL_KEY="panel-key-of-24-characters")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("gateway.yaml.example is valid: 2 models")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("gateway.yaml.example is valid: 2 models")
 
 
 def test_check_tells_every_problem_with_its_line_on_stderr(tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text("server:\n  prot: 1\nmodels:\n  - {id: 1, name: a, endpoints: []}\n")
     done = gateway("check", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    first, second, summary = done.stderr.splitlines()
+    assert (done.code, done.out) == (1, "")
+    first, second, summary = done.err.splitlines()
     assert first.startswith("gateway.yaml:2: server.prot: ")
     assert "port" in first
     assert second.startswith("gateway.yaml:4: models[0]")
@@ -57,8 +51,8 @@ def test_check_tells_every_problem_with_its_line_on_stderr(tmp_path: Path) -> No
 
 def test_serve_without_a_file_says_which_one_is_missing(tmp_path: Path) -> None:
     done = gateway("serve", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith("gateway.yaml:1: cannot be read")
+    assert done.code == 1
+    assert done.err.startswith("gateway.yaml:1: cannot be read")
 
 
 def test_serve_on_a_taken_port_says_so_and_where_to_change_it(tmp_path: Path) -> None:
@@ -66,9 +60,9 @@ def test_serve_on_a_taken_port_says_so_and_where_to_change_it(tmp_path: Path) ->
         port = taken.getsockname()[1]
         (tmp_path / "gateway.yaml").write_text(f"server: {{port: {port}}}\n")
         done = gateway("serve", cwd=tmp_path)
-    assert done.returncode == 1
-    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
-    assert "server.port" in done.stderr
+    assert done.code == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in done.err
+    assert "server.port" in done.err
 
 
 @pytest.mark.parametrize("command", ["check", "serve", "usage"])
@@ -89,26 +83,24 @@ def test_a_missing_driver_is_one_line_with_what_to_install(
     (tmp_path / "hidden" / f"{module}.py").write_text("raise ImportError('not here')")
     (tmp_path / "gateway.yaml").write_text(f"server: {{port: 0}}\nusage: {{url: '{scheme}://gw:word@host/usage'}}\n")
     done = gateway(command, cwd=tmp_path, PYTHONPATH=f"{tmp_path / 'hidden'}{os.pathsep}{ROOT}")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.count("\n") == 1
-    assert f"needs the package {module}: pip install 'ecli-gateway[{extra}]'" in done.stderr
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("\n") == 1
+    assert f"needs the package {module}: pip install 'ecli-gateway[{extra}]'" in done.err
 
 
 def test_a_journal_that_cannot_be_kept_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text("server: {port: 0}\nusage: {journal: /dev/null/journal}\n")
     done = gateway("serve", cwd=tmp_path)
-    assert done.returncode == 1
-    assert [
-        line for line in done.stderr.splitlines() if line.startswith("gateway: no journal can be kept in /dev/null")
-    ]
-    assert "Traceback" not in done.stderr
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if line.startswith("gateway: no journal can be kept in /dev/null")]
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("arguments", [(), ("nonsense",), ("serve", "--nonsense"), ("keys", "new"), ("explain",)])
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     done = gateway(*arguments)
-    assert done.returncode == 2
-    assert "usage: gateway" in done.stderr
+    assert done.code == 2
+    assert "usage: gateway" in done.err
 
 
 @pytest.mark.parametrize(
@@ -124,18 +116,18 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
 
 def test_schema_prints_the_file_in_config() -> None:
     done = gateway("schema")
-    assert done.returncode == 0
-    assert done.stdout == (ROOT / "config" / "gateway.schema.json").read_text()
-    assert orjson.loads(done.stdout)["additionalProperties"] is False
+    assert done.code == 0
+    assert done.out == (ROOT / "config" / "gateway.schema.json").read_text()
+    assert orjson.loads(done.out)["additionalProperties"] is False
 
 
 def test_a_new_key_fits_the_line_that_is_printed_with_it() -> None:
     done = gateway(
         "keys", "new", "--user", "42", "--scope", "ai:use", "--scope", "usage:read", "--expires", "2027-01-01"
     )
-    assert done.returncode == 0
-    key = re.search(r"key:\s+(\S+)", done.stdout)
-    line = re.search(r"^ *- \{.*\}$", done.stdout, re.MULTILINE)
+    assert done.code == 0
+    key = re.search(r"key:\s+(\S+)", done.out)
+    line = re.search(r"^ *- \{.*\}$", done.out, re.MULTILINE)
     assert key is not None
     assert line is not None
     (record,) = parse_settings(f"keys:\n{line[0]}\n", "t.yaml", {}, Path()).keys
@@ -148,8 +140,8 @@ def test_a_new_key_fits_the_line_that_is_printed_with_it() -> None:
 
 def test_a_key_that_expires_on_no_date_is_wrong_usage() -> None:
     done = gateway("keys", "new", "--user", "42", "--expires", "soon")
-    assert done.returncode == 2
-    assert "'soon' is no ISO date" in done.stderr
+    assert done.code == 2
+    assert "'soon' is no ISO date" in done.err
 
 
 @contextmanager

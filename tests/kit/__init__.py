@@ -3,6 +3,7 @@
 upstream   FakeUpstream: a server whose every answer a test writes, and which remembers what it was asked
 answers    behaviours for it: plain answers, streams, exact bytes, stalls, cuts, OpenAI-shaped replies
 gateway    GatewayProcess: a real `python -m gateway serve`, its log and its end; `config()` writes its YAML
+forked     the same process and every other command, forked from one that has imported it: `kit.nursery`
 messages   Anthropic's protocol: behaviours, events, models that speak it
 stage      Stage: a gateway in front of a fake upstream, with fresh models for each test
 wire       Wire: a client that sends raw bytes, reads event by event, leaves by FIN or RST

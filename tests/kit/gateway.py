@@ -9,13 +9,17 @@ import json
 import os
 import signal
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from kit.forked import Forked, start_gateway
 from kit.wire import DEADLINE_SECONDS, Reply, Wire, request_bytes
 
+OURS = ("-m", "gateway")
+LONGEST_LINE_BYTES = 1 << 20
 # User 42 is a paying one; `panel` may act for others; `reader` lacks ai:use; `expired` was good once;
 # `stranger` belongs to a user of whom nothing is written down.
 KEYS = {
@@ -63,7 +67,7 @@ def _hash(key: str) -> str:
 class GatewayProcess:
     """A running `python -m gateway serve`. `logs` holds its JSON lines, `noise` every line that was not JSON."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: Forked | Process) -> None:
         self.process = process
         self.port = 0
         self.logs: list[dict[str, Any]] = []
@@ -74,20 +78,25 @@ class GatewayProcess:
     @classmethod
     @asynccontextmanager
     async def start(
-        cls, settings: dict[str, Any], directory: Path, program: Sequence[str] = ("-m", "gateway")
+        cls, settings: dict[str, Any], directory: Path, program: Sequence[str] = OURS
     ) -> AsyncIterator[GatewayProcess]:
         """Runs until the end of the block, and is killed there if it still stands."""
         file = directory / "gateway.yaml"
         file.write_text(json.dumps(settings, indent=1))  # JSON is YAML, and quicker to write
-        command = [sys.executable, *program, "serve", "-c", str(file), "--log-format", "json"]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=1 << 20,
-            env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
-        )
+        environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        arguments = ("serve", "-c", str(file), "--log-format", "json")
+        process: Forked | Process
+        if program == OURS:
+            process = await start_gateway(*arguments, environ=environ, stderr=STDOUT, limit=LONGEST_LINE_BYTES)
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *program, *arguments),
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                limit=LONGEST_LINE_BYTES,
+                env=environ,
+            )
         gateway = cls(process)
         try:
             await gateway._ready()

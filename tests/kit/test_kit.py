@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ from kit import (
     DONE,
     RESET,
     FakeUpstream,
+    GatewayProcess,
     Received,
     Wire,
     answer,
     as_openai,
+    config,
     events,
     raw,
     refusing_port,
@@ -26,6 +30,7 @@ from kit import (
     unanswering_port,
 )
 from kit.answers import End, delta, full, usage_only
+from kit.forked import Forked, start_gateway
 from kit.nginx import nginx
 
 
@@ -154,3 +159,26 @@ async def test_nginx_relays(upstream: FakeUpstream, tmp_path: Path) -> None:
     async with nginx(upstream.port, tmp_path) as port, Wire.open(port) as wire:
         await wire.send(chat())
         assert (await wire.reply()).status == 200
+
+
+async def test_a_forked_gateway_is_as_one_that_was_started(tmp_path: Path) -> None:
+    """Its output, its exit code, its directory and environment; and the signal that ends it."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text("server: {port: 0}\nusage: {url: '${WHERE}'}\n")
+    check = partial(start_gateway, "check", "-c", "gateway.yaml", directory=tmp_path)
+    forked = await check(environ={"WHERE": "sqlite:///a.db"})
+    started = await check(environ={"WHERE": "sqlite:///a.db", "PYTHONUTF8": "1"})
+    assert isinstance(forked, Forked)
+    assert not isinstance(started, Forked)
+    assert await forked.communicate() == await started.communicate()
+    assert (forked.returncode, started.returncode) == (0, 0)
+    unset = await check(environ={})
+    _, told = await unset.communicate()
+    assert unset.returncode == 1
+    assert b"WHERE is not set" in (told or b"")
+    async with GatewayProcess.start(config([]), tmp_path) as gateway:
+        assert isinstance(gateway.process, Forked)
+        os.kill(gateway.process.pid, signal.SIGKILL)
+        assert await gateway.wait() == -signal.SIGKILL
+        with pytest.raises(ProcessLookupError):
+            gateway.process.terminate()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import trustme
+from kit.forked import start_gateway
 from kit.redis_nodes import Cluster, Node, Trio, needs_redis
 from store.grants_kit import SECRET, Log, until
 from test_sentinel import nothing_known
@@ -341,15 +341,10 @@ async def check(file: Path) -> bytes:
 
 async def run(*arguments: str, cwd: Path) -> bytes:
     """What a command of the gateway prints."""
-    command = [sys.executable, "-m", "gateway", *arguments]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={"PATH": "", "PYTHONPATH": str(ROOT)},
-    )
+    environ = {"PATH": "", "PYTHONPATH": str(ROOT)}
+    process = await start_gateway(*arguments, environ=environ, directory=cwd, stderr=asyncio.subprocess.STDOUT)
     output, _ = await process.communicate()
+    assert output is not None
     return output
 
 
