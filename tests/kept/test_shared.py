@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import pytest
 import pytest_asyncio
 from agree.agree_kit import running_redis
 from kept_kit import KeepingGateway, models
-from kit import KEYS, FakeUpstream, GatewayProcess
-from kit.books import until
+from kit import FakeUpstream, GatewayProcess
+from kit.books import acting_for, fresh_user, until, until_counted, usage
 from kit.gateway import config
 from kit.keeping import Keeping
 from store.grants_kit import RedisServer
@@ -80,23 +81,17 @@ async def test_a_home_is_one_for_all_workers(machines: list[KeepingGateway]) -> 
 
 
 async def test_calls_are_in_the_books_apart_from_requests(kept: KeepingGateway) -> None:
-    mine = (await kept.ask("POST", "/responses", {"model": "far", "input": "Hi"}, key="panel")).json()["id"]
-
-    async def totals() -> dict[str, Any]:
-        report = await kept.gateway.get("/api/soc/usage/user/panel", key=KEYS["panel"])
-        return dict(report.json()["totals"])
-
-    async def is_booked() -> bool:
-        return bool((await totals())["requests"])
+    user = fresh_user()
+    ask = partial(kept.ask, key="panel", headers=tuple(acting_for(user)))
+    mine = (await ask("POST", "/responses", {"model": "far", "input": "Hi"})).json()["id"]
 
     async def are_called() -> bool:
-        return bool((await totals()).get("calls", 0) == calls + 4)
+        return bool((await usage(kept.gateway, user))["totals"].get("calls", 0) == 4)
 
-    await until(is_booked)
-    before = await totals()
-    calls = before.get("calls", 0)
+    await until_counted(kept.gateway, user, 1)
+    before = (await usage(kept.gateway, user))["totals"]
     for _ in range(3):
-        assert (await kept.ask("GET", f"/responses/{mine}", key="panel")).status == 200
-    assert (await kept.ask("GET", "/files", key="panel")).status == 200
+        assert (await ask("GET", f"/responses/{mine}")).status == 200
+    assert (await ask("GET", "/files")).status == 200
     await until(are_called)
-    assert {**await totals(), "calls": 0} == {**before, "calls": 0}
+    assert {**(await usage(kept.gateway, user))["totals"], "calls": 0} == {**before, "calls": 0}

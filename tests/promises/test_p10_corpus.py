@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import pytest_asyncio
 from corpus_kit import INPUTS, KEY, Input, Sent, is_closed, play, read, table, told_of
 from kit import GatewayProcess, Wire, answer, config, request_bytes
+from kit.books import until
 from kit.stage import endpoint, model
 from promise_kit import gateway, rounds, upstream_with
 
@@ -52,7 +55,17 @@ async def assert_served(at: GatewayProcess, wire: Wire | None = None) -> None:
     assert (await wire.reply()).status == 200
 
 
+async def has_room(at: GatewayProcess) -> bool:
+    """Whether `limited` has any: an input that asks for all tokens of the day holds them until its end is booked."""
+    async with Wire.open(at.port) as wire:
+        body = {"model": "limited", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        await wire.send(request_bytes("POST", "/v1/chat/completions", body, key=KEY))
+        return (await wire.reply()).status == 200
+
+
 async def play_row(at: GatewayProcess, one: Input, sent: Sent, pieces: list[bytes] | None = None) -> None:
+    if b'"limited"' in sent.data:
+        await until(partial(has_room, at))
     async with Wire.open(at.port) as wire:
         *before, last = await play(wire, sent, one, pieces) or [None]
         assert tuple(reply.status for reply in before if reply) == one.before
@@ -79,14 +92,17 @@ async def test_all_of_them_at_once_and_in_pieces(target: GatewayProcess, dice: r
     cuttable = [row for row in TABLE if not (row.is_paced or row.whole or row.code == "headers_too_large")]
     rows = cuttable * rounds(1, 30)
     dice.shuffle(rows)
+    one_of_the_limited = asyncio.Lock()
 
     async def player() -> None:
         while rows:
             row = rows.pop()
             sent = read(row.file)
             pieces = sent.cut(dice, dice.randrange(1, 6))
+            alone = one_of_the_limited if b'"limited"' in sent.data else contextlib.nullcontext()
             try:
-                await play_row(target, row.patient(), sent, pieces)
+                async with alone:
+                    await play_row(target, row.patient(), sent, pieces)
             except (AssertionError, TimeoutError, OSError, asyncio.IncompleteReadError) as error:
                 if row.then == "closed" and row.code == "invalid_http" and isinstance(error, ConnectionError):
                     continue  # refused by a piece that was not its last: the reset took the answer along
