@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import FilteringBoundLogger, Processor
 
 from gateway.cli.arguments import Commands, add_command, add_config, settings_of
 from gateway.cli.console import complain
 from gateway.config import Settings, load_settings
 from gateway.config.reload import Watched
 from gateway.errors import ConfigError, JournalUnavailable, LedgerUnusable
+from gateway.observability.chorus import Chorus
 from gateway.observability.log_stream import LogStream
 from gateway.observability.logging import LibraryLogs, LogFormat, make_logger
 from gateway.process.serve import LISTEN_BACKLOG, listening_socket, serve
@@ -71,7 +72,8 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     watched = Watched.now(Path(arguments.config))
     settings = settings_of(arguments)
     check_driver(settings.usage.url)
-    log, log_stream = _log(arguments)
+    chorus = Chorus()
+    log, log_stream = _log(arguments, chorus)
     if (left := left_behind(settings)) is not None:
         log.warning("keys are left in the store that is not in use", what=left)
     server = settings.server
@@ -88,9 +90,12 @@ def _run_serve(arguments: argparse.Namespace) -> int:
         return 0
     # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
     sock.listen(LISTEN_BACKLOG)
+    chorus.workers = server.workers
     with contextlib.ExitStack() as held:
         serving.aggregation = _metrics_directory(held, log)
-        return Supervisor(server.workers, serving.run_worker, log, serving.successor).run()
+        code = Supervisor(server.workers, serving.run_worker, log, serving.successor).run()
+    log.info("stopped")
+    return code
 
 
 def _metrics_directory(held: contextlib.ExitStack, log: FilteringBoundLogger) -> Path | None:
@@ -211,7 +216,7 @@ def _listen(host: str, port: int, setting: str, predecessor: Predecessor | None 
         return None
 
 
-def _log(arguments: argparse.Namespace) -> tuple[FilteringBoundLogger, LogStream]:
+def _log(arguments: argparse.Namespace, *first: Processor) -> tuple[FilteringBoundLogger, LogStream]:
     """Open the log and the stream behind standard error.
 
     Tracebacks of Python go there too.
@@ -222,7 +227,7 @@ def _log(arguments: argparse.Namespace) -> tuple[FilteringBoundLogger, LogStream
     if arguments.log_format == "auto" and not stream.isatty():
         chosen = "json"
     level = logging.getLevelNamesMapping()[arguments.log_level.upper()]
-    log = make_logger(chosen, level=level, stream=stream)
+    log = make_logger(chosen, level=level, stream=stream, first=first)
     logging.getLogger().handlers = [LibraryLogs(log)]
     return log, stream
 

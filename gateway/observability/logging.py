@@ -36,11 +36,15 @@ _LEVELS = {"exception": "error", "warn": "warning"}  # the name of a method is n
 
 
 def make_logger(
-    log_format: LogFormat, *, level: int = logging.INFO, stream: TextIO | LogStream | None = None
+    log_format: LogFormat,
+    *,
+    level: int = logging.INFO,
+    stream: TextIO | LogStream | None = None,
+    first: Sequence[Processor] = (),
 ) -> FilteringBoundLogger:
     """Return a logger that writes one line an event.
 
-    To `stream` (default: standard error), in one write.
+    To `stream` (default: standard error), in one write. `first`: steps that may drop an event or add to it.
     """
     out = stream if stream is not None else sys.stderr
     put = _putter(out)
@@ -66,6 +70,7 @@ def make_logger(
         ]
     if isinstance(out, LogStream):
         out.loss_line = partial(_loss_line, processors)
+    processors = [*first, *processors]
     wrapper = structlog.make_filtering_bound_logger(level)
     logger: FilteringBoundLogger = structlog.wrap_logger(
         _Sink(put),

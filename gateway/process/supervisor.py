@@ -167,7 +167,7 @@ class Supervisor:
             self._be_worker()
         self._born[pid] = time.monotonic()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-        self._log.info("worker started", pid=pid, workers=len(self._born))
+        self._log.debug("worker started", pid=pid, workers=len(self._born))
 
     def _be_worker(self) -> None:
         code = 1

@@ -67,7 +67,7 @@ class Dialer:
         try:
             pool = ConnectionPool.from_url(url)  # reads it, and is left aside
             options: dict[str, Any] = dict(pool.connection_kwargs)
-            self._class = pool.connection_class
+            self._class = _telling_of_its_end(pool.connection_class)
             self._options = _tls_options(self._class, ca_file) | options
             self._options |= {
                 "socket_timeout": None,  # time-outs are the pipeline's, a whole batch at a time
@@ -113,6 +113,19 @@ class Dialer:
 
     def _made(self, place: dict[str, Any]) -> Connection:
         return cast(Connection, self._class(**self._options | place))
+
+
+def _telling_of_its_end(kind: Any) -> Any:
+    """Return the class of connections whose end is one of the errors that a connection may have."""
+
+    class Telling(kind):  # type: ignore[misc]  # its base is known at run time
+        async def send_packed_command(self, command: bytes | Iterable[bytes], check_health: bool = True) -> None:
+            try:
+                await super().send_packed_command(command, check_health)
+            except RuntimeError as error:  # uvloop's word for a connection that has ended since
+                raise ConnectionResetError(str(error)) from error
+
+    return Telling
 
 
 Latest = Callable[[], RedisUrl]

@@ -57,7 +57,7 @@ async def test_a_scrape_of_either_worker_is_the_sum_of_both_and_no_death_makes_i
         os.kill(victim, signal.SIGKILL)
         await at.log(lambda line: line["event"] == "worker died and is replaced")
         assert chats(await scrape_on(by_worker[survivor][0])) == 7
-        await until_listening(at, WORKERS + 1)
+        await until_listening(at, 2)
 
         async def all_there() -> bool:
             return (await scrape_on(by_worker[survivor][0])).total("gateway_workers") == WORKERS

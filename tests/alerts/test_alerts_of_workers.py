@@ -58,4 +58,4 @@ async def test_a_worker_killed_after_its_answers_leaves_no_threshold_untold(
 
 
 def workers_of(gateway: GatewayProcess) -> list[int]:
-    return [int(line["pid"]) for line in gateway.logs if line.get("event") == "worker started"]
+    return [pid for line in gateway.logs if line.get("event") == "listening" for pid in line["workers"]]

@@ -18,7 +18,7 @@ from gateway.process.supervisor import MOST_YOUNG_DEATHS
 # A worker says its life on stdout, a line each: `here PID`, then what it is told. It ends with 0 on SIGTERM.
 # It takes signals one by one: a handler that becomes due just before `signal.pause()` would wait for another signal.
 SCRIPT = """
-import os, signal, sys, time
+import logging, os, signal, sys, time
 from gateway.observability.logging import make_logger
 from gateway.process.supervisor import Supervisor
 
@@ -51,7 +51,7 @@ def short_lived():
     return 7
 
 work = globals()[sys.argv[2]]
-raise SystemExit(Supervisor(int(sys.argv[1]), work, make_logger("json")).run())
+raise SystemExit(Supervisor(int(sys.argv[1]), work, make_logger("json", level=logging.DEBUG)).run())
 """
 
 

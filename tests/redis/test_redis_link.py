@@ -8,10 +8,13 @@ from functools import partial
 from signal import SIGCONT, SIGSTOP
 
 import pytest
+import uvloop
+from redis.exceptions import RedisError
 from store.grants_kit import Log, RedisServer, until
 
 from gateway.limits import Demand, Used
 from gateway.limits.redis import RedisLimiter
+from gateway.redis.address import Dialer
 from gateway.redis.circuit_breaker import CircuitBreaker
 from gateway.redis.link import RedisLink
 from gateway.redis.outbox import MOST_UNDER_WAY, Outbox
@@ -188,3 +191,24 @@ async def test_what_only_one_message_is_refused_for_holds_up_no_other(link: Redi
     await outbox.emptied(30.0)
     assert len(outbox) == 0
     assert len(await listed(link)) == 2
+
+
+# The end of a connection
+
+
+def test_what_is_sent_to_a_server_that_has_gone_ends_as_connections_end(redis_server: RedisServer) -> None:
+    """By uvloop, too, whose own word for it is a RuntimeError, which would be logged as a bug of ours."""
+
+    async def send_on() -> None:
+        connection = await Dialer(redis_server.url).open()
+        redis_server.stop()
+        async with asyncio.timeout(10):
+            while True:
+                await connection.send_command("PING")
+                await asyncio.sleep(0.01)
+
+    with (
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        pytest.raises((RedisError, ConnectionError)),
+    ):
+        runner.run(send_on())

@@ -51,7 +51,7 @@ async def upgraded_under_load(dynasty: Dynasty, workers: int) -> int:
                     assert (await stream.body()).body == delta("two") + DONE
                     answered += 1
             await dynasty.ended(before)
-            await dynasty.count("listening", (number + 1) * workers)
+            await dynasty.count("listening", number + 1)
             await crowd.more(30)
     assert set(crowd.outcomes) == {"200"}, crowd.outcomes
     assert crowd.moves, "clients that stay were told to move"
@@ -167,7 +167,7 @@ async def test_a_new_file_holds_for_the_successor_workers_included(redis_server:
         text = (tmp_path / "gateway.yaml").read_text()
         rewrite(tmp_path, text.replace('"server": {', '"server": {"workers": 2, '))
         await dynasty.begin_upgrade()
-        await dynasty.count("listening", 3)
+        await dynasty.count("listening", 2)
         await dynasty.ended(dynasty.pids[0])
         assert (await dynasty.founder.get("/healthz")).status == 200
 
@@ -217,8 +217,7 @@ async def test_the_service_manager_is_told(
 async def test_a_killed_supervisor_takes_its_workers_with_it(redis_server: RedisServer, tmp_path: Path) -> None:
     """They drain as by SIGTERM: a stream that runs ends well, then nobody listens any more."""
     async with Dynasty.found(tmp_path, redis_server, workers=2) as dynasty:
-        await dynasty.count("listening", 2)
-        workers = [line["pid"] for line in dynasty.founder.logs if line["event"] == "worker started"]
+        (workers,) = [line["workers"] for line in dynasty.founder.logs if line["event"] == "listening"]
         release = asyncio.Event()
         async with streams_under_way(dynasty, release) as streams:
             dynasty.founder.signal(signal.SIGKILL)
