@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agree_kit import gateway, rewrite, settings
 from kit import DEADLINE_SECONDS, DONE, KEYS, FakeUpstream, GatewayProcess, Wire, ask, events, request_bytes
@@ -59,8 +59,12 @@ class Held(NamedTuple):
 
 
 async def pid_behind(wire: Wire) -> int:
+    return int((await detail_behind(wire))["pid"])
+
+
+async def detail_behind(wire: Wire) -> dict[str, Any]:
     await wire.send(request_bytes("GET", "/readyz", key=KEYS["reader"]))
-    return int((await wire.reply()).json()["detail"]["pid"])
+    return dict((await wire.reply()).json()["detail"])
 
 
 async def connection_to_each(at: GatewayProcess, stack: AsyncExitStack, count: int = 1) -> dict[int, list[Wire]]:
@@ -187,6 +191,33 @@ async def test_sighup_reloads_all(upstream: FakeUpstream, redis_server: RedisSer
         await until_listening(at, 2)
         fresh = await connection_to_each(at, stack)
         assert [await chat_on(wires[0], "renamed") for wires in fresh.values()] == [200] * WORKERS
+
+
+async def test_what_all_workers_would_say_is_one_line(
+    upstream: FakeUpstream, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """A start, a change of the file, a broken file and a stop: a line each."""
+    async with workers(tmp_path, upstream, redis_server) as at, AsyncExitStack() as stack:
+        pids = set(await connection_to_each(at, stack))
+        (told,) = [line for line in at.logs if line["event"] == "listening"]
+        assert set(told["workers"]) == pids
+        whole = settings([model("new", [endpoint(upstream, "open")])], redis_server.url, server={"workers": WORKERS})
+        for text in (whole, "models: 7\n"):
+            rewrite(tmp_path, text)
+            for wires in (await connection_to_each(at, stack)).values():
+
+                async def has_read(wire: Wire = wires[0], is_broken: bool = text is not whole) -> bool:
+                    about = (await detail_behind(wire))["config"]
+                    return about["models"] == 1 and bool(about["problems"]) == is_broken
+
+                await until(has_read)
+        at.signal(signal.SIGTERM)
+        assert await at.wait() == 0
+    counted = collections.Counter(line["event"] for line in at.logs if line["event"] != "request")
+    broken = "configuration not reloaded: the file has problems"
+    events = ["listening", "configuration reloaded", broken, "draining", "stopped"]
+    assert {event: counted[event] for event in events} == dict.fromkeys(events, 1)
+    assert max(counted.values()) == 1, counted
 
 
 async def test_workers_without_redis_are_refused_at_the_start(upstream: FakeUpstream, tmp_path: Path) -> None:
