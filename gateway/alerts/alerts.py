@@ -14,6 +14,7 @@ from structlog.typing import FilteringBoundLogger
 
 from gateway.alerts.dispatch import Counts, Delivery
 from gateway.alerts.episodes import Episodes
+from gateway.alerts.event import Clock
 from gateway.alerts.queue import AlertQueue
 from gateway.alerts.sender import Receiver
 from gateway.alerts.watch import Describe, LimitWatch
@@ -28,6 +29,7 @@ TICK_SECONDS = 0.25
 _COUNT_SECONDS = 1.0
 _LAST_LOOKS = 100  # before the end, at what is noted by then
 _LAST_SECONDS = 2.0
+_LOOK_BACK_SECONDS = 5.0  # between tries
 
 AlertsConfigured = Callable[[], tuple[AlertSettings, ...]]
 
@@ -36,7 +38,8 @@ class Surroundings(NamedTuple):
     """What alerts look at.
 
     `take_replayed`: scopes of requests that dead processes settled, each once. `watch_answers`: whether good answers
-    are to be told to `Alerts.episodes`. `salt`: what tells this gateway from others, no secret.
+    are to be told to `Alerts.episodes`. `counted_lately`: scopes in which something was used within a day, for what the
+    last process could not tell any more. `salt`: what tells this gateway from others, no secret.
     """
 
     limiter: Limiter
@@ -45,8 +48,10 @@ class Surroundings(NamedTuple):
     catalogue: Callable[[], Awaitable[Catalogue]]
     ledger_is_well: Callable[[], bool]
     take_replayed: Callable[[], Iterable[str]]
+    counted_lately: Callable[[], Awaitable[Iterable[str]]]
     watch_answers: Callable[[bool], None]
     salt: str
+    clock: Clock = time.time
 
 
 class Alerts:
@@ -66,26 +71,32 @@ class Alerts:
         self._queue = queue
         self._transport = transport
         self._take_replayed = around.take_replayed
+        self._counted_lately = around.counted_lately
+        self._looking_back: asyncio.Task[None] | None = None
         self._log = log
+        self._clock = around.clock
         self._settings: tuple[AlertSettings, ...] = ()
         self._deliveries: list[Delivery] = []
         self._count_at = 0.0
         self._fault = ""
         limits = around.limiter, around.rebuild, around.describe
-        self._watch = LimitWatch(*limits, queue, around.salt, self._wake)
+        self._watch = LimitWatch(*limits, queue, around.salt, self._wake, around.clock)
         self.episodes = Episodes(
-            queue, around.salt, around.catalogue, around.ledger_is_well, around.watch_answers, self._wake
+            queue, around.salt, around.catalogue, around.ledger_is_well, around.watch_answers, self._wake, around.clock
         )
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
+        """Note what is settled from now on, also while the queue is away."""
+        self._listen([Receiver.of(each) for each in self._configured()])
         self._running = asyncio.create_task(self._run())
 
     async def close(self) -> None:
         """Queue what is noted, and leave off sending."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        for task in (self._running, self._looking_back):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         if self._settings:
             with contextlib.suppress(GatewayError, TimeoutError):
                 async with asyncio.timeout(_LAST_SECONDS):
@@ -95,8 +106,7 @@ class Alerts:
 
     def cooled(self, cooldown: Cooldown) -> None:
         """Note a cooldown that begins, or whose end moves out."""
-        if self._settings:
-            self.episodes.cooled(cooldown)
+        self.episodes.cooled(cooldown)
 
     def _wake(self) -> None:
         for each in self._deliveries:
@@ -124,6 +134,8 @@ class Alerts:
             await self._configure(wanted)
         if not self._settings:
             return
+        if self._looking_back is None:
+            self._looking_back = asyncio.create_task(self._look_back())
         self._watch.recheck(self._take_replayed())
         await self._watch.look()
         await self.episodes.look()
@@ -131,8 +143,17 @@ class Alerts:
             self.waiting = await self._queue.waiting([each.receiver.id for each in self._deliveries])
             self._count_at = now + _COUNT_SECONDS
 
+    async def _look_back(self) -> None:
+        """Look once at all that was used lately; the ledger may be away."""
+        while True:
+            with contextlib.suppress(StoreUnavailable):
+                self._watch.look_back(await self._counted_lately())
+                return
+            await asyncio.sleep(_LOOK_BACK_SECONDS)
+
     async def _configure(self, wanted: tuple[AlertSettings, ...]) -> None:
         receivers = [Receiver.of(each) for each in wanted]
+        self._listen(receivers)
         kept = [each for each in self._deliveries if each.receiver in receivers]
         known = [delivery.receiver for delivery in kept]
         fresh = [each for each in receivers if each not in known]
@@ -141,12 +162,14 @@ class Alerts:
         for gone in self._deliveries:
             if gone not in kept:
                 await gone.stop()
-        made = [Delivery(each, self._queue, self._transport, self.counts, self._log) for each in fresh]
+        made = [Delivery(each, self._queue, self._transport, self.counts, self._log, self._clock) for each in fresh]
         self._deliveries = kept + made
-        self._watch.configure(receivers)
-        self.episodes.configure(receivers)
         self._settings = wanted
         self.waiting = 0
+
+    def _listen(self, receivers: list[Receiver]) -> None:
+        self._watch.configure(receivers)
+        self.episodes.configure(receivers)
 
     async def _begin_anew(self, receivers: list[Receiver]) -> None:
         """Make due what waits for these, and changed entries."""
@@ -155,7 +178,7 @@ class Alerts:
         for each in receivers:
             if stopped.get(each.id, each.fingerprint) != each.fingerprint:
                 await self._queue.resume(each.id)
-        await self._queue.hurry(ids, time.time())
+        await self._queue.hurry(ids, self._clock())
 
     async def _look_last(self) -> None:
         for _ in range(_LAST_LOOKS):

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Awaitable, Callable
 
 from structlog.typing import FilteringBoundLogger
 
-from gateway.alerts.event import DAY_SECONDS
+from gateway.alerts.event import DAY_SECONDS, Clock
 from gateway.alerts.queue import AlertQueue, Due
 from gateway.alerts.sender import GONE, Outcome, Receiver, send
 from gateway.errors import StoreUnavailable
@@ -32,15 +30,23 @@ class Delivery:
     """One receiver's tries, while it is in the configuration."""
 
     def __init__(
-        self, receiver: Receiver, queue: AlertQueue, transport: Transport, counts: Counts, log: FilteringBoundLogger
+        self,
+        receiver: Receiver,
+        queue: AlertQueue,
+        transport: Transport,
+        counts: Counts,
+        log: FilteringBoundLogger,
+        clock: Clock,
     ) -> None:
         self.receiver = receiver
         self._queue = queue
         self._transport = transport
         self._counts = counts
         self._log = log
+        self._clock = clock
         self._wake = asyncio.Event()
         self._trying: set[asyncio.Task[None]] = set()
+        self._delivered: set[str] = set()  # names of events whose delivery is not on record yet
         self._task = asyncio.create_task(self._run())
 
     def wake(self) -> None:
@@ -74,7 +80,7 @@ class Delivery:
         if await self._queue.stopped([receiver.id]):
             return
         while (room := _AT_A_TIME - len(self._trying)) > 0:
-            due = await self._queue.claim(receiver.id, time.time(), room)
+            due = await self._queue.claim(receiver.id, self._clock(), room)
             for each in due:
                 trying = asyncio.create_task(self._try(each))
                 self._trying.add(trying)
@@ -89,17 +95,31 @@ class Delivery:
             self._log.error("an alert could not be tried", fault=type(fault).__name__)
 
     async def _try(self, due: Due) -> None:
-        outcome = await send(self._transport, self.receiver, due.id, due.body, time.time())
+        if due.name in self._delivered:  # its lease has ended before its record could be made
+            return
+        outcome = await send(self._transport, self.receiver, due.id, due.body, self._clock())
         if outcome.is_delivered:
             self._counts.sent += 1
-            await _recorded(lambda: self._queue.done(self.receiver.id, due.name))
+            await self._record(due)
             return
         self._counts.failed += 1
         with contextlib.suppress(StoreUnavailable):  # its lease ends, and it is tried again
             await self._failed(due, outcome)
 
+    async def _record(self, due: Due) -> None:
+        """Put a delivery on record, however long the queue is away."""
+        self._delivered.add(due.name)
+        try:
+            while True:
+                with contextlib.suppress(StoreUnavailable):
+                    await self._queue.done(self.receiver.id, due.name)
+                    return
+                await asyncio.sleep(LOOK_SECONDS / 2)
+        finally:
+            self._delivered.discard(due.name)
+
     async def _failed(self, due: Due, outcome: Outcome) -> None:
-        receiver, now, log = self.receiver, time.time(), self._log.bind(alert=due.id, receiver=self.receiver.shown)
+        receiver, now, log = self.receiver, self._clock(), self._log.bind(alert=due.id, receiver=self.receiver.shown)
         if outcome.status == GONE:
             log.error("a receiver of alerts wants no more of them: none are sent to it until its entry is changed")
             await self._queue.stop(receiver.id, receiver.fingerprint)
@@ -128,19 +148,6 @@ def retry_seconds(tries: int) -> float:
 
     5 s, doubling to an hour."""
     return min(FIRST_RETRY_SECONDS * 2.0 ** min(tries - 1, _MOST_DOUBLINGS), LONGEST_RETRY_SECONDS)
-
-
-async def _recorded(record: Callable[[], Awaitable[None]]) -> None:
-    """Record a delivery, also where the queue is away for a while.
-
-    Within the lease: after it, another may have it.
-    """
-    for _ in range(20):
-        try:
-            await record()
-            return
-        except StoreUnavailable:
-            await asyncio.sleep(LOOK_SECONDS / 2)
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> None:

@@ -8,12 +8,11 @@ that told of it finds it back.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
-from gateway.alerts.event import event, time_text
+from gateway.alerts.event import Clock, event, time_text
 from gateway.alerts.queue import AlertQueue, Episode
 from gateway.alerts.sender import Receiver
 from gateway.pool import Cause, Cooldown
@@ -52,6 +51,7 @@ class Episodes:
         ledger_is_well: Callable[[], bool],
         watch_answers: Callable[[bool], None],
         wake: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self._queue = queue
         self._salt = salt
@@ -59,6 +59,7 @@ class Episodes:
         self._ledger_is_well = ledger_is_well
         self._watch_answers = watch_answers
         self._wake = wake
+        self._clock = clock
         self._worker = os.urandom(8).hex()
         self._receivers: dict[str, tuple[str, ...]] = {}
         self._begun: dict[str, tuple[Episode, dict[str, Any]]] = {}  # to be told to the queue
@@ -79,7 +80,7 @@ class Episodes:
         """Note a cooldown that begins, or whose end moves out."""
         refused = cooldown.cause is Cause.CREDENTIALS
         about = id_text(cooldown.model_id), id_text(cooldown.endpoint_id)
-        now = time.time()
+        now = self._clock()
         if refused and self._wanted("credential"):
             self._refused.setdefault(about, now)
             self._watch_answers(True)
@@ -107,7 +108,7 @@ class Episodes:
     async def look(self) -> None:
         """Queue what has begun and what is over. Raises StoreUnavailable."""
         await self._begin_noted()
-        now = time.time()
+        now = self._clock()
         if now < self._look_at or not any(self._receivers.values()):
             return
         is_well = self._ledger_is_well()

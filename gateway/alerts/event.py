@@ -5,6 +5,7 @@ Once made, neither its id nor its body changes."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from gateway.types import utc_text
 DAY_SECONDS = 86_400
 _KEPT_SECONDS = 2 * DAY_SECONDS  # longer than it is tried
 _ID_CHARACTERS = 32
+
+Clock = Callable[[], float]  # seconds since 1970
 
 _encode = msgspec.json.Encoder().encode
 

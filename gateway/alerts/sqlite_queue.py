@@ -167,6 +167,7 @@ class SqliteQueue:
 
 
 def _added(database: sqlite3.Connection, event: Event, receivers: Sequence[str], now: float) -> bool:
+    database.execute("DELETE FROM due WHERE name IN (SELECT name FROM events WHERE kept_until < ?)", (now,))
     database.execute("DELETE FROM events WHERE kept_until < ?", (now,))
     fresh = database.execute(
         "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?)",

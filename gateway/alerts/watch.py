@@ -8,14 +8,13 @@ requests hold what would pass a threshold, the look is repeated.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from gateway.alerts.event import event, time_text
+from gateway.alerts.event import Clock, event, time_text
 from gateway.alerts.queue import AlertQueue
 from gateway.alerts.sender import Receiver
 from gateway.alerts.thresholds import Total, amount_at, following, passed, totals_of
@@ -28,6 +27,7 @@ from gateway.usage import exact_cost
 
 MOST_NOTED = 10_000
 _LOOKS_AT_A_TIME = 200
+_LOOKS_BACK_AT_A_TIME = 50  # of what is in no hurry
 _MOST_KNOWN = 20_000
 _UNREACHED = 2**63
 _LATE_SECONDS = 86_400  # after a period's end, in which somebody may still look at it
@@ -92,6 +92,7 @@ class LimitWatch:
         queue: AlertQueue,
         salt: str,
         wake: Callable[[], None],
+        clock: Clock,
     ) -> None:
         self._limiter = limiter
         self._rebuild = rebuild
@@ -99,9 +100,11 @@ class LimitWatch:
         self._queue = queue
         self._salt = salt
         self._wake = wake
+        self._clock = clock
         self._receivers: tuple[Receiver, ...] = ()
         self._percents: tuple[int, ...] = ()
         self._noted: OrderedDict[str, _Note] = OrderedDict()
+        self._behind: list[str] = []  # scopes in which something was used before this process began
         self._ahead: OrderedDict[str, _Ahead] = OrderedDict()
         self._known: OrderedDict[str, None] = OrderedDict()  # names of events that are in the queue
 
@@ -118,7 +121,10 @@ class LimitWatch:
     def settled(self, reservation: Reservation, tokens: int, cost_nano: int) -> None:
         """Note the scopes that may have passed a threshold by this."""
         for demand, standing in zip(reservation.demands, reservation.standings, strict=False):
-            if standing.period_start and self._may_have_passed(demand, standing, reservation, tokens, cost_nano):
+            if standing.period_start and (
+                self._limiter.is_behind  # then nobody knows how the scope stands
+                or self._may_have_passed(demand, standing, reservation, tokens, cost_nano)
+            ):
                 self._note(demand.scope, _Note(demand.limits, standing.period_start))
 
     def _may_have_passed(
@@ -144,8 +150,17 @@ class LimitWatch:
             for scope in scopes:
                 self._note(scope, _Note(None, 0, recounted=True))
 
+    def look_back(self, scopes: Iterable[str]) -> None:
+        """Look at these when there is time: an earlier process may have had no time to tell."""
+        self._behind = list(scopes)
+
     async def look(self) -> None:
         """Look at what is noted, and queue what is new."""
+        if self._behind and not self._limiter.is_behind:
+            if self._receivers:
+                for scope in self._behind[-_LOOKS_BACK_AT_A_TIME:]:
+                    self._noted.setdefault(scope, _Note(None, 0))
+            del self._behind[-_LOOKS_BACK_AT_A_TIME:]
         noted = [self._noted.popitem(last=False) for _ in range(min(len(self._noted), _LOOKS_AT_A_TIME))]
         await asyncio.gather(*(self._look_at(scope, note) for scope, note in noted))
 
@@ -183,17 +198,19 @@ class LimitWatch:
         if limits is None or totals_period(limits) is None:
             return None
         standing = await self._standing(scope, limits, note)
+        if self._limiter.is_behind:
+            return note  # what this worker alone knows passes too little
         totals = list(totals_of(limits, standing))
         for total in totals:
             await self._queue_passed(scope, limits, standing.period_start, total)
-        if note.start and note.start < bounds(limits.period, time.time())[0]:
+        if note.start and note.start < bounds(limits.period, self._clock())[0]:
             return None
         self._look_ahead(scope, limits, standing, totals)
         is_near = any(_may_pass_next(total, self._percents) for total in totals)
         return _Note(limits, standing.period_start) if is_near else None
 
     async def _standing(self, scope: str, limits: Limits, note: _Note) -> Standing:
-        (standing,) = await self._limiter.standing((Demand(scope, limits),), time.time())
+        (standing,) = await self._limiter.standing((Demand(scope, limits),), self._clock())
         if note.start and standing.period_start > note.start:
             now_used, used = standing.used, await self._rebuild(scope, float(note.start))
             return _settled(
@@ -218,7 +235,7 @@ class LimitWatch:
             counted = await self._describe(scope, False)
             if counted is None:
                 return
-            now = time.time()
+            now = self._clock()
             data = {
                 "owner": {"kind": counted.kind, "id": counted.id},
                 **({"user": counted.user} if counted.user is not None else {}),

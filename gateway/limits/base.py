@@ -132,5 +132,9 @@ class Limiter(Protocol):
     def is_degraded(self) -> bool:
         """Whether this worker alone keeps limits that should hold across all."""
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether shared totals still lack what has ended in this worker."""
+
     async def close(self) -> None:
         """Deliver what is not yet settled in the shared store, and end."""

@@ -113,6 +113,10 @@ class MemoryLimiter:
     def is_degraded(self) -> bool:
         return False
 
+    @property
+    def is_behind(self) -> bool:
+        return False
+
     async def close(self) -> None:
         await self._loads.close()
 

@@ -86,13 +86,10 @@ class RedisLimiter:
         self._rebuild = rebuild
         self._prefix, self._keys = prefix, (f"{prefix}limit:life",)  # by which a Cluster knows where the others are
         self._log = log
-        self._lease_seconds = lease_seconds
-        self._by_redis = clock == "redis"
+        self._lease_seconds, self._by_redis = lease_seconds, clock == "redis"
         self._worker = os.urandom(8).hex()
-        self._connections = 0
-        self._ends = 0
-        self._life = ""
-        self._answered_at = 0.0
+        self._connections = self._ends = 0
+        self._life, self._answered_at = "", 0.0
         self._live: dict[str, _Live] = {}
         self._totals = TotalsLoader(rebuild, self._message, self._ask, self._send, self._beat)
         self._alone = MemoryLimiter(rebuild)
@@ -108,6 +105,10 @@ class RedisLimiter:
     @property
     def is_degraded(self) -> bool:
         return not self._breaker.is_closed
+
+    @property
+    def is_behind(self) -> bool:
+        return not self._breaker.is_closed or self._ends_outbox.is_behind
 
     @property
     def round_trips(self) -> int:
@@ -242,8 +243,7 @@ class RedisLimiter:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + _LOAD_SECONDS
         while True:
-            message = self._message("reserve", now, self._holder, *figures)
-            reply = await self._ask(message)
+            reply = await self._ask(self._message("reserve", now, self._holder, *figures))
             if reply[0] in (ADMITTED, REFUSED):
                 return ScriptReply.read(reply)
             if loop.time() > give_up_at:

@@ -40,6 +40,11 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether some are not even on their way."""
+        return self._under_way < len(self._kept)
+
     def put(self, packed: bytes) -> None:
         if len(self._kept) >= MOST_KEPT:
             del self._kept[self._under_way]  # the oldest that is not on its way

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from alerts_kit import Place, placed, shares
 from kit import KEYS, GatewayProcess
+from kit.books import until
 from kit.wire import DEADLINE_SECONDS
 from store.grants_kit import RedisServer
 
@@ -55,6 +58,76 @@ async def test_a_worker_killed_after_its_answers_leaves_no_threshold_untold(
             await gateway.log(lambda line: line["event"] == "worker died and is replaced")
         events = place.hook.events()
     assert len({each["id"] for each in events if shares([each]) == [50]}) == 1
+
+
+async def test_four_workers_that_are_killed_under_way_tell_of_each_threshold_by_one_id(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """Killed one after another while requests run; an alert comes twice at most for each of them."""
+    async with placed(tmp_path, **over(redis_server, "storm:")) as place:
+        place.limits = {"tokens": 2000, "period": "month"}
+        async with place.gateway() as gateway:
+            killed: set[int] = set()
+            for _ in range(5):
+                running = asyncio.create_task(used(place, gateway, 12, 25))
+                await place.model.request(len(place.model.requests) + 1)
+                victim = next(each for each in reversed(workers_of(gateway)) if each not in killed)
+                os.kill(victim, signal.SIGKILL)
+                killed.add(victim)
+                await running
+
+            async def is_used_up() -> bool:  # what the dead had reserved comes back after a lease
+                reply = await place.use(gateway, 25)
+                return reply.status == 429 and reply.json()["error"]["code"] == "insufficient_quota"
+
+            await until(is_used_up)
+            events = await place.hook.until(lambda found: {50, 80, 100} <= set(shares(found)))
+    assert len({(each["id"], each["data"]["share"]) for each in events}) == 3
+    assert len(events) <= 3 + len(killed)
+
+
+async def test_what_is_crossed_while_redis_is_away_is_told_of_when_it_is_back(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """No worker alone saw enough of it, the gateway was started without Redis, and nobody asks anything more."""
+    async with placed(tmp_path, **over(redis_server, "away:", 2)) as place:
+        with stopped(redis_server):
+            async with place.gateway() as gateway:
+                await used(place, gateway, 8, 70)
+                assert place.hook.requests == []
+                redis_server.tell(signal.SIGCONT)
+                events = await place.hook.until(lambda found: 50 in shares(found))
+    assert shares(events) == [50]
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+async def test_what_was_crossed_as_a_gateway_ended_without_redis_is_told_of_by_the_next(
+    tmp_path: Path, redis_server: RedisServer, ended_by: signal.Signals
+) -> None:
+    async with placed(tmp_path, **over(redis_server, f"ended{ended_by}:", 2)) as place:
+        with stopped(redis_server):
+            async with place.gateway() as gateway:
+                await used(place, gateway, 8, 70)
+                workers = workers_of(gateway)
+                gateway.signal(ended_by)
+                if ended_by == signal.SIGKILL:
+                    for worker in workers:
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(worker, signal.SIGKILL)
+                await gateway.wait()
+        async with place.gateway():
+            events = await place.hook.until(lambda found: 50 in shares(found))
+    assert len({each["id"] for each in events}) == 1
+
+
+@contextlib.contextmanager
+def stopped(server: RedisServer) -> Iterator[None]:
+    """Redis answers nobody, and forgets nothing."""
+    server.tell(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.tell(signal.SIGCONT)
 
 
 def workers_of(gateway: GatewayProcess) -> list[int]:

@@ -14,6 +14,7 @@ from gateway.access.counted import counted_in, scopes_of_row
 from gateway.alerts import AlertQueue, Alerts, Counted, SqliteQueue, Surroundings
 from gateway.api.runtime import Current
 from gateway.config import Settings
+from gateway.errors import QueryFailed, StoreUnavailable, TooManyQueries
 from gateway.limits import Rebuild
 from gateway.observability.calls import Call
 from gateway.pool import Cooldown
@@ -21,6 +22,7 @@ from gateway.store.base import Catalogue, RecordStore, hash_of_key
 from gateway.types import ApiKey, id_text
 
 _REDIRECTION = 300
+_HOUR_SECONDS, _LATELY_HOURS = 3_600, 24
 
 
 @asynccontextmanager
@@ -77,6 +79,15 @@ def made_alerts(current: Current, queue: AlertQueue, rebuild: Rebuild) -> Alerts
         rows = runtime.ledger.take_replayed()
         return {scope for counted_on, key in rows for scope in scopes_of_row(counted_on, key)}
 
+    async def counted_lately() -> Iterable[str]:
+        since, reader = (time.time() // _HOUR_SECONDS - _LATELY_HOURS) * _HOUR_SECONDS, runtime.ledger.reader
+        try:
+            scopes = await reader.limit_totals("counted_on", since)
+            keys = await reader.limit_totals("key", since)
+        except (QueryFailed, TooManyQueries):
+            raise StoreUnavailable("What was used lately cannot be told at the moment.") from None
+        return {*scopes, *(scope for key in keys for scope in scopes_of_row(None, key))}
+
     def watch_answers(is_wanted: bool) -> None:
         (runtime.calls.listen if is_wanted else runtime.calls.leave_off)(answered)
 
@@ -92,6 +103,7 @@ def made_alerts(current: Current, queue: AlertQueue, rebuild: Rebuild) -> Alerts
         catalogue=catalogue,
         ledger_is_well=lambda: runtime.ledger.status().is_well,
         take_replayed=take_replayed,
+        counted_lately=counted_lately,
         watch_answers=watch_answers,
         salt=salt_of(runtime.settings),
     )
