@@ -20,9 +20,8 @@ from gateway.dialects import openai
 from gateway.dialects.base import Operation
 from gateway.errors import ClientFault, InvalidBatch
 from gateway.http.memory_budget import Held, size_when_read
-from gateway.limits import EstimatedUsage, reserved_usage, terms_of
-from gateway.proxy.ask import Ask
-from gateway.proxy.books.reserving import dearest_nano
+from gateway.limits import reserved_usage
+from gateway.proxy.books.reserving import Extent, dearest_nano, extent_of
 from gateway.proxy.keeping.pins import Named, named_by
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, id_text
@@ -67,7 +66,7 @@ class Judge:
         self._url: str | None = None
         self._lines = self._prompt = self._completion = self._nano = 0
         self._unnamed: Line | None = None  # the first without a model, before one had named it
-        self._waiting = EstimatedUsage(0, 0)  # of such lines
+        self._waiting: Extent | None = None  # of such lines
 
     def take(self, lines: Iterable[_Line]) -> list[tuple[int, Named]]:
         """Judge some lines; return the objects that they name. Raises InvalidBatch."""
@@ -93,14 +92,12 @@ class Judge:
         wanted = reserved_usage(line.body.fields, line.body.size, line.operation)
         self._prompt += wanted.prompt_tokens
         self._completion += wanted.completion_tokens
+        extent = extent_of(line.operation, line.body, wanted)
         if self.access is None:
             self._unnamed = self._unnamed or line
-            before = self._waiting
-            self._waiting = EstimatedUsage(
-                before.prompt_tokens + wanted.prompt_tokens, before.completion_tokens + wanted.completion_tokens
-            )
+            self._waiting = extent if self._waiting is None else self._waiting + extent
         else:
-            self._nano += self._nano_of(line, self.access, wanted)
+            self._nano += self._nano_of(line, self.access, extent)
 
     def _judge_models(self, line: Line) -> None:
         rules, named = self._rules, named_model(line.body.fields)
@@ -125,10 +122,8 @@ class Judge:
             is_text=operation.is_text,
         )
 
-    def _nano_of(self, line: Line, access: Access, wanted: EstimatedUsage) -> int:
-        rules = self._rules
-        ask = Ask(line.operation, line.body, rules.caller, access, rules.catalogue, terms_of(access, rules.caller))
-        return dearest_nano(ask, wanted, is_batch=True)
+    def _nano_of(self, line: Line, access: Access, extent: Extent) -> int:
+        return dearest_nano(access.model, self._rules.catalogue, line.operation, extent, is_batch=True)
 
     def end(self) -> tuple[Access, Input]:
         """All lines were judged. Raises InvalidBatch."""
@@ -142,7 +137,7 @@ class Judge:
                 raise at_line(first.number, fault.message) from None
         access = self.access
         assert access is not None  # noqa: S101 - each line has named one, or was the first that did not
-        if first is not None:
+        if first is not None and self._waiting is not None:
             self._nano += self._nano_of(first, access, self._waiting)
         summed = Input(
             url=self._url,

@@ -74,7 +74,7 @@ def estimated_usage(prompt: int, answer_bytes: int) -> EstimatedUsage:
 def _answer_tokens(fields: Mapping[str, Any], bounds: tuple[str, ...]) -> int:
     largest = -1
     for name in bounds:
-        bound = _whole(fields.get(name))
+        bound = whole(fields.get(name))
         if bound is not None and bound > largest:
             largest = bound
     return DEFAULT_ANSWER_TOKENS if largest < 0 else min(largest, LONGEST_ANSWER_TOKENS)
@@ -84,7 +84,7 @@ def repeats(fields: Mapping[str, Any], names: tuple[str, ...]) -> int:
     """How many answers are asked for, by the largest of these fields."""
     many = 1
     for name in names:
-        many = max(many, _whole(fields[name]) or 1) if name in fields else many
+        many = max(many, whole(fields[name]) or 1) if name in fields else many
     return many
 
 
@@ -98,7 +98,7 @@ def _prompts(prompt: object) -> int:
     return len(prompt)
 
 
-def _whole(value: object) -> int | None:
+def whole(value: object) -> int | None:
     """Return the number that an upstream may read; None for negatives."""
     if value is None:
         return None

@@ -6,12 +6,13 @@ lookup  prices of genai-prices, read in a child process
 rates   the same, layered and compiled to whole numbers: the cost of a request, the dearest that it may get
 """
 
-from gateway.pricing.kinds import Usage, UsageDetails
+from gateway.pricing.kinds import Besides, Usage, UsageDetails
 from gateway.pricing.price import COMPONENTS, Components, Price, PriceStep, TierPrice, ToolPrices
 from gateway.pricing.rates import RateCard, Rates, rate_card, rates_of_record
 
 __all__ = [
     "COMPONENTS",
+    "Besides",
     "Components",
     "Price",
     "PriceStep",

@@ -42,3 +42,31 @@ class Usage(msgspec.Struct, frozen=True):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     details: UsageDetails | None = None
+
+
+class Besides(msgspec.Struct, frozen=True, gc=False):
+    """What a request may use besides the tokens that it bounds, at most.
+
+    `calls`: of provider's tools, by component; together no more than `most_calls`.
+    """
+
+    images: int = 0
+    characters: int = 0
+    audio_seconds: int = 0
+    calls: dict[str, int] = {}
+    most_calls: int = 0
+    made_tokens: int = 0  # of output
+
+    def __add__(self, other: Besides) -> Besides:
+        names = self.calls.keys() | other.calls.keys()
+        return Besides(
+            self.images + other.images,
+            self.characters + other.characters,
+            self.audio_seconds + other.audio_seconds,
+            {name: self.calls.get(name, 0) + other.calls.get(name, 0) for name in names},
+            self.most_calls + other.most_calls,
+            self.made_tokens + other.made_tokens,
+        )
+
+
+NOTHING_BESIDES = Besides()

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import msgspec
 
-from gateway.pricing.kinds import Usage, UsageDetails
+from gateway.pricing.kinds import NOTHING_BESIDES, Besides, Usage, UsageDetails
 from gateway.pricing.price import Components, Price, PriceStep, TierPrice, ToolPrices, laid_over
 
 NANO = 1_000_000_000
@@ -103,13 +103,24 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
         }
 
     def dearest_nano(
-        self, prompt: int, completion: int, *, images: int = 0, characters: int = 0, is_batch: bool = False
+        self, prompt: int, completion: int, besides: Besides, *, requests: int = 1, is_batch: bool = False
     ) -> int:
-        """The most that so many tokens may cost, of whichever kinds."""
-        scaled = prompt * self.dearest_input + completion * self.dearest_output + self.request
-        scaled += images * self.others["image"] + characters * self.others["characters"]
+        """The most that so much may cost, tokens of whichever kinds."""
+        others = self.others
+        scaled = prompt * self.dearest_input + (completion + besides.made_tokens) * self.dearest_output
+        scaled += requests * self.request + besides.images * others["image"]
+        scaled += besides.characters * others["characters"] + besides.audio_seconds * others["audio_minute"]
+        scaled += self._dearest_calls(besides) if besides.calls else 0
         numerator, denominator = self.batch if is_batch else (1, 1)
         return -(-scaled * numerator // (self.denominator * denominator))
+
+    def _dearest_calls(self, besides: Besides) -> int:
+        """Price the dearest tools first, until no call is left."""
+        scaled, left = 0, besides.most_calls
+        for rate, most in sorted(((self.others[name], most) for name, most in besides.calls.items()), reverse=True):
+            scaled += min(most, left) * rate
+            left -= min(most, left)
+        return scaled
 
     def _rate(self, name: str) -> int:
         found: int = self.others[name] if name in self.others else getattr(self, name)
@@ -159,17 +170,17 @@ class RateCard(msgspec.Struct, frozen=True):
         prompt: int,
         completion: int,
         most_input: int,
+        besides: Besides = NOTHING_BESIDES,
         *,
-        images: int = 0,
-        characters: int = 0,
+        requests: int = 1,
         is_batch: bool = False,
     ) -> int:
-        """The most that a request may cost, in whichever tier.
+        """The most that so many requests may cost, in whichever tier.
 
-        `most_input`: no request like this has more input tokens, so steps above are out of its reach.
+        `most_input`: none of them has more input tokens, so steps above are out of its reach.
         """
         return max(
-            rates.dearest_nano(prompt, completion, images=images, characters=characters, is_batch=is_batch)
+            rates.dearest_nano(prompt, completion, besides, requests=requests, is_batch=is_batch)
             for schedule in (self.usual, *self.tiers.values())
             for rates in _within_reach(schedule, most_input)
         )

@@ -26,8 +26,9 @@ from gateway.limits import (
 from gateway.objects.record import Unsettled
 from gateway.observability.calls import Call, FailedTry
 from gateway.proxy.ask import Ask
+from gateway.proxy.books.besides import characters_of
 from gateway.proxy.books.bookings import Bookings, Deferred, packed
-from gateway.proxy.books.reserving import characters_of, reserved_by
+from gateway.proxy.books.reserving import reserved_by
 from gateway.proxy.usage_meter import UsageMeter, replaced, with_seen
 from gateway.types import Caller, Model, id_text
 from gateway.usage import NANO, Admission, FailedAttempt, Ledger, Settlement, UsageSource

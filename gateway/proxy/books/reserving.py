@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from gateway.limits import EstimatedUsage, repeats, reserved_usage
-from gateway.pricing import RateCard, Rates
+import msgspec
+
+from gateway.dialects.base import Operation
+from gateway.dialects.openai import RequestBody
+from gateway.http.multipart import FormBody
+from gateway.limits import EstimatedUsage, reserved_usage
+from gateway.pricing import Besides, RateCard, Rates
 from gateway.proxy.ask import Ask, Reserved
+from gateway.proxy.books.besides import besides_of
+from gateway.store.base import Catalogue
 from gateway.types import Model, Usage
 
 _BROUGHT_ALONG = ("previous_response_id", "conversation")  # input that the body does not show
 _UNBOUNDED = 10**15
+
+
+class Extent(msgspec.Struct, frozen=True, gc=False):
+    """What some requests may use at most.
+
+    `most_input`: none of them has more input tokens.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    most_input: int
+    besides: Besides
+    requests: int = 1
+
+    def __add__(self, other: Extent) -> Extent:
+        return Extent(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            max(self.most_input, other.most_input),
+            self.besides + other.besides,
+            self.requests + other.requests,
+        )
 
 
 def reserved_by(ask: Ask) -> Reserved:
@@ -20,52 +48,69 @@ def reserved_by(ask: Ask) -> Reserved:
         return ask.reserved
     wanted = reserved_usage(ask.body.fields, ask.body.size, ask.operation)
     # A cost that nothing limits is asked for where work may go on, and its end never be heard of.
-    nano = dearest_nano(ask, wanted) if ask.terms.limits_cost or ask.keeper is not None else 0
+    if not (ask.terms.limits_cost or ask.keeper is not None):
+        return Reserved(1, wanted.prompt_tokens, wanted.completion_tokens, 0)
+    model, catalogue, operation = ask.access.model, ask.catalogue, ask.operation
+    nano = 0
+    if next(_cards(model, catalogue, operation), None) is not None:
+        nano = dearest_nano(model, catalogue, operation, extent_of(operation, ask.body, wanted))
     return Reserved(1, wanted.prompt_tokens, wanted.completion_tokens, nano)
 
 
-def dearest_nano(ask: Ask, wanted: EstimatedUsage, *, is_batch: bool = False) -> int:
-    """Return the most that the request may cost, in billionths.
+def extent_of(operation: Operation, body: RequestBody | FormBody, wanted: EstimatedUsage) -> Extent:
+    """Return the most that one request may use, by its body.
 
-    At whichever endpoint of its model and fallbacks, by whichever of its prices. `is_batch`: as a line of one.
+    `wanted`: in tokens.
     """
-    cards = list(_cards(ask))
-    if not cards:
-        return 0
-    fields = ask.body.fields
-    known = max(ask.body.size, wanted.prompt_tokens)  # no token is shorter than a byte
+    fields = body.fields
+    known = max(body.size, wanted.prompt_tokens)  # no token is shorter than a byte
     brings_more = isinstance(fields.get("prompt"), dict) or any(fields.get(name) for name in _BROUGHT_ALONG)
-    most_input = _UNBOUNDED if brings_more else known
-    images, characters = repeats(fields, ("n",)), characters_of(fields)
-    return max(
-        card.dearest_nano(
-            wanted.prompt_tokens,
-            wanted.completion_tokens,
-            most_input,
-            images=images,
-            characters=characters,
-            is_batch=is_batch,
-        )
-        for card in cards
+    return Extent(
+        wanted.prompt_tokens,
+        wanted.completion_tokens,
+        _UNBOUNDED if brings_more else known,
+        besides_of(operation, body),
     )
 
 
-def _cards(ask: Ask) -> Iterator[RateCard]:
+def dearest_nano(
+    model: Model, catalogue: Catalogue, operation: Operation, extent: Extent, *, is_batch: bool = False
+) -> int:
+    """Return the most that so much may cost, in billionths.
+
+    At whichever endpoint of the model and its fallbacks, by whichever of its prices. `is_batch`: as lines of one.
+    """
+    return max(
+        (
+            card.dearest_nano(
+                extent.prompt_tokens,
+                extent.completion_tokens,
+                extent.most_input,
+                extent.besides,
+                requests=extent.requests,
+                is_batch=is_batch,
+            )
+            for card in _cards(model, catalogue, operation)
+        ),
+        default=0,
+    )
+
+
+def _cards(model: Model, catalogue: Catalogue, operation: Operation) -> Iterator[RateCard]:
     """Yield the prices of all endpoints, shared ones once in a row."""
     last: RateCard | None = None
-    for model in _models(ask):
-        for endpoint in model.endpoints:
+    for each in _models(model, catalogue, operation):
+        for endpoint in each.endpoints:
             if endpoint.card is not None and endpoint.card is not last:
                 last = endpoint.card
                 yield last
 
 
-def _models(ask: Ask) -> Iterator[Model]:
-    model = ask.access.model
+def _models(model: Model, catalogue: Catalogue, operation: Operation) -> Iterator[Model]:
     yield model
-    if ask.operation.has_fallbacks:
+    if operation.has_fallbacks:
         for reference in model.fallbacks:
-            fallback = ask.catalogue.by_id(reference)
+            fallback = catalogue.by_id(reference)
             if fallback is not None:
                 yield fallback
 
@@ -73,10 +118,3 @@ def _models(ask: Ask) -> Iterator[Model]:
 def requests_paid(rates: Rates, usage: Usage, cost_nano: int) -> int:
     """Whether `request` is in a cost that is booked."""
     return int(rates.cost_nano(usage, requests=0) != cost_nano)
-
-
-def characters_of(fields: Mapping[str, Any]) -> int:
-    """Count the characters of the request's `input`."""
-    given = fields.get("input")
-    texts = given if isinstance(given, list) else [given]
-    return sum(len(text) for text in texts if isinstance(text, str))
