@@ -62,7 +62,7 @@ class Troubles:
                 return
             await self.house.up()
             try:
-                async with asyncio.timeout(40):
+                async with asyncio.timeout(100):
                     await trouble()
             except (ConnectionError, asyncio.IncompleteReadError):
                 continue  # a gateway that was killed meanwhile; a client would ask again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 
 import pytest
@@ -40,3 +41,20 @@ def test_postgresql_gives_up_in_time_and_notices_who_has_gone(postgres: PrivateP
     url = postgres.new_database()
     assert setting(url, "SHOW statement_timeout") == "7s"
     assert setting(url, "SHOW client_connection_check_interval") == "1s"
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_a_server_that_goes_amid_work_leaves_no_traceback(
+    kind: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a pool says of it: it is the ledger's line that tells of it. The next connection is a fresh one."""
+    server: PrivatePostgres | PrivateMariaDB = request.getfixturevalue(kind)
+    with closing(Database(server.new_database(), read_only=False, statement_seconds=7)) as database:
+        connection = database.engine.connect()
+        connection.exec_driver_sql("SELECT 1")
+        server.stop()
+        connection.connection.close()  # as it is given back by whoever could not end its transaction
+        server.start()
+        with database.begin() as again:
+            assert again.scalar(text("SELECT 1")) == 1
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

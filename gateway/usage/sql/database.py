@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, PoolResetState, QueuePool, create_engine, event, make_url
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 
@@ -109,12 +109,14 @@ class Database:
             # A report is several statements that must see the same.
             isolation = {"isolation_level": "REPEATABLE READ"} if self._read_only else {}
             arguments = self._connect_arguments()
-            engine = create_engine(self._url, hide_parameters=True, connect_args=arguments, **isolation)
+            more = {"connect_args": arguments, "pool_reset_on_return": None} | isolation
+            engine = create_engine(self._url, hide_parameters=True, **more)
         except ImportError as error:
             raise LedgerUnusable(f"the driver for {self._url.drivername} is not installed: {error}") from None
         event.listen(engine, "do_connect", self._connect)
         event.listen(engine, "connect", self._set_up)
         event.listen(engine, "checkout", self._check)
+        event.listen(engine, "reset", self._reset)
         event.listen(engine, "close", _forget)
         return engine
 
@@ -194,6 +196,16 @@ class Database:
                 self.engine.dialect.do_ping(connection)
         except self.engine.dialect.loaded_dbapi.Error:
             raise InvalidatePoolError from None
+
+    def _reset(self, connection: Any, record: Any, state: PoolResetState) -> None:
+        """Roll back what is given back; that its server has gone is for `_check` to notice, not for the log."""
+        if state.transaction_was_reset:
+            return
+        try:
+            connection.rollback()
+        except self.engine.dialect.loaded_dbapi.Error:
+            with contextlib.suppress(OSError, AttributeError):
+                record.info.get(_SOCKET).shutdown(socket.SHUT_RDWR)
 
     # -- SQLite
 
