@@ -182,6 +182,19 @@ async def test_all_lines_are_reserved_and_stay_so_over_a_restart(tmp_path: Path)
         shop.provider.ends(batch, usage=REPORT)
 
 
+async def test_a_total_that_is_rebuilt_counts_every_line_of_a_settled_batch(tmp_path: Path) -> None:
+    """As it did when it was admitted: to begin anew is no way round a limit."""
+    users = [{"id": 42, "tier": "paid", "grants": [{"model": "second", "limits": {"requests": 5}}]}]
+    async with batching(tmp_path, users=users) as shop:
+        batch = (await shop.begun(*(line(number, model="second") for number in range(4)))).json()["id"]
+        shop.provider.ends(batch, usage=REPORT)
+        await shop.ask("GET", f"/batches/{batch}")
+        await booked(shop, "42")
+        await shop.restart(kill=True)
+        asked = {"model": "second", "input": "Hi"}
+        assert [(await shop.ask("POST", "/responses", asked)).status for _ in range(2)] == [200, 429]
+
+
 async def test_it_is_settled_when_nobody_asks_also_after_a_kill(tmp_path: Path) -> None:
     user = fresh_user()
     async with batching(tmp_path) as shop:

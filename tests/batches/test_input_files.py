@@ -109,6 +109,15 @@ async def test_a_file_in_parts_is_refused(shop: Batching) -> None:
     assert refused.error()["param"] == "input_file_id"
 
 
+async def test_a_batchs_file_as_json_is_refused_before_any_upstream_has_it(shop: Batching) -> None:
+    """There are no lines that could be read, so nobody knows what they would ask for."""
+    before = len(shop.provider.asked)
+    refused = await shop.ask("POST", "/files", {"purpose": "batch", "file": '{"custom_id":"1"}', "filename": "in.jsonl"})
+    assert (refused.status, refused.error()["code"]) == (400, "invalid_batch")
+    assert refused.error()["param"] == "input_file_id"
+    assert len(shop.provider.asked) == before
+
+
 async def test_other_files_keep_their_bytes(shop: Batching) -> None:
     made = await shop.upload(b'{"model": "pair"}\n', purpose="user_data")
     assert sent(shop, made.json()["id"]) == b'{"model": "pair"}\n'

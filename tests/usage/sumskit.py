@@ -41,7 +41,8 @@ def expected(rows: list[Row]) -> tuple[dict[Any, Counter[str]], dict[Any, Counte
     for row in rows:
         days.setdefault(key_of_day(row), Counter()).update(used(row))
         for key in owners_of_hours(row):
-            hours.setdefault(key, Counter()).update(used(row))
+            further = Counter(further_requests=row["further_requests"] or 0)
+            hours.setdefault(key, Counter()).update(used(row) + further)
     return days, hours
 
 

@@ -88,6 +88,7 @@ async def test_a_request_becomes_a_row(url: Secret, open_ledger: OpenLedger) -> 
         "price_id": None,
         "failures": None,
         "summed": 1,
+        "further_requests": None,
     }
 
 

@@ -56,6 +56,7 @@ rows = st.builds(
             "total_tokens": st.integers(0, 10**12),
             "prompt_tokens": st.integers(0, 10**12),
             "cost_nano": st.integers(0, 10**15),
+            "requests": st.sampled_from([1, 1, 3, 50_000]),
         }
     ),
 )
@@ -67,6 +68,11 @@ def totals(rows: list[dict[str, Any]]) -> Totals:
         for name, value in used(row).items():
             together[name] += value
     return Totals(**together)
+
+
+def in_limits(rows: list[dict[str, Any]]) -> Totals:
+    """Where a batch counts for each of its lines."""
+    return totals(rows) + Totals(requests=sum(row["further_requests"] or 0 for row in rows))
 
 
 def execute_sql(url: Secret, statement: str) -> None:
@@ -152,6 +158,7 @@ def some_rows(count: int, *, first: int = 0) -> list[dict[str, Any]]:
                 endpoint=None if number % 6 == 0 else number % 2,
                 answered=number % 8 > 0,
                 cost_nano=10**12 + number,
+                requests=1 + number % 3 * (number % 5 > 0),
             ),
         )
         for number in range(first, first + count)
@@ -175,7 +182,7 @@ async def test_no_total_is_wrong_while_old_rows_are_added(url: Secret, monkeypat
                 of_user = await reader.report(UsageQuery(*EVER, user=user), "model")
                 assert of_user.totals == totals([row for row in written if row["user_id"] == str(user)])
             counted = [row for row in written if row["answered"] and row["counted_on"] == "user:1"]
-            assert await reader.counted_on("user:1", 0) == totals(counted)
+            assert await reader.counted_on("user:1", 0) == in_limits(counted)
 
         await check()
         while store.add_some():
@@ -318,10 +325,10 @@ async def test_limits_totals_are_those_of_the_rows(url: Secret, since: str) -> N
         store.insert(written[:120])
         write_as_before(url, written[120:])
     for scope in ("user:1", "o" * 200):
-        expected = totals([row for row in counted if row["counted_on"] == scope])
+        expected = in_limits([row for row in counted if row["counted_on"] == scope])
         assert await reader.counted_on(scope, since_seconds) == expected
     by_key = await reader.limit_totals("key", since_seconds)
-    assert by_key == {key: totals([row for row in counted if row["key_id"] == key]) for key in by_key}
+    assert by_key == {key: in_limits([row for row in counted if row["key_id"] == key]) for key in by_key}
     await reader.close()
 
 
@@ -343,7 +350,7 @@ def test_a_key_counts_what_those_that_it_made_used(url: Secret) -> None:
                 row | {"key_id": of} for row, of in zip(some_rows(8, first=8 * number)[1:5], [key, *made], strict=True)
             ]
             store.insert(keyed)
-            assert asyncio.run(used_by(key)) == totals(keyed[:3])
+            assert asyncio.run(used_by(key)) == in_limits(keyed[:3])
 
 
 def test_two_writers_and_a_rebuild_at_once_leave_right_sums(url: Secret) -> None:

@@ -134,9 +134,12 @@ def _no_input(why: str) -> InvalidBatch:
 
 
 def no_upload() -> InvalidBatch:
-    """Return the error for a batch's file that comes in parts, unread."""
+    """Return the error for a batch's file whose lines cannot be read.
+
+    It comes in parts, or is JSON and no form.
+    """
     return InvalidBatch(
-        "The file of a batch is uploaded whole, by `POST files` with the purpose `batch`, where its lines are read.",
+        "The file of a batch is uploaded whole, as a form by `POST files` with the purpose `batch`: its lines are read there.",
         param="input_file_id",
     )
 

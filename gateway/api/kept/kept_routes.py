@@ -86,10 +86,10 @@ async def _look_after_work(hit: Hit, operation: Operation, ask: Ask) -> None:
 async def _ask(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody) -> Ask:
     """Return the request as its objects' account is asked."""
     if operation.method == "POST" and body.fields.get("purpose") == batch_files.PURPOSE:
-        if operation.path == "/uploads":
-            raise batch_files.no_upload()
         if operation.path == "/files" and isinstance(body, FormBody):
             return await batch_files.ask_of_input(hit, operation, body)
+        if operation.path in ("/uploads", "/files"):
+            raise batch_files.no_upload()
     if operation.is_billed and isinstance(body, openai.RequestBody):
         return await batch_files.ask_of_batch(hit, operation, body)
     if names_model(operation, body):

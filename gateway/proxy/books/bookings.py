@@ -117,6 +117,7 @@ class Bookings:
                 attempts=deferred.attempts,
                 details=usage.details,
                 price=price,
+                requests=deferred.requests,  # as limits counted it when it was admitted
             ),
         )
         if await self._index.settled(work.id):

@@ -77,6 +77,7 @@ class Settlement(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False
     price: str | None = None  # the price that was used, as JSON; a change of prices changes what comes, never what was
     failures: tuple[FailedAttempt, ...] = ()  # attempts that had no answer, in order
     deferred: bool = False  # no row yet: what it began is booked under its id when that is over
+    requests: int = 1  # so many it counts for in totals: a batch for all of its lines
 
 
 Record = Admission | CarriedAdmission | Settlement

@@ -67,6 +67,11 @@ _SUMS = (
     func.coalesce(func.sum(_usage.cost_nano), 0).label("cost_nano"),
     _CALLS.label("calls"),
 )
+# A batch counts in limits for each of its lines; in reports it is the one request that its row is.
+_LIMIT_SUMS = (
+    (func.count() - _CALLS + func.coalesce(func.sum(_usage.further_requests), 0)).label("requests"),
+    *_SUMS[1:],
+)
 # Whole numbers throughout: MariaDB divides into so few digits that a day's last millisecond would be the next's.
 _GROUPS: Mapping[Group, ColumnElement[Any]] = {
     "day": _usage.time_ms - _usage.time_ms % DAY_MS,
@@ -247,7 +252,7 @@ def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Sele
     Requests that no upstream answered were given back.
     """
     column = _usage.counted_on if by == "counted_on" else _usage.key_id
-    query = select(*_SUMS, column.label("of")).where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
+    query = select(*_LIMIT_SUMS, column.label("of")).where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
     if scope is not None:
         forms = (stored_id(scope),) if by == "counted_on" else stored_forms(scope)
         counts = column.in_(forms_in_columns(forms))

@@ -104,6 +104,7 @@ def row_of(admission: Admission, settlement: Settlement) -> Row:
         "price": settlement.price,  # no column: it goes beside the table
         "failures": _optional_json(settlement.failures),
         "summed": 1,  # whoever stores it adds it to the sums besides
+        "further_requests": _within(settlement.requests - 1, MOST_TOKENS) or None,
     }
 
 

@@ -35,6 +35,7 @@ from gateway.usage.sql.rows import (
 )
 
 SCHEMA_VERSION = 1  # the newest that this gateway can write to; what was done to the tables is in `ai_usage_steps`
+FURTHER_REQUESTS = "further_requests"
 EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
 
 metadata = MetaData()
@@ -70,6 +71,7 @@ ai_usage = Table(
     Column("price_id", String(PRICE_ID_CHARACTERS)),  # of the price that was used; NULL: none
     Column("failures", Text),  # attempts that had no answer, as JSON; NULL for most
     Column("summed", SmallInteger),  # whether it is in the sums; NULL: not yet, see `sums.sum_tables`
+    Column(FURTHER_REQUESTS, BigInteger),  # that it counts for in limits' totals: a batch's lines but one; NULL: none
     Index("ai_usage_by_time", "time_ms"),
     # Those by user and organisation begin with the day, see `walks`.
     # Of hardly any rows, but on MariaDB, which has no such indexes.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, Table, inspect, text, update
 
 from gateway.usage.sql.sums.sum_tables import MARKS, blocks, daily, hours, made, marks
-from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices, schema_version
+from gateway.usage.sql.table import FURTHER_REQUESTS, ai_usage, insert_new, long_ids, prices, schema_version
 from gateway.usage.sql.walks import DAY_OF, MARIADBS_DAY
 
 _OF_A_SCHEMA = "SELECT count(*) FROM information_schema.statistics WHERE table_schema = DATABASE()"
@@ -120,8 +120,13 @@ def _on_table(connection: Connection) -> str:
     return f" ON {ai_usage.name}" if connection.dialect.name in ("mysql", "mariadb") else ""
 
 
-def _add_columns(connection: Connection, table: Table, *names: str) -> None:
-    """Add columns that may be NULL.
+def _further_requests(connection: Connection) -> None:
+    _add_columns(connection, ai_usage, FURTHER_REQUESTS)
+    _add_columns(connection, hours, FURTHER_REQUESTS, default=" DEFAULT 0 NOT NULL")
+
+
+def _add_columns(connection: Connection, table: Table, *names: str, default: str = "") -> None:
+    """Add columns that may be NULL, or have a default.
 
     No database rewrites a row for them.
     """
@@ -129,7 +134,7 @@ def _add_columns(connection: Connection, table: Table, *names: str) -> None:
     for name in names:
         if name not in there:
             kind = table.columns[name].type.compile(connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}")
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}{default}")
 
 
 STEPS = (
@@ -144,4 +149,5 @@ STEPS = (
     Step(9, "an organisation's rows are found by day", partial(_drop_index, "ai_usage_by_organisation")),
     Step(10, "a key's rows are those of its user", partial(_drop_index, "ai_usage_by_key")),
     Step(11, "sums begin with their time", _sums_by_owner),
+    Step(12, "a batch counts for each of its lines in limits", _further_requests),
 )

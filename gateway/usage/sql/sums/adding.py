@@ -11,11 +11,11 @@ from sqlalchemy import Connection, Table, delete, select
 from gateway.usage.sql.long_ids import in_sums
 from gateway.usage.sql.sums.additions import Key, Values, additions_of
 from gateway.usage.sql.sums.day_blocks import DAY, around, number_of
-from gateway.usage.sql.sums.sum_tables import GATE, VALUES, daily, hours, made, marks
+from gateway.usage.sql.sums.sum_tables import GATE, HOURLY_VALUES, VALUES, daily, hours, made, marks
 from gateway.usage.sql.table import insert_new, long_ids
 
 _AT_ONCE = (200, 50, 10)  # a statement of each size on SQLite, see `rows_store`
-_NOTHING = (0,) * len(VALUES)
+_VALUES = {daily.name: VALUES, hours.name: HOURLY_VALUES}
 _HELD = select(marks.c.value).where(marks.c.name == GATE).with_for_update(read=True)
 
 
@@ -70,7 +70,8 @@ class Adder:
             while len(parameters) > size - size // 4:
                 together, parameters = parameters[:size], parameters[size:]
                 # Where a few are missing, the last comes again with nothing to add.
-                together += [sums[-1][0] + _NOTHING] * (size - len(together))
+                nothing = (0,) * len(_VALUES[table.name])
+                together += [sums[-1][0] + nothing] * (size - len(together))
                 connection.exec_driver_sql(self._upserts[table.name, size], tuple(chain.from_iterable(together)))
         if parameters:
             connection.exec_driver_sql(self._upserts[table.name, 1], parameters)
@@ -95,12 +96,12 @@ def _part(part: int | str, whole: dict[str, str]) -> int | str:
 
 
 def _upsert(table: Table, dialect: str, rows: int) -> str:
-    names = [column.name for column in table.columns]
+    names, values = [column.name for column in table.columns], _VALUES[table.name]
     mark = "?" if dialect == "sqlite" else "%s"
     row = f"({', '.join([mark] * len(names))})"
     insert = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - names of ours
     if dialect in ("mysql", "mariadb"):
-        return f"{insert} ON DUPLICATE KEY UPDATE {', '.join(f'{name} = {name} + VALUES({name})' for name in VALUES)}"
+        return f"{insert} ON DUPLICATE KEY UPDATE {', '.join(f'{name} = {name} + VALUES({name})' for name in values)}"
     keys = ", ".join(column.name for column in table.primary_key)
-    changed = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in VALUES)
+    changed = ", ".join(f"{name} = {table.name}.{name} + excluded.{name}" for name in values)
     return f"{insert} ON CONFLICT ({keys}) DO UPDATE SET {changed}"

@@ -7,15 +7,26 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from gateway.usage.sql.sums.sum_tables import EVERYBODY, NONE
+from gateway.usage.sql.table import FURTHER_REQUESTS
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
-_KIND = ("organisation_id", "user_id", "key_id", "model", "endpoint_id", "counted_on", "answered", "route")
+_KIND = (
+    "organisation_id",
+    "user_id",
+    "key_id",
+    "model",
+    "endpoint_id",
+    "counted_on",
+    "answered",
+    FURTHER_REQUESTS,
+    "route",
+)
 _USED = ("total_tokens", "prompt_tokens", "completion_tokens", "cost_nano")
 READ = ("request_id", "time_ms", *_KIND, *_USED)  # the columns that are looked at
 _kind_of, _used_by = itemgetter(*_KIND), itemgetter(*_USED)
 
 Key = tuple[Any, ...]
-Values = tuple[int, ...]  # in the order of `sum_tables.VALUES`
+Values = tuple[int, ...]  # in the order of `sum_tables.VALUES`, an hour's of `HOURLY_VALUES`
 
 
 class Additions(NamedTuple):
@@ -30,7 +41,7 @@ def additions_of(rows: Iterable[Mapping[str, Any]]) -> Additions:
     daily: dict[Key, Values] = {}
     hours: dict[Key, Values] = {}
     for (hour_ms, kind), values in _of_a_kind(rows).items():
-        organisation, user, key, model, endpoint, counted_on, answered, _ = kind
+        organisation, user, key, model, endpoint, counted_on, answered, further, _ = kind
         of_day = (
             hour_ms - hour_ms % DAY_MS,
             NONE if organisation is None else organisation,
@@ -40,11 +51,12 @@ def additions_of(rows: Iterable[Mapping[str, Any]]) -> Additions:
             NONE if endpoint is None else endpoint,
         )
         is_answered = 1 if answered else 0
+        of_hour = (*values, (further or 0) * values[0])
         _add(daily, of_day, values)
-        _add(hours, (hour_ms, EVERYBODY, is_answered), values)
-        _add(hours, (hour_ms, "k:" + key, is_answered), values)
+        _add(hours, (hour_ms, EVERYBODY, is_answered), of_hour)
+        _add(hours, (hour_ms, "k:" + key, is_answered), of_hour)
         if counted_on is not None:
-            _add(hours, (hour_ms, "c:" + counted_on, is_answered), values)
+            _add(hours, (hour_ms, "c:" + counted_on, is_answered), of_hour)
     return Additions(sorted(daily.items()), sorted(hours.items()), sorted({key[0] // DAY_MS for key in daily}))
 
 

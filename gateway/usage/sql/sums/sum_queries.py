@@ -203,7 +203,9 @@ def limit_totals_queries(by: LimitScope, since_ms: int, scope: str | None, now_m
         yield queries.limit_totals_query(by, since_ms, scope)
         return
     whole_ms = -(-since_ms // HOUR_MS) * HOUR_MS
-    summed = _sums(hours).add_columns(func.substr(hours.c.owner, 3).label("of"))
+    counts_for = func.coalesce(func.sum(hours.c.requests + hours.c.further_requests), 0).label("requests")
+    others = [func.coalesce(func.sum(hours.c[name]), 0).label(name) for name in _ROWS[1:]]
+    summed = select(counts_for, *others, func.substr(hours.c.owner, 3).label("of"))
     summed = summed.where(hours.c.answered == 1, _scoped(by, scope)).group_by(hours.c.owner)
     known = range(whole_ms, now_ms + HOUR_MS, HOUR_MS)
     if len(known) > _NAMED_HOURS:

@@ -18,12 +18,13 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Index, SmallInteger, String, Table
 
 from gateway.usage.sql.long_ids import SUMS_ID_CHARACTERS
-from gateway.usage.sql.table import EXACT_TEXT, metadata
+from gateway.usage.sql.table import EXACT_TEXT, FURTHER_REQUESTS, metadata
 
 NONE = '"'  # no id is stored so
 EVERYBODY = "*"
 BY_USER = "ai_usage_daily_by_user"  # an index
 VALUES = ("requests", "calls", "tokens", "prompt_tokens", "completion_tokens", "cost_nano")
+HOURLY_VALUES = (*VALUES, FURTHER_REQUESTS)  # the last for limits' totals alone
 GATE, ROWS_FROM = "gate", "rows_from_ms"  # held by who adds; rows before it may have expired
 MARKS = (GATE, ROWS_FROM)
 
@@ -65,6 +66,7 @@ hours = Table(
     _id("owner", SUMS_ID_CHARACTERS + 2),
     Column("answered", SmallInteger, primary_key=True, autoincrement=False),
     *_values(),
+    Column(FURTHER_REQUESTS, BigInteger, nullable=False, server_default="0"),  # releases before name no such column
     sqlite_with_rowid=False,
     mysql_collate=EXACT_TEXT,
     mariadb_collate=EXACT_TEXT,
