@@ -112,7 +112,7 @@ async def test_a_file_in_parts_is_refused(shop: Batching) -> None:
 async def test_a_batchs_file_as_json_is_refused_before_any_upstream_has_it(shop: Batching) -> None:
     """There are no lines that could be read, so nobody knows what they would ask for."""
     before = len(shop.provider.asked)
-    refused = await shop.ask("POST", "/files", {"purpose": "batch", "file": '{"custom_id":"1"}', "filename": "in.jsonl"})
+    refused = await shop.ask("POST", "/files", {"purpose": "batch", "file": '{"custom_id":"1"}'})
     assert (refused.status, refused.error()["code"]) == (400, "invalid_batch")
     assert refused.error()["param"] == "input_file_id"
     assert len(shop.provider.asked) == before

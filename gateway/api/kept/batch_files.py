@@ -139,7 +139,7 @@ def no_upload() -> InvalidBatch:
     It comes in parts, or is JSON and no form.
     """
     return InvalidBatch(
-        "The file of a batch is uploaded whole, as a form by `POST files` with the purpose `batch`: its lines are read there.",
+        "The file of a batch is uploaded whole, as a form of `POST files` of purpose `batch`: its lines are read.",
         param="input_file_id",
     )
 

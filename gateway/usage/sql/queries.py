@@ -252,7 +252,8 @@ def limit_totals_query(by: LimitScope, since_ms: int, scope: str | None) -> Sele
     Requests that no upstream answered were given back.
     """
     column = _usage.counted_on if by == "counted_on" else _usage.key_id
-    query = select(*_LIMIT_SUMS, column.label("of")).where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
+    query = select(*_LIMIT_SUMS, column.label("of"))
+    query = query.where(_usage.time_ms >= since_ms, _usage.answered, column.is_not(None))
     if scope is not None:
         forms = (stored_id(scope),) if by == "counted_on" else stored_forms(scope)
         counts = column.in_(forms_in_columns(forms))
