@@ -18,6 +18,14 @@ _STATUS_LINES = {
 _pair = ": ".join
 
 
+def with_answer_fields(fields: Headers, answer_fields: Headers) -> Headers:
+    """Add what any answer bears; of one name, an answer has that alone."""
+    if not answer_fields:
+        return fields
+    names = {name for name, _ in answer_fields if name != "vary"}  # which may come as often as it likes
+    return (*(field for field in fields if field[0] not in names), *answer_fields)
+
+
 def head_bytes(status: int, headers: Iterable[tuple[str, str]], *, close: bool, http11: bool) -> bytes:
     """Return status line and fields. Raises ValueError.
 

@@ -60,7 +60,7 @@ async def test_framed(tmp_path: Path, host: str) -> None:
         await frame.get_by_role("link", name="Stay").click()
         await frame.get_by_role("button", name="Account: Bob").wait_for()
         (cookie,) = [each for each in await page.context.cookies() if each["name"] == "__Host-gw"]
-        assert cookie["sameSite"] == "None"
+        assert cookie["sameSite"] == ("None" if host == FOREIGN else "Strict")
         other = await page.context.new_page()
         await other.goto(f"{scene.at(host)}/dashboard/ai-chat")
         # A frame's cookies are those of the site around it: another site's are apart, one's own are not.

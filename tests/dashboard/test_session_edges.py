@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -46,6 +47,26 @@ async def test_a_cookie_opens_nothing_else(tmp_path: Path) -> None:
                 await wire.send(request_bytes("GET", path, headers=[*SOCKET, nonce, ("cookie", cookie)]))
                 assert (await wire.reply()).status == 401, path
         assert (await call(stage, "POST", "/v1/chat/completions", ask(stage.model().name), cookie=cookie)).status == 200
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_an_answer_to_a_session_has_one_rule_for_caches(tmp_path: Path, fast_lane: bool) -> None:
+    """Streams and new keys too, which say one of their own where there is no session."""
+    async with opened(tmp_path, server={"fast_lane": fast_lane}) as stage:
+        cookie, name = await signed_in(stage), stage.model().name
+        asked: list[tuple[str, str, Any]] = [
+            ("POST", "/v1/chat/completions", ask(name, stream=True)),
+            ("POST", "/api/ai/chat", {"message": "Hi", "stream": True}),
+            ("POST", "/api/ai/keys", {"name": "mine"}),
+            ("GET", "/api/admin/ai/requests", None),
+        ]
+        for method, path, body in asked:
+            async with Wire.open(stage.port) as wire:
+                fields = [("cookie", cookie), ("sec-fetch-site", "same-origin")]
+                sent = request_bytes(method, path, body, key=None, headers=fields)
+                await wire.send(re.sub(rb"(?i)\r\nhost: [^\r]*", b"\r\nhost: 127.0.0.1:%d" % stage.port, sent, count=1))
+                head = await wire.head()
+            assert (head.status // 100, head.all("cache-control")) == (2, ["no-store"]), (path, head.headers)
 
 
 @pytest.mark.parametrize("value", ['"\xff\xfe"', '"\\377"', "\xff", '"', "", "x" * 8000, "é"])

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.http.message import Headers, Request
-from gateway.http.wire import head_bytes, length_field
+from gateway.http.wire import head_bytes, length_field, with_answer_fields
 from gateway.http.write_watch import WriteWatch
 
 # Up to this size a piece is joined with its framing: one small copy costs less than a scattered write.
@@ -51,7 +51,7 @@ class Writing(asyncio.Protocol):
 
     def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
         """Send a whole answer; of a HEAD the head alone."""
-        fields = (*fields, *self.answer_fields, *length_field(status, body))
+        fields = (*with_answer_fields(fields, self.answer_fields), *length_field(status, body))
         head = head_bytes(status, fields, close=close, http11=request.http11)
         transport = self._open_transport()
         if request.method == "HEAD":
@@ -66,7 +66,9 @@ class Writing(asyncio.Protocol):
         self._chunked, self._head_only = request.http11, request.method == "HEAD"
         self._is_framed = self._chunked and not self._head_only
         framing = (("transfer-encoding", "chunked"),) if request.http11 else ()
-        head = head_bytes(status, (*fields, *self.answer_fields, *framing), close=close, http11=request.http11)
+        head = head_bytes(
+            status, (*with_answer_fields(fields, self.answer_fields), *framing), close=close, http11=request.http11
+        )
         self._open_transport().write(head)
 
     def send(self, data: bytes) -> None:

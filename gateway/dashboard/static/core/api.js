@@ -49,7 +49,7 @@ export async function raw(path, { method = "GET", body, signal } = {}) {
   /** @type {RequestInit} */
   const init = { method, signal, credentials: "same-origin", redirect: "error" };
   if (method !== "GET") {
-    init.headers = { "content-type": "application/json", ...(isFramed() ? { "x-gateway-framed": "1" } : {}) };
+    init.headers = { "content-type": "application/json", ...(isFramedByAnotherSite() ? { "x-gateway-framed": "1" } : {}) };
     init.body = body === undefined ? (method === "DELETE" ? undefined : "{}") : JSON.stringify(body);
   }
   let response;
@@ -66,12 +66,29 @@ export async function raw(path, { method = "GET", body, signal } = {}) {
 /** The last part of a path. @param {string | number} id */
 export const part = (id) => encodeURIComponent(String(id)).replace(/^\.+$/, (dots) => dots.replaceAll(".", "%2E"));
 
-/** Whether a page of another origin frames this one: its cookies are kept apart then. */
+/** Whether a page of another origin frames this one. */
 export function isFramed() {
   try {
     return window.top !== window.self && window.top?.location.origin !== location.origin;
   } catch {
     return true;
+  }
+}
+
+/** Whether that page is of another site: strict cookies are not kept there, nor are any that it does not share. */
+export function isFramedByAnotherSite() {
+  return isFramed() && !keepsCookie("; SameSite=Strict");
+}
+
+/** Whether the browser keeps a cookie of this kind, tried with one that tells nothing. @param {string} kind */
+export function keepsCookie(kind) {
+  try {
+    document.cookie = `gw-try=1; Path=/dashboard${kind}`;
+    const isKept = document.cookie.includes("gw-try=1");
+    document.cookie = `gw-try=; Path=/dashboard; Max-Age=0${kind}`;
+    return isKept;
+  } catch {
+    return false;
   }
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** Sign in: by a ticket that the address brings, else by a key. */
 
-import { api, ApiError, isFramed } from "../core/api.js";
+import { api, ApiError, isFramed, keepsCookie } from "../core/api.js";
 import { el } from "../core/dom.js";
 import { bare, goOn, inWindow, signIn, state, wordsFor } from "../core/frame.js";
 
@@ -12,19 +12,6 @@ history.replaceState(null, "", next ? `?next=${encodeURIComponent(next)}` : loca
 /** @param {...any} parts */
 const show = (...parts) => document.body.replaceChildren(bare(...parts));
 show();
-
-/** Whether this frame's cookies are kept, tried before the ticket is used up: a window can still use it. */
-function keepsCookies() {
-  const kind = location.protocol === "https:" ? "; SameSite=None; Secure; Partitioned" : "; SameSite=Strict";
-  try {
-    document.cookie = `gw-try=1; Path=/dashboard${kind}`;
-    const isKept = document.cookie.includes("gw-try=1");
-    document.cookie = `gw-try=; Path=/dashboard; Max-Age=0${kind}`;
-    return isKept;
-  } catch {
-    return false;
-  }
-}
 
 async function byTicket() {
   try {
@@ -41,7 +28,9 @@ async function start() {
     show(signIn());
     return;
   }
-  if (isFramed() && !keepsCookies()) {
+  // Tried before the ticket is used up: a window can still use it.
+  const kind = location.protocol === "https:" ? "; SameSite=None; Secure; Partitioned" : "; SameSite=Strict";
+  if (isFramed() && !keepsCookie(kind)) {
     show(inWindow(`/dashboard/session?${asked}`));
     return;
   }
