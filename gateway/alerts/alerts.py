@@ -87,7 +87,7 @@ class Alerts:
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Note what is settled from now on, also while the queue is away."""
+        """Begin to note what is settled, queue or no queue."""
         self._listen([Receiver.of(each) for each in self._configured()])
         self._running = asyncio.create_task(self._run())
 
@@ -144,7 +144,10 @@ class Alerts:
             self._count_at = now + _COUNT_SECONDS
 
     async def _look_back(self) -> None:
-        """Look once at all that was used lately; the ledger may be away."""
+        """Look once at all that was used lately.
+
+        The ledger may be away.
+        """
         while True:
             with contextlib.suppress(StoreUnavailable):
                 self._watch.look_back(await self._counted_lately())

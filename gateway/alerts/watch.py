@@ -151,7 +151,10 @@ class LimitWatch:
                 self._note(scope, _Note(None, 0, recounted=True))
 
     def look_back(self, scopes: Iterable[str]) -> None:
-        """Look at these when there is time: an earlier process may have had no time to tell."""
+        """Look at these when there is time.
+
+        An earlier process may have had none to tell.
+        """
         self._behind = list(scopes)
 
     async def look(self) -> None:

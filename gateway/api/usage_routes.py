@@ -18,7 +18,8 @@ from gateway.errors import InsufficientScope, InvalidRequest, Overloaded, QueryF
 from gateway.http.message import Headers
 from gateway.http.reply import Answer, EventStream, Reply
 from gateway.types import Caller, Id, id_from_text, id_text
-from gateway.usage import Group, Groups, Order, UsageQuery, UsageRecord
+from gateway.usage import Group, Groups, Order, UsageQuery
+from gateway.usage.receipts import RequestRecord
 from gateway.usage.views import CSV_HEADER, Paging, UsageAnswer, answer_of, csv_line, days_asked
 
 JSON = ("content-type", "application/json")
@@ -188,7 +189,7 @@ async def names_of(hit: Hit) -> dict[str, str]:
     return {id_text(model.id): model.name for model in (await hit.runtime.store.catalogue()).models}
 
 
-async def _blocks(records: AsyncIterator[UsageRecord]) -> AsyncIterator[bytes]:
+async def _blocks(records: AsyncIterator[RequestRecord]) -> AsyncIterator[bytes]:
     """The file in pieces: the first comes once the database has answered."""
     lines, size = [CSV_HEADER], len(CSV_HEADER)
     async for record in records:

@@ -45,7 +45,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Besides(msgspec.Struct, frozen=True, gc=False):
-    """What a request may use besides the tokens that it bounds, at most.
+    """What a request may use besides tokens, at most.
 
     `calls`: of provider's tools, by component; together no more than `most_calls`.
     """

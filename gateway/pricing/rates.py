@@ -102,6 +102,14 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
             if (rate := self._rate(name)) and amount
         }
 
+    def requests_paid(self, usage: Usage, cost_nano: int, *, is_batch: bool = False) -> int:
+        """Count the requests that are in a cost which was booked."""
+        more = cost_nano - self.cost_nano(usage, requests=0, is_batch=is_batch)
+        if not is_batch:
+            return int(more != 0)
+        each = self.request * Fraction(*self.batch) / self.denominator
+        return max(0, round(more / each)) if each else 0
+
     def dearest_nano(
         self, prompt: int, completion: int, besides: Besides, *, requests: int = 1, is_batch: bool = False
     ) -> int:
@@ -272,6 +280,7 @@ def _step(price: TierPrice | None, threshold: int | None) -> PriceStep | None:
     return max(reached, key=lambda step: step.input_tokens, default=None)
 
 
+@lru_cache(maxsize=1024)
 def rates_of_record(record: str) -> Rates:
     """Compile the price that the ledger kept."""
     kept = msgspec.json.decode(record, type=Record)

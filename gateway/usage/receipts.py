@@ -6,7 +6,7 @@ from datetime import date, datetime
 
 import msgspec
 
-from gateway.types import Id, UsageDetails
+from gateway.types import Id, Usage, UsageDetails
 from gateway.usage.journal.records import FailedAttempt
 
 
@@ -56,3 +56,14 @@ class RequestRecord(msgspec.Struct, frozen=True):
     details: UsageDetails | None
     price: str | None
     failures: tuple[FailedAttempt, ...]
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.total_tokens,
+            self.cached_tokens,
+            self.reasoning_tokens,
+            self.details,
+        )

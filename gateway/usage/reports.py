@@ -5,8 +5,7 @@ Days are UTC. Tokens are each request's total; costs are kept exact and told in 
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import date
 from typing import Annotated, Literal
 
 import msgspec
@@ -84,33 +83,3 @@ class UsageQuery(msgspec.Struct, frozen=True):
     organisation: Id | None = None
     key: Id | None = None
     model: Id | None = None
-
-
-class UsageRecord(msgspec.Struct, frozen=True):
-    """A row of the ledger as it is exported.
-
-    `time` is in UTC, `cost` in units of the currency.
-    """
-
-    request_id: str
-    client_request_id: str | None
-    time: datetime
-    user: Id
-    organisation: Id | None
-    key: Id
-    model: Id
-    endpoint: Id | None
-    route: str
-    streamed: bool
-    status: int
-    outcome: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    reasoning_tokens: int
-    total_tokens: int
-    usage_source: str
-    cost: Decimal
-    first_byte_ms: float | None
-    duration_ms: float | None
-    attempts: int

@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Iterator
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from kit import KEYS, FakeUpstream, GatewayProcess, Reply, Stage, Wire, answer, as_openai, config, request_bytes
 from kit.answers import CLOSE, event, events, full, raw, upstream_error
-from kit.books import acting_for, fresh_user, until
+from kit.books import acting_for, fresh_user, rows, until
 from kit.stage import Record, ask, endpoint, model
 
 PRICE = {
@@ -42,6 +42,7 @@ def priced(upstream: FakeUpstream) -> Iterator[Record]:
     yield model("pair", pool, price=PRICE)
     yield model("single", [endpoint(upstream, "single")], price=PRICE)
     yield model("painter", [endpoint(upstream, "painter")], price={"image": 0.04, "image_output": 40})
+    yield model("listener", [endpoint(upstream, "listener")], price={"audio_minute": 0.006})
     yield model("speaker", [endpoint(upstream, "speaker")], price={"characters": 15})
 
 
@@ -176,6 +177,53 @@ async def test_calls_of_tools_are_paid_for(shop: Stage) -> None:
     found = await receipt(shop, await buy(shop, "mia", {"model": "single", "input": "x"}, "responses"))
     assert found["cost"] == Decimal("0.02101")
     assert found["parts"]["web_search"] == Decimal("0.02")
+
+
+async def test_an_accountant_counts_each_cost_again_from_the_export(shop: Stage) -> None:
+    """By the amounts and the price that stand in its line, and no more."""
+    user = fresh_user()
+    details = {"cached_tokens": 300, "cache_write_tokens": 200, "audio_tokens": 600}
+    mixed = {"prompt_tokens": 1200, "completion_tokens": 7, "total_tokens": 1207, "prompt_tokens_details": details}
+    used = {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}
+    search = {"id": "r", "object": "response", "output": [{"type": "web_search_call"}] * 2, "usage": used}
+    heard = {"text": "x", "usage": {"type": "duration", "seconds": 27.5}}
+    shop.upstream.endpoint("single").replies(
+        answer(200, {"object": "x", "usage": USAGE}),
+        answer(200, {"object": "x", "usage": mixed, "service_tier": "flex"}),
+        answer(200, search),
+    )
+    shop.upstream.endpoint("painter").replies(answer(200, {"data": [{}, {}], "usage": used}))
+    shop.upstream.endpoint("speaker").replies(answer(200, b"\x00", content_type="audio/mpeg"))
+    shop.upstream.endpoint("listener").replies(answer(200, heard))
+    await buy(shop, user, ask("single"))
+    await buy(shop, user, ask("single"))
+    await buy(shop, user, {"model": "single", "input": "x"}, "responses")
+    await buy(shop, user, {"model": "painter", "prompt": "x", "n": 2}, "images/generations")
+    await buy(shop, user, {"model": "speaker", "input": "Hello"}, "audio/speech")
+    await buy(shop, user, {"model": "listener"}, "audio/transcriptions")
+    lines = await rows(shop.gateway, user, 6)
+    assert [Decimal(each["cost"]) for each in lines] == [counted_again(each) for each in lines]
+    assert all(Decimal(each["cost"]) for each in lines)
+    assert (lines[1]["cache_write"], lines[1]["audio_input"], lines[1]["service_tier"]) == ("200", "600", "flex")
+    assert (lines[2]["web_search"], lines[3]["image"], lines[4]["characters"]) == ("2", "2", "5")
+    assert (lines[5]["audio_seconds"], lines[5]["request"]) == ("27.5", "0")
+
+
+def counted_again(line: dict[str, str]) -> Decimal:
+    price = json.loads(line["price"], parse_float=Decimal, parse_int=Decimal)
+    behind = {"cached_input": "input", "cache_write": "input", "cached_audio_input": "cached_input"}
+    behind |= {"cached_image_input": "cached_input", "cache_write_1h": "cache_write", "cache_write_12h": "cache_write"}
+    behind |= {"audio_input": "input", "image_input": "input", "reasoning": "output", "audio_output": "output"}
+    behind |= {"image_output": "output"}
+    total = Decimal(line["audio_seconds"]) * price.get("audio_minute", 0) / 60
+    for name in ("input", "output", *behind, "characters"):
+        priced = name
+        while priced not in price and priced in behind:
+            priced = behind[priced]
+        total += Decimal(line[name]) * price.get(priced, 0) / 1_000_000
+    total += sum(Decimal(line[name]) * price.get(name, 0) for name in ("request", "image"))
+    total += sum(Decimal(line[name]) * each for name, each in price.get("tools", {}).items())
+    return (total * price.get("factor", 1)).quantize(Decimal("0.000000001"), ROUND_HALF_EVEN)
 
 
 async def test_one_sees_ones_own_alone(shop: Stage) -> None:

@@ -163,3 +163,16 @@ def test_the_dearest_price_is_above_every_cost() -> None:
     assert card.dearest_nano(100, 10, 100) == 2 * (100 * 2_000 + 10 * 80_000)
     assert card.dearest_nano(100, 10, 5000) == 2 * (100 * 3_000 + 10 * 80_000)
     assert card.dearest_nano(1_000_000, 0, 100) == 1_000_000 * 9_000
+
+
+def test_how_often_a_request_is_in_a_cost() -> None:
+    """Of a batch as often as it has lines that were answered."""
+    rates = rate_card(Price(input=2.5, request=0.001, batch=0.5)).usual.base
+    usage = Usage(1000, 0, 1000)
+    for requests in (0, 1):
+        assert rates.requests_paid(usage, rates.cost_nano(usage, requests=requests)) == requests
+    for requests in (0, 1, 50_000):
+        booked = rates.cost_nano(usage, requests=requests, is_batch=True)
+        assert rates.requests_paid(usage, booked, is_batch=True) == requests
+    free = rate_card(Price(input=2.5)).usual.base
+    assert free.requests_paid(usage, free.cost_nano(usage, is_batch=True), is_batch=True) == 0

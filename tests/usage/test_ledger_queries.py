@@ -7,7 +7,6 @@ import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +151,7 @@ async def test_an_export_gives_each_request_once_in_order_of_time(url: Secret, o
     assert len(exported) == len(ids)
     assert [each.time for each in exported] == sorted(each.time for each in exported)
     assert exported[0].time == NOON
-    assert (exported[0].cost, exported[0].streamed, exported[0].total_tokens) == (Decimal("0.000001"), False, 10)
+    assert (exported[0].cost_nano, exported[0].streamed, exported[0].total_tokens) == (1_000, False, 10)
 
 
 def fill(url: Secret, count: int) -> None:

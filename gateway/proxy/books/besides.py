@@ -1,4 +1,6 @@
-"""What a request may use besides tokens of text, at most, by its body: calls of tools, images, seconds, characters.
+"""What a request may use besides tokens of text, at most.
+
+By its body: calls of tools, images, seconds, characters.
 
 What a body bounds counts by its bound; of a hosted tool that it names without one, one call.
 """
@@ -58,7 +60,10 @@ def characters_of(fields: Mapping[str, Any]) -> int:
 
 
 def _calls(fields: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield hosted tools by their price's component, and how often each may be called."""
+    """Yield hosted tools, and how often each may be called.
+
+    By their price's component.
+    """
     usual = _bound(fields, "max_tool_calls")
     if isinstance(fields.get("web_search_options"), dict):
         yield "web_search", 1
@@ -91,7 +96,7 @@ def _seconds(operation: Operation, body: RequestBody | FormBody) -> int:
 
 
 def _made_tokens(operation: Operation, fields: Mapping[str, Any], images: int) -> int:
-    """Estimate the tokens of what is made, where the request has no bound of them."""
+    """Estimate the tokens of what is made without a bound."""
     if operation.kind == "images":
         quality = fields.get("quality")
         by_quality = IMAGE_TOKENS_BY_QUALITY.get(quality) if isinstance(quality, str) else None

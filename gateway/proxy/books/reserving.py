@@ -10,11 +10,11 @@ from gateway.dialects.base import Operation
 from gateway.dialects.openai import RequestBody
 from gateway.http.multipart import FormBody
 from gateway.limits import EstimatedUsage, reserved_usage
-from gateway.pricing import Besides, RateCard, Rates
+from gateway.pricing import Besides, RateCard
 from gateway.proxy.ask import Ask, Reserved
 from gateway.proxy.books.besides import besides_of
 from gateway.store.base import Catalogue
-from gateway.types import Model, Usage
+from gateway.types import Model
 
 _BROUGHT_ALONG = ("previous_response_id", "conversation")  # input that the body does not show
 _UNBOUNDED = 10**15
@@ -113,8 +113,3 @@ def _models(model: Model, catalogue: Catalogue, operation: Operation) -> Iterato
             fallback = catalogue.by_id(reference)
             if fallback is not None:
                 yield fallback
-
-
-def requests_paid(rates: Rates, usage: Usage, cost_nano: int) -> int:
-    """Whether `request` is in a cost that is booked."""
-    return int(rates.cost_nano(usage, requests=0) != cost_nano)

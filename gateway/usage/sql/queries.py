@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from datetime import date
 from functools import cache
 from operator import add
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 
 from gateway.types import MADE_BY, Id, id_text
-from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport, UsageRow
+from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageReport, UsageRow
 from gateway.usage.sql.long_ids import forms_in_columns, hash_in
 from gateway.usage.sql.rows import id_of, stored_forms, stored_id
 from gateway.usage.sql.table import ai_usage, long_ids
@@ -210,33 +209,6 @@ def days_of(usage: UsageQuery, after: Position | None, edges: Any) -> range | No
     last = start_of_day_ms(usage.to_day)
     oldest, newest = (0, -DAY_MS) if edges[0] is None else edges
     return range(max(first, oldest) // DAY_MS, min(last, newest) // DAY_MS + 1)
-
-
-def record_of(row: Any) -> UsageRecord:
-    return UsageRecord(
-        request_id=row.request_id,
-        client_request_id=row.client_request_id,
-        time=datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=row.time_ms),
-        user=id_of(row.user_id),
-        organisation=None if row.organisation_id is None else id_of(row.organisation_id),
-        key=id_of(row.key_id),
-        model=id_of(row.model),
-        endpoint=None if row.endpoint_id is None else id_of(row.endpoint_id),
-        route=row.route,
-        streamed=row.streamed,
-        status=row.status,
-        outcome=row.outcome,
-        prompt_tokens=row.prompt_tokens,
-        completion_tokens=row.completion_tokens,
-        cached_tokens=row.cached_tokens,
-        reasoning_tokens=row.reasoning_tokens,
-        total_tokens=row.total_tokens,
-        usage_source=row.usage_source,
-        cost=Decimal(row.cost_nano).scaleb(-9),
-        first_byte_ms=row.first_byte_ms,
-        duration_ms=row.duration_ms,
-        attempts=row.attempts,
-    )
 
 
 def position_of(row: Any) -> Position:

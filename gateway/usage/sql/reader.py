@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from gateway.errors import DatabaseAway, QueryFailed
 from gateway.types import Id, Secret, id_text
 from gateway.usage.receipts import ReceiptQuery, RequestRecord
-from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageRecord, UsageReport
+from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageReport
 from gateway.usage.sql import queries, receipt_queries, walks
 from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
 from gateway.usage.sql.deadline import Deadline
@@ -96,7 +96,7 @@ class Reader:
         """Hold a place among exports within the block."""
         return self._exports.place(whose)
 
-    async def export(self, usage: UsageQuery) -> AsyncGenerator[UsageRecord, None]:
+    async def export(self, usage: UsageQuery) -> AsyncGenerator[RequestRecord, None]:
         """Yield every request in order of time.
 
         A bounded number of them in memory.
@@ -177,7 +177,7 @@ class Reader:
 
     def _helping(
         self, usage: UsageQuery, after: queries.Position | None, connection: Connection
-    ) -> tuple[list[UsageRecord], queries.Position | None]:
+    ) -> tuple[list[RequestRecord], queries.Position | None]:
         most = EXPORTED_AT_ONCE
         days = queries.days_of(usage, after, self._edges(connection))
         if days is None:
@@ -186,7 +186,7 @@ class Reader:
             pieces = walks.spans(days.start, days.stop - 1)
             asked = (queries.export_query(usage, after, most, piece) for piece in pieces)
             rows = self._all(connection, asked, most)
-        return [queries.record_of(row) for row in rows], queries.position_of(rows[-1]) if rows else None
+        return self._with_prices(connection, rows), queries.position_of(rows[-1]) if rows else None
 
     def _page(self, connection: Connection, asked: ReceiptQuery) -> list[RequestRecord]:
         if asked.user is None:
@@ -201,7 +201,9 @@ class Reader:
         return self._requests(connection, found, asked.limit)
 
     def _requests(self, connection: Connection, asked: Iterable[Any], most: int) -> list[RequestRecord]:
-        rows = self._all(connection, asked, most)
+        return self._with_prices(connection, self._all(connection, asked, most))
+
+    def _with_prices(self, connection: Connection, rows: Sequence[Any]) -> list[RequestRecord]:
         of_prices = receipt_queries.prices_query(rows)
         known = {} if of_prices is None else {row.id: row.price for row in connection.execute(of_prices)}
         return [receipt_queries.request_of(row, known) for row in rows]

@@ -5,6 +5,7 @@ Pure: reports and records in, documents and text out.
 period.py       which days are asked for
 json_shapes.py  the JSON of the usage routes
 row_pages.py    its rows in an order, a page at a time
+amounts.py      what a request is paid for
 export.py       records as CSV
 receipt.py      single requests, with parts and attempts
 terminal.py     what `gateway usage` prints

@@ -8,13 +8,10 @@ from typing import Any
 import msgspec
 
 from gateway.pricing import Usage, rates_of_record
-from gateway.pricing.rates import quantities
 from gateway.types import Id, id_text, utc_text
 from gateway.usage import Cost, exact_cost
 from gateway.usage.receipts import RequestRecord
-
-Amount = int | float
-BATCH_ROUTE = "batches"  # whose cost is by `price.batch`
+from gateway.usage.views.amounts import Amount, is_batch, kinds_of, requests_of
 
 
 class AttemptShown(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +82,7 @@ class Receipts(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 def receipt_of(record: RequestRecord, names: Mapping[str, str], currency: str | None) -> Receipt:
     """`names`: of models, by id as text."""
-    usage, name = _usage(record), names.get(id_text(record.model))
+    usage, name = record.usage, names.get(id_text(record.model))
     tier = record.details.service_tier if record.details is not None else None
     return Receipt(
         id=record.request_id,
@@ -109,7 +106,7 @@ def receipt_of(record: RequestRecord, names: Mapping[str, str], currency: str | 
             total=record.total_tokens,
             cached=record.cached_tokens,
             reasoning=record.reasoning_tokens,
-            kinds=_kinds(usage),
+            kinds={kind: amount for kind, amount in kinds_of(usage).items() if amount},
         ),
         cost=exact_cost(record.cost_nano),
         parts=_parts(record, usage),
@@ -133,32 +130,11 @@ def receipts_of(
     return Receipts(data=page, has_more=len(found) > limit, last_id=page[-1].id if page else None)
 
 
-def _usage(record: RequestRecord) -> Usage:
-    return Usage(
-        record.prompt_tokens,
-        record.completion_tokens,
-        record.total_tokens,
-        record.cached_tokens,
-        record.reasoning_tokens,
-        record.details,
-    )
-
-
-def _kinds(usage: Usage) -> dict[str, Amount]:
-    found: dict[str, Amount] = {
-        name: int(count) for name, count in quantities(usage, requests=0).items() if count and name != "audio_minute"
-    }
-    seconds = usage.details.audio_seconds if usage.details is not None else 0
-    return found | {"audio_seconds": seconds} if seconds else found
-
-
 def _parts(record: RequestRecord, usage: Usage) -> dict[str, msgspec.Raw]:
     """Each part rounded by itself; the cost was rounded once."""
     if record.price is None:
         return {}
-    rates, is_batch = rates_of_record(record.price), record.route == BATCH_ROUTE
-    requests = int(rates.cost_nano(usage, requests=0, is_batch=is_batch) != record.cost_nano)
-    parts = rates.parts(usage, requests=requests, is_batch=is_batch)
+    parts = rates_of_record(record.price).parts(usage, requests=requests_of(record), is_batch=is_batch(record))
     return {name: exact_cost(round(part)) for name, part in parts.items()}
 
 
