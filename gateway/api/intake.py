@@ -53,9 +53,9 @@ class Intake:
         """Parse a body that has been read. Raises as `read` does."""
         if len(raw) < openai.LARGE_BYTES:
             return small_body(raw, held, refused, is_counted=True)
-        size = await self.do(lambda: openai.size_of(raw))
+        size, size_in_memory = await self.do(lambda: _measured(raw))
         if held is not None:
-            held.grow(size_when_read(raw, size.values))
+            held.grow(size_in_memory)
         return await self.do(lambda: _examined(raw, size, refused))
 
     async def do(self, work: Callable[[], _Result]) -> _Result:
@@ -84,6 +84,11 @@ def small_body(
         size = size_when_read(raw, raw.count(b",") + raw.count(b"{") + raw.count(b"["))
         held.grow(size if is_counted else size + len(raw))
     return _examined(raw, None, refused)
+
+
+def _measured(raw: bytes) -> tuple[openai.Size, int]:
+    size = openai.size_of(raw)
+    return size, size_when_read(raw, size.values)
 
 
 def _examined(raw: bytes, size: openai.Size | None, refused: tuple[str, ...] | None) -> openai.RequestBody:

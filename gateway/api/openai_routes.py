@@ -58,7 +58,11 @@ def relay_handler(operation: Operation) -> RouteHandler:
     async def handler(hit: Hit) -> Reply:
         body = body_here(hit) or await body_of(hit)
         ask = await ask_for(hit, operation, body)
-        if operation.may_concern_objects(body.fields, body.raw):
+        if body.size < openai.LARGE_BYTES:
+            concerns_objects = operation.may_concern_objects(body.fields, body.raw)
+        else:
+            concerns_objects = await hit.runtime.intake.do(lambda: operation.may_concern_objects(body.fields, body.raw))
+        if concerns_objects:
             ask = await with_objects(hit, ask)
         return await relayed_answer(hit, ask)
 

@@ -9,7 +9,7 @@ from gateway.dialects import openai
 from gateway.dialects.base import Operation
 from gateway.dialects.openai import RequestBody
 from gateway.dialects.openai.choosing import fold
-from gateway.dialects.openai.request_body import member_value
+from gateway.dialects.openai.locating import member_value
 from gateway.errors import ClientFault, InvalidBatch
 
 _PREFIX = "/v1"

@@ -22,6 +22,7 @@ Family = Literal["core", "objects", "videos", "containers", "evals", "fine_tunin
 
 # Headers of a client's that go up on the OpenAI surface; those of its trace do on every route.
 _BACKSLASH = 0x5C
+_WINDOW_BYTES, _LONGEST_SIGN = 1 << 20, 64
 CLIENT_HEADERS = ("accept", "openai-beta", "idempotency-key", "x-client-request-id")
 
 
@@ -299,6 +300,9 @@ def may_have(signs: tuple[bytes, ...], raw: bytes) -> bool:
     """Whether JSON may have one of these names, however it is spelled."""
     if not signs:
         return False
+    if len(raw) > _WINDOW_BYTES:  # a copy of a part at a time, and others have their turn between them
+        starts = range(0, len(raw), _WINDOW_BYTES - _LONGEST_SIGN)
+        return any(may_have(signs, raw[at : at + _WINDOW_BYTES]) for at in starts)
     folded = raw.lower()
     for sign in signs:
         if folded.find(sign) >= 0:  # `in` takes the bytes for a number first, and makes an error of that

@@ -142,8 +142,8 @@ class Ask(msgspec.Struct, frozen=True, eq=False):
             return self.body.raw
         if not self.companions:
             name = endpoint.provider_model or model.provider_model or model.name
-            return self.body.rewritten(name, include_usage=include_usage)
-        return self.body.rewritten(*self.names_at(endpoint, model), include_usage=include_usage)
+            return self.body.upload(name, include_usage=include_usage)
+        return self.body.upload(*self.names_at(endpoint, model), include_usage=include_usage)
 
     @property
     def json(self) -> openai.RequestBody:

@@ -32,7 +32,11 @@ async def with_objects(hit: Hit, ask: Ask) -> Ask:
     Raises ObjectNotFound, ObjectsApart or StoreUnavailable.
     """
     operation, body, model = ask.operation, ask.body, ask.access.model
-    named = named_by(operation, hit.params, body.fields, raw_of(body))
+    raw = raw_of(body)
+    if raw is None or len(raw) < openai.LARGE_BYTES:
+        named = named_by(operation, hit.params, body.fields, raw)
+    else:
+        named = await hit.runtime.intake.do(lambda: named_by(operation, hit.params, body.fields, raw))
     ids = learnt_by(operation, body.fields)
     if not (named or ids or operation.contents):
         return ask

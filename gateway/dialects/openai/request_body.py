@@ -6,49 +6,38 @@ It is never serialised again but edited in place.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
 
-from gateway.dialects.openai.choosing import Mention, Path
+from gateway.dialects.openai.choosing import Mention
+from gateway.dialects.openai.locating import Member, Spans, locate_members
 from gateway.dialects.openai.repetition import repetition_in
 from gateway.dialects.openai.scan import Size, measure, tame
+from gateway.dialects.openai.spliced import Edit, Piece, SplicedBody, Text, spliced
 from gateway.errors import InvalidJson
 
 _TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."
 LARGE_BYTES = 1 << 16  # from here on a body is measured before it is parsed, which may take a while
+_UPLOAD_BYTES = 1 << 20  # from here on a copy for the upstream is too much
 _DIGESTED_BYTES = 2**18  # from the beginning and from the end
 _MAX_VALUES = 1_000_000  # a value takes up to a hundred times its bytes as a Python object, and a while to be made
 _MAX_LEVELS = 254  # what orjson can write; it reads deeper
 _COLON, _BACKSLASH = 0x3A, 0x5C  # a search for a number skips the work of taking a bytes argument apart
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_KEY = re.compile(rb"[ \t\n\r{,]*+(" + _STRING + rb")[ \t\n\r]*+:[ \t\n\r]*+")
-_BEFORE_ITEM = re.compile(rb"[ \t\n\r,]*+")
 _MODEL_AS_PLAIN_STRING = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
-_members_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_items_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 _USAGE_OPTION = b'"include_usage":true'
 _STREAM_OPTIONS = b"{" + _USAGE_OPTION + b"}"
 
-# What comes into the body; a number stands for a name that is known only when a rewritten body is asked for: 0 for the
-# model's, from 1 on for those of models that are named elsewhere.
-_Text = tuple[bytes | int, ...]
-_MODEL = 0
-# Start and end of what goes, and what comes there. No two edits of a body have the same place.
-_Edit = tuple[int, int, _Text]
-
-
-class _Member(NamedTuple):
-    """The offsets of one member of an object."""
-
-    start: int
-    value: int
-    end: int
+_lean_decoder = msgspec.json.Decoder()
+_FEW_VALUES = 10_000  # which are looked at one by one
+_LEAST_INT, _MOST_INT, _INFINITE = -(2**63), 2**64 - 1, (math.inf, -math.inf)
+_MODEL = 0  # in the place of its name
 
 
 class RequestBody:
@@ -68,8 +57,8 @@ class RequestBody:
         self.fields = fields
         self.mentions: tuple[Mention, ...] = ()
         self.adds_model = True
-        self._members: dict[str, _Member] | None = None
-        self._pieces: dict[bool, list[bytes | memoryview | int]] = {}
+        self._members: dict[str, Member] | None = None
+        self._pieces: dict[bool, list[Piece]] | None = None  # of a large one
 
     def __repr__(self) -> str:
         return f"<RequestBody bytes={len(self.raw)} members={len(self.fields)}>"
@@ -91,20 +80,29 @@ class RequestBody:
             span = _lone_model_value(self.raw) if "model" in self.fields else None
             if span is not None:
                 return b"".join((self.raw[: span[0]], orjson.dumps(model), self.raw[span[1] :]))
-        pieces = self._pieces.get(include_usage)
-        if pieces is None:
-            pieces = self._pieces[include_usage] = _spliced(self.raw, self._edits(include_usage))
+        return b"".join(self._parts(model, mentioned, include_usage))
+
+    def upload(self, model: str, mentioned: Sequence[str] = (), *, include_usage: bool = False) -> bytes | SplicedBody:
+        """The same, without a copy of what stays where that is much."""
+        if self.size < _UPLOAD_BYTES:
+            return self.rewritten(model, mentioned, include_usage=include_usage)
+        return SplicedBody(self._parts(model, mentioned, include_usage))
+
+    def _parts(self, model: str, mentioned: Sequence[str], include_usage: bool) -> list[bytes | memoryview]:
+        pieces = self._pieces.get(include_usage) if self._pieces is not None else None
+        if pieces is None:  # of a small one they are not kept: an open stream would hold more of them than of it
+            pieces = spliced(self.raw, self._edits(include_usage))
         names = tuple(map(orjson.dumps, (model, *mentioned)))
-        return b"".join([names[piece] if isinstance(piece, int) else piece for piece in pieces])
+        return [names[piece] if isinstance(piece, int) else piece for piece in pieces]
 
     def prepare(self) -> None:
         """Locate the edits of a body in which that takes long."""
-        for include_usage in (False, True) if self.fields.get("stream") is True else (False,):
-            self._pieces[include_usage] = _spliced(self.raw, self._edits(include_usage))
+        ways = (False, True) if self.fields.get("stream") is True else (False,)
+        self._pieces = {include_usage: spliced(self.raw, self._edits(include_usage)) for include_usage in ways}
 
-    def _edits(self, include_usage: bool) -> list[_Edit]:
-        edits: list[_Edit] = []
-        added: list[_Text] = []
+    def _edits(self, include_usage: bool) -> list[Edit]:
+        edits: list[Edit] = []
+        added: list[Text] = []
         if "model" in self.fields:
             edits.append(self._model_edit())
         elif self.adds_model:
@@ -117,18 +115,18 @@ class RequestBody:
             edits += self._stream_options_edits()
         if added:
             edits.append(_addition(self.raw, added, followed=bool(self.fields.keys() - {"modelId"})))
-        spans = _Spans(self.raw)
+        spans = Spans(self.raw, self.fields)
         edits += [(*spans.of(mention.path), (number,)) for number, mention in enumerate(self.mentions, start=1)]
         return edits
 
-    def _model_edit(self) -> _Edit:
+    def _model_edit(self) -> Edit:
         span = _lone_model_value(self.raw)
         if span is None:
             member = self._located()["model"]
             span = member.value, member.end
         return *span, (_MODEL,)
 
-    def _removal(self, key: str) -> _Edit:
+    def _removal(self, key: str) -> Edit:
         """Return the edit that removes a member and a comma."""
         member = self._located()[key]
         members = list(self._located().values())
@@ -137,7 +135,7 @@ class RequestBody:
             return member.start, members[place + 1].start, ()
         return members[place - 1].end if place else member.start, member.end, ()
 
-    def _stream_options_edits(self) -> list[_Edit]:
+    def _stream_options_edits(self) -> list[Edit]:
         options, member = self.fields["stream_options"], self._located()["stream_options"]
         if options is None:
             return [(member.value, member.end, (_STREAM_OPTIONS,))]
@@ -147,13 +145,13 @@ class RequestBody:
         if "include_usage" not in options:
             start, end, text = _addition(value, [(_USAGE_OPTION,)], followed=bool(options))
         else:
-            _, start, end = _locate_members(value)["include_usage"]
+            _, start, end = locate_members(value, len(options))["include_usage"]
             text = (b"true",)
         return [(member.value + start, member.value + end, text)]
 
-    def _located(self) -> dict[str, _Member]:
+    def _located(self) -> dict[str, Member]:
         if self._members is None:
-            self._members = _locate_members(self.raw)
+            self._members = locate_members(self.raw, len(self.fields))
         return self._members
 
 
@@ -175,7 +173,9 @@ def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
     """
     if size is None and len(raw) >= LARGE_BYTES:
         size = size_of(raw)
-    fields = _parse(raw)
+    fields = _parsed_leanly(raw) if size is not None and size.values <= _FEW_VALUES else None
+    if fields is None:
+        fields = _parse(raw)
     if not isinstance(fields, dict):
         raise InvalidJson(f"The request body must be a JSON object, not {_kind(fields)}.")
     if _has_repetition(raw, fields) if size is None else size.members != _count_members(fields):
@@ -183,10 +183,24 @@ def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
     return RequestBody(raw, fields)
 
 
-def member_value(raw: bytes, key: str) -> tuple[int, int]:
-    """Locate the value of a member of a JSON object."""
-    member = _locate_members(raw)[key]
-    return member.value, member.end
+def _parsed_leanly(raw: bytes) -> Any:
+    """What `_parse` gives, in half of its memory; None where it has to judge.
+
+    orjson copies what it reads first, which counts where texts are long; msgspec takes numbers that orjson does not.
+    """
+    try:
+        parsed = _lean_decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    left = [parsed]
+    for value in left:
+        if type(value) is dict:
+            left += value.values()
+        elif type(value) is list:
+            left += value
+        elif (type(value) is int and not _LEAST_INT <= value <= _MOST_INT) or value in _INFINITE:
+            return None
+    return parsed
 
 
 def _parse(raw: bytes) -> Any:
@@ -254,52 +268,6 @@ def _count_escaped_colons(raw: bytes) -> int:
     return unescaped.count(b"\\u003a") + unescaped.count(b"\\u003A")
 
 
-def _locate_members(raw: bytes) -> dict[str, _Member]:
-    """The members of a valid JSON object, in order."""
-    members, at = {}, 0
-    for key, value in _members_decoder.decode(raw).items():
-        name = _KEY.match(raw, at)
-        assert name is not None  # noqa: S101 - the decoder has just read it
-        at = name.end() + memoryview(value).nbytes
-        members[key] = _Member(name.start(1), name.end(), at)
-    return members
-
-
-def _locate_items(raw: bytes) -> list[tuple[int, int]]:
-    """Where the items of a valid JSON array stand, in order."""
-    items, at = [], raw.index(b"[") + 1
-    for value in _items_decoder.decode(raw):
-        gap = _BEFORE_ITEM.match(raw, at)
-        assert gap is not None  # noqa: S101 - it matches nothing, too
-        at = gap.end() + memoryview(value).nbytes
-        items.append((gap.end(), at))
-    return items
-
-
-class _Spans:
-    """Locate values within a body by their paths."""
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self._within: dict[Path, dict[str | int, tuple[int, int]]] = {}
-
-    def of(self, path: Path) -> tuple[int, int]:
-        start, end = 0, len(self._raw)
-        for level, step in enumerate(path):
-            found = self._within.get(path[:level])
-            if found is None:
-                found = self._within[path[:level]] = self._located(start, end, step)
-            start, end = found[step]
-        return start, end
-
-    def _located(self, start: int, end: int, step: str | int) -> dict[str | int, tuple[int, int]]:
-        value = self._raw[start:end]
-        if isinstance(step, str):
-            members = _locate_members(value).items()
-            return {key: (start + member.value, start + member.end) for key, member in members}
-        return {place: (start + at, start + to) for place, (at, to) in enumerate(_locate_items(value))}
-
-
 def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
     """Locate the value of the top-level `model`, if that is quick.
 
@@ -312,21 +280,10 @@ def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
     return value.span(1) if value else None
 
 
-def _addition(json_object: bytes, members: list[_Text], *, followed: bool) -> _Edit:
+def _addition(json_object: bytes, members: list[Text], *, followed: bool) -> Edit:
     """Return the edit that adds members at an object's front."""
     text: list[bytes | int] = []
     for member in members:
         text += [b",", *member] if text else member
     place = json_object.index(b"{") + 1
     return place, place, (*text, b",") if followed else tuple(text)
-
-
-def _spliced(raw: bytes, edits: Iterable[_Edit]) -> list[bytes | memoryview | int]:
-    """The pieces of the edited body; views, not copies, of what stays."""
-    view, at = memoryview(raw), 0
-    pieces: list[bytes | memoryview | int] = []
-    for start, end, text in sorted(edits):
-        pieces += (view[at:start], *text)
-        at = end
-    pieces.append(view[at:])
-    return pieces

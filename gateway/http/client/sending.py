@@ -12,7 +12,7 @@ class Upload(Protocol):
 
     def __len__(self) -> int: ...
 
-    def pieces(self) -> AsyncIterator[bytes]:
+    def pieces(self) -> AsyncIterator[bytes | memoryview]:
         """The body from its beginning, at each call anew."""
 
 

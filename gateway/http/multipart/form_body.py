@@ -103,6 +103,8 @@ class FormBody:
             return b"".join(piece if isinstance(piece, bytes) else self._spool.held_bytes(*piece) for piece in pieces)
         return Upload(self._spool, _joined(pieces))
 
+    upload = rewritten  # a large one is never in memory
+
     def digest(self) -> bytes:
         """Digest what makes the form another one, at a small cost.
 
