@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from agree.agree_kit import Asked, Load, chat, code_of, gateway, running_upstream, settings, until_ready
+from agree.agree_kit import Asked, Load, chat, code_of, gateway, ready, running_upstream, settings
 from kit import KEYS, FakeUpstream, GatewayProcess, Wire, ask, request_bytes
 from kit.books import acting_for, fresh_user, until
 from kit.redis_nodes import Cluster, Node, Trio, needs_redis
@@ -105,16 +105,16 @@ def question(user: str, name: str) -> bytes:
 
 
 async def until_all_ready(gateways: list[GatewayProcess]) -> None:
-    """Every worker, as far as twenty questions to each gateway can tell."""
+    """Every worker of each gateway, told apart by their process ids."""
     for at in gateways:
-        await until_ready(at, "ok")
+        well: set[int] = set()
 
-    async def is_ready() -> bool:
-        replies = await asyncio.gather(*(at.get("/readyz") for at in gateways for _ in range(20)))
-        return all(reply.json()["status"] == "ok" for reply in replies)
+        async def are_ready(at: GatewayProcess = at, well: set[int] = well) -> bool:
+            for told in await asyncio.gather(*(ready(at) for _ in range(4))):
+                (well.add if told["status"] == "ok" else well.discard)(told["detail"]["pid"])
+            return len(well) == WORKERS // 2
 
-    for _ in range(3):  # one that was busy may have left all of them to the other
-        await until(is_ready)
+        await until(are_ready)
 
 
 async def strangers(gateways: list[GatewayProcess], servers: Servers, stop: asyncio.Event) -> list[Asked]:
