@@ -41,10 +41,12 @@ class PrivateMariaDB:
         self._user = ["--user=root"] if os.geteuid() == 0 else []
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        (directory / "tmp").mkdir()
+        # A server that starts removes what others have in the directory for temporary tables.
+        self._environ = os.environ | {"TMPDIR": str(directory / "tmp")}
         command = [installer, "--no-defaults", f"--datadir={directory / 'data'}", "--skip-test-db", *self._user]
-        done = subprocess.run(
-            [*command, "--auth-root-authentication-method=normal", *_SMALL], capture_output=True, text=True, check=False
-        )
+        command += ["--auth-root-authentication-method=normal", *_SMALL]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environ)
         assert done.returncode == 0, done.stdout + done.stderr
         (directory / "users.sql").write_text(
             f"CREATE USER IF NOT EXISTS gateway@'%' IDENTIFIED BY '{PASSWORD}';\nGRANT ALL ON *.* TO gateway@'%';\n"
@@ -64,7 +66,8 @@ class PrivateMariaDB:
             *_SMALL,
             *self._user,
         ]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=-1)
+        nothing = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=-1, env=self._environ)
         assert self._process.stderr is not None
         self._draining = _wait_for(b"ready for connections", self._process.stderr)
 
