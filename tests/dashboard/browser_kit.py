@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,8 +22,45 @@ def chromium() -> str:
     return found
 
 
+class Shared:
+    """One browser for all tests of a process, which have its loop: starting one takes a second."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._running = AsyncExitStack()
+        self._browser: Browser | None = None
+
+    async def browser(self) -> Browser:
+        """The one that runs, or the first; another where it has crashed."""
+        if self._browser is None or not self._browser.is_connected():
+            self._browser = await self._running.enter_async_context(_started())
+        return self._browser
+
+    async def close(self) -> None:
+        self.is_on, self._browser = False, None
+        await self._running.aclose()
+
+
+SHARED = Shared()
+
+
 @asynccontextmanager
 async def browsing(*arguments: str) -> AsyncIterator[Browser]:
+    """A browser without a page: a new one where it takes `arguments`, or nobody shares."""
+    if arguments or not SHARED.is_on:
+        async with _started(*arguments) as browser:
+            yield browser
+        return
+    browser = await SHARED.browser()
+    try:
+        yield browser
+    finally:
+        for each in browser.contexts:
+            await each.close()
+
+
+@asynccontextmanager
+async def _started(*arguments: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         args = ["--no-sandbox", *arguments]
         browser = await playwright.chromium.launch(executable_path=chromium(), args=args)
