@@ -65,10 +65,10 @@ async def test_four_workers_that_are_killed_under_way_tell_of_each_threshold_by_
 ) -> None:
     """Killed one after another while requests run; an alert comes twice at most for each of them."""
     async with placed(tmp_path, **over(redis_server, "storm:")) as place:
-        place.limits = {"tokens": 2000, "period": "month"}
+        place.limits = {"tokens": 1200, "period": "month"}
         async with place.gateway() as gateway:
             killed: set[int] = set()
-            for _ in range(5):
+            for _ in range(3):
                 running = asyncio.create_task(used(place, gateway, 12, 25))
                 await place.model.request(len(place.model.requests) + 1)
                 victim = next(each for each in reversed(workers_of(gateway)) if each not in killed)

