@@ -22,7 +22,7 @@ Family = Literal["core", "objects", "videos", "containers", "evals", "fine_tunin
 
 # Headers of a client's that go up on the OpenAI surface; those of its trace do on every route.
 _BACKSLASH = 0x5C
-_WINDOW_BYTES, _LONGEST_SIGN = 1 << 20, 64
+_WINDOW_BYTES, _LONGEST_SIGN = 1 << 18, 64
 CLIENT_HEADERS = ("accept", "openai-beta", "idempotency-key", "x-client-request-id")
 
 
