@@ -134,11 +134,11 @@ class Place:
     def gateway(self) -> Any:
         return GatewayProcess.start(self.written or self.settings(), self.directory)
 
-    async def use(self, gateway: GatewayProcess, tokens: int, *, key: str = KEYS["user"]) -> Reply:
+    async def use(self, gateway: GatewayProcess, tokens: int, *, key: str = KEYS["user"], model: str = "m") -> Reply:
         """One request that comes to so many tokens, whole."""
         self.model.always(using(tokens))
         async with Wire.open(gateway.port) as wire:
-            await wire.send(request_bytes("POST", "/v1/chat/completions", ask("m", max_tokens=1), key=key))
+            await wire.send(request_bytes("POST", "/v1/chat/completions", ask(model, max_tokens=1), key=key))
             return await wire.reply()
 
 
