@@ -39,8 +39,8 @@ _OWN = frozenset(("function", "custom"))  # the client's tools, which are most
 def besides_of(operation: Operation, body: RequestBody | FormBody) -> Besides:
     """Return the most that the request may use."""
     fields = body.fields
-    calls = dict(_calls(fields))
-    bound = _bound(fields, "max_tool_calls")
+    calls = dict(_calls(fields)) if "tools" in fields or "web_search_options" in fields else {}
+    bound = _bound(fields, "max_tool_calls") if calls else None
     images = max(repeats(fields, ("n",)), calls.pop("image", 0))
     return Besides(
         images=images,
@@ -55,6 +55,8 @@ def besides_of(operation: Operation, body: RequestBody | FormBody) -> Besides:
 def characters_of(fields: Mapping[str, Any]) -> int:
     """Count the characters of the request's `input`."""
     given = fields.get("input")
+    if given is None:
+        return 0
     texts = given if isinstance(given, list) else [given]
     return sum(len(text) for text in texts if isinstance(text, str))
 
@@ -70,7 +72,9 @@ def _calls(fields: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     tools = fields.get("tools")
     for tool in tools if isinstance(tools, list) else ():
         kind = tool.get("type") if isinstance(tool, dict) else None
-        name = _hosted(kind) if isinstance(kind, str) and kind not in _OWN else None
+        if not isinstance(kind, str) or kind in _OWN:
+            continue
+        name = _hosted(kind)
         if name is not None:
             own = _bound(tool, "max_uses")
             yield name, own if own is not None else usual if usual is not None else 1
