@@ -19,5 +19,7 @@ load        closed-loop load for throughput, streams and bodies
 latency     one request at a time to each target in random order
 resolution  from a request's headers to caller, model and grant, with nothing else going on
 uploads     one large upload, its memory and its bytes: a command of its own
+drawing     how smoothly the chat draws a long answer: likewise
+first_paint how soon each page is seen, and how much it loads: likewise
 wire        the bytes that upstream and load agree on
 """

@@ -19,7 +19,7 @@ _pair = ": ".join
 
 
 def with_answer_fields(fields: Headers, answer_fields: Headers) -> Headers:
-    """Add what any answer bears; of one name, an answer has that alone."""
+    """Add what every answer bears, instead of its own of those names."""
     if not answer_fields:
         return fields
     names = {name for name, _ in answer_fields if name != "vary"}  # which may come as often as it likes

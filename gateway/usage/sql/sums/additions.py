@@ -51,7 +51,7 @@ def additions_of(rows: Iterable[Mapping[str, Any]]) -> Additions:
             NONE if endpoint is None else endpoint,
         )
         is_answered = 1 if answered else 0
-        of_hour = (*values, (further or 0) * values[0])
+        of_hour = (*values, (further or 0) * (values[0] + values[1]))
         _add(daily, of_day, values)
         _add(hours, (hour_ms, EVERYBODY, is_answered), of_hour)
         _add(hours, (hour_ms, "k:" + key, is_answered), of_hour)
