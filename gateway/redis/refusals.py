@@ -92,6 +92,8 @@ def is_unwell(refusal: Refusal) -> bool:
 
 def refusal_word(refusal: Refusal) -> str:
     """Redis's own word for it, else the class of the error."""
+    if isinstance(refusal, OutOfMemoryError):
+        return "OOM"  # Valkey says it as a reply's code, which redis-py takes off
     word = _UNWELL_TEXT.search(str(refusal))
     return type(refusal).__name__ if word is None else word[1] or word[2]
 

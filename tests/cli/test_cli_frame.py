@@ -52,6 +52,7 @@ def test_a_request_is_shown_as_it_runs_and_as_it_ended() -> None:
     clock.now += 2
     lines = drawn(one)
     assert "2 running, 1 of them waiting for an endpoint" in lines
+    assert "in queues: gpt 1" in lines
     [running] = [line for line in lines if " running " in line and "laptop" in line]
     assert running.endswith("2.25 s")
     assert len([line for line in lines if " waiting " in line and "laptop" in line]) == 1

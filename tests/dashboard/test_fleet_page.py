@@ -56,6 +56,23 @@ async def test_a_request_is_seen_to_run_and_to_end(tmp_path: Path) -> None:
         assert "secret words" not in await page.content()
 
 
+async def test_what_waits_in_a_queue_is_counted(tmp_path: Path) -> None:
+    def full(upstream: FakeUpstream) -> list[dict[str, object]]:
+        return [model("gpt", [endpoint(upstream, "only", max_in_flight=1)])]
+
+    async with at_the_desk(tmp_path, "fleet", models=full, queue={"max": 9}) as (stage, page):
+        await page.get_by_text("as they run", exact=True).wait_for()
+        go = asyncio.Event()
+        stage.upstream.endpoint("only").replies(events(delta("one"), go, b"data: [DONE]\n\n"))
+        async with stage.asking(ask("gpt", stream=True)) as first:
+            await first.head()
+            async with stage.asking(ask("gpt")) as second:
+                await page.get_by_text("Waiting for an endpoint: gpt 1").wait_for()
+                go.set()
+                assert (await second.reply()).status == 200
+                await page.get_by_text("Waiting for an endpoint").wait_for(state="hidden")
+
+
 async def test_the_stream_ends_with_the_key(tmp_path: Path) -> None:
     """Whoever is no longer an operator sees nothing more, and is asked to sign in."""
     async with Stage.open(tmp_path, two_models, keys=KEY_RECORDS, server=OPEN) as stage, browsing() as browser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ BOLD, DIM, RED, YELLOW, GREEN, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[3
 _RESET = "\x1b[0m"
 _BAR_CELLS = 20
 _GOOD, _BAD = ("ok", "available"), ("upstream_error", "interrupted", "refused", "unready")
+_MOST_QUEUES = 5  # that are named
 _LEAST_ROWS = 3  # of a table, however low the screen is
 
 
@@ -94,6 +96,10 @@ def _head(picture: Picture, painter: _Painter, hint: str) -> Iterator[str]:
     present = f"{len(running)} running, {waiting} of them waiting for an endpoint"
     past = f"; seen in the last minute: {ended} ended, {failed} of them badly" if ended else ""
     yield painter.line(((present + past, PLAIN),))
+    if waiting:
+        queues = Counter(seen.request.model or "" for seen in running if seen.request.queued)
+        told = ", ".join(f"{model} {count}" for model, count in queues.most_common(_MOST_QUEUES))
+        yield painter.line(((f"in queues: {told}{', …' if len(queues) > _MOST_QUEUES else ''}", YELLOW),))
     for note in picture.notes.values():
         yield painter.line(((note, YELLOW),))
 

@@ -6,9 +6,10 @@ import { el, fill } from "../core/dom.js";
 import { asked, choice, fault, field, mark, named, plain, remember } from "../desk/desk.js";
 import { brief, utc } from "../core/format.js";
 
-/** @typedef {{id: string, outcome: string, began: number, milliseconds: number, firstByteMs: number | null, user: any, key: any, model: string | null, modelId: any, asked: string | null, endpoint: any, route: string, streamed: boolean, attempts: number, status: number, code: string | null, promptTokens: number | null, completionTokens: number | null}} Seen */
+/** @typedef {{id: string, outcome: string, began: number, milliseconds: number, firstByteMs: number | null, user: any, key: any, model: string | null, modelId: any, queued: boolean, asked: string | null, endpoint: any, route: string, streamed: boolean, attempts: number, status: number, code: string | null, promptTokens: number | null, completionTokens: number | null}} Seen */
 
 const MOST = 200;
+const MOST_QUEUES = 8;
 const SHARE_SECONDS = 300;
 const AGAIN_MS = 2000;
 const TONES = /** @type {Record<string, "good" | "warn" | "bad" | "quiet">} */ ({
@@ -61,6 +62,7 @@ export function live(node, shares) {
   const outcome = choice(asked("outcome"), OUTCOMES);
   outcome.options[0].textContent = "any";
   const how = el("span.small.muted", { role: "status" }, "connecting …");
+  const queues = el("p.small", { hidden: true });
   const body = el("tbody");
   const empty = el("p.muted", null, "Nothing has come yet. A request shows here the moment it begins.");
   const table = el("div.scrolls", { tabindex: "0", role: "region", "aria-label": "Requests" },
@@ -70,7 +72,7 @@ export function live(node, shares) {
       body), empty);
   fill(node,
     el("div.filters", null, field("Model", model), field("User", user), field("Outcome", outcome)),
-    how, table);
+    how, queues, table);
 
   const matches = (/** @type {Seen} */ each) =>
     (!model.value || [each.model, each.asked, each.modelId].some((name) => String(name ?? "").toLowerCase().includes(model.value.toLowerCase())))
@@ -80,6 +82,9 @@ export function live(node, shares) {
   function draw() {
     drawing = 0;
     if (paused) return;
+    const waiting = inQueues(known.values());
+    queues.hidden = !waiting.length;
+    fill(queues, waiting.length && "Waiting for an endpoint: ", waiting);
     const shown = [...known.values()].filter(matches).reverse().slice(0, MOST);
     fill(body, shown.map(row));
     empty.hidden = shown.length > 0;
@@ -158,13 +163,27 @@ export function live(node, shares) {
   shown();
 }
 
+/**
+ * How many requests wait for an endpoint of each model, the longest queues first; nothing where none waits.
+ * @param {Iterable<Seen>} seen
+ */
+function inQueues(seen) {
+  /** @type {Map<string, number>} */
+  const queues = new Map();
+  for (const each of seen) {
+    if (each.outcome === "running" && each.queued) queues.set(each.model ?? "", (queues.get(each.model ?? "") ?? 0) + 1);
+  }
+  const longest = [...queues].sort((one, other) => other[1] - one[1]).slice(0, MOST_QUEUES);
+  return [...longest.map(([model, count], at) => [at ? ", " : null, named(model), ` ${brief(count)}`]), queues.size > MOST_QUEUES && ", …"].flat().filter(Boolean);
+}
+
 /** @param {number} milliseconds */
 const took = (milliseconds) => (milliseconds < 1000 ? `${Math.max(1, Math.round(milliseconds))} ms` : `${(milliseconds / 1000).toFixed(1)} s`);
 
 /** @param {Seen} each */
 function row(each) {
   const tokens = each.promptTokens === null ? "" : `${brief(each.promptTokens)} + ${brief(each.completionTokens ?? 0)}`;
-  const word = each.outcome.replaceAll("_", " ");
+  const word = each.outcome === "running" && each.queued ? "waiting" : each.outcome.replaceAll("_", " ");
   const detail = each.code && each.outcome !== "ok" ? ` ${each.status}` : "";
   return el("tr", { title: plain(`Request ${each.id}, ${each.route}, key ${each.key ?? "none"}`, 300) },
     el("td", null, each.model === null ? el("span.muted", null, named(each.asked ?? "assigned")) : named(each.model)),
