@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from operator import attrgetter
@@ -36,10 +37,11 @@ from gateway.store.file import YamlStore
 from gateway.store.layered import LayeredStore
 from gateway.store.passes import EmbeddedPasses, Passes, RedisPasses
 from gateway.types import Secret
-from gateway.usage import Ledger
+from gateway.usage import Ledger, Totals
 
 # How long a first request under a limit may wait for what the ledger knows.
 REBUILD_SECONDS = 3.0
+MIGRATION_SECONDS = 30.0
 
 
 def yaml_store(settings: Settings) -> YamlStore:
@@ -145,21 +147,28 @@ def totals_from(ledger: Ledger) -> Rebuild:
 
     A key's are its own and those of the keys that it made.
 
-    Raises StoreUnavailable, at the latest after REBUILD_SECONDS, whatever the database does.
+    Raises StoreUnavailable, at the latest after REBUILD_SECONDS, whatever the database does; while tables of an older
+    release are brought up to date after MIGRATION_SECONDS.
     """
 
-    async def rebuild(scope: str, since: float) -> Used:
+    async def used(scope: str, since: float) -> Totals:
         key = key_of(scope)
-        try:
-            async with asyncio.timeout(REBUILD_SECONDS):
-                await ledger.flushed()
-                if key is None:
-                    found = await ledger.reader.counted_on(scope, since)
-                else:
-                    found = await ledger.reader.used_by_key(key, since)
-        except (QueryFailed, TooManyQueries, TimeoutError):
-            raise StoreUnavailable("What was used of this limit cannot be told at the moment.") from None
-        return Used(found.requests, found.tokens, found.cost)
+        async with asyncio.timeout(REBUILD_SECONDS):
+            await ledger.flushed()
+            if key is None:
+                return await ledger.reader.counted_on(scope, since)
+            return await ledger.reader.used_by_key(key, since)
+
+    async def rebuild(scope: str, since: float) -> Used:
+        ends_at = time.monotonic() + MIGRATION_SECONDS
+        while True:
+            try:
+                found = await used(scope, since)
+            except (QueryFailed, TooManyQueries, TimeoutError) as error:
+                if isinstance(error, TimeoutError) and ledger.is_migrating and time.monotonic() < ends_at:
+                    continue
+                raise StoreUnavailable("What was used of this limit cannot be told at the moment.") from None
+            return Used(found.requests, found.tokens, found.cost)
 
     return rebuild
 

@@ -162,6 +162,11 @@ class Ledger:
             self._reader = Reader(self._url, latest=self._latest_url)
         return self._reader
 
+    @property
+    def is_migrating(self) -> bool:
+        """Whether tables of an older release are brought up to date."""
+        return self._writer.is_migrating
+
     def take_replayed(self) -> list[tuple[str | None, Id]]:
         """Return what rows of dead processes count in, since asked last.
 

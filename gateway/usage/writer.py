@@ -24,6 +24,7 @@ from gateway.usage.journal.records import Admission
 from gateway.usage.journal.replay import Replayed, replay_abandoned
 from gateway.usage.journal.segments import Segment
 from gateway.usage.sql.rows import Row
+from gateway.usage.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from gateway.usage.sql.rows_store import Store
@@ -31,18 +32,12 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 0.5
 MOST_BACK_OFF_SECONDS = 5.0
 REPLAY_SECONDS = 30  # between looks for journals of processes that have died meanwhile
-SUMS_SECONDS = 5.0  # between looks for rows that are not in the sums; reports count them meanwhile
-BLOCKS_SECONDS = 60.0  # between looks for days that have ended
-EXPIRE_SECONDS = 600
-PING_SECONDS = 5.0  # between looks at a database for which there is nothing to store
 _CUT_SECONDS = 1.0  # for a query that was cut to end
 _REST_SECONDS = 0.0005
 _HELPING_ROWS = 100  # a third of a millisecond of the interpreter's time
 _BATCH_ROWS = 2_000  # a transaction; each costs a page of every index for every user in it
 _CARRIED_AT_ONCE = 100
-_SLICES = 5  # of rows for the sums, before our own rows have their turn again
 _MOST_REPLAYED = 20_000  # counters
-_DAY_MS = 86_400_000
 
 
 class LedgerWriter:
@@ -73,11 +68,9 @@ class LedgerWriter:
         self._open_store = open_store
         self._store: Store | None = None
         self._log = log
-        self._retention_days, self._sums_retention_days = retention_days, sums_retention_days
+        self._upkeep = Upkeep(retention_days, sums_retention_days)
         self._rows: list[Row] = []  # completed, not yet stored
-        self._replay_at = self._sums_at = self._blocks_at = self._expire_at = self._ping_at = 0.0
-        self._away_since = 0.0
-        self._sums_from_ms = 0  # what is older has expired
+        self._replay_at = self._away_since = 0.0
         self._wake = threading.Event()
         self._stopping = self._is_given_up = False
         self._waiters_lock = threading.Lock()
@@ -86,6 +79,11 @@ class LedgerWriter:
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def is_migrating(self) -> bool:
+        """Whether tables are brought up to date, or may be in a moment."""
+        return self._store is None or self._store.is_migrating
 
     def after_next_round(self, call: Callable[[], None]) -> None:
         """Call back once all that is settled is stored.
@@ -142,18 +140,16 @@ class LedgerWriter:
             store = self._ready_store()
             self._move(store)
             self._replay(store)
-            self._add_to_sums(store)
-            self._make_blocks(store)
-            self._expire(store)
-            self._ping(store)
+            while waiters:
+                waiters.pop()()
+            if not self._stopping and self._upkeep.go_on(store, lambda: bool(self._waiters) or self._stopping):
+                self._wake.set()
         except Exception as error:  # whatever it is, the rows must still arrive: told, and tried again
             self._failed(error)
             with self._waiters_lock:
                 self._waiters = waiters + self._waiters
             return False
         self._succeeded()
-        for call in waiters:
-            call()
         return True
 
     def _ready_store(self) -> Store:
@@ -209,7 +205,7 @@ class LedgerWriter:
         self._log_refused(store, store.insert(rows))
         self.moved_rows += len(rows)
         self._rows = []
-        self._ping_at = time.monotonic() + PING_SECONDS
+        self._upkeep.has_answered()
         time.sleep(_REST_SECONDS)
 
     def _log_refused(self, store: Store, refused: list[tuple[Row, Exception]]) -> None:
@@ -288,58 +284,6 @@ class LedgerWriter:
         )
         for kept in replayed.set_aside:
             self._log_damage(replayed.damaged, str(kept))
-
-    def _add_to_sums(self, store: Store) -> None:
-        """Add some rows to the sums that a release without them wrote.
-
-        Before or beside us. While there are many the next round follows at once.
-        """
-        if self._stopping or time.monotonic() < self._sums_at:
-            return
-        for _ in range(_SLICES):
-            if store.add_some() == 0:
-                self._sums_at = time.monotonic() + SUMS_SECONDS
-                return
-            time.sleep(_REST_SECONDS)
-        self._wake.set()
-
-    def _make_blocks(self, store: Store) -> None:
-        """Make blocks of days that have ended.
-
-        While every row is in the sums.
-        """
-        if self._stopping or time.monotonic() < self._blocks_at or self._sums_at <= time.monotonic():
-            return
-        due = store.due_blocks(round(time.time() * 1000))
-        if due:
-            store.make_blocks(due)
-            self._wake.set()
-        else:
-            self._blocks_at = time.monotonic() + BLOCKS_SECONDS
-
-    def _expire(self, store: Store) -> None:
-        """Expire a few old rows a round, and old sums."""
-        if time.monotonic() < self._expire_at or self._stopping:
-            return
-        now_ms = round(time.time() * 1000)
-        if self._retention_days is None or store.expire(now_ms - self._retention_days * _DAY_MS) == 0:
-            self._expire_at = time.monotonic() + EXPIRE_SECONDS
-            self._expire_sums(store, now_ms)
-
-    def _expire_sums(self, store: Store, now_ms: int) -> None:
-        """Expire old sums once a day: it looks at all of them."""
-        if self._sums_retention_days is None:
-            return
-        before_ms = (now_ms // _DAY_MS - self._sums_retention_days) * _DAY_MS
-        if before_ms != self._sums_from_ms:
-            store.expire_sums(before_ms)
-            self._sums_from_ms = before_ms
-
-    def _ping(self, store: Store) -> None:
-        """Check that the database is reachable while idle."""
-        if time.monotonic() >= self._ping_at and not self._stopping:
-            store.ping()
-            self._ping_at = time.monotonic() + PING_SECONDS
 
 
 def _described(error: Exception) -> str:

@@ -22,7 +22,7 @@ from gateway.errors import QueryFailed
 from gateway.types import Secret
 from gateway.usage import Ledger, UsageQuery
 from gateway.usage.sql.reader import Reader
-from gateway.usage.writer import PING_SECONDS
+from gateway.usage.upkeep import PING_SECONDS
 
 Server = PrivatePostgres | PrivateMariaDB
 

@@ -214,7 +214,7 @@ async def test_a_database_of_the_first_release_is_summed_while_it_serves(url: Se
     serve(ledger, 3)
     await ledger.flushed(20)
     assert (await ledger.reader.report(UsageQuery(*EVER))).totals.requests == 6
-    assert {row["summed"] for row in stored(url)} == {1}
+    await eventually(lambda: {row["summed"] for row in stored(url)} == {1})
     check_sums(url)
     write_as_before(url, some_rows(5))
     assert (await ledger.reader.report(UsageQuery(*EVER))).totals.requests == 10

@@ -5,7 +5,10 @@ Used by one thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -16,14 +19,17 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 from gateway.types import Secret
 from gateway.usage.sql.database import Database, is_deadlock
 from gateway.usage.sql.long_ids import fitted
-from gateway.usage.sql.migrations.runner import migrate
+from gateway.usage.sql.migrations.runner import migrate, steps_left, steps_missing, take_one
+from gateway.usage.sql.migrations.steps import AT_ONCE
 from gateway.usage.sql.rows import Row
 from gateway.usage.sql.sums import keeping, rolling
 from gateway.usage.sql.sums.adding import Adder
 from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices
 
 WRITE_SECONDS = 15
+STEP_SECONDS = 3_600  # an index of a hundred million rows
 ROWS_AT_ONCE = (400, 100, 25, 5)  # a statement of each size; SQLite takes 32,766 parameters
+_A_MOMENT_SECONDS = 3.0
 _ASKED_AT_ONCE = 500  # ids
 _MOST_DEADLOCKS = 5  # in a row
 _NOT_THE_DATABASES_FAULT = (DataError, IntegrityError, OverflowError, UnicodeError, ValueError)
@@ -38,18 +44,48 @@ class Store:
     def __init__(self, url: Secret, latest: Callable[[], Secret] | None = None) -> None:
         """`latest`: see `Database`."""
         self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS, latest=latest)
+        self._patient = Database(url, read_only=False, statement_seconds=STEP_SECONDS, latest=latest)
         self._insert, self._parameters = _prepared(self._database)
         self._adder = Adder(self._database.dialect)
         sizes = ROWS_AT_ONCE if self._database.dialect == "sqlite" else ()
         self._insert_many = [(size, _for_many_rows(self._insert, size)) for size in sizes]
+        self._migrating_until = time.monotonic() + _A_MOMENT_SECONDS  # it may turn out to be
         self._known_prices: set[str | None] = {None}  # are there already
         self._lengths: dict[str, int] = {}  # of the columns that take only so many characters
 
     def prepare(self) -> None:
-        """Make or migrate the tables. Raises SchemaTooNew."""
-        migrate(self._database.begin)
+        """Make or migrate the tables, as far as writing needs it.
+
+        What takes its time is left to `take_step`. Raises SchemaTooNew.
+        """
+        if steps_missing(self._database.begin, AT_ONCE):
+            with self._migrating():
+                migrate(self._database.begin, AT_ONCE)
         with self._database.begin() as connection:
+            is_new = connection.scalar(select(ai_usage.c.request_id).limit(1)) is None
             self._lengths = _lengths(connection)
+        if is_new:
+            migrate(self._database.begin)
+
+    def take_step(self) -> int:
+        """Take a step that could wait; return how many are left."""
+        if steps_left(self._database.begin) == 0:
+            return 0
+        with self._migrating():
+            return take_one(self._patient.begin)
+
+    @property
+    def is_migrating(self) -> bool:
+        """Whether steps are taken, or were a moment ago, or may be in a moment."""
+        return time.monotonic() < self._migrating_until
+
+    @contextlib.contextmanager
+    def _migrating(self) -> Iterator[None]:
+        self._migrating_until = math.inf
+        try:
+            yield
+        finally:
+            self._migrating_until = time.monotonic() + _A_MOMENT_SECONDS
 
     def ping(self) -> None:
         """Raise where the database does not answer."""
@@ -219,9 +255,11 @@ class Store:
         Its time is up.
         """
         self._database.cut()
+        self._patient.cut()
 
     def close(self) -> None:
         self._database.close()
+        self._patient.close()
 
 
 def _lengths(connection: Connection) -> dict[str, int]:

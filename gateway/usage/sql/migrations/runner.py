@@ -23,20 +23,50 @@ _MARIADB_LOCK = "SHA1(CONCAT(DATABASE(), '.ai_usage'))"  # the server's locks ar
 _LOCK_SECONDS = 10
 
 
+class _Busy(Exception):
+    """Another process is changing the tables."""
+
+
 def migrate(begin: Begin, steps: Sequence[Step] = STEPS) -> None:
-    """Bring the tables up to date.
+    """Take every step that is missing.
 
     Raises SchemaTooNew, and what the driver raises."""
-    while _is_step_missing(begin, steps):
+    while steps_missing(begin, steps):
         with begin() as connection, _alone(connection):
             missing = _missing(connection, steps)
             if missing:
                 _take(connection, missing[0])
 
 
-def _is_step_missing(begin: Begin, steps: Sequence[Step]) -> bool:
+def take_one(begin: Begin, steps: Sequence[Step] = STEPS) -> int:
+    """Take one step; return how many are left.
+
+    Where another process is taking one, nothing is done. Raises as `migrate`.
+    """
+    try:
+        with begin() as connection, _alone(connection, waits=False):
+            missing = _missing(connection, steps)
+            if missing:
+                _take(connection, missing[0])
+            return max(0, len(missing) - 1)
+    except _Busy:
+        return steps_left(begin, steps)
+
+
+def steps_left(begin: Begin, steps: Sequence[Step] = STEPS) -> int:
+    """Count what is left once tables are ready.
+
+    It waits for nobody who takes a step.
+    """
+    with begin() as connection:
+        taken = set(connection.scalars(select(schema_steps.c.step)))
+    return sum(step.number not in taken for step in steps)
+
+
+def steps_missing(begin: Begin, steps: Sequence[Step] = STEPS) -> int:
+    """Count what is left to do. Raises as `migrate`."""
     with begin() as connection, _undisturbed(connection):
-        return bool(_missing(connection, steps))
+        return len(_missing(connection, steps))
 
 
 def _undisturbed(connection: Connection) -> AbstractContextManager[None]:
@@ -68,20 +98,25 @@ def _take(connection: Connection, step: Step) -> None:
 
 
 @contextlib.contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def _alone(connection: Connection, *, waits: bool = True) -> Iterator[None]:
     """Keep other processes out until the transaction ends.
 
-    MariaDB's lock knows of no transaction, and is given back after it.
+    MariaDB's lock knows of no transaction, and is given back after it. Raises TimeoutError, and _Busy at once where it
+    does not wait.
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")  # its driver begins none for changes of tables
         yield
     elif connection.dialect.name == "postgresql":
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
+        if waits:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
+        elif not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_POSTGRESQL_LOCK})").scalar():
+            raise _Busy
         yield
     else:
-        if connection.exec_driver_sql(f"SELECT GET_LOCK({_MARIADB_LOCK}, {_LOCK_SECONDS})").scalar() != 1:
-            raise TimeoutError("another process is changing the ledger's tables")
+        seconds = _LOCK_SECONDS if waits else 0
+        if connection.exec_driver_sql(f"SELECT GET_LOCK({_MARIADB_LOCK}, {seconds})").scalar() != 1:
+            raise TimeoutError("another process is changing the ledger's tables") if waits else _Busy
         try:
             yield
             connection.exec_driver_sql("COMMIT")

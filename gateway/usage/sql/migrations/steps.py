@@ -3,7 +3,8 @@
 An empty database takes all of them. A step is never changed once it was released; a new one goes to the end. Each
 - may be cut off and come again (MariaDB commits every change of a table by itself), so that it looks before it makes;
 - leaves tables that the release before writes to as ever: columns are added, with a default, and keep their names;
-- ends within a statement's time (`rows_store.WRITE_SECONDS`): what takes longer goes in pieces of its own.
+- ends at once, however many rows there are, or `can_wait`: those are taken one by one while we serve, once every row is
+  in the sums, and meanwhile the indexes of before answer.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Step(NamedTuple):
     name: str
     take: Callable[[Connection], None]
     version: int = 1
+    can_wait: bool = False
 
 
 def _make(connection: Connection, table: Table) -> None:
@@ -64,12 +66,16 @@ def _kinds_and_prices(connection: Connection) -> None:
 
 
 def _sums(connection: Connection) -> None:
-    """Make the sums; rows from before are added while we serve (`sums.keeping`)."""
-    for table in (daily, hours, blocks, made, marks):
-        _make(connection, table)
-    connection.execute(insert_new(marks, connection.dialect.name), [{"name": name, "value": 0} for name in MARKS])
+    """Make the sums; rows from before are added while we serve (`sums.keeping`).
+
+    Those by day at last: who sees them reads sums, and on MariaDB sees each change at once.
+    """
     _add_columns(connection, ai_usage, "summed")
     _make(connection, ai_usage)
+    for table in (marks, made, blocks, hours):
+        _make(connection, table)
+    connection.execute(insert_new(marks, connection.dialect.name), [{"name": name, "value": 0} for name in MARKS])
+    _make(connection, daily)
 
 
 def _drop_index(name: str, connection: Connection) -> None:
@@ -88,15 +94,20 @@ def _index_by_day(name: str, column: str, connection: Connection) -> None:
     """
     if _has_index(connection, ai_usage.name, name):
         return
-    day = f"({DAY_OF})"
-    if connection.dialect.name in ("mysql", "mariadb"):
-        day = MARIADBS_DAY
-        if day not in {each["name"] for each in inspect(connection).get_columns(ai_usage.name)}:
-            made_of = DAY_OF.replace("/", "DIV")
-            connection.exec_driver_sql(
-                f"ALTER TABLE {ai_usage.name} ADD COLUMN {day} BIGINT AS ({made_of}) VIRTUAL INVISIBLE"
-            )
+    _day(connection)
+    day = MARIADBS_DAY if connection.dialect.name in ("mysql", "mariadb") else f"({DAY_OF})"
     connection.exec_driver_sql(f"CREATE INDEX {name} ON {ai_usage.name} ({day}, {column}, time_ms)")
+
+
+def _day(connection: Connection) -> None:
+    """Have MariaDB compute each row's day, by which queries ask."""
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        return
+    if MARIADBS_DAY not in {each["name"] for each in inspect(connection).get_columns(ai_usage.name)}:
+        made_of = DAY_OF.replace("/", "DIV")
+        connection.exec_driver_sql(
+            f"ALTER TABLE {ai_usage.name} ADD COLUMN {MARIADBS_DAY} BIGINT AS ({made_of}) VIRTUAL INVISIBLE"
+        )
 
 
 def _sums_by_owner(connection: Connection) -> None:
@@ -137,17 +148,22 @@ def _add_columns(connection: Connection, table: Table, *names: str, default: str
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}{default}")
 
 
+_BY_SCOPE = "ai_usage_by_counted_on"
+_BY_USER, _BY_GROUP = "ai_usage_by_day_user", "ai_usage_by_day_organisation"
+
 STEPS = (
     Step(1, "the tables of the first release", _first_release),
     Step(2, "ids that are longer than their column are kept whole", _long_ids),
     Step(3, "tokens by kind, the price that was used, failed attempts", _kinds_and_prices),
     Step(4, "daily and hourly sums beside the rows", _sums),
-    Step(5, "limits are rebuilt from sums, not from rows", partial(_drop_index, "ai_usage_by_counted_on")),
-    Step(6, "a user's rows by day", partial(_index_by_day, "ai_usage_by_day_user", "user_id")),
-    Step(7, "an organisation's rows by day", partial(_index_by_day, "ai_usage_by_day_organisation", "organisation_id")),
-    Step(8, "a user's rows are found by day", partial(_drop_index, "ai_usage_by_user")),
-    Step(9, "an organisation's rows are found by day", partial(_drop_index, "ai_usage_by_organisation")),
-    Step(10, "a key's rows are those of its user", partial(_drop_index, "ai_usage_by_key")),
+    Step(5, "limits are rebuilt from sums, not from rows", partial(_drop_index, _BY_SCOPE), can_wait=True),
+    Step(6, "a user's rows by day", partial(_index_by_day, _BY_USER, "user_id"), can_wait=True),
+    Step(7, "an organisation's rows by day", partial(_index_by_day, _BY_GROUP, "organisation_id"), can_wait=True),
+    Step(8, "a user's rows are found by day", partial(_drop_index, "ai_usage_by_user"), can_wait=True),
+    Step(9, "an organisation's rows are found by day", partial(_drop_index, "ai_usage_by_organisation"), can_wait=True),
+    Step(10, "a key's rows are those of its user", partial(_drop_index, "ai_usage_by_key"), can_wait=True),
     Step(11, "sums begin with their time", _sums_by_owner),
     Step(12, "a batch counts for each of its lines in limits", _further_requests),
+    Step(13, "a row's day", _day),
 )
+AT_ONCE = tuple(step for step in STEPS if not step.can_wait)  # before anything is written

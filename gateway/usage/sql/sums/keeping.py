@@ -15,7 +15,7 @@ from gateway.usage.sql.sums.day_blocks import LEVELS, LONGEST_DAYS, days_of, fir
 from gateway.usage.sql.sums.sum_tables import GATE, ROWS_FROM, blocks, daily, hours, made, marks
 from gateway.usage.sql.table import ai_usage
 
-ADDED_AT_ONCE = 1_000
+ADDED_AT_ONCE = 2_000
 _EXPIRED_AT_ONCE = 500
 UNLISTED_AT_ONCE = 1_000
 UNDONE_AT_ONCE = 50_000  # rows, or one day's
@@ -33,15 +33,20 @@ class Undone(NamedTuple):
 
 
 def add_some(connection: Connection, adder: Adder) -> int:
-    """Raises Overtaken: then nothing may be kept of it."""
+    """Add the newest first: limits and most reports are of these.
+
+    Raises Overtaken: then nothing may be kept of it.
+    """
     adder.hold_gate(connection)
     columns = (_usage[name] for name in READ)
-    found = select(*columns).where(_UNSUMMED).order_by(_usage.time_ms).limit(ADDED_AT_ONCE)
+    found = select(*columns).where(_UNSUMMED).order_by(_usage.time_ms.desc()).limit(ADDED_AT_ONCE)
     rows = connection.execute(found).mappings().all()
     if not rows:
         return 0
     ids = sorted(row["request_id"] for row in rows)
-    marked = connection.execute(update(ai_usage).where(_UNSUMMED, _usage.request_id.in_(ids)).values(summed=1))
+    # With their times, for SQLite would look for the ids among all rows that are not in the sums.
+    near = _usage.time_ms.between(rows[-1]["time_ms"], rows[0]["time_ms"])
+    marked = connection.execute(update(ai_usage).where(_UNSUMMED, near, _usage.request_id.in_(ids)).values(summed=1))
     if marked.rowcount != len(ids):
         raise Overtaken
     adder.add(connection, [dict(row) for row in rows])
