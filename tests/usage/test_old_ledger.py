@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pty
+import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -124,8 +127,8 @@ async def test_nothing_is_refused_and_no_total_is_wrong_on_the_way(url: Secret, 
                     loads.append(load)
                     await until(enough, PATIENCE_SECONDS)
                     load._stop = True
-                    killed.process.kill()
-                    await killed.process.wait()
+                    killed.signal(signal.SIGKILL)
+                    await killed.wait()
         async with gateway(tmp_path / "gateway", whole) as last:
             async with Load.on([last], "quick", key=LIMITED) as load, asking(last, old) as totals:
                 loads.append(load)
@@ -152,4 +155,49 @@ async def test_nothing_is_refused_and_no_total_is_wrong_on_the_way(url: Secret, 
     assert served <= len(new) <= len(asked)
     assert sum(row["outcome"] == "ok" for row in new) >= served
     assert number(url, "SELECT count(*) FROM ai_usage") == ROWS + len(new)
+    check_sums(url)
+
+
+async def made_anew(directory: Path) -> tuple[str, str]:
+    """`gateway usage rebuild`, seen by somebody at a terminal: what it prints, and its bar."""
+    terminal, its_end = pty.openpty()
+    try:
+        command = ("-m", "gateway", "usage", "rebuild", "-c", str(directory / "gateway.yaml"))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=its_end
+        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            out, _ = await process.communicate()
+        bar = os.read(terminal, 1 << 16).decode()
+        assert process.returncode == 0, bar
+        return out.decode(), bar
+    finally:
+        os.close(terminal)
+        os.close(its_end)
+
+
+@DATABASES
+@pytest.mark.timeout(300)
+async def test_sums_are_made_anew_beside_a_gateway_that_writes(url: Secret, tmp_path: Path) -> None:
+    """Whatever they said before: afterwards they are those of the rows, of which none is lost and none counts twice."""
+    fill(url, ROWS)
+    directory = tmp_path / "gateway"
+    async with serving(url, directory) as whole, gateway(directory, whole) as running:
+
+        async def done() -> bool:
+            return await asyncio.to_thread(summed, url) >= ROWS
+
+        await until(done, PATIENCE_SECONDS)
+        async with Load.on([running], "quick", key=LIMITED) as load:
+            engine = engine_of(url)
+            with engine.begin() as connection:
+                connection.execute(text("UPDATE ai_usage_daily SET requests = 7"))
+            engine.dispose()
+            out, bar = await made_anew(directory)
+            await load.more(10)
+    assert out.startswith("the sums are made anew from 1")
+    assert " " not in bar.rstrip().rpartition("\r")[2].partition("]")[0], "the bar ends full"
+    assert load.statuses.keys() == {200}
+    assert number(url, "SELECT count(*) FROM ai_usage") == ROWS + len(load.asked)
+    assert summed(url) == ROWS + len(load.asked)
     check_sums(url)
