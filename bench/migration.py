@@ -23,6 +23,7 @@ from sqlalchemy import Engine, create_engine, text
 from gateway.types import Secret
 from gateway.usage import Admission, Ledger, Settlement, UsageQuery
 from gateway.usage.sql.drivers import drivername_of
+from gateway.usage.sql.migrations.steps import STEPS
 
 RELEASES = Path(__file__).parents[1] / "tests" / "usage" / "releases"
 DAYS = 300
@@ -111,7 +112,7 @@ async def watch(url: Secret, rows: int, directory: Path) -> None:
     engine = engine_of(url)
     for what, query, wanted in (
         ("every row in the sums", "SELECT count(*) FROM ai_usage WHERE summed IS NULL", 0),
-        ("every step taken", "SELECT count(*) FROM ai_usage_steps", 12),
+        ("every step taken", "SELECT count(*) FROM ai_usage_steps", len(STEPS)),
     ):
         while await asyncio.to_thread(_number, engine, query) != wanted:
             assert not any(each.done() for each in work), work
