@@ -73,7 +73,7 @@ class Upkeep:
         return self._steps_left not in (0, before)  # as many as before: another process is taking one
 
     def _make_blocks(self, store: Store) -> bool:
-        """Make blocks of days that have ended, while every row is in the sums."""
+        """Make blocks of days that have ended, of whole sums."""
         if time.monotonic() < self._blocks_at:
             return False
         due = store.due_blocks(round(time.time() * 1000))

@@ -82,7 +82,7 @@ class LedgerWriter:
 
     @property
     def is_migrating(self) -> bool:
-        """Whether tables are brought up to date, or may be in a moment."""
+        """Whether tables are brought up to date."""
         return self._store is None or self._store.is_migrating
 
     def after_next_round(self, call: Callable[[], None]) -> None:

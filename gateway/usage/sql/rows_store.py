@@ -76,7 +76,7 @@ class Store:
 
     @property
     def is_migrating(self) -> bool:
-        """Whether steps are taken, or were a moment ago, or may be in a moment."""
+        """Whether steps are taken, or may have been a moment ago."""
         return time.monotonic() < self._migrating_until
 
     @contextlib.contextmanager
