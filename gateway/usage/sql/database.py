@@ -198,7 +198,7 @@ class Database:
             raise InvalidatePoolError from None
 
     def _reset(self, connection: Any, record: Any, state: PoolResetState) -> None:
-        """Roll back what is given back; that its server has gone is for `_check` to notice, not for the log."""
+        """Roll back; a server that has gone is for `_check` to notice."""
         if state.transaction_was_reset:
             return
         try:
