@@ -1,10 +1,12 @@
 """How long reports take over millions of rows: python -m bench.reports --rows 10_000_000 [--url URL]
 
 Fills a new ledger (365 days, 10,000 users, 500 organisations, 50 models of 8 endpoints each) through the writer's own
-store, then asks every kind of report a few times, cache warm, and prints the median and the 95th percentile of each, in
-CPU time: a machine's other work must not count. With `--sums` the rows are left out and SQLite makes up the sums of so
-many by itself, in a tenth of the time; what is read from rows (hours of a user) is then empty. Without `--url` the
-database is SQLite's, in a directory that goes away at the end; a URL must name an empty database.
+store, then asks for a page of every report a few times, cache warm: by each group and each two, of everybody, of an
+organisation and of a user, over a month and over a year less a few days (which no one block covers). It prints the
+median and the 95th percentile of each, in CPU time and by the clock, where a machine's other work counts, and a
+server's. With `--sums` the rows are left out and SQLite makes up the sums of so many by itself, in a tenth of the time;
+what is read from rows (hours of a user) is then empty. Without `--url` the database is SQLite's, in a directory that
+goes away at the end; a URL must name an empty database, or with `--filled` one that was filled so before.
 """
 
 from __future__ import annotations
@@ -19,21 +21,28 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
+from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+import msgspec
 
 from gateway.types import Secret
-from gateway.usage import Admission, Group, Settlement, UsageQuery
+from gateway.usage import Admission, Group, Order, Settlement, UsageQuery
+from gateway.usage.row_pages import Paging
 from gateway.usage.sql.reader import Reader
 from gateway.usage.sql.rows import row_of
 from gateway.usage.sql.rows_store import Store
+from gateway.usage.views import answer_of
 
 DAYS, USERS, ORGANISATIONS, MODELS, ENDPOINTS = 365, 10_000, 500, 50, 8
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 ENDED = FIRST + timedelta(days=DAYS, hours=2)
 LAST = (FIRST + timedelta(days=DAYS - 1)).date()
 BATCH = 2_000
-TIMES = 20
+TIMES, LIMIT = 20, 1_000
+GROUPS: tuple[Group, ...] = get_args(Group)
+ORDERS: tuple[Order | None, ...] = (None, "cost")
 
 Ask = Callable[[Reader], Awaitable[Any]]
 
@@ -132,31 +141,14 @@ def roll(store: Store) -> None:
 
 def questions() -> dict[str, Ask]:
     month = LAST.replace(day=1)
+    spans = {"month": (month, LAST), "year": (FIRST.date() + timedelta(days=1), LAST - timedelta(days=11))}
+    whose: dict[str, dict[str, Any]] = {"all": {}, "an organisation": {"organisation": 42}, "a user": {"user": 42}}
     asked: dict[str, Ask] = {}
-    whose: dict[str, dict[str, Any]] = {"all": {}, "a user": {"user": 42}, "an organisation": {"organisation": 42}}
-    groups: dict[str, tuple[tuple[Group, ...], ...]] = {
-        "all": (
-            (),
-            ("day",),
-            ("model",),
-            ("endpoint",),
-            ("day", "model"),
-            ("hour",),
-            ("user",),
-            ("organisation",),
-            ("key",),
-            ("organisation", "user"),
-            ("day", "organisation"),
-            ("organisation", "model"),
-        ),
-        "a user": ((), ("day",), ("model",), ("endpoint",), ("key",), ("day", "model")),
-        "an organisation": ((), ("day",), ("model",), ("endpoint",), ("user",), ("day", "model")),
-    }
-    for span, first in (("month", month), ("year", FIRST.date())):
-        for owner, narrowed in whose.items():
-            for by in groups[owner]:
-                name = f"{owner}, {span}, by {' and '.join(by) or 'nothing'}"
-                asked[name] = _report(UsageQuery(first, LAST, **narrowed), by)
+    for (owner, narrowed), (span, days) in product(whose.items(), spans.items()):
+        for by in (*((group,) for group in GROUPS), *combinations(GROUPS, 2)):
+            for order in ORDERS:
+                name = f"{owner}, {span}, by {' and '.join(by)}{f', the most {order} first' if order else ''}"
+                asked[name] = _page(UsageQuery(*days, **narrowed), by, order)
     asked["a limit, a month"] = lambda reader: reader.counted_on("user:42", _seconds(month))
     asked["a limit, an odd minute"] = lambda reader: reader.counted_on("user:42", _seconds(LAST) + 86_340)
     return asked
@@ -166,30 +158,35 @@ def _seconds(day: date) -> float:
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
-def _report(usage: UsageQuery, groups: tuple[Group, ...]) -> Ask:
-    return lambda reader: reader.report(usage, *groups)
+def _page(usage: UsageQuery, groups: tuple[Group, ...], order: Order | None) -> Ask:
+    async def ask(reader: Reader) -> bytes:
+        page = await reader.page(usage, groups, Paging(order, LIMIT))
+        return msgspec.json.encode(answer_of(usage, page, groups, {}, is_page=True))
+
+    return ask
 
 
-async def measure(url: Secret) -> None:
-    """Print each question's median and 95th percentile, in milliseconds of this process's CPU time."""
+async def measure(url: Secret, only: str) -> None:
+    """Print each question's figures, in milliseconds: of this process's CPU, then of the clock."""
     reader = Reader(url, query_seconds=60)
-    print("p50, p95 of the CPU's milliseconds (a server's own are not among them)")
+    print("CPU: p50, p95; clock: p50, p95; in milliseconds (a server's CPU is in the clock alone)")
     try:
         for name, ask in questions().items():
-            half, most = await _percentile(reader, ask)
-            print(f"{half:9.1f} {most:9.1f}  {name}", flush=True)
+            if only in name:
+                print("".join(f"{figure:9.1f}" for figure in await _figures(reader, ask)), f" {name}", flush=True)
     finally:
         await reader.close()
 
 
-async def _percentile(reader: Reader, ask: Ask) -> tuple[float, float]:
+async def _figures(reader: Reader, ask: Ask) -> list[float]:
     await ask(reader)
-    took = []
+    took: tuple[list[float], list[float]] = ([], [])
     for _ in range(TIMES):
-        begun = time.process_time()
+        begun = time.process_time(), time.perf_counter()
         await ask(reader)
-        took.append((time.process_time() - begun) * 1000)
-    return statistics.median(took), statistics.quantiles(took, n=20)[-1]
+        for figures, now, before in zip(took, (time.process_time(), time.perf_counter()), begun, strict=True):
+            figures.append((now - before) * 1000)
+    return [figure for each in took for figure in (statistics.median(each), statistics.quantiles(each, n=20)[-1])]
 
 
 def main() -> None:
@@ -197,14 +194,18 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--url", type=Secret)
     parser.add_argument("--sums", action="store_true", help="sums alone, without rows (SQLite)")
+    parser.add_argument("--filled", action="store_true", help="the database is there: ask alone")
+    parser.add_argument("--only", default="", help="questions with these words, such as 'all, month'")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         url = arguments.url or Secret(f"sqlite:///{Path(directory) / 'usage.db'}")
-        if arguments.sums:
+        if arguments.filled:
+            print("filled before")
+        elif arguments.sums:
             make_up(url, arguments.rows)
         else:
             print(f"writer: {fill(url, arguments.rows):.1f} µs CPU a row")
-        asyncio.run(measure(url))
+        asyncio.run(measure(url, arguments.only))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from gateway.http.reply import Answer, EventStream, Reply
 from gateway.types import Caller, Id, id_from_text, id_text
 from gateway.usage import Group, Groups, Order, UsageQuery
 from gateway.usage.receipts import RequestRecord
-from gateway.usage.views import CSV_HEADER, Paging, UsageAnswer, answer_of, csv_line, days_asked
+from gateway.usage.row_pages import Paging
+from gateway.usage.views import CSV_HEADER, UsageAnswer, answer_of, csv_line, days_asked
 
 JSON = ("content-type", "application/json")
 # So many characters of an export leave at once; what a slow reader does not take is not read from the database.
@@ -108,12 +109,12 @@ def report(find: FindSubject) -> RouteHandler:
             return head_alone(hit, [JSON, ("x-request-id", hit.call.request_id)])
         with reading(hit):
             await until_reached(hit)
-            found = await hit.runtime.ledger.reader.report(usage, *groups, whose=id_text(hit.caller.user.id))
+            try:
+                page = await hit.runtime.ledger.reader.page(usage, groups, wanted, whose=id_text(hit.caller.user.id))
+            except ValueError as mistake:
+                raise InvalidRequest(str(mistake)) from None
         names = await names_of(hit) if {"model", "endpoint"} & {*groups} else {}
-        try:
-            told = answer_of(usage, found, groups, names, wanted)
-        except ValueError as mistake:
-            raise InvalidRequest(str(mistake)) from None
+        told = answer_of(usage, page, groups, names, is_page=wanted.limit is not None)
         return Answer(200, [JSON], msgspec.json.encode(told))
 
     return handler

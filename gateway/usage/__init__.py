@@ -4,7 +4,7 @@ ledger     what the rest of the gateway sees
 handover   finished rows on their way to the database, in memory
 writer     the thread that brings them there; `following`: what memory could not hold is read back
 upkeep     what the same thread does besides: rows without sums, long steps of a migration, blocks, what is old
-reports    what can be asked, and the shapes of the answers
+reports    what can be asked, and the shapes of the answers; `row_pages`: rows in an order, a page at a time
 receipts   what is known of single requests
 rebuild    makes the sums anew
 views      the answers of the usage routes

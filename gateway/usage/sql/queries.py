@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, or_, select
 from gateway.types import MADE_BY, Id, id_text
 from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageReport, UsageRow
 from gateway.usage.sql.long_ids import forms_in_columns, hash_in
-from gateway.usage.sql.rows import id_of, stored_forms, stored_id
+from gateway.usage.sql.rows import NONE, id_of, stored_forms, stored_id
 from gateway.usage.sql.table import ai_usage, long_ids
 from gateway.usage.sql.walks import of_days, walk_query
 
@@ -29,7 +29,8 @@ class Position(NamedTuple):
     request_id: str
 
 
-def _within(usage: UsageQuery) -> ColumnElement[bool]:
+def within(usage: UsageQuery) -> ColumnElement[bool]:
+    """Whether a row is of whom and when is asked."""
     return and_(
         *_of_days(usage, start_of_day_ms(usage.from_day)), *(column.in_(forms) for column, forms in _narrowed(usage))
     )
@@ -91,7 +92,7 @@ def report_query(usage: UsageQuery, groups: Groups) -> Select[*tuple[Any, ...]]:
     columns = [_GROUPS[group].label(name) for group, name in zip(groups, ("of", "second"), strict=False)]
     if "endpoint" in groups:
         columns.append(_usage.model.label("model"))
-    return select(*_SUMS, *columns).where(_within(usage)).group_by(*columns)
+    return select(*_SUMS, *columns).where(within(usage)).group_by(*columns)
 
 
 def report_of(rows: Iterable[Any], groups: Groups) -> UsageReport:
@@ -114,6 +115,12 @@ def report_of(rows: Iterable[Any], groups: Groups) -> UsageReport:
         return *[texts[place] for place in times], -row.totals.requests, texts
 
     return UsageReport(totals, tuple(row for _, row in sorted(found.items(), key=order)))
+
+
+def rows_of(rows: Iterable[Any], groups: Groups) -> tuple[UsageRow, ...]:
+    """Each by itself, in their order."""
+    added = {tuple(row)[_SUMMED:]: tuple(map(int, tuple(row)[:_SUMMED])) for row in rows}
+    return tuple(row for _, row in _rows_of(added, groups))
 
 
 def _rows_of(
@@ -153,7 +160,7 @@ def _reader_of(group: Group) -> Callable[[Any], Id | None]:
 
 
 def _id_of(stored: str | None) -> Id | None:
-    return None if stored is None else id_of(stored)
+    return None if stored is None or stored == NONE else id_of(stored)
 
 
 def _time_of(group: Group) -> Callable[[Any], str]:

@@ -24,6 +24,7 @@ from gateway.errors import DatabaseAway, QueryFailed
 from gateway.types import Id, Secret, id_text
 from gateway.usage.receipts import ReceiptQuery, RequestRecord
 from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery, UsageReport
+from gateway.usage.row_pages import Page, Paging, cut, page_of
 from gateway.usage.sql import queries, receipt_queries, walks
 from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
 from gateway.usage.sql.deadline import Deadline
@@ -32,6 +33,7 @@ from gateway.usage.sql.long_ids import hash_in
 from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.sums import sum_queries as sums
 from gateway.usage.sql.sums.day_blocks import Made
+from gateway.usage.sql.sums.page_queries import PageFinder, unsummed_query
 from gateway.usage.sql.sums.sum_tables import daily
 from gateway.usage.sql.table import ai_usage
 
@@ -80,6 +82,14 @@ class Reader:
             return await self._ask(
                 self._reports, lambda connection: queries.report_of(self._summed(connection, usage, groups), groups)
             )
+
+    async def page(self, usage: UsageQuery, groups: Groups, wanted: Paging, *, whose: str = "") -> Page:
+        """Return totals, and a page of rows.
+
+        By none, one or two groups. Raises ValueError where no row is `wanted.after`.
+        """
+        with self._reports.place(whose):
+            return await self._ask(self._reports, lambda connection: self._paged(connection, usage, groups, wanted))
 
     async def request(self, request_id: str) -> RequestRecord | None:
         """Return one request; None where there is no such row."""
@@ -225,11 +235,24 @@ class Reader:
 
         A database that no gateway has migrated yet.
         """
-        rows = queries.report_query(usage, groups)
         if not self._knows_sums(connection):
-            return self._rows(connection, rows)
+            return self._rows(connection, queries.report_query(usage, groups))
         listed = Made.of(connection.scalars(sums.listed_query(usage)))
-        return self._all(connection, sums.report_queries(usage, groups, rows, listed))
+        return self._all(connection, sums.report_queries(usage, groups, listed))
+
+    def _paged(self, connection: Connection, usage: UsageQuery, groups: Groups, wanted: Paging) -> Page:
+        """Have the database order and cut a page.
+
+        The whole report where there is no limit, no group, or a row that is not in the sums yet.
+        """
+        can_cut = bool(groups) and wanted.limit is not None and self._knows_sums(connection)
+        if not can_cut or connection.execute(unsummed_query(usage)).first() is not None:
+            return page_of(queries.report_of(self._summed(connection, usage, groups), groups), wanted)
+        listed = Made.of(connection.scalars(sums.listed_query(usage)))
+        finder = PageFinder(groups, wanted, listed, connection, self._database.dialect)
+        rows = queries.rows_of(self._whole(connection, finder.rows(usage)), groups)
+        totals = queries.report_of(self._all(connection, sums.report_queries(usage, (), listed)), ()).totals
+        return cut(UsageReport(totals, rows), wanted.limit)
 
     def _knows_sums(self, connection: Connection) -> bool:
         self._has_sums = self._has_sums or inspect(connection).has_table(daily.name)
@@ -255,6 +278,9 @@ class Reader:
             if self._may_be_fresh and not error.connection_invalidated and self._is_fresh():
                 return []
             raise
+        return self._whole(connection, rows)
+
+    def _whole(self, connection: Connection, rows: Sequence[Any]) -> Sequence[Any]:
         hashes = queries.hashes_in(rows) if self._database.dialect != "sqlite" else []
         if not hashes:
             return rows

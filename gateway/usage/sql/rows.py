@@ -26,6 +26,7 @@ _MOST_DIGITS = sys.int_info.default_max_str_digits  # of a number in a text; no 
 ROUTE_CHARACTERS = 100
 INTERRUPTED_STATUS = 503
 
+NONE = '"'  # no id is stored so: in a key of the sums it stands for NULL
 _encode = msgspec.json.Encoder().encode
 
 # Bounds of one request, far beyond what is real: an upstream's nonsense must not overflow the sum of a month.

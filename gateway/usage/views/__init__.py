@@ -4,7 +4,6 @@ Pure: reports and records in, documents and text out.
 
 period.py       which days are asked for
 json_shapes.py  the JSON of the usage routes
-row_pages.py    its rows in an order, a page at a time
 amounts.py      what a request is paid for
 export.py       records as CSV
 receipt.py      single requests, with parts and attempts
@@ -15,12 +14,10 @@ from gateway.usage.views.export import CSV_HEADER, csv_line
 from gateway.usage.views.json_shapes import UsageAnswer, UsageSummary, answer_of, summary_of
 from gateway.usage.views.period import days_asked
 from gateway.usage.views.receipt import Receipt, Receipts, receipt_of, receipts_of
-from gateway.usage.views.row_pages import Paging
 from gateway.usage.views.terminal import progress_text, summary_text
 
 __all__ = [
     "CSV_HEADER",
-    "Paging",
     "Receipt",
     "Receipts",
     "UsageAnswer",

@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from gateway.types import Id, id_text
 from gateway.usage import Cost, Groups, Totals, UsageQuery, UsageReport, UsageRow, exact_cost
-from gateway.usage.views.row_pages import WHOLE, Paging, page_of
+from gateway.usage.row_pages import Page
 
 
 class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
@@ -83,19 +83,18 @@ class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def answer_of(
-    usage: UsageQuery, report: UsageReport, groups: Groups, names: Mapping[str, str], wanted: Paging = WHOLE
+    usage: UsageQuery, page: Page, groups: Groups, names: Mapping[str, str], *, is_page: bool = False
 ) -> UsageAnswer:
     """Build the answer about a user, an organisation or everybody.
 
-    `names`: of models, by id as text. Raises ValueError where no row is `wanted.after`.
+    `names`: of models, by id as text. `is_page`: it says what comes next.
     """
-    page, is_page = page_of(report, wanted), wanted.limit is not None
     return UsageAnswer(
         user=_given(usage.user),
         organisation=_given(usage.organisation),
         from_day=usage.from_day.isoformat(),
         to_day=usage.to_day.isoformat(),
-        totals=_amounts(report.totals),
+        totals=_amounts(page.report.totals),
         rows=_rows(page.report, groups, names),
         has_more=page.has_more if is_page else UNSET,
         last_id=page.last if is_page else UNSET,

@@ -7,5 +7,5 @@ day_blocks    days that have ended: which there are, which make up a span; rolli
 additions     what some rows add to it
 adding        that, into the database, in the transaction of the rows
 keeping       rows that nobody has added yet; sums that are old, or made anew
-sum_queries   which question the sums can answer, and how
+sum_queries   which question the sums can answer, and how; page_queries: a page of the answer
 """

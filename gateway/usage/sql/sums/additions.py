@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from gateway.usage.sql.sums.sum_tables import EVERYBODY, NONE
+from gateway.usage.sql.rows import NONE
+from gateway.usage.sql.sums.sum_tables import EVERYBODY
 from gateway.usage.sql.table import FURTHER_REQUESTS
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000

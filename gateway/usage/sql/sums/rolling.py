@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, TextClause, delete, select, text
 
+from gateway.usage.sql.rows import NONE
 from gateway.usage.sql.sums.additions import DAY_MS
 from gateway.usage.sql.sums.day_blocks import KINDS, Made, first_day, halves, level_of
 from gateway.usage.sql.sums.keeping import close_gate
-from gateway.usage.sql.sums.sum_tables import NONE, VALUES, blocks, daily, made
+from gateway.usage.sql.sums.sum_tables import VALUES, blocks, daily, made
 
 SETTLED_MS = 3_600_000  # after a day's end: most of what began in it has ended by then
 MAKING_SECONDS = 0.05  # in one transaction, while nobody adds; the block that is begun is made

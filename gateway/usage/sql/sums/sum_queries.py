@@ -6,16 +6,16 @@ the sums do not have (a user's hours) is read from the rows alone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, case, func, literal_column, or_, select
 
 from gateway.types import MADE_BY, Id
 from gateway.usage.reports import Group, Groups, LimitScope, UsageQuery
 from gateway.usage.sql import queries
 from gateway.usage.sql.long_ids import SUMS_ID_CHARACTERS, forms_in_columns
-from gateway.usage.sql.rows import stored_forms, stored_id
+from gateway.usage.sql.rows import NONE, stored_forms, stored_id
 from gateway.usage.sql.sums.additions import DAY_MS, HOUR_MS
 from gateway.usage.sql.sums.day_blocks import KINDS, LEVELS, LONGEST_DAYS, Made, cover, number_of
 from gateway.usage.sql.sums.sum_tables import BY_USER, EVERYBODY, blocks, daily, hours, made
@@ -25,23 +25,44 @@ from gateway.usage.sql.walks import of_days
 Query = Select[Any]
 
 AT_ONCE = 5_000  # days, hours or blocks that are named in one statement
-_NONE: ColumnElement[Any] = literal_column("'\"'")  # the same text in SELECT and GROUP BY
-_ROWS = ("requests", "tokens", "prompt_tokens", "completion_tokens", "cost_nano", "calls")  # in the rows' order
+PLACES = ("of", "second", "model")  # what a row is of, by name
+AMOUNTS = ("requests", "tokens", "prompt_tokens", "completion_tokens", "cost_nano", "calls")  # in the rows' order
 _UNSUMMED = ai_usage.c.summed.is_(None)
 _HIGHEST = "\U0010ffff"
 _LONGEST_MAKER = SUMS_ID_CHARACTERS // 2 - 10  # of a key whose name is whole in the names of keys that it made
 _NAMED_HOURS = 24 * 62  # more than a limit's longest period has
+_NONE: ColumnElement[Any] = literal_column(f"'{NONE}'")
 _OF_DAYS: Mapping[Group, ColumnElement[Any]] = {
     "day": daily.c.day_ms,
     "model": daily.c.model,
-    "endpoint": func.nullif(daily.c.endpoint_id, _NONE),
+    "endpoint": daily.c.endpoint_id,
     "key": daily.c.key_id,
     "user": daily.c.user_id,
-    "organisation": func.nullif(daily.c.organisation_id, _NONE),
+    "organisation": daily.c.organisation_id,
 }
+# So that SQLite looks up the organisation, and does not go through everybody's days in the users' order.
+_OF_AN_ORGANISATION = {**_OF_DAYS, "user": func.coalesce(daily.c.user_id, _NONE)}
 _OF_HOURS: Mapping[Group, ColumnElement[Any]] = {
     "day": hours.c.hour_ms - hours.c.hour_ms % literal_column(str(DAY_MS)),
     "hour": hours.c.hour_ms,
+}
+_IS_CALL = ai_usage.c.route.contains(" ")  # as `queries` has it
+_AMOUNTS_OF_ROWS = (
+    case((_IS_CALL, 0), else_=1),
+    ai_usage.c.total_tokens,
+    ai_usage.c.prompt_tokens,
+    ai_usage.c.completion_tokens,
+    ai_usage.c.cost_nano,
+    case((_IS_CALL, 1), else_=0),
+)
+_OF_ROWS: Mapping[Group, ColumnElement[Any]] = {
+    "day": ai_usage.c.time_ms - ai_usage.c.time_ms % literal_column(str(DAY_MS)),
+    "hour": ai_usage.c.time_ms - ai_usage.c.time_ms % literal_column(str(HOUR_MS)),
+    "model": ai_usage.c.model,
+    "endpoint": func.coalesce(ai_usage.c.endpoint_id, _NONE),
+    "key": ai_usage.c.key_id,
+    "user": ai_usage.c.user_id,
+    "organisation": func.coalesce(ai_usage.c.organisation_id, _NONE),
 }
 _COLUMNS: Mapping[Group, str] = {
     "model": "model",
@@ -75,35 +96,89 @@ def last_days_query(user: Id, listed: Made) -> Query:
     return _by_user(select(last)).where(named, daily.c.user_id.in_(_forms(user))).group_by(daily.c.key_id)
 
 
-def report_queries(usage: UsageQuery, groups: Groups, rows: Select[Any], listed: Made) -> Iterator[Query]:
-    """`rows`: the same from the rows alone."""
-    first, last = _days(usage)
-    days = listed.days_between(first, last)
-    if "hour" in groups:
-        yield from _by_hour(usage, groups, rows, days)
-    elif usage.user is None and usage.organisation is None and usage.key is None:
-        yield from _everybodys(usage, groups, listed)
+class Part(NamedTuple):
+    """Some sums, or rows, that a report is made of.
+
+    `found`: which, of no columns yet. `amounts`: in the order of `AMOUNTS`. `of`: groups by `PLACES`. `by`: what is
+    grouped by, in the order of the table's key where it can be. `is_grouped`: no two are of the same.
+    """
+
+    found: Query
+    amounts: Sequence[ColumnElement[Any]]
+    of: Mapping[str, ColumnElement[Any]]
+    by: Sequence[ColumnElement[Any]]
+    is_grouped: bool = False
+
+    def summed(self) -> Query:
+        if self.is_grouped:
+            return self.plain()
+        named = zip(AMOUNTS, self.amounts, strict=True)
+        sums = [func.coalesce(func.sum(amount), 0).label(name) for name, amount in named]
+        return self.found.add_columns(*sums, *self._labelled()).group_by(*self.by)
+
+    def plain(self) -> Query:
+        """Return the amounts of each."""
+        named = zip(AMOUNTS, self.amounts, strict=True)
+        return self.found.add_columns(*(amount.label(name) for name, amount in named), *self._labelled())
+
+    def _labelled(self) -> list[Any]:
+        return [column.label(name) for name, column in self.of.items()]
+
+
+def _part(found: Query, table: Table, groups: Groups, of: Callable[[Group], ColumnElement[Any]]) -> Part:
+    places = _places(groups, of)
+    return Part(found, [table.c[name] for name in AMOUNTS], places, list(places.values()))
+
+
+def _places(groups: Groups, of: Callable[[Group], ColumnElement[Any]]) -> dict[str, ColumnElement[Any]]:
+    found = {name: of(group) for name, group in zip(PLACES, groups, strict=False)}
+    return found | {PLACES[-1]: of("model")} if "endpoint" in groups else found
+
+
+def report_queries(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Query]:
+    """Yield a report's queries: sums, and rows that lack there."""
+    for part in report_parts(usage, groups, listed):
+        yield part.summed()
+    yield queries.report_query(usage, groups).where(_UNSUMMED)
+
+
+def report_parts(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Part]:
+    """Yield the sums that a report is made of.
+
+    Rows that are in them, where it is of hours that they have not.
+    """
+    days = listed.days_between(*_days(usage))
+    owners = _owners_of_hours(usage)
+    if "hour" not in groups:
+        if usage.user is None and usage.organisation is None and usage.key is None:
+            yield from _everybodys(usage, groups, listed)
+        else:
+            yield from _of_daily(usage, groups, days)
+    elif owners is not None and set(groups) <= _OF_HOURS.keys():
+        yield from _of_hours(owners, groups, days)
     else:
-        yield from _of_daily(usage, groups, days)
-    yield rows.where(_UNSUMMED)
+        yield from _of_rows(usage, groups, days)
 
 
 def _days(usage: UsageQuery) -> tuple[int, int]:
     return (queries.start_of_day_ms(usage.from_day) // DAY_MS, queries.start_of_day_ms(usage.to_day) // DAY_MS)
 
 
-def _by_hour(usage: UsageQuery, groups: Groups, rows: Query, days: Sequence[int]) -> Iterator[Query]:
-    owners = _owners_of_hours(usage)
-    if owners is not None and set(groups) <= _OF_HOURS.keys():
-        of_them = [day * DAY_MS + hour * HOUR_MS for day in days for hour in range(24)]
-        for some in _pieces(of_them):
-            named = _sums(hours).where(_named(hours.c.hour_ms, some), hours.c.owner.in_(owners))
-            yield _grouped(named, [_OF_HOURS[group] for group in groups])
-    elif usage.user is None and usage.organisation is None:
-        yield rows.where(ai_usage.c.summed.is_not(None))
-    else:
-        for some in _pieces(days):
-            yield rows.where(of_days(some), ai_usage.c.summed.is_not(None))
+def _of_rows(usage: UsageQuery, groups: Groups, days: Sequence[int]) -> Iterator[Part]:
+    found = select().where(queries.within(usage), ai_usage.c.summed.is_not(None))
+    of = _places(groups, _OF_ROWS.__getitem__)
+    if usage.user is None and usage.organisation is None:
+        yield Part(found, _AMOUNTS_OF_ROWS, of, list(of.values()))
+        return
+    for some in _pieces(days):
+        yield Part(found.where(of_days(some)), _AMOUNTS_OF_ROWS, of, list(of.values()))
+
+
+def _of_hours(owners: Sequence[str], groups: Groups, days: Sequence[int]) -> Iterator[Part]:
+    of_them = [day * DAY_MS + hour * HOUR_MS for day in days for hour in range(24)]
+    for some in _pieces(of_them):
+        found = select().where(_named(hours.c.hour_ms, some), hours.c.owner.in_(owners))
+        yield _part(found, hours, groups, _OF_HOURS.__getitem__)
 
 
 def _owners_of_hours(usage: UsageQuery) -> Sequence[str] | None:
@@ -112,7 +187,7 @@ def _owners_of_hours(usage: UsageQuery) -> Sequence[str] | None:
     return [EVERYBODY] if usage.key is None else _owners("k:", usage.key)
 
 
-def _everybodys(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Query]:
+def _everybodys(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Part]:
     needed = {_COLUMNS[group] for group in groups if group != "day"}
     needed |= {"model"} if usage.model is not None or "endpoint" in groups else set()
     kind = next((kind for kind, columns in KINDS.items() if needed <= set(columns)), None)
@@ -123,22 +198,24 @@ def _everybodys(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Que
     found = cover(listed, first, last, longest=0 if "day" in groups else LEVELS[-1])
     at = dict(zip(KINDS[kind], (blocks.c.a, blocks.c.b, blocks.c.c), strict=False))
     for some in _pieces(found.blocks):
-        summed = _sums(blocks).where(_named(blocks.c.block, some), blocks.c.kind == kind)
+        summed = select().where(_named(blocks.c.block, some), blocks.c.kind == kind)
         if usage.model is not None:
             summed = summed.where(at["model"].in_(_forms(usage.model)))
-        columns = [_of_block(group, at) for group in groups]
-        yield _grouped(summed, columns, at["model"] if "endpoint" in groups else None)
+        part = _part(summed, blocks, groups, lambda group: _of_block(group, at))
+        if "day" in groups:
+            by = [blocks.c.block, *(column for column in at.values() if column in {*part.of.values()})]
+            part = part._replace(by=by, is_grouped=len(by) == len(at) + 1)
+        yield part
     yield from _of_daily(usage, groups, found.days)
 
 
 def _of_block(group: Group, at: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
     if group == "day":
         return blocks.c.block * literal_column(str(DAY_MS >> 4))  # of one day: its number is its day's times 16
-    column = at[_COLUMNS[group]]
-    return func.nullif(column, _NONE) if group in ("endpoint", "organisation") else column
+    return at[_COLUMNS[group]]
 
 
-def _of_daily(usage: UsageQuery, groups: Groups, days: Sequence[int]) -> Iterator[Query]:
+def _of_daily(usage: UsageQuery, groups: Groups, days: Sequence[int]) -> Iterator[Part]:
     asked = (
         (daily.c.organisation_id, usage.organisation),
         (daily.c.user_id, usage.user),
@@ -146,12 +223,12 @@ def _of_daily(usage: UsageQuery, groups: Groups, days: Sequence[int]) -> Iterato
         (daily.c.model, usage.model),
     )
     narrowed = [column.in_(_forms(value)) for column, value in asked if value is not None]
-    columns = [_OF_DAYS[group] for group in groups]
+    of = (_OF_DAYS if usage.organisation is None else _OF_AN_ORGANISATION).__getitem__
     for some in _pieces([day * DAY_MS for day in days]):
-        summed = _sums(daily).where(_named(daily.c.day_ms, some), *narrowed)
+        summed = select().where(_named(daily.c.day_ms, some), *narrowed)
         if usage.user is not None:
             summed = _by_user(summed)
-        yield _grouped(summed, columns, daily.c.model if "endpoint" in groups else None)
+        yield _part(summed, daily, groups, of)
 
 
 def _by_user(query: Query) -> Query:
@@ -160,17 +237,6 @@ def _by_user(query: Query) -> Query:
     It would go through whole days by the longer key.
     """
     return query.with_hint(daily, f"INDEXED BY {BY_USER}", "sqlite")
-
-
-def _sums(table: Table) -> Select[Any]:
-    return select(*(func.coalesce(func.sum(table.c[name]), 0).label(name) for name in _ROWS))
-
-
-def _grouped(query: Query, columns: Sequence[ColumnElement[Any]], model: ColumnElement[Any] | None = None) -> Query:
-    labelled = [column.label(name) for column, name in zip(columns, ("of", "second"), strict=False)]
-    if model is not None:
-        columns, labelled = [*columns, model], [*labelled, model.label("model")]
-    return query.add_columns(*labelled).group_by(*columns)
 
 
 def _named(column: ColumnElement[Any], numbers: Sequence[int]) -> ColumnElement[bool]:
@@ -204,7 +270,7 @@ def limit_totals_queries(by: LimitScope, since_ms: int, scope: str | None, now_m
         return
     whole_ms = -(-since_ms // HOUR_MS) * HOUR_MS
     counts_for = func.coalesce(func.sum(hours.c.requests + hours.c.further_requests), 0).label("requests")
-    others = [func.coalesce(func.sum(hours.c[name]), 0).label(name) for name in _ROWS[1:]]
+    others = [func.coalesce(func.sum(hours.c[name]), 0).label(name) for name in AMOUNTS[1:]]
     summed = select(counts_for, *others, func.substr(hours.c.owner, 3).label("of"))
     summed = summed.where(hours.c.answered == 1, _scoped(by, scope)).group_by(hours.c.owner)
     known = range(whole_ms, now_ms + HOUR_MS, HOUR_MS)

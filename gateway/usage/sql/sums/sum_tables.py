@@ -20,7 +20,6 @@ from sqlalchemy import BigInteger, Column, Index, SmallInteger, String, Table
 from gateway.usage.sql.long_ids import SUMS_ID_CHARACTERS
 from gateway.usage.sql.table import EXACT_TEXT, FURTHER_REQUESTS, metadata
 
-NONE = '"'  # no id is stored so
 EVERYBODY = "*"
 BY_USER = "ai_usage_daily_by_user"  # an index
 VALUES = ("requests", "calls", "tokens", "prompt_tokens", "completion_tokens", "cost_nano")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from gateway.types import Id, id_text
-from gateway.usage import Order, Totals, UsageReport, UsageRow
+from gateway.usage.reports import Order, Totals, UsageReport, UsageRow
 
 _AMOUNTS: dict[Order, Callable[[Totals], int]] = {
     "cost": lambda totals: totals.cost_nano,
@@ -52,9 +52,14 @@ def page_of(report: UsageReport, wanted: Paging) -> Page:
         rows.sort(key=lambda row: -amount(row.totals))
     if wanted.after is not None:
         rows = _behind(rows, wanted.after)
-    most = len(rows) if wanted.limit is None else wanted.limit
-    cut = rows[:most]
-    return Page(UsageReport(report.totals, tuple(cut)), len(rows) > most, row_id(cut[-1]) if cut else None)
+    return cut(UsageReport(report.totals, tuple(rows)), wanted.limit)
+
+
+def cut(report: UsageReport, limit: int | None) -> Page:
+    """Take the first rows; all without a limit."""
+    most = len(report.rows) if limit is None else limit
+    rows = report.rows[:most]
+    return Page(UsageReport(report.totals, rows), len(report.rows) > most, row_id(rows[-1]) if rows else None)
 
 
 def row_id(row: UsageRow) -> str:

@@ -1,0 +1,257 @@
+"""Query one page of a report, ordered and cut by the database.
+
+Rows that are not in the sums yet are few, and go with the whole report instead. Days and hours come first where no
+amount is to: then as many days are looked at as the page has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from msgspec.structs import replace
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    LargeBinary,
+    Select,
+    Subquery,
+    and_,
+    case,
+    cast,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
+
+from gateway.usage.reports import Groups, UsageQuery
+from gateway.usage.row_pages import Paging
+from gateway.usage.sql.long_ids import forms_in_columns
+from gateway.usage.sql.queries import start_of_day_ms
+from gateway.usage.sql.rows import NONE, stored_forms
+from gateway.usage.sql.sums.additions import DAY_MS
+from gateway.usage.sql.sums.day_blocks import Made
+from gateway.usage.sql.sums.sum_queries import AMOUNTS, PLACES, Part, report_parts
+from gateway.usage.sql.table import ai_usage
+
+Query = Select[Any]
+
+_OF_TIME = ("day", "hour")
+_AMOUNT_OF = {"cost": "cost_nano", "tokens": "tokens", "requests": "requests"}
+_BEHIND_QUOTE = "#"  # the next character
+_BY_CODE_POINT = "C"  # PostgreSQL's; the others compare so anyway
+
+
+def unsummed_query(usage: UsageQuery) -> Query:
+    """Query whether any row is not in the sums yet."""
+    first_ms, last_ms = start_of_day_ms(usage.from_day), start_of_day_ms(usage.to_day) + DAY_MS - 1
+    within = ai_usage.c.time_ms.between(first_ms, last_ms)
+    return select(literal(1)).where(ai_usage.c.summed.is_(None), within).limit(1)
+
+
+class _Key(NamedTuple):
+    """What rows are ordered by."""
+
+    column: ColumnElement[Any]
+    falls: bool
+    value: Any  # of the row that the page begins behind; None: it begins with the first
+
+
+class PageFinder:
+    """One page of a report.
+
+    Long ids are as their columns have them.
+    """
+
+    def __init__(self, groups: Groups, wanted: Paging, listed: Made, connection: Connection, dialect: str) -> None:
+        self._groups = groups
+        self._wanted = wanted
+        self._listed = listed
+        self._connection = connection
+        self._dialect = dialect
+        self._places = PLACES[: len(groups)] + (PLACES[2:] if "endpoint" in groups else ())
+        self._before: Any = None
+
+    def rows(self, usage: UsageQuery) -> list[Any]:
+        """Return the page's rows, and one more where there are more.
+
+        In the order of `row_pages`; sums first, then what they are of. Raises ValueError where no row is
+        `wanted.after`.
+        """
+        after, most, found = self._wanted.after, (self._wanted.limit or 0) + 1, list[Any]()
+        day = None if after is None else self._begin_behind(after, usage)
+        if self._wanted.order is not None or not {*self._groups} & {*_OF_TIME}:
+            return self._some(usage, most)
+        for span in _growing(usage if day is None else replace(usage, from_day=day)):
+            found += self._some(span, most - len(found))
+            if len(found) >= most:
+                break
+        return found
+
+    def _some(self, usage: UsageQuery, most: int) -> list[Any]:
+        parts = list(report_parts(usage, self._groups, self._listed))
+        if not parts:
+            return []
+        found = self._grouped(parts, are_quoted=self._are_quoted(parts)).subquery("found")
+        keys = self._keys(found)
+        columns = [found.c[name] for name in (*AMOUNTS, *self._places)]
+        query = select(*columns).order_by(*(key.column.desc() if key.falls else key.column for key in keys))
+        if self._before is not None:
+            query = query.where(_behind(keys))
+        return list(self._connection.execute(query.limit(most)))
+
+    def _begin_behind(self, after: str, usage: UsageQuery) -> date | None:
+        """Look the row up; return its day, where it is of one."""
+        for texts in _readings(after, self._groups):
+            of = dict(zip(self._places, texts, strict=True))
+            times = [_time(of[name]) for name in self._places if not self._is_id(name)]
+            days = [date.min if time is None else time.date() for time in times]
+            if all(usage.from_day <= day <= usage.to_day for day in days):
+                asked = replace(usage, from_day=days[0], to_day=days[0]) if days else usage
+                self._before = self._row(of, asked)
+            if self._before is not None:
+                return days[0] if days else None
+        raise ValueError("`after` must be the `lastId` of a page of the same report.")
+
+    def _row(self, of: dict[str, str | None], usage: UsageQuery) -> Any:
+        parts = list(report_parts(usage, self._groups, self._listed))
+        row = self._connection.execute(self._row_query(of, parts)).one() if parts else None
+        return row if row is not None and row.found else None
+
+    # -- as SQL
+
+    def _grouped(self, parts: Sequence[Part], *, are_quoted: bool) -> Query:
+        """Group the parts' sums.
+
+        Parts of days have none in common; others are grouped once all are there. Where ids are quoted, those that
+        differ only in their type come together.
+        """
+        if not are_quoted and (len(parts) == 1 or {*self._groups} & {*_OF_TIME}):
+            grouped = [part.summed() for part in parts]
+            return grouped[0] if len(grouped) == 1 else select(union_all(*grouped).subquery("parts"))
+        at = _together(parts).c
+        of = [at[name] for name in self._places]
+        by = (
+            [self._unquoted(at[name]) if self._is_id(name) else at[name] for name in self._places] if are_quoted else of
+        )
+        named = [func.max(at[name]).label(name) for name in self._places] if are_quoted else of  # numbers hold
+        return select(*_sums(at), *named).group_by(*by)
+
+    def _are_quoted(self, parts: Sequence[Part]) -> bool:
+        for part in parts:
+            ids = [self._by_code_point(column) for name, column in part.of.items() if self._is_id(name)]
+            quoted = or_(false(), *(and_(column > NONE, column < _BEHIND_QUOTE) for column in ids))
+            if ids and self._connection.execute(part.found.add_columns(literal(1)).where(quoted).limit(1)).first():
+                return True
+        return False
+
+    def _is_id(self, name: str) -> bool:
+        place = PLACES.index(name)
+        return place >= len(self._groups) or self._groups[place] not in _OF_TIME
+
+    def _keys(self, found: Subquery) -> list[_Key]:
+        def key(name: str, *, falls: bool = False) -> _Key:
+            return _Key(found.c[name], falls, getattr(self._before, name, None))
+
+        keys = [key(_AMOUNT_OF[self._wanted.order], falls=True)] if self._wanted.order else []
+        keys += [key(name) for name in self._places if not self._is_id(name)]
+        keys.append(key("requests", falls=True))
+        for name in filter(self._is_id, self._places):
+            of = key(name)
+            keys.append(_Key(case((of.column == NONE, 0), else_=1), falls=False, value=int(of.value != NONE)))
+            keys.append(of._replace(column=self._by_code_point(of.column)))
+        return keys
+
+    def _row_query(self, of: dict[str, str | None], parts: Sequence[Part]) -> Query:
+        """Query the sums of one row, by its groups as texts."""
+        narrowed = []
+        for part in parts:
+            named = [column.in_(self._forms(name, of[name])) for name, column in part.of.items()]
+            narrowed.append(part._replace(found=part.found.where(*named)))
+        at = _together(narrowed).c
+        return select(
+            *_sums(at), *(func.max(at[name]).label(name) for name in self._places), func.count().label("found")
+        )
+
+    def _forms(self, name: str, text: str | None) -> Sequence[Any]:
+        if self._is_id(name):
+            return (NONE,) if text is None else forms_in_columns(stored_forms(text))
+        time = _time(text)
+        return () if time is None else (round(time.timestamp() * 1000),)
+
+    def _unquoted(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        """An id's text.
+
+        MariaDB compares texts as if they had no blanks at their end.
+        """
+        length = func.length if self._dialect == "sqlite" else func.char_length
+        is_quoted = and_(func.substr(column, 1, 1) == NONE, length(column) > 1)
+        text = case((is_quoted, func.substr(column, 2, length(column) - 2)), else_=column)
+        return cast(text, LargeBinary) if self._dialect in ("mysql", "mariadb") else text
+
+    def _by_code_point(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return column.collate(_BY_CODE_POINT) if self._dialect == "postgresql" else column
+
+
+def _together(parts: Sequence[Part]) -> Subquery:
+    plain = [part.plain() for part in parts]
+    return (plain[0] if len(plain) == 1 else union_all(*plain)).subquery("parts")
+
+
+def _sums(at: Any) -> list[Any]:
+    return [func.coalesce(func.sum(at[name]), 0).label(name) for name in AMOUNTS]
+
+
+def _behind(keys: Iterable[_Key]) -> ColumnElement[bool]:
+    """What comes later in the order."""
+    found: ColumnElement[bool] = false()
+    for key in reversed(list(keys)):
+        further = key.column < key.value if key.falls else key.column > key.value
+        found = or_(further, and_(key.column == key.value, found))
+    return found
+
+
+def _growing(usage: UsageQuery) -> Iterator[UsageQuery]:
+    """Yield its days, a few first."""
+    first, length = usage.from_day, 1
+    while first <= usage.to_day:
+        last = first + timedelta(days=min(length - 1, (usage.to_day - first).days))
+        yield replace(usage, from_day=first, to_day=last)
+        if last == usage.to_day:
+            return
+        first, length = last + timedelta(days=1), length * 2
+
+
+def _readings(after: str, groups: Groups) -> Iterator[tuple[str | None, ...]]:
+    """Yield what a row's id can mean.
+
+    Texts in the order of `PLACES`; the id has the first group, an endpoint's model, the second group unless it is None.
+    """
+    for texts in _texts(after, has_model="endpoint" in groups, has_second=len(groups) > 1):
+        if texts[0] == "null":
+            yield (None, *texts[1:])
+        yield texts
+
+
+def _texts(after: str, *, has_model: bool, has_second: bool) -> list[tuple[str | None, ...]]:
+    if not has_model:
+        pair = [unquote(part) for part in after.split(",")]
+        return ([(pair[0], pair[1])] if len(pair) == 2 else []) + [(after, None)] if has_second else [(after,)]
+    of, model, second = ([unquote(part) for part in after.split(",")] + [None] * 3)[:3]
+    if model is None or after.count(",") > 1 + has_second:
+        return []
+    return [(of, second, model)] if has_second else [(of, model)]
+
+
+def _time(text: str | None) -> datetime | None:
+    """A day or an hour as reports have them."""
+    try:
+        time = datetime.fromisoformat(text or "")
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
