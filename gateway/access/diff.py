@@ -101,7 +101,7 @@ def _endpoints(old: Model, new: Model) -> Iterator[str]:
     for endpoint in _only_in(after, before):
         yield f"model {new.name}: endpoint {endpoint.id} added ({endpoint.url})"
     for then, now in _in_both(before, after):
-        for change in _changed_fields(then, now, leave_out=("id",)):
+        for change in _changed_fields(then, now, leave_out=("id", "card")):  # the card follows from the prices
             yield f"model {new.name}: endpoint {now.id}: {change}"
 
 

@@ -102,6 +102,10 @@ CASES = {
         ("models.1.endpoints.0.url", "https://new.example/v1"),
         ["model closed: endpoint c: url https://c.example/v1 → https://new.example/v1"],
     ),
+    "a price": Case(
+        ("models.0.price", {"input": 2, "output": 3}),
+        ["model open: price none → input 2, output 3, above none, service_tiers none"],
+    ),
     "a weight": Case(("models.0.endpoints.1.weight", 3), ["model open: endpoint b: weight 1 → 3"]),
     "a credential of an upstream": Case(
         ("models.0.endpoints.0.api_key", SECRETS[1]), ["model open: endpoint a: api_key changed"]
