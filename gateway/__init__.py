@@ -6,10 +6,11 @@ A map of the house, from the top floor down; imports point downward only.
     process/        one process from its socket to its end: serve, supervisor (workers), upgrade, systemd
     app, assembly   from settings to everything that a process holds
     api/            router, middleware, the OpenAI routes, panel/, admin/, usage, health and metrics, openapi/
+    dashboard/      the pages: sign-in, sessions' routes, static/ (ES modules and CSS)
     websockets/     responses and realtime over WebSockets: relayed frame by frame, or bridged to streams
     batches/        files of many requests: lines judged and rewritten; what is booked when it ends
-    proxy/          one relayed request: pipeline, attempt, response, accounting, usage meter; refusals/, stream/,
-                    queueing/: requests that wait for an endpoint
+    proxy/          one relayed request: pipeline, attempt, response, usage meter; refusals/, stream/;
+                    books/: reserved, booked; keeping/: stored objects in answers; queueing/: what waits for an endpoint
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
     access/         from headers to a caller, from a request to a model; what was looked up just now;
                     tokens/: callers by JWT
@@ -31,14 +32,18 @@ A map of the house, from the top floor down; imports point downward only.
 Where to find what people look for first:
 
     what a request costs                  pricing/rates.py; what was used: dialects/openai/metering/
-    retry-after of a 429                  pool/retry_after.py (read), proxy/refusals/judging.py, pool/pool.py (cools)
+    what is reserved for it               proxy/books/reserving.py; tools, images, sound: proxy/books/besides.py
+    retry-after of a 429                  ours: limits/headers.py; an upstream's: pool/retry_after.py reads it,
+                                          pool/pool.py cools by it, pool/verdict.py tells the client
     include_usage taken out of a stream   proxy/stream/live.py
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) cancels the request;
                                           proxy/attempt.py (close) aborts, http/client/connection.py closes
     what a reload swaps                   app.py (configured) builds an api/runtime.py, process/serve.py swaps it in
     why a change does not hold yet        store/freshness.py; `explain` says how old what it used is
     a new relayed route                   dialects/openai/operations/text.py (one row)
-    a new protocol                        dialects/ (a folder beside openai/), api/openai_responder.py (its twin)
+    a new protocol                        types.py (ProtocolName), dialects/ (a folder), a responder beside
+                                          api/messages_responder.py, its errors in api/middleware.py (rendered)
+    a page of a usage report              usage/sql/sums/page_queries.py; in memory: usage/row_pages.py
     who tells a client a relayed answer   api/openai_responder.py, api/panel/responders.py
 """
 

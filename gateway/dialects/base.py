@@ -1,6 +1,6 @@
 """Relayed routes: one `Operation` is all that a route needs.
 
-The router, the fast lane, OpenAPI, estimates, the relay and the ledger read the row; nothing else knows a path by name.
+The router, the fast lane, OpenAPI, estimates, the relay and the ledger read the row; none of them knows a path by name.
 No field has a default, so a row without one does not start; `client_headers` has, as hardly a row differs.
 """
 

@@ -1,4 +1,4 @@
-"""A report's rows in an order, a page at a time."""
+"""Order and cut a whole report in memory; `sql/sums/page_queries.py` does it in SQL."""
 
 from __future__ import annotations
 

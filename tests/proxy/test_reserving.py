@@ -35,6 +35,7 @@ def tools(*given: Any) -> list[Any]:
         ({"tools": tools("web_search"), "max_tool_calls": "3.0"}, {"web_search": 3}, 3),
         ({"tools": tools("web_search"), "max_tool_calls": 0}, {"web_search": 0}, 0),
         ({"tools": tools({"type": "web_search_20250305", "name": "web_search", "max_uses": 8})}, {"web_search": 8}, 8),
+        ({"tools": tools("web_search", {"type": "web_search_20250305", "max_uses": 8})}, {"web_search": 9}, 9),
         ({"tools": tools("web_fetch_20250910", "code_execution_20250825")}, {"web_fetch": 1, "code_interpreter": 1}, 2),
         ({"web_search_options": {}}, {"web_search": 1}, 1),
         ({"tools": tools("web_search"), "max_tool_calls": 10**18}, {"web_search": 10_000}, 10_000),

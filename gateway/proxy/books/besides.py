@@ -39,7 +39,7 @@ _OWN = frozenset(("function", "custom"))  # the client's tools, which are most
 def besides_of(operation: Operation, body: RequestBody | FormBody) -> Besides:
     """Return the most that the request may use."""
     fields = body.fields
-    calls = dict(_calls(fields)) if "tools" in fields or "web_search_options" in fields else {}
+    calls = _calls_by_kind(fields) if "tools" in fields or "web_search_options" in fields else {}
     bound = _bound(fields, "max_tool_calls") if calls else None
     images = max(repeats(fields, ("n",)), calls.pop("image", 0))
     return Besides(
@@ -59,6 +59,14 @@ def characters_of(fields: Mapping[str, Any]) -> int:
         return 0
     texts = given if isinstance(given, list) else [given]
     return sum(len(text) for text in texts if isinstance(text, str))
+
+
+def _calls_by_kind(fields: Mapping[str, Any]) -> dict[str, int]:
+    """Add up the calls of tools of one kind."""
+    calls: dict[str, int] = {}
+    for name, most in _calls(fields):
+        calls[name] = calls.get(name, 0) + most
+    return calls
 
 
 def _calls(fields: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
