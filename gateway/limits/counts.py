@@ -115,6 +115,12 @@ class Scope:
         count = self.counts[period] = Count(start, end, Used())
         return count
 
+    def install(self, period: Period, count: Count, now: float) -> None:
+        """Take the ledger's totals, unless a later period counts already."""
+        known = self.counts.get(period)
+        if known is None or not count.start <= known.start <= now + _EDGE_SECONDS:
+            self.counts[period] = count
+
     def has_room(self, limits: Limits) -> bool:
         return (
             (limits.rpm is None or len(self.window) < limits.rpm)

@@ -206,6 +206,6 @@ class MemoryLimiter:
 
         async def load() -> None:
             totals = await self._rebuild(name, float(start))
-            self._touch(name, now).counts[period] = Count(start, end, totals)
+            self._touch(name, now).install(period, Count(start, end, totals), now)
 
         await self._loads.join((name, period, start), load)

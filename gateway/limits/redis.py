@@ -97,7 +97,7 @@ class RedisLimiter:
         self._script = Script(files("gateway.limits").joinpath("script.lua").read_text(encoding="utf-8"))
         self._link = link
         self._breaker = CircuitBreaker(link, self._first_beat, on_close=self._reconnected, on_open=self._disconnected)
-        self._ends_outbox = Outbox(link, self._script, self._keep_refused)
+        self._ends_outbox = Outbox(link, self._script, self._keep_refused, self._totals.recount)
 
     def __repr__(self) -> str:
         return f"<RedisLimiter {self._worker}: {len(self._live)} running, {self._link!r}>"
@@ -108,7 +108,7 @@ class RedisLimiter:
 
     @property
     def is_behind(self) -> bool:
-        return not self._breaker.is_closed or self._ends_outbox.is_behind
+        return not self._breaker.is_closed or self._ends_outbox.is_behind or self._totals.is_recounting
 
     @property
     def round_trips(self) -> int:

@@ -391,11 +391,18 @@ operations["end"] = function(worker, number, life, id, kind, used, used_cost, ro
   redis.call("SET", key("seq", worker), number, "EX", SEQ_TTL_SECONDS)
   local record = take_record(id)
   -- What this Redis never held counts too (it was away, or gave the worker up for dead), unless its data were lost
-  -- since: then the ledger has told of it, or will.
+  -- since: then the ledger has told of it, or will. Returned are the totals that may lack it.
   if record or redis.call("GET", key("life")) == life then
     finish(id, kind, used, used_cost, rows, record)
+    return 1
   end
-  return 1
+  local lacking = {}
+  for _, row in ipairs(kind == "settle" and rows or {}) do
+    if row[2] ~= "" then
+      lacking[#lacking + 1] = { row[1], row[2], row[3] }
+    end
+  end
+  return lacking
 end
 
 -- Admission --------------------------------------------------------------------------------------------------------
@@ -514,10 +521,23 @@ end
 -- What the ledger has told. Where somebody else was faster, and counts already, theirs stands.
 function operations.install(scope, period, start, stop, requests, tokens, cost)
   local name = key("p", period, scope)
-  if tonumber(redis.call("HGET", name, "start")) ~= start then
+  local known = tonumber(redis.call("HGET", name, "start"))
+  -- A later period may have begun meanwhile, unless the clock has stepped back.
+  if not known or known < start or known > seconds + EDGE_SECONDS then
     write_totals(name, start, stop, requests, tokens, cost)
   end
   redis.call("DEL", key("load", period, scope))
+  return 1
+end
+
+-- What the ledger knows is used; what ended since it was asked is counted here alone.
+function operations.raise(scope, period, start, requests, tokens, cost)
+  local totals = totals_at(scope, period)
+  if not totals or totals.start ~= start then
+    return 0
+  end
+  redis.call("HSET", key("p", period, scope), "requests", math.max(totals.requests, requests + totals.requests_reserved),
+    "tokens", math.max(totals.tokens, tokens), "cost", math.max(totals.cost, cost))
   return 1
 end
 

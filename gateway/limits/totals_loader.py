@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
+from gateway.errors import StoreUnavailable
 from gateway.limits.base import Rebuild
 from gateway.limits.demand import Demand, nano
 from gateway.single_flight import SingleFlight
 from gateway.types import Period
 
 _POLL_SECONDS = 0.02  # while another worker loads totals
+_WRITTEN_SECONDS = 1.0  # after which what was settled, by whomever, is in the ledger
 
 
 class TotalsLoader:
@@ -34,6 +37,12 @@ class TotalsLoader:
         self._send = send
         self._beat = beat
         self._loads: SingleFlight[None] = SingleFlight()
+        self._recounts: SingleFlight[None] = SingleFlight()
+
+    @property
+    def is_recounting(self) -> bool:
+        """Whether totals may lack what the ledger has."""
+        return len(self._recounts) > 0
 
     async def load(self, demand: Demand, *, start: int, end: int, is_mine: bool, now: float) -> None:
         """Wait until totals may be loaded.
@@ -46,8 +55,19 @@ class TotalsLoader:
         else:
             await asyncio.sleep(_POLL_SECONDS)
 
+    def recount(self, reply: Any) -> None:
+        """Have the ledger tell of totals once more.
+
+        `reply`: of the script to an end; rows of what it did not count, since the data were lost after the request
+        began. Whoever loaded these totals may have done so before the request was in the ledger.
+        """
+        for scope, period, start in reply if isinstance(reply, list) else ():
+            key = scope.decode(), period.decode(), start
+            self._recounts.begin(key, partial(self._recount, *key))
+
     async def close(self) -> None:
         await self._loads.close()
+        await self._recounts.close()
 
     async def _load_for_all(self, scope: str, period: Period, start: int, end: int, now: float) -> None:
         try:
@@ -59,6 +79,18 @@ class TotalsLoader:
         figures = totals.requests, totals.tokens, nano(totals.cost)
         message = self._message("install", now, scope, period, start, end, *figures)
         await self._ask(message)
+
+    async def _recount(self, scope: str, period: Period, start: int) -> None:
+        await asyncio.sleep(_WRITTEN_SECONDS)
+        while True:
+            try:
+                totals = await self._rebuild(scope, float(start))
+                break
+            except StoreUnavailable:  # the ledger is away, and what it has is needed nevertheless
+                await asyncio.sleep(_WRITTEN_SECONDS)
+        self._send(
+            self._message("raise", start, scope, period, start, totals.requests, totals.tokens, nano(totals.cost))
+        )
 
     def __repr__(self) -> str:
         return f"<TotalsLoader, {len(self._loads)} under way>"

@@ -71,7 +71,11 @@ class Chorus:
 
     def _was_said(self, event: EventDict) -> bool:
         """Whether another worker has said so in this round."""
-        words, now, own = orjson.dumps(event, default=str).decode(), time.time(), os.getpid()
+        now, own = time.time(), os.getpid()
+        try:
+            words = orjson.dumps(event, default=str).decode()
+        except TypeError:  # a file's name that is not UTF-8: a line too many is better than an error for a line
+            return False
         with self._agreed() as said:
             if said is None:
                 return False
@@ -84,7 +88,7 @@ class Chorus:
 
     @contextmanager
     def _agreed(self) -> Iterator[_Said | None]:
-        """What was said, while nobody else changes it; None where that cannot be had."""
+        """Lock what was said; None where that cannot be had."""
         if not self._locked():
             yield None
             return
@@ -122,7 +126,7 @@ class Chorus:
 
 
 def _shared_file() -> int:
-    """A descriptor of a file without a name, for this process and its forks; it goes with them."""
+    """Open a file without a name, for this process and its forks."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("gateway-chorus")
     with tempfile.TemporaryFile() as file:

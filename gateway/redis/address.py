@@ -116,7 +116,7 @@ class Dialer:
 
 
 def _telling_of_its_end(kind: Any) -> Any:
-    """Return the class of connections whose end is one of the errors that a connection may have."""
+    """Return a class of connections whose end is a connection's error."""
 
     class Telling(kind):  # type: ignore[misc]  # its base is known at run time
         async def send_packed_command(self, command: bytes | Iterable[bytes], check_health: bool = True) -> None:

@@ -22,14 +22,22 @@ class Outbox:
 
     Closed at first: opened by `open`, closed by `close`, at any time.
 
-    `on_refusal` is told of each refusal and says whether the message is to be kept for later.
+    `on_refusal` is told of each refusal and says whether the message is to be kept for later; `on_reply` is told of
+    each other reply.
     """
 
-    def __init__(self, link: RedisLink, script: Script, on_refusal: Callable[[Refusal], bool]) -> None:
+    def __init__(
+        self,
+        link: RedisLink,
+        script: Script,
+        on_refusal: Callable[[Refusal], bool],
+        on_reply: Callable[[Reply], None] = lambda _: None,
+    ) -> None:
         self.lost = 0  # messages given up, since Redis was away for too long
         self._link = link
         self._script = script
         self._on_refusal = on_refusal
+        self._on_reply = on_reply
         self._kept: deque[bytes] = deque()
         self._under_way = 0  # the first of them
         self._is_open = False
@@ -86,7 +94,9 @@ class Outbox:
         if failed or opened != self._opened or not self._is_open:
             return  # sent again when the outbox is opened again
         reply = answer.result()
-        if is_refusal(reply) and self._on_refusal(reply):
+        if not is_refusal(reply):
+            self._on_reply(reply)
+        elif self._on_refusal(reply):
             return
         self._kept.popleft()
         self._under_way -= 1

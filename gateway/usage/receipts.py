@@ -28,7 +28,7 @@ class ReceiptQuery(msgspec.Struct, frozen=True):
 class RequestRecord(msgspec.Struct, frozen=True):
     """A row of the ledger, whole.
 
-    `price`: the record of the price that was used.
+    `price`: the record of the price that was used. `lines`: of a batch; None where its row does not say.
     """
 
     request_id: str
@@ -56,6 +56,7 @@ class RequestRecord(msgspec.Struct, frozen=True):
     details: UsageDetails | None
     price: str | None
     failures: tuple[FailedAttempt, ...]
+    lines: int | None = None
 
     @property
     def usage(self) -> Usage:

@@ -1,4 +1,4 @@
-"""Order and cut a whole report in memory; `sql/sums/page_queries.py` does it in SQL."""
+"""Order and cut a report in memory; in SQL: `sql/sums/page_queries.py`."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SUMS_SECONDS = 5.0  # between looks for rows that are not in the sums; reports count them meanwhile
 BLOCKS_SECONDS = 60.0  # between looks for days that have ended
 EXPIRE_SECONDS = 600
+STEP_AGAIN_SECONDS = 15.0  # after a step that failed, or that others are taking or in the way of
 PING_SECONDS = 5.0  # between looks at a database for which there is nothing to store
 _SLICES = 5  # of rows for the sums, before our own rows have their turn again
 _REST_SECONDS = 0.0005
@@ -27,7 +28,7 @@ class Upkeep:
 
     def __init__(self, retention_days: int | None, sums_retention_days: int | None) -> None:
         self._retention_days, self._sums_retention_days = retention_days, sums_retention_days
-        self._sums_at = self._blocks_at = self._expire_at = self._ping_at = 0.0
+        self._sums_at = self._blocks_at = self._expire_at = self._ping_at = self._step_at = 0.0
         self._steps_left: int | None = None  # of a migration, as far as is known
         self._sums_from_ms = 0  # what is older has expired
 
@@ -67,10 +68,16 @@ class Upkeep:
 
         Once every row is in the sums: until then limits are rebuilt by indexes that a step drops.
         """
-        if self._steps_left == 0 or not store.is_summed():
+        if self._steps_left == 0 or time.monotonic() < self._step_at or not store.is_summed():
             return False
-        before, self._steps_left = self._steps_left, store.take_step()
-        return self._steps_left not in (0, before)  # as many as before: another process is taking one
+        try:
+            before, self._steps_left = self._steps_left, store.take_step()
+        finally:  # where it fails, the rest of a round must not wait for it each time
+            self._step_at = time.monotonic() + STEP_AGAIN_SECONDS
+        if self._steps_left in (0, before):  # as many as before: another process is taking one
+            return False
+        self._step_at = 0.0
+        return True
 
     def _make_blocks(self, store: Store) -> bool:
         """Make blocks of days that have ended, of whole sums."""

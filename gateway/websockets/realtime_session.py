@@ -90,7 +90,7 @@ class RealtimeSession(Session):
         return body.rewritten("", mentioned=[each.provider_model_at(endpoint) or each.model.name for each in served])
 
     def _serving(self, model: Model) -> Model:
-        """Return what serves this model here: a fallback answered for the one that was asked for, or itself."""
+        """Return the model that answered for this one, or itself."""
         leads_to = self._opened.model
         return leads_to if model.id == self._asked.id != leads_to.id else model
 

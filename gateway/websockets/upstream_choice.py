@@ -81,7 +81,7 @@ class Opening:
         raise self._failures.error(self._loop.time())
 
     async def _from_pool(self, upstream: Upstream, payload: Payload | None) -> Opened | None:
-        """Open a socket to an endpoint of this pool, if one will do."""
+        """Open a socket to one of the pool's endpoints, if any will."""
         call, model = self._hit.call, upstream.model
         tried = self._ask.endpoints_left_out(model) | silent(model)
         if len(tried) == len(model.endpoints) and model is not self._ask.access.model:

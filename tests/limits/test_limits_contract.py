@@ -11,7 +11,7 @@ import pytest
 from limits_kit import NOON, Counter, Ledger, demand
 
 from gateway.errors import QuotaUsedUp, RateLimited
-from gateway.limits import Demand, Limiter, Reservation, Used
+from gateway.limits import Demand, Limiter, MemoryLimiter, Reservation, Used
 from gateway.types import Limits
 
 
@@ -415,6 +415,27 @@ async def test_an_error_of_the_ledger_reaches_the_caller(counter: Counter, ledge
     assert [type(each) for each in outcomes] == [LedgerAway] * 3
     ledger.error = None
     assert await counter.used_up_by(limits) == 5
+
+
+async def test_a_slow_answer_does_not_undo_the_period_that_began_meanwhile() -> None:
+    """The ledger may take half a minute: what it tells of the minute before comes when the next one counts already."""
+    slow, asked = asyncio.Event(), asyncio.Event()
+
+    async def rebuild(_: str, since: float) -> Used:
+        if since < NOON:
+            asked.set()
+            await slow.wait()
+        return Used()
+
+    limiter, limits = MemoryLimiter(rebuild), demand(requests=2, period="minute")
+    late = asyncio.create_task(limiter.reserve("late", limits, tokens=0, cost=0, now=NOON - 1))
+    await asked.wait()
+    for name in ("one", "two"):
+        await limiter.reserve(name, limits, tokens=0, cost=0, now=NOON + 1)
+    slow.set()
+    await asyncio.gather(late, return_exceptions=True)
+    with pytest.raises(RateLimited):
+        await limiter.reserve("three", limits, tokens=0, cost=0, now=NOON + 2)
 
 
 async def test_a_client_that_leaves_takes_no_load_from_the_others(counter: Counter, ledger: Ledger) -> None:

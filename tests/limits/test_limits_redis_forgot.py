@@ -109,6 +109,30 @@ async def test_what_the_ledger_has_told_of_is_not_told_again(
     assert await late.used("user:1:model:1", DAY, time.time()) == Used(11, 11)
 
 
+async def test_what_came_into_the_ledger_after_it_was_asked_counts_too(
+    start: Start, redis_server: RedisServer, ledger: Ledger
+) -> None:
+    """One worker loads the totals before the other's rows are written: what neither told of is looked up again."""
+    limits = (Demand("user:1:model:1", DAY),)
+    late = await start()
+    (counter,) = counters(late)
+    await late.standing(limits, time.time())
+    redis_server.kill()
+    for _ in range(10):
+        settle(late, await counter.take(limits))
+    redis_server.start()
+    early = await start()
+    settle(early, await counters(early)[0].take(limits))
+    assert await early.used("user:1:model:1", DAY, time.time()) == Used(1, 1)
+    ledger.known["user:1:model:1"] = Used(requests=11, tokens=11)
+    await healed(late)
+
+    async def all_of_it_counts() -> bool:
+        return not late.is_behind and await early.used("user:1:model:1", DAY, time.time()) == Used(11, 11)
+
+    await until(all_of_it_counts)
+
+
 async def test_a_slow_ledger_does_not_undo_what_was_counted_since(
     start: Start, redis_server: RedisServer, ledger: Ledger
 ) -> None:

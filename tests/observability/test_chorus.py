@@ -83,3 +83,11 @@ def test_where_they_cannot_agree_each_speaks(workers: Workers, monkeypatch: pyte
     assert workers.say(1, RELOADED)
     assert workers.say(2, RELOADED)
     assert workers.say(1, "listening")
+
+
+def test_a_name_that_is_no_text_is_told_by_each(workers: Workers) -> None:
+    """Nor is it an error, which would end the watch of the file."""
+    problems = ["/etc/g\udcff.yaml:1: bogus: unknown key"]
+    assert all(
+        workers.say(each, "configuration not reloaded: the file has problems", problems=problems) for each in (1, 2)
+    )

@@ -13,8 +13,9 @@ from kit.answers import DONE, LAST_CHUNK, STREAM_HEAD, chunk, delta
 from servers.loops import on_both_loops
 from servers.scripted import Peer, closing, serving
 
+from gateway.dialects.openai.spliced import SplicedBody
 from gateway.errors import FirstByteTimedOut, IdleTimedOut
-from gateway.http.client import Transport, request_head
+from gateway.http.client import Origin, Transport, request_head
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import Shape
 from gateway.proxy.usage_meter import UsageMeter
@@ -130,3 +131,22 @@ async def test_total_never_cuts_a_live_stream() -> None:
         await peer.send(REST)
         assert await pouring is None
     assert taken.body == delta("one") + delta("more") * sent + delta("two") + DONE
+
+
+@on_both_loops
+async def test_an_upstream_that_takes_nothing_of_a_large_body_falls_silent() -> None:
+    """`first_byte` ends the wait, so that another endpoint has its turn: not `total`."""
+    body, loop = SplicedBody([bytes(32 * 2**20)]), asyncio.get_running_loop()
+    time_outs = Timeouts(connect=1, first_byte=TIME_OUT_SECONDS)
+    attempt = Attempt(
+        loop, time_outs, expects_stream=True, take_usage_out=False, give_up_at=loop.time() + 9, meter=UsageMeter()
+    )
+    deaf, began = socket.create_server(("127.0.0.1", 0)), loop.time()  # the kernel takes the connection, nobody reads
+    with deaf:
+        async with closing(Transport()) as transport:
+            head = request_head("POST", "/", [("content-length", str(len(body)))])
+            origin = Origin("http", "127.0.0.1", deaf.getsockname()[1])
+            exchange = await transport.exchange(origin, head, body, attempt, connect_timeout=1)
+            assert isinstance(await attempt.opened(exchange), FirstByteTimedOut)
+            assert loop.time() - began < 4
+            attempt.close()

@@ -215,3 +215,11 @@ def test_numbers_are_left_alone() -> None:
     """An id that is a negative number is a number, and no formula."""
     assert read(csv_line(record(user=-7)))["user"] == "-7"
     assert read(csv_line(record(user="-7")))["user"] == "'-7"
+
+
+def test_a_batch_whose_cost_was_reserved_paid_for_its_lines() -> None:
+    """The dearest price is more than that of its tokens; the rest is no further requests."""
+    price = msgspec.json.encode({"input": 1.0, "cache_write": 1.25, "request": 0.001, "batch": 0.5}).decode()
+    of = {"route": "batches", "prompt_tokens": 10**6, "completion_tokens": 0, "total_tokens": 10**6, "price": price}
+    line = csv_line(record(**of, cost_nano=626_000_000, lines=2))
+    assert read(line)["request"] == "2"

@@ -51,7 +51,7 @@ def locate_members(raw: bytes, count: int) -> dict[str, Member]:
 
 
 def locate_items(raw: bytes, count: int) -> list[tuple[int, int]]:
-    """Where the items of a valid JSON array stand, in order; `count` as above."""
+    """Locate the items of a valid JSON array, in order; `count` as above."""
     if count > _MANY:
         return _items_one_by_one(raw, count)
     items, at = [], raw.index(b"[") + 1
@@ -82,7 +82,7 @@ def _items_one_by_one(raw: bytes, count: int) -> list[tuple[int, int]]:
 
 
 class Spans:
-    """Locate values within a body by their paths; `fields` is the body parsed."""
+    """Locate values by their paths in a body, parsed as `fields`."""
 
     def __init__(self, raw: bytes, fields: Any) -> None:
         self._raw = raw

@@ -184,7 +184,7 @@ def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
 
 
 def _parsed_leanly(raw: bytes) -> Any:
-    """What `_parse` gives, in half of its memory; None where it has to judge.
+    """Parse in half of the memory; None where `_parse` has to judge.
 
     orjson copies what it reads first, which counts where texts are long; msgspec takes numbers that orjson does not.
     """

@@ -101,4 +101,5 @@ def request_of(row: Any, known: Mapping[str, str]) -> RequestRecord:
         details=None if row.details is None else _details(row.details),
         price=None if row.price_id is None else known.get(row.price_id),
         failures=() if row.failures is None else _failures(row.failures),
+        lines=None if row.further_requests is None else 1 + row.further_requests,
     )

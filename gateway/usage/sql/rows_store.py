@@ -60,7 +60,7 @@ class Store:
         """
         if steps_missing(self._database.begin, AT_ONCE):
             with self._migrating():
-                migrate(self._database.begin, AT_ONCE)
+                migrate(self._patient.begin, AT_ONCE)  # one of them makes an index of all old rows
         with self._database.begin() as connection:
             is_new = connection.scalar(select(ai_usage.c.request_id).limit(1)) is None
             self._lengths = _lengths(connection)

@@ -26,7 +26,9 @@ def requests_of(record: RequestRecord) -> int:
     """Count how often the price's `request` is in the cost."""
     if record.price is None:
         return 0
-    return rates_of_record(record.price).requests_paid(record.usage, record.cost_nano, is_batch=is_batch(record))
+    paid = rates_of_record(record.price).requests_paid(record.usage, record.cost_nano, is_batch=is_batch(record))
+    # A cost by lines, or by what was reserved, is more than the tokens' for other reasons too.
+    return paid if record.lines is None else min(paid, record.lines)
 
 
 def is_batch(record: RequestRecord) -> bool:

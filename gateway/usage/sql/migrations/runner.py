@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection, func, inspect, select
+from sqlalchemy.exc import DBAPIError
 
 from gateway.usage.sql.migrations.steps import STEPS, Step
 from gateway.usage.sql.table import SCHEMA_VERSION, SchemaTooNew, insert_new, schema_steps, schema_version
@@ -21,6 +22,7 @@ Begin = Callable[[], AbstractContextManager[Connection]]  # a transaction
 _POSTGRESQL_LOCK = 0x65636C69  # "ecli"
 _MARIADB_LOCK = "SHA1(CONCAT(DATABASE(), '.ai_usage'))"  # the server's locks are for all of its databases
 _LOCK_SECONDS = 10
+_LOCK_NOT_HAD = ("55P03", 1205)  # PostgreSQL's word and MariaDB's for a table that others did not let go of in time
 
 
 class _Busy(Exception):
@@ -51,6 +53,10 @@ def take_one(begin: Begin, steps: Sequence[Step] = STEPS) -> int:
             return max(0, len(missing) - 1)
     except _Busy:
         return steps_left(begin, steps)
+    except DBAPIError as error:
+        if not _is_lock_not_had(error):
+            raise
+        return steps_left(begin, steps)
 
 
 def steps_left(begin: Begin, steps: Sequence[Step] = STEPS) -> int:
@@ -64,9 +70,31 @@ def steps_left(begin: Begin, steps: Sequence[Step] = STEPS) -> int:
 
 
 def steps_missing(begin: Begin, steps: Sequence[Step] = STEPS) -> int:
-    """Count what is left to do. Raises as `migrate`."""
+    """Count what is left to do. Raises as `migrate`.
+
+    Where all are taken, who takes a later step is not waited for.
+    """
+    if _are_taken(begin, steps):
+        return 0
     with begin() as connection, _undisturbed(connection):
         return len(_missing(connection, steps))
+
+
+def _are_taken(begin: Begin, steps: Sequence[Step]) -> bool:
+    """Whether all are taken, without a look at tables being changed."""
+    try:
+        with begin() as connection:
+            version = connection.scalar(select(func.max(schema_version.c.version)))
+            taken = set(connection.scalars(select(schema_steps.c.step)))
+    except DBAPIError:  # there are no such tables yet; whatever else it is comes again
+        return False
+    return (version or 0) <= SCHEMA_VERSION and taken.issuperset(step.number for step in steps)
+
+
+def _is_lock_not_had(error: DBAPIError) -> bool:
+    cause = error.orig
+    words = (getattr(cause, "sqlstate", None), *(cause.args[:1] if cause is not None else ()))
+    return any(word in _LOCK_NOT_HAD for word in words if isinstance(word, str | int))
 
 
 def _undisturbed(connection: Connection) -> AbstractContextManager[None]:
@@ -112,14 +140,18 @@ def _alone(connection: Connection, *, waits: bool = True) -> Iterator[None]:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRESQL_LOCK})")
         elif not connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_POSTGRESQL_LOCK})").scalar():
             raise _Busy
+        # Whoever comes to the table after us waits behind us for who reads it: a backup may, for an hour.
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
         yield
     else:
         seconds = _LOCK_SECONDS if waits else 0
         if connection.exec_driver_sql(f"SELECT GET_LOCK({_MARIADB_LOCK}, {seconds})").scalar() != 1:
             raise TimeoutError("another process is changing the ledger's tables") if waits else _Busy
         try:
+            connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_SECONDS}")
             yield
             connection.exec_driver_sql("COMMIT")
         finally:
             with contextlib.suppress(Exception):  # gone with the connection
                 connection.exec_driver_sql(f"SELECT RELEASE_LOCK({_MARIADB_LOCK})")
+                connection.exec_driver_sql("SET SESSION lock_wait_timeout = DEFAULT")
