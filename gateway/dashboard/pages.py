@@ -21,7 +21,7 @@ PAGES = (
     Page("fleet", "Fleet", is_operators=True, parts=("desk",)),
     Page("soc", "SOC", is_operators=True, parts=("reports",)),
 )
-SIGN_IN = Page("session", "Sign in", is_operators=True)
+SIGN_IN = Page("session", "Sign in", is_operators=True, is_framed=False)
 _FOR_EVER = ("cache-control", "public, max-age=31536000, immutable")
 
 

@@ -26,23 +26,31 @@ _SHELL = """<!doctype html>
 <script type="module" src="{script}"></script>
 </head>
 <body data-page="{name}">
+{frame}
 <noscript>These pages need JavaScript.</noscript>
 </body>
 </html>
 """
+# What is seen before the modules are there. They draw it anew, and readers of screens wait for that.
+_FRAME = (
+    '<div class="frame" aria-hidden="true"><div class="pages"><div class="mark">ecli</div></div>'
+    '<div class="room"><div class="head"><h1>{title}</h1></div></div></div>'
+)
+_BARE = '<div class="content bare" aria-hidden="true"><div class="brand">ecli</div></div>'
 
 
 class Page(NamedTuple):
     """A page: name in the address, title, whose it is.
 
     `is_operators`: it stays while the feature `ai` is off. `parts`: folders of modules that it shares with others;
-    its own are in the folder of its name.
+    its own are in the folder of its name. `is_framed`: beside the list of pages.
     """
 
     name: str
     title: str
     is_operators: bool
     parts: tuple[str, ...] = ()
+    is_framed: bool = True
 
 
 def page_headers(frames: tuple[str, ...]) -> Headers:
@@ -59,7 +67,7 @@ def page_headers(frames: tuple[str, ...]) -> Headers:
 
 
 def shell(page: Page, assets: Assets) -> bytes:
-    """Return a page's HTML: everything in it is drawn by its module."""
+    """Return a page's HTML: an empty frame, in which its module draws."""
     script = f"pages/{page.name}.js"
     folders = tuple(f"{folder}/" for folder in ("core", page.name, *page.parts))
     files = [name for name in assets.names() if name.startswith(folders)]
@@ -72,6 +80,7 @@ def shell(page: Page, assets: Assets) -> bytes:
         preloads=links("modulepreload", modules, assets),
         script=escape(assets.url(script)),
         name=escape(page.name),
+        frame=(_FRAME if page.is_framed else _BARE).format(title=escape(page.title)),
     ).encode()
 
 
