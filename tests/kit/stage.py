@@ -33,10 +33,10 @@ class Kind:
 
 
 KINDS = {
-    "single": Kind(200, 1),
-    "pair": Kind(150, 2, ranked=True),
-    "ring": Kind(10, 3),
-    "hasty": Kind(20, 2, ranked=True, timeouts={"connect": 1, "first_byte": 0.3, "idle": 0.3, "total": 5}),
+    "single": Kind(400, 1),
+    "pair": Kind(300, 2, ranked=True),
+    "ring": Kind(30, 3),
+    "hasty": Kind(60, 2, ranked=True, timeouts={"connect": 1, "first_byte": 0.3, "idle": 0.3, "total": 5}),
 }
 
 
