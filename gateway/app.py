@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
@@ -48,12 +48,16 @@ from gateway.http.client import Origin, Transport
 from gateway.http.client.addresses import may_be_reached
 from gateway.http.connection_limit import ConnectionLimit, room_for
 from gateway.http.memory_budget import Memory
+from gateway.http.multipart import Spools
 from gateway.http.multipart.form_intake import FormIntake
 from gateway.http.reply import Answer
 from gateway.http.server import Server
 from gateway.http.via import Via
+from gateway.limits import Limiter
 from gateway.objects.accounts import AccountsInUse
+from gateway.objects.index import ObjectIndex
 from gateway.observability.calls import Call, Calls
+from gateway.observability.live_requests import LiveRequests
 from gateway.observability.log_stream import LogStream
 from gateway.observability.loop_lag import LoopLag
 from gateway.observability.metrics import Counters
@@ -63,13 +67,33 @@ from gateway.proxy.books.bookings import Bookings
 from gateway.proxy.cooldowns import Cooldowns
 from gateway.proxy.pipeline import Relay
 from gateway.proxy.upstreams import Upstreams
-from gateway.store.base import GrantStore
+from gateway.store.base import GrantStore, RecordStore
 from gateway.store.cached import CachedRecords
 from gateway.store.live_channel import live_requests
+from gateway.store.passes import Passes
+from gateway.usage import Ledger
 from gateway.websockets import SocketPaths, socket_routes
 
 # Of C alone, since every request asks for it: a frame of Python takes longer than the answer.
 now = partial(datetime.now, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a process opens at its start, and closes in reverse."""
+
+    records: RecordStore
+    live: LiveRequests
+    telemetry: Telemetry
+    ledger: Ledger
+    limiter: Limiter
+    transport: Transport
+    objects: ObjectIndex
+    passes: Passes
+    spools: Spools
+    intake: Intake
+    loop_lag: LoopLag
+    counters: Counters
 
 
 @asynccontextmanager
@@ -81,94 +105,113 @@ async def running(
     Raises ConfigError where the store cannot be used as it is configured.
     """
     current = Current()
-    latest = partial(attrgetter("runtime"), current)
     async with AsyncExitStack() as held:
-        records = record_store(settings, log, current)
-        live = live_requests(Calls(), settings.store, records)
-        await records.start()
-        held.push_async_callback(records.close)
-        held.push_async_callback(live.close)
-        telemetry = Telemetry(live.calls, log)
-        telemetry.apply(settings.telemetry)
-        held.push_async_callback(telemetry.close)
-        ledger = opened_ledger(settings, current, log)
-        held.push_async_callback(ledger.close)
-        limiter = await started_limiter(settings, records, ledger, log)
-        held.push_async_callback(limiter.close)
-
-        def allow_address(origin: Origin, address: str) -> bool:
-            return not origin.guarded or may_be_reached(address, current.runtime.settings.server.private_endpoints)
-
-        transport = Transport(proxy=proxy_of(settings), allow_address=allow_address)
-        held.push_async_callback(transport.close)
-        upstreams, counters = Upstreams(), Counters()
-        cooldowns = Cooldowns(records, upstreams)
-        queue = request_queue(upstreams, counters, live.calls, records)
-        objects = object_index(settings, records, current, counters, log)
-        held.push_async_callback(objects.close)
-        intake, loop_lag = Intake(), LoopLag()
-        held.callback(intake.close)
-        spools = opened_spools(settings, current, log)
-        held.callback(spools.close)
-        loop_lag.start()
-        held.callback(loop_lag.stop)
-
-        remembered, bookings = CachedRecords(records, log), Bookings(ledger, limiter, objects)
-        store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness.generation)
-        passes = passes_of(settings, records)
-        held.push_async_callback(passes.close)
-        key_sets = KeySets(fetcher(transport), passes, partial(attrgetter("runtime.settings.auth.jwt"), current), log)
-        authenticator = authenticator_of(settings, store, lookups, key_sets)
-        current.runtime = Runtime(
-            settings=settings,
-            store=store,
-            lookups=lookups,
-            authenticator=authenticator,
-            sessions=Sessions(passes, authenticator, now),
-            relay=Relay(
-                transport,
-                upstreams,
-                Accounts(ledger, limiter, bookings),
-                partial(on_cooldown, current),
-                log,
-                Via(partial(attrgetter("identity"), records)),
-                settings.server.stream_heartbeat_seconds,
-                turns_of(settings, queue, latest),
-                has_spans=telemetry.is_on,
-                logs_texts=settings.server.log_upstream_texts,
-            ),
-            bounds=bounds_of(settings, log),
-            queue=queue,
-            records=records,
-            passes=passes,
-            key_sets=key_sets,
-            remembered=remembered,
-            ledger=ledger,
-            limiter=limiter,
-            objects=objects,
-            accounts=AccountsInUse(),
-            calls=live.calls,
-            live=live,
-            telemetry=telemetry,
-            settler=Settler(objects, bookings, partial(view_of, current), log),
-            counters=counters,
-            memory=Memory(partial(attrgetter("runtime.bounds.memory_bytes"), current)),
-            intake=intake,
-            forms=FormIntake(spools),
-            loop_lag=loop_lag,
-            transport=transport,
-            cooldowns=cooldowns,
-            log=log,
-            clock=now,
-            scraping=asyncio.Lock(),
-            latest=latest,
-            log_stream=log_stream,
-        )
-        await objects.start()
-        await held.enter_async_context(alerting(current, queue_of(settings, records), totals_from(ledger)))
-        await held.enter_async_context(current.runtime.settler)
-        await held.enter_async_context(key_sets)
+        opened = await open_parts(settings, log, current, held)
+        current.runtime = composed(settings, log, current, opened, log_stream)
+        await opened.objects.start()
+        alerts = alerting(current, queue_of(settings, opened.records), totals_from(opened.ledger))
+        for task in (alerts, current.runtime.settler, current.runtime.key_sets):
+            await held.enter_async_context(task)
         yield current
+
+
+async def open_parts(settings: Settings, log: FilteringBoundLogger, current: Current, held: AsyncExitStack) -> Opened:
+    """Open what has to be closed again, in the order of its needs.
+
+    Raises ConfigError where the store cannot be used as it is configured.
+    """
+
+    def allow_address(origin: Origin, address: str) -> bool:
+        return not origin.guarded or may_be_reached(address, current.runtime.settings.server.private_endpoints)
+
+    records = record_store(settings, log, current)
+    live = live_requests(Calls(), settings.store, records)
+    await records.start()
+    held.push_async_callback(records.close)
+    held.push_async_callback(live.close)
+    telemetry = Telemetry(live.calls, log)
+    telemetry.apply(settings.telemetry)
+    held.push_async_callback(telemetry.close)
+    ledger = opened_ledger(settings, current, log)
+    held.push_async_callback(ledger.close)
+    limiter = await started_limiter(settings, records, ledger, log)
+    held.push_async_callback(limiter.close)
+    transport = Transport(proxy=proxy_of(settings), allow_address=allow_address)
+    held.push_async_callback(transport.close)
+    counters = Counters()
+    objects = object_index(settings, records, current, counters, log)
+    held.push_async_callback(objects.close)
+    intake, loop_lag = Intake(), LoopLag()
+    held.callback(intake.close)
+    spools = opened_spools(settings, current, log)
+    held.callback(spools.close)
+    loop_lag.start()
+    held.callback(loop_lag.stop)
+    passes = passes_of(settings, records)
+    held.push_async_callback(passes.close)
+    return Opened(
+        records, live, telemetry, ledger, limiter, transport, objects, passes, spools, intake, loop_lag, counters
+    )
+
+
+def composed(
+    settings: Settings, log: FilteringBoundLogger, current: Current, opened: Opened, log_stream: LogStream | None
+) -> Runtime:
+    """Put the first runtime together, around what was opened."""
+    records, ledger, limiter, transport = opened.records, opened.ledger, opened.limiter, opened.transport
+    objects, passes, upstreams, telemetry = opened.objects, opened.passes, Upstreams(), opened.telemetry
+    latest = partial(attrgetter("runtime"), current)
+    remembered, bookings = CachedRecords(records, log), Bookings(ledger, limiter, objects)
+    store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness.generation)
+    queue = request_queue(upstreams, opened.counters, opened.live.calls, records)
+    key_sets = KeySets(fetcher(transport), passes, partial(attrgetter("runtime.settings.auth.jwt"), current), log)
+    authenticator = authenticator_of(settings, store, lookups, key_sets)
+    relay = Relay(
+        transport,
+        upstreams,
+        Accounts(ledger, limiter, bookings),
+        partial(on_cooldown, current),
+        log,
+        Via(partial(attrgetter("identity"), records)),
+        settings.server.stream_heartbeat_seconds,
+        turns_of(settings, queue, latest),
+        has_spans=telemetry.is_on,
+        logs_texts=settings.server.log_upstream_texts,
+    )
+    return Runtime(
+        settings=settings,
+        store=store,
+        lookups=lookups,
+        authenticator=authenticator,
+        sessions=Sessions(passes, authenticator, now),
+        relay=relay,
+        bounds=bounds_of(settings, log),
+        queue=queue,
+        records=records,
+        passes=passes,
+        key_sets=key_sets,
+        remembered=remembered,
+        ledger=ledger,
+        limiter=limiter,
+        objects=objects,
+        accounts=AccountsInUse(),
+        calls=opened.live.calls,
+        live=opened.live,
+        telemetry=telemetry,
+        settler=Settler(objects, bookings, partial(view_of, current), log),
+        counters=opened.counters,
+        memory=Memory(partial(attrgetter("runtime.bounds.memory_bytes"), current)),
+        intake=opened.intake,
+        forms=FormIntake(opened.spools),
+        loop_lag=opened.loop_lag,
+        transport=transport,
+        cooldowns=Cooldowns(records, upstreams),
+        log=log,
+        clock=now,
+        scraping=asyncio.Lock(),
+        latest=latest,
+        log_stream=log_stream,
+    )
 
 
 def configured(before: Runtime, settings: Settings) -> Runtime:
