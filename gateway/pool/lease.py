@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gateway.pool.state import Cause, Cooldown, Obstacle, Slot
+import msgspec
+
+from gateway.pool.state import Cause, Cooldown, Health, Obstacle, Slot
 from gateway.types import Endpoint
 
 
@@ -16,30 +18,23 @@ class Judge(Protocol):
     def judge_request(self, lease: Lease, body: bytes, now: float) -> Cooldown | None: ...
 
 
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """One request's hold on an endpoint, released by its holder.
 
-    For a stream that is at the stream's end.
+    For a stream that is at the stream's end. `Pool.take` makes it, and counts it as one in flight.
 
     A request that is cancelled is released without a verdict, which says nothing against the endpoint.
     Verdicts may come late (after a reload, after the release, under a longer cooldown): then they do no harm.
     """
 
-    __slots__ = ("_epoch", "_health", "_is_held", "_is_undecided_probe", "_pool", "endpoint", "endpoint_id", "is_probe")
-
-    def __init__(self, pool: Judge, slot: Slot) -> None:
-        health = slot.health
-        self.endpoint: Endpoint = slot.endpoint
-        self.endpoint_id = slot.id
-        self.is_probe: bool = health.on_probation
-        self._pool = pool
-        self._health = health
-        self._epoch = health.epoch
-        self._is_held = True
-        self._is_undecided_probe = health.on_probation
-        health.in_flight += 1
-        if health.on_probation:
-            health.probes += 1
+    _pool: Judge
+    _health: Health
+    _epoch: int
+    endpoint: Endpoint
+    endpoint_id: str
+    is_probe: bool
+    _is_undecided_probe: bool
+    _is_held: bool = True
 
     def succeeded(self, now: float) -> None:
         """Mark the endpoint alive; the in-flight slot stays held.
@@ -50,9 +45,10 @@ class Lease:
         probation nor its doubling: that takes a request from after it.
         """
         health = self._health
+        if health.is_spotless:
+            return
         if self._epoch == health.epoch:
-            if self._is_undecided_probe:
-                self._end_probe()
+            self._end_probe()
             health.succeed()
         else:
             health.end_row()
@@ -88,7 +84,8 @@ class Lease:
         A second call does nothing.
         """
         if self._is_held:
-            health, self._is_held = self._health, False
+            self._is_held = False
+            health = self._health
             health.in_flight -= 1
             if self._is_undecided_probe:
                 self._end_probe()

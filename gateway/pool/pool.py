@@ -44,9 +44,25 @@ class Pool:
         `tried`: ids (as text) of endpoints to leave out. `conversation`: which goes to one endpoint if it can.
         """
         for tier in self._tiers:
-            free = [slot for slot in tier.slots if slot.is_free(now) and slot.id not in tried]
-            if free:
-                return Lease(self, tier.rotation.choose(free, conversation))
+            free = []
+            for slot in tier.slots:  # each request comes this way: `is_free`, without its calls
+                health = slot.health
+                if (
+                    health.until <= now
+                    and health.in_flight < slot.max_in_flight
+                    and not (health.on_probation and health.probes)
+                    and slot.id not in tried
+                ):
+                    free.append(slot)
+            if not free:
+                continue
+            slot = free[0] if len(tier.slots) == 1 else tier.rotation.choose(free, conversation)
+            health = slot.health
+            health.in_flight += 1
+            is_probe = health.on_probation
+            if is_probe:
+                health.probes += 1
+            return Lease(self, health, health.epoch, slot.endpoint, slot.id, is_probe, is_probe)
         return None
 
     def has_free(self, now: float, left_out: Container[str] = ()) -> bool:
@@ -196,7 +212,7 @@ class Pool:
         `asked_seconds`: the upstream's Retry-After; 0 where it has none.
         """
         health = slot.health
-        health.failures += 1
+        health.fail()
         # One upstream's hiccup must not become our outage: with nothing else standing it goes on, and its count stays.
         if self._is_last_to_stand(slot, now):
             return None

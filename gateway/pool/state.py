@@ -94,6 +94,7 @@ class Health:
         "epoch",
         "failures",
         "in_flight",
+        "is_spotless",
         "on_change",
         "on_probation",
         "probes",
@@ -102,6 +103,7 @@ class Health:
 
     def __init__(self) -> None:
         self.in_flight = 0
+        self.is_spotless = True  # nothing is held against it, so that a success changes nothing
         self.failures = 0  # in a row; rate limits and refused credentials are not among them
         self.bodies: tuple[bytes, ...] = ()  # the last request bodies, all different, whose own fault a failure seemed
         self.cooldowns = 0  # for failures, in a row: the exponent of the waiting time
@@ -116,9 +118,15 @@ class Health:
     def is_cooling(self, now: float) -> bool:
         return now < self.until
 
+    def fail(self) -> None:
+        """Count a failure; it begins a row, or goes on with one."""
+        self.failures += 1
+        self.is_spotless = False
+
     def succeed(self) -> None:
         self.end_row()
         self.cooldowns = 0
+        self.is_spotless = True
         if self.on_probation:
             self.on_probation = False
             self.changed()
@@ -133,6 +141,7 @@ class Health:
         if body in self.bodies:
             return False
         self.bodies = (*self.bodies, body)[-BODIES_IN_A_ROW:]
+        self.is_spotless = False
         return True
 
     def rest(self, cause: Cause, until: float) -> bool:
@@ -151,6 +160,7 @@ class Health:
         """Begin a cooldown for failures: the next taken is a probe."""
         self.cooldowns += 1
         self.on_probation = True
+        self.is_spotless = False
         self._begin_epoch()
 
     def forget(self) -> None:
