@@ -100,7 +100,7 @@ class PromptFields(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     with_parts: frozenset[str]  # within these, pictures, sounds and files have their places
-    of_tokens: tuple[str, ...]  # these may be numbers of tokens in the place of text
+    of_tokens: frozenset[str]  # these may be numbers of tokens in the place of text
 
 
 class AnswerFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +109,10 @@ class AnswerFields(msgspec.Struct, frozen=True, kw_only=True):
     bounds: tuple[str, ...]  # of one answer, in tokens; the largest holds
     repeats: tuple[str, ...]  # how many answers; the largest holds
     prompts: str  # a list of prompts has answers for each
+    names: frozenset[str] = frozenset()  # all of these
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "names", frozenset((*self.bounds, *self.repeats, self.prompts)))
 
 
 class EventRules(msgspec.Struct, frozen=True, kw_only=True):

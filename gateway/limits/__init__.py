@@ -17,6 +17,7 @@ from gateway.limits.estimate import (
     EstimatedUsage,
     estimated_tokens,
     estimated_usage,
+    prompt_tokens,
     repeats,
     reserved_tokens,
     reserved_usage,
@@ -24,7 +25,6 @@ from gateway.limits.estimate import (
 from gateway.limits.headers import expected_refusal, rate_limit_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
-from gateway.limits.prompt import prompt_tokens
 from gateway.limits.scopes import (
     CALLS_A_MINUTE,
     Terms,

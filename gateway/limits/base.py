@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from gateway.limits.demand import Demand, Standing, Used
 from gateway.limits.headers import rate_limit_headers
 from gateway.types import Limits
@@ -27,32 +29,20 @@ from gateway.types import Limits
 Rebuild = Callable[[str, float], Awaitable[Used]]
 
 
-class Reservation:
+class Reservation(msgspec.Struct, eq=False):
     """What one admitted request holds until it is settled or cancelled.
 
     `tokens` and `cost` (currency units) are what it may use; what it holds is no more than was left. `standings` is how
     each demand stood with it, at `now`. `requests`: so many it counts for in totals.
     """
 
-    __slots__ = ("cost", "demands", "now", "request_id", "requests", "standings", "tokens")
-
-    def __init__(
-        self,
-        request_id: str,
-        demands: Sequence[Demand],
-        tokens: int,
-        cost: float,
-        standings: Sequence[Standing],
-        now: float,
-        requests: int = 1,
-    ) -> None:
-        self.request_id = request_id
-        self.requests = requests
-        self.demands = demands
-        self.tokens = tokens
-        self.cost = cost
-        self.standings = standings
-        self.now = now
+    request_id: str
+    demands: Sequence[Demand]
+    tokens: int
+    cost: float
+    standings: Sequence[Standing]
+    now: float
+    requests: int = 1
 
     def headers(self) -> list[tuple[str, str]]:
         """`x-ratelimit-*` as of the admission."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import islice
 
+import msgspec
+
 from gateway.limits.base import Reservation
-from gateway.limits.demand import WINDOW_SECONDS, Standing, Used, nano, within
+from gateway.limits.demand import WINDOW_SECONDS, Bounds, Standing, Used, nano
 from gateway.limits.periods import bounds
-from gateway.types import Limits, Period
+from gateway.types import Period
 
 # How far `now` may lie behind what a scope has seen without the scope taking it for a step of the clock: requests that
 # waited for a load come back with the time at which they began to wait.
 _LATE_SECONDS = 5.0
 # A clock that steps back over a period's edge by less stays in the period that has begun.
-_EDGE_SECONDS = 60.0
+EDGE_SECONDS = 60.0
 _MOST_LOOKED_AT = 100  # entries of a window, in search of the moment when it has room
 
 
@@ -32,13 +34,6 @@ class Count:
         self.requests_reserved = 0  # those of `requests` that are running
         self.tokens_reserved = 0
         self.cost_reserved = 0
-
-    def has_room(self, limits: Limits, requests: int) -> bool:
-        return (
-            (limits.requests is None or self.requests + requests <= limits.requests)
-            and (limits.tokens is None or self.tokens + self.tokens_reserved < limits.tokens)
-            and (limits.cost is None or self.cost + self.cost_reserved < nano(limits.cost))
-        )
 
 
 class Scope:
@@ -66,15 +61,8 @@ class Scope:
             self._let_go(now)
         return now
 
-    def enter(self, hold: Hold, now: float) -> None:
-        if not self.window:
-            self.leaves_at = now + WINDOW_SECONDS
-        self.window[hold.request_id] = hold
-        self.window_tokens += hold.tokens
-        self.latest = now
-
     def leave(self, hold: Hold) -> None:
-        del self.window[hold.request_id]
+        del self.window[hold.wanted.request_id]
         self.window_tokens -= hold.tokens
         self.leaves_at = 0.0  # to be looked for anew
 
@@ -107,7 +95,7 @@ class Scope:
         It need not be asked for a period that directly follows one that was counted: it starts from nothing.
         """
         count = self.counts.get(period)
-        if count is None or count.start - _EDGE_SECONDS <= now < count.end:
+        if count is None or count.start - EDGE_SECONDS <= now < count.end:
             return count
         start, end = bounds(period, now)
         if start != count.end:
@@ -118,15 +106,8 @@ class Scope:
     def install(self, period: Period, count: Count, now: float) -> None:
         """Take the ledger's totals, unless a later period counts already."""
         known = self.counts.get(period)
-        if known is None or not count.start <= known.start <= now + _EDGE_SECONDS:
+        if known is None or not count.start <= known.start <= now + EDGE_SECONDS:
             self.counts[period] = count
-
-    def has_room(self, limits: Limits) -> bool:
-        return (
-            (limits.rpm is None or len(self.window) < limits.rpm)
-            and (limits.tpm is None or self.window_tokens < limits.tpm)
-            and (limits.concurrency is None or self.running < limits.concurrency)
-        )
 
     def standing(self, count: Count | None, now: float, rpm_wait: float = 0.0, tpm_wait: float = 0.0) -> Standing:
         window = self.window
@@ -172,70 +153,82 @@ class Scope:
         return wait if tpm > 0 and wait else WINDOW_SECONDS
 
 
-class Hold:
-    """One running request's reservation in one scope.
+class Hold(msgspec.Struct, eq=False):
+    """One request's reservation in one scope: asked for, then taken.
 
     It stays in the window after it has ended.
 
     It reserves no more than what is left of a limit: then one large request is not felt beyond its own end.
     """
 
-    __slots__ = (
-        "cost_reserved",
-        "count",
-        "in_window",
-        "is_running",
-        "request_id",
-        "requests",
-        "scope",
-        "time",
-        "tokens",
-        "tokens_reserved",
-    )
+    wanted: Reservation
+    scope: Scope
+    count: Count | None  # None where no totals are limited
+    time: float  # by which the window goes
+    in_window: bool
+    is_running: bool = False
+    tokens: int = 0  # in the window
+    tokens_reserved: int = 0
+    cost_reserved: int = 0
 
-    def __init__(
-        self, wanted: Reservation, scope: Scope, count: Count | None, limits: Limits, at: float | None
-    ) -> None:
-        """Reserve in `scope` and `count`, and in the window at `at`."""
-        tokens, cost = wanted.tokens, nano(wanted.cost)
-        self.request_id = wanted.request_id
-        self.requests = wanted.requests
+    def has_room(self, bounds: Bounds) -> bool:
+        rpm, tpm, concurrency, requests, tokens, cost = bounds
+        scope, count = self.scope, self.count
+        return (
+            len(scope.window) < rpm
+            and scope.window_tokens < tpm
+            and scope.running < concurrency
+            and (
+                count is None
+                or (
+                    count.requests + self.wanted.requests <= requests
+                    and count.tokens + count.tokens_reserved < tokens
+                    and count.cost + count.cost_reserved < cost
+                )
+            )
+        )
+
+    def take(self, bounds: Bounds) -> Standing:
+        """Reserve; return how the demand stands with it."""
+        wanted, scope, count = self.wanted, self.scope, self.count
+        tokens, cost = wanted.tokens, nano(wanted.cost) if wanted.cost else 0
         self.is_running = True
-        self.scope = scope
-        self.count = count
-        self.tokens = self.tokens_reserved = tokens
-        self.cost_reserved = cost
-        self.in_window = at is not None
         scope.running += 1
-        if at is not None:
-            self.time = at
-            self.tokens = within(tokens, limits.tpm, scope.window_tokens)
-            scope.enter(self, at)
+        if self.in_window:
+            now, taken = self.time, scope.window_tokens
+            if not scope.window:
+                scope.leaves_at = now + WINDOW_SECONDS
+            scope.latest = now
+            scope.window[wanted.request_id] = self
+            self.tokens = tokens if taken + tokens <= bounds.tpm else max(0, bounds.tpm - taken)
+            scope.window_tokens = taken + self.tokens
         if count is not None:
-            self._reserve(count, limits, tokens, cost)
-
-    def _reserve(self, count: Count, limits: Limits, tokens: int, cost: int) -> None:
-        self.tokens_reserved = within(tokens, limits.tokens, count.tokens + count.tokens_reserved)
-        most = None if limits.cost is None else nano(limits.cost)
-        self.cost_reserved = within(cost, most, count.cost + count.cost_reserved)
-        count.requests += self.requests
-        count.requests_reserved += self.requests
-        count.tokens_reserved += self.tokens_reserved
-        count.cost_reserved += self.cost_reserved
+            taken = count.tokens + count.tokens_reserved
+            self.tokens_reserved = tokens if taken + tokens <= bounds.tokens else max(0, bounds.tokens - taken)
+            if cost:
+                taken = count.cost + count.cost_reserved
+                self.cost_reserved = cost if taken + cost <= bounds.cost else max(0, bounds.cost - taken)
+                count.cost_reserved += self.cost_reserved
+            count.requests += wanted.requests
+            count.requests_reserved += wanted.requests
+            count.tokens_reserved += self.tokens_reserved
+        return scope.standing(count, self.time)
 
     def settle(self, tokens: int, cost: int) -> None:
-        self._release()
-        if self.count is not None:
-            self.count.tokens += tokens
-            self.count.cost += cost
+        count = self.count
+        self._release(count)
+        if count is not None:
+            count.tokens += tokens
+            count.cost += cost
         if self.in_window:
             self.scope.window_tokens += tokens - self.tokens
         self.tokens = tokens
 
     def cancel(self) -> None:
-        self._release()
-        if self.count is not None:
-            self.count.requests -= self.requests
+        count = self.count
+        self._release(count)
+        if count is not None:
+            count.requests -= self.wanted.requests
         if self.in_window:
             self.scope.leave(self)
 
@@ -245,9 +238,11 @@ class Hold:
             self.is_running = False
             self.scope.running -= 1
 
-    def _release(self) -> None:
-        self.detach()
-        if self.count is not None:
-            self.count.requests_reserved -= self.requests
-            self.count.tokens_reserved -= self.tokens_reserved
-            self.count.cost_reserved -= self.cost_reserved
+    def _release(self, count: Count | None) -> None:
+        if self.is_running:
+            self.is_running = False
+            self.scope.running -= 1
+        if count is not None:
+            count.requests_reserved -= self.wanted.requests
+            count.tokens_reserved -= self.tokens_reserved
+            count.cost_reserved -= self.cost_reserved

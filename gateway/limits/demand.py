@@ -15,23 +15,39 @@ from gateway.types import Limits, Period
 
 WINDOW_SECONDS = 60.0  # over which rpm and tpm slide
 _NANO_PER_UNIT = 1_000_000_000
+NO_LIMIT = 1 << 62  # more than can be counted
+
+
+class Bounds(NamedTuple):
+    """A demand's limits as whole numbers. `cost` in nano."""
+
+    rpm: int
+    tpm: int
+    concurrency: int
+    requests: int
+    tokens: int
+    cost: int
 
 
 class Demand(msgspec.Struct, frozen=True):
     """One set of limits that a request must keep, and its scope.
 
-    See `scopes`. `period` and `is_windowed` follow from the limits: made once, they hold for many requests.
+    See `scopes`. What follows from the limits is made once, and holds for many requests.
     """
 
     scope: str
     limits: Limits
     period: Period | None = None  # whose totals are limited
     is_windowed: bool = False  # there are limits by the minute
+    bounds: Bounds = Bounds(*[NO_LIMIT] * 6)
 
     def __post_init__(self) -> None:
-        set_once = msgspec.structs.force_setattr
-        set_once(self, "period", totals_period(self.limits))
-        set_once(self, "is_windowed", is_windowed(self.limits))
+        limits, set_once = self.limits, msgspec.structs.force_setattr
+        set_once(self, "period", totals_period(limits))
+        set_once(self, "is_windowed", is_windowed(limits))
+        cost = None if limits.cost is None else nano(limits.cost)
+        given = (limits.rpm, limits.tpm, limits.concurrency, limits.requests, limits.tokens, cost)
+        set_once(self, "bounds", Bounds(*[NO_LIMIT if each is None else each for each in given]))
 
 
 class Used(NamedTuple):
@@ -97,11 +113,6 @@ def is_limiting(limits: Limits | None) -> bool:
     if limits is None:
         return False
     return is_windowed(limits) or limits.concurrency is not None or totals_period(limits) is not None
-
-
-def within(wanted: int, most: int | None, taken: int) -> int:
-    """So much of what is wanted as a limit has left."""
-    return wanted if most is None or wanted + taken <= most else max(0, most - taken)
 
 
 def nano(cost: float) -> int:

@@ -13,13 +13,14 @@ from typing import Any
 
 import msgspec
 
-from gateway.dialects.base import Operation
-from gateway.limits.prompt import BYTES_PER_TOKEN, prompt_tokens
+from gateway.dialects.base import Operation, PromptFields
+from gateway.limits.prompt import BYTES_PER_TOKEN, walked
 
 # What an answer is taken for where the request sets no bound: about 200 words.
 DEFAULT_ANSWER_TOKENS = 256
 # No model writes a longer answer: a bound beyond it is a mistake or malice, and holds no more than this.
 LONGEST_ANSWER_TOKENS = 1_000_000
+_SMALL_BODY_BYTES = 4_000  # up to it the body's own length tells enough
 _MOST_TOKENS = 10**9  # what is reserved at most, lest nonsense in a body overflow a counter
 _LONGEST_NUMBER = 40  # characters of a number that is written as text
 
@@ -43,12 +44,35 @@ def reserved_usage(fields: Mapping[str, Any], body_size: int, operation: Operati
     """
     if not operation.is_billed:
         return EstimatedUsage(0, 0)
-    prompt = min(prompt_tokens(fields, body_size, operation.prompt), _MOST_TOKENS)
+    prompt = prompt_tokens(fields, body_size, operation.prompt)
+    if prompt > _MOST_TOKENS:
+        prompt = _MOST_TOKENS
     answer = operation.answer
     if answer is None:
         return EstimatedUsage(prompt, 0)
+    if answer.names.isdisjoint(fields):
+        return EstimatedUsage(prompt, min(DEFAULT_ANSWER_TOKENS, _MOST_TOKENS - prompt))
     answers = repeats(fields, answer.repeats) * _prompts(fields.get(answer.prompts))
     return EstimatedUsage(prompt, min(_answer_tokens(fields, answer.bounds) * answers, _MOST_TOKENS - prompt))
+
+
+def prompt_tokens(fields: Mapping[str, Any], body_size: int, prompt: PromptFields) -> int:
+    """Estimate a prompt's tokens, at least 1.
+
+    From the parsed body and its length in bytes.
+    """
+    if body_size <= _SMALL_BODY_BYTES and (prompt.of_tokens.isdisjoint(fields) or not _is_of_tokens(fields, prompt)):
+        return max(1, body_size // BYTES_PER_TOKEN)
+    return max(1, walked(fields, body_size, prompt))
+
+
+def _is_of_tokens(fields: Mapping[str, Any], prompt: PromptFields) -> bool:
+    """Whether the prompt may be numbers, two bytes of body each."""
+    for name in prompt.of_tokens:
+        given = fields.get(name)
+        if type(given) is list and given and type(given[0]) in (int, list):
+            return True
+    return False
 
 
 def reserved_tokens(fields: Mapping[str, Any], body_size: int, operation: Operation) -> int:

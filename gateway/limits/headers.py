@@ -8,16 +8,20 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.errors import NO_RETRY, QuotaUsedUp, RateLimited
-from gateway.limits.demand import Demand, Standing, nano
+from gateway.limits.demand import NO_LIMIT, Demand, Standing, nano
 from gateway.limits.scopes import whose
 
 _MOST_RETRY_SECONDS = 60
+_LONGEST_IN_MS, _NOTHING_SECONDS = 0.9990005, 5e-7  # a difference of times is never exact
 _RUNNING_RETRY_SECONDS = 1.0  # when a running request will end cannot be known
 
 
 # One limit as headers show it: left, seconds to the reset (negated), limit. The least of several is the tightest.
 _Gauge = tuple[int, float, int]
+_NO_GAUGE: _Gauge = (NO_LIMIT, 0.0, NO_LIMIT)
 
 
 class _Full(NamedTuple):
@@ -34,34 +38,45 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
     equals the one that resets last. A sliding minute resets when its oldest request is a minute old, a total at its
     period's end.
     """
-    requests: list[_Gauge] = []
-    tokens: list[_Gauge] = []
+    of_requests = of_tokens = _NO_GAUGE
     for demand, at in zip(demands, standings, strict=True):
-        limits = demand.limits
-        if limits.rpm is not None:
-            requests.append((limits.rpm - at.minute_requests, -at.minute_leaves, limits.rpm))
-        if limits.requests is not None:
-            requests.append((limits.requests - at.requests, now - at.period_end, limits.requests))
-        if limits.tpm is not None:
-            tokens.append((limits.tpm - at.minute_tokens, -at.minute_leaves, limits.tpm))
-        if limits.tokens is not None:
-            tokens.append((limits.tokens - at.tokens - at.tokens_reserved, now - at.period_end, limits.tokens))
+        rpm, tpm, _, requests, tokens, _ = demand.bounds
+        leaves, ends = -at.minute_leaves, now - at.period_end
+        left = requests - at.requests
+        of_requests = min(of_requests, (rpm - at.minute_requests, leaves, rpm), (left, ends, requests))
+        left = tokens - at.tokens - at.tokens_reserved
+        of_tokens = min(of_tokens, (tpm - at.minute_tokens, leaves, tpm), (left, ends, tokens))
+    if of_requests[0] < 0 or of_tokens[0] < 0:
+        return rate_limit_headers(demands, list(map(_cut_to_limits, demands, standings)), now)
     headers: list[tuple[str, str]] = []
-    if requests:
-        left, reset_seconds, limit = requests[0] if len(requests) == 1 else _tightest(requests)
+    if of_requests[2] != NO_LIMIT:
+        remaining, reset_seconds, limit = of_requests
         headers = [
             ("x-ratelimit-limit-requests", f"{limit}"),
-            ("x-ratelimit-remaining-requests", f"{left}" if left > 0 else "0"),
+            ("x-ratelimit-remaining-requests", f"{remaining}"),
             ("x-ratelimit-reset-requests", duration_text(-reset_seconds)),
         ]
-    if tokens:
-        left, reset_seconds, limit = tokens[0] if len(tokens) == 1 else _tightest(tokens)
+    if of_tokens[2] != NO_LIMIT:
+        remaining, reset_seconds, limit = of_tokens
         headers += (
             ("x-ratelimit-limit-tokens", f"{limit}"),
-            ("x-ratelimit-remaining-tokens", f"{left}" if left > 0 else "0"),
+            ("x-ratelimit-remaining-tokens", f"{remaining}"),
             ("x-ratelimit-reset-tokens", duration_text(-reset_seconds)),
         )
     return headers
+
+
+def _cut_to_limits(demand: Demand, at: Standing) -> Standing:
+    """What is over its limit has nothing left, as one at its limit."""
+    most = demand.bounds
+    return msgspec.structs.replace(
+        at,
+        minute_requests=min(at.minute_requests, most.rpm),
+        minute_tokens=min(at.minute_tokens, most.tpm),
+        requests=min(at.requests, most.requests),
+        tokens=min(at.tokens + at.tokens_reserved, most.tokens),
+        tokens_reserved=0,
+    )
 
 
 def refusal(
@@ -108,10 +123,10 @@ def duration_text(seconds: float) -> str:
 
     `250ms`, `1s`, `6m0s`, `26h30m0s`; rounded up, so that no client comes too early.
     """
-    milliseconds = round(seconds * 1000, 3)
-    if milliseconds > 999:
-        return _whole_seconds_text(int(-(-milliseconds // 1000)))
-    return f"{math.ceil(milliseconds)}ms" if milliseconds > 0 else "0ms"
+    if seconds > _LONGEST_IN_MS:
+        return _whole_seconds_text(math.ceil(seconds - _NOTHING_SECONDS))
+    milliseconds = math.ceil(round(seconds * 1000, 3))
+    return f"{milliseconds}ms" if milliseconds > 0 else "0ms"
 
 
 @lru_cache(maxsize=256)  # every request of a moment is given the same
@@ -120,14 +135,6 @@ def _whole_seconds_text(seconds: int) -> str:
     if hours:
         return f"{hours}h{minutes}m{rest}s"
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-
-def _tightest(gauges: list[_Gauge]) -> _Gauge:
-    tightest = min(gauges)
-    if tightest[0] >= 0:
-        return tightest
-    # What is over its limit has nothing left, as one at its limit.
-    return min((max(0, left), reset_seconds, limit) for left, reset_seconds, limit in gauges)
 
 
 def _full(demand: Demand, at: Standing, requests: int) -> Iterator[_Full]:

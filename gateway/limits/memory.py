@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from gateway.limits.base import OnSettled, Rebuild, Reservation
-from gateway.limits.counts import Count, Hold, Scope
+from gateway.limits.counts import EDGE_SECONDS, Count, Hold, Scope
 from gateway.limits.demand import Demand, Standing, Used, nano, still_asked, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.periods import bounds
@@ -54,16 +54,16 @@ class MemoryLimiter:
         if held is not None:
             return held[0]
         wanted = Reservation(request_id, demands, tokens, cost, (), now, requests)
-        while (reservation := self._admit(wanted, place)) is None:
+        while not self._admit(wanted, place):
             await self._load_missing(demands, now)
-        return reservation
+        return wanted
 
     def settle(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
         held = self._holds.pop(reservation.request_id, None)
         if held is not None:
             cost_nano = nano(cost)
-            for hold in held[1]:
-                hold.settle(tokens, cost_nano)
+            for each in held[1]:
+                each.settle(tokens, cost_nano)
             if self.on_settled is not None:
                 self.on_settled(held[0], tokens, cost_nano)
 
@@ -92,7 +92,8 @@ class MemoryLimiter:
             count = scope.count_at(period, now) if period is not None else None
             if count is not None and count.start != at.period_start:
                 count = None
-            hold = Hold(reservation, scope, count, demand.limits, None)
+            hold = Hold(reservation, scope, count, now, False)
+            hold.take(demand.bounds)
             hold.detach()
             holds.append(hold)
         self._holds[reservation.request_id] = reservation, holds
@@ -122,40 +123,49 @@ class MemoryLimiter:
 
     # -- admission
 
-    def _admit(self, wanted: Reservation, place: Reservation | None) -> Reservation | None:
+    def _admit(self, wanted: Reservation, place: Reservation | None) -> bool:
         """Reserve in one atomic step, without an await.
 
-        None where totals have to be loaded first.
+        False where totals have to be loaded first.
         """
-        demands, now, requests = wanted.demands, wanted.now, wanted.requests
-        taken: list[tuple[Scope, Count | None, float | None]] = []
-        has_room = True
+        demands, now = wanted.demands, wanted.now
         asked = demands if place is None else still_asked(demands, place.demands)
-        for demand, left in zip(demands, asked, strict=True):
-            scope = self._touch(demand.scope, now)
-            at = scope.slide(now) if demand.is_windowed else None
-            count = None
-            if demand.period is not None:
-                count = scope.count_at(demand.period, now)
-                if count is None:
-                    return None
-                has_room = has_room and count.has_room(demand.limits, requests)
-            has_room = has_room and scope.has_room(left.limits)
-            taken.append((scope, count, at))
+        holds = []
+        has_room = True
+        for demand in asked:
+            hold = self._asked_for(wanted, demand, now)
+            if hold is None:
+                return False
+            has_room = has_room and hold.has_room(demand.bounds)
+            holds.append(hold)
         if not has_room:
-            raise refusal(demands, [self._standing(demand, now) for demand in demands], now, asked, requests)
+            raise refusal(demands, [self._standing(demand, now) for demand in demands], now, asked, wanted.requests)
         if place is not None:
             self.cancel(place, now=now)
-        return self._take(wanted, taken)
-
-    def _take(self, wanted: Reservation, taken: list[tuple[Scope, Count | None, float | None]]) -> Reservation:
-        holds = [
-            Hold(wanted, scope, count, demand.limits, at)
-            for demand, (scope, count, at) in zip(wanted.demands, taken, strict=True)
-        ]
-        wanted.standings = [scope.standing(count, wanted.now if at is None else at) for scope, count, at in taken]
+        wanted.standings = [hold.take(demand.bounds) for hold, demand in zip(holds, demands, strict=True)]
         self._holds[wanted.request_id] = wanted, holds
-        return wanted
+        return True
+
+    def _asked_for(self, wanted: Reservation, demand: Demand, now: float) -> Hold | None:
+        """Find where the demand is counted; None where totals are missing."""
+        scope, count = self._scopes.get(demand.scope), None
+        if scope is None:
+            scope = self._touch(demand.scope, now)
+        else:
+            self._scopes.move_to_end(demand.scope)
+            scope.touched = now
+        period = demand.period
+        if period is not None:
+            count = scope.counts.get(period)
+            if count is None or not count.start - EDGE_SECONDS <= now < count.end:
+                count = scope.count_at(period, now)
+                if count is None:
+                    return None
+        if not demand.is_windowed:
+            return Hold(wanted, scope, count, now, False)
+        if now < scope.latest or now >= scope.leaves_at:
+            return Hold(wanted, scope, count, scope.slide(now), True)
+        return Hold(wanted, scope, count, now, True)
 
     def _standing(self, demand: Demand, now: float) -> Standing:
         scope, limits = self._touch(demand.scope, now), demand.limits

@@ -15,7 +15,6 @@ from gateway.dialects.base import PromptFields
 BYTES_PER_TOKEN = 4
 # A picture, sound or file within a message, whatever its size: what a picture costs with common models.
 ATTACHMENT_TOKENS = 800
-_SMALL_BODY_BYTES = 4_000  # up to it the body's own length tells enough
 _FLOAT_BYTES = 8
 # A body of many tiny values takes long to walk through: beyond so many, its length has to do.
 _FREE_STEPS, _BYTES_PER_STEP = 2_000, 32
@@ -36,23 +35,9 @@ _PLACES: Mapping[str, frozenset[str]] = {
 }
 
 
-def prompt_tokens(fields: Mapping[str, Any], body_size: int, prompt: PromptFields) -> int:
-    """Estimate a prompt's tokens, at least 1.
-
-    From the parsed body and its length in bytes.
-    """
-    if body_size <= _SMALL_BODY_BYTES and not _is_of_tokens(fields, prompt.of_tokens):
-        return max(1, body_size // BYTES_PER_TOKEN)
-    return max(1, _Walk(body_size).measure(fields, prompt.with_parts))
-
-
-def _is_of_tokens(fields: Mapping[str, Any], names: tuple[str, ...]) -> bool:
-    """Whether the prompt may be numbers, two bytes of body each."""
-    for name in names:
-        given = fields.get(name)
-        if type(given) is list and given and type(given[0]) in (int, list):
-            return True
-    return False
+def walked(fields: Mapping[str, Any], body_size: int, prompt: PromptFields) -> int:
+    """Estimate a prompt's tokens by a walk through the body."""
+    return _Walk(body_size).measure(fields, prompt.with_parts)
 
 
 class _Walk:

@@ -10,8 +10,7 @@ from gateway.dialects.base import Operation, Translated
 from gateway.http.client import Upload
 from gateway.http.client.passed_on import PassedOn
 from gateway.http.multipart import FormBody
-from gateway.limits import Terms
-from gateway.limits.prompt import prompt_tokens
+from gateway.limits import Terms, prompt_tokens
 from gateway.proxy.endpoint_client import EndpointClient
 from gateway.proxy.keeping.object_keeper import Keeper
 from gateway.proxy.keeping.pins import Pin

@@ -26,7 +26,7 @@ EVENTS: Final = "text/event-stream"
 
 ANTHROPIC = Dialect(protocol="anthropic", refusal_body=refusal_body)
 _TRANSLATION = Translation(operation=CHAT_COMPLETIONS, translate=MessagesOverChat)
-_PROMPT = PromptFields(with_parts=frozenset(("messages", "system")), of_tokens=())
+_PROMPT = PromptFields(with_parts=frozenset(("messages", "system")), of_tokens=frozenset())
 _MESSAGE_EVENTS = EventRules(
     asks_usage=False,
     is_numbered=False,

@@ -29,8 +29,8 @@ JSON: Final = "application/json"
 EVENTS, BINARY = "text/event-stream", "application/octet-stream"
 
 OPENAI = Dialect(protocol="openai", refusal_body=refusal_body)
-PROMPT = PromptFields(with_parts=frozenset(("messages", "input", "system")), of_tokens=("prompt", "input"))
-SEARCH = PromptFields(with_parts=frozenset(), of_tokens=())
+PROMPT = PromptFields(with_parts=frozenset(("messages", "input", "system")), of_tokens=frozenset(("prompt", "input")))
+SEARCH = PromptFields(with_parts=frozenset(), of_tokens=frozenset())
 # Upstreams differ in which bound they go by, on whichever route.
 TEXT_ANSWER = AnswerFields(
     bounds=("max_tokens", "max_completion_tokens", "max_output_tokens"), repeats=("n", "best_of"), prompts="prompt"
