@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
 from multidict import CIMultiDictProxy, MultiMapping, istr
 from yarl import URL
 
@@ -128,40 +129,37 @@ class Connection(Protocol):
         """Wait until the client has taken enough of what was sent."""
 
 
-class Request:
+class Request(msgspec.Struct, eq=False):
     """A request.
 
-    Its body is `body`, or where that is None still arrives by `content`.
+    Its body is `body`, or where that is None still arrives by `content`. `keep_alive`: as its head has it, until
+    somebody ends the connection with its answer.
     """
 
-    __slots__ = (
-        "body",
-        "connection",
-        "content",
-        "head",
-        "headers",
-        "held",
-        "http11",
-        "keep_alive",
-        "length",
-        "method",
-        "path",
-    )
+    connection: Connection
+    head: Head
+    content: Body
+    length: int | None  # of the body, as declared
+    body: bytes | None
+    keep_alive: bool
+    held: Held | None = None  # the memory that it takes, until its answer has been taken
 
-    def __init__(
-        self, connection: Connection, head: Head, content: Body, length: int | None, body: bytes | None = None
-    ) -> None:
-        self.connection = connection
-        self.head = head
-        self.content = content
-        self.length = length  # of the body, as declared
-        self.body = body
-        self.method = head.method
-        self.path = head.path
-        self.headers = head.headers
-        self.http11 = head.http11
-        self.keep_alive = head.keep_alive
-        self.held: Held | None = None  # the memory that it takes, until its answer has been taken
+    @property
+    def method(self) -> str:
+        return self.head.method
+
+    @property
+    def path(self) -> str:
+        """The path, still percent-encoded."""
+        return self.head.path
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        return self.head.headers
+
+    @property
+    def http11(self) -> bool:
+        return self.head.http11
 
     @property
     def query(self) -> MultiMapping[str]:

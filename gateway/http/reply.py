@@ -1,9 +1,16 @@
-"""Answers: `Answer` is whole, `EventStream` is streamed."""
+"""Answers, and their heads as bytes: `Answer` is whole, `EventStream` is streamed."""
 
 from __future__ import annotations
 
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+from time import time
+
 from gateway.http.message import Connection, Headers, Request
-from gateway.http.wire import answer_bytes
+
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+_pair = ": ".join
 
 
 class Reply:
@@ -11,12 +18,8 @@ class Reply:
 
     status: int
     keep_alive = True
+    started = False  # something of it has gone out
     _connection: Connection | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether anything of it has gone out."""
-        return self._connection is not None
 
     def force_close(self) -> None:
         """End the connection with this answer."""
@@ -28,6 +31,7 @@ class Reply:
 
     def _attach(self, request: Request) -> Connection:
         self._connection = connection = request.connection
+        self.started = True
         if not request.keep_alive or connection.ends_here:
             self.keep_alive = False
         return connection
@@ -53,7 +57,8 @@ class Answer(Reply):
 
     def serialised(self, *, http11: bool) -> bytes:
         """Return the whole answer as bytes."""
-        return answer_bytes(self.status, self.fields, self.content, close=not self.keep_alive, http11=http11)
+        framing = length_line(self.status, self.content)
+        return head_bytes(self.status, self.fields, framing, close=not self.keep_alive, http11=http11) + self.content
 
 
 class EventStream(Reply):
@@ -98,3 +103,35 @@ class EventStream(Reply):
 
     def send_to(self, request: Request) -> None:
         """Nothing: it was sent as it came."""
+
+
+def with_answer_fields(fields: Headers, answer_fields: Headers) -> Headers:
+    """Add what every answer bears, instead of its own of those names."""
+    names = {name for name, _ in answer_fields if name != "vary"}  # which may come as often as it likes
+    return (*(field for field in fields if field[0] not in names), *answer_fields)
+
+
+def length_line(status: int, body: bytes) -> str:
+    """Return the line of `content-length`, which a 204 must not have."""
+    return "" if status == 204 else f"content-length: {len(body)}\n"
+
+
+def head_bytes(status: int, fields: Headers, framing: str, *, close: bool, http11: bool) -> bytes:
+    """Return a whole head. Raises ValueError.
+
+    For a control character in a field: nothing can be smuggled in. `framing`: lines of ours, each with its line end.
+    """
+    lines = "\n".join(map(_pair, fields))
+    if lines.count("\n") >= (len(fields) or 1) or "\r" in lines or "\0" in lines:
+        raise ValueError("a control character in a response header")
+    beginning = _beginning(status, http11, close, int(time()))
+    head = f"{beginning}{framing}{lines}\n\n" if lines else f"{beginning}{framing}\n"
+    return head.replace("\n", "\r\n").encode("latin-1")
+
+
+@lru_cache(maxsize=64)
+def _beginning(status: int, http11: bool, close: bool, second: int) -> str:
+    """Return what all answers of a second begin with."""
+    connection = "connection: close\n" if close else ""
+    date = formatdate(second, usegmt=True)
+    return f"HTTP/1.{int(http11)} {status} {_PHRASES.get(status, '')}\ndate: {date}\n{connection}"

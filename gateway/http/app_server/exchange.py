@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from gateway.http.app_server.leaving_http import Upgrade
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.message import Headers, Request
-from gateway.http.wire import with_answer_fields
+from gateway.http.reply import with_answer_fields
 
 # What an answer may pile up here, beside what aiohttp and the kernel hold, before its source is asked to wait.
 PRESSURE_ABOVE_BYTES = 64 * 1024
@@ -185,7 +185,9 @@ class Exchange:
 
     def _with_fields(self, response: web.StreamResponse, fields: Headers) -> web.StreamResponse:
         response.headers.clear()
-        for name, value in with_answer_fields(fields, self.answer_fields):
+        if self.answer_fields:
+            fields = with_answer_fields(fields, self.answer_fields)
+        for name, value in fields:
             if "\r" in value or "\n" in value or "\0" in value:
                 raise ValueError("a control character in a response header")
             response.headers.add(name, value if value.isascii() else _as_utf8(value))

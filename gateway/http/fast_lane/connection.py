@@ -12,17 +12,22 @@ from gateway.errors import GatewayError, InvalidHttp
 from gateway.http.fast_lane.incoming_body import ArrivingBody
 from gateway.http.fast_lane.lane_server import LaneServer
 from gateway.http.fast_lane.patience import IdlePatience
-from gateway.http.fast_lane.reading import LINGERING_BYTES, MAX_AHEAD_BYTES, Reading
-from gateway.http.message import Body, Head, Request
+from gateway.http.fast_lane.reading import LINGERING_BYTES, MAX_AHEAD_BYTES, NOTHING_MORE, Reading
+from gateway.http.fast_lane.writing import JOIN_BELOW_BYTES
+from gateway.http.message import Body, Head, Headers, Request
+from gateway.http.reply import head_bytes, length_line, with_answer_fields
 from gateway.http.write_watch import WriteWatch
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class LaneConnection(Reading):
-    """Implements `http.message.Connection` for the requests that the lane serves."""
+    """Implements `http.message.Connection` for the requests that the lane serves.
 
-    __slots__ = ("_idle_patience", "_on_gone", "_task", "client")
+    What most requests take is here: their bytes, the turn of each, its answer. The rest is in `Reading` and `Writing`.
+    """
+
+    __slots__ = ("_awaited", "_idle_patience", "_on_gone", "_task", "client")
 
     def __init__(self, server: LaneServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(server, loop)
@@ -30,13 +35,81 @@ class LaneConnection(Reading):
         self._task: asyncio.Task[None] | None = None
         self._idle_patience: IdlePatience | None = None
         self._on_gone = False  # a client that leaves cancels the request
+        self._awaited: Head | None = None  # the last head, while nothing but a request that repeats it is expected
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes: most often a whole request, with the head of the last one."""
+        head, self._awaited = self._awaited, None
+        idle = self._idle
+        if head is not None and idle is not None and not idle.done():
+            last = self._repetition
+            start, _, body = data.partition(last.after)
+            if body and start == last.before + b"%d" % len(body):
+                self._idle, self._bounds = None, self._server.bounds
+                idle.set_result(Request(self, head, NOTHING_MORE, len(body), body, head.keep_alive))
+                return
+        self._take(data)
+
+    async def _run(self, first: asyncio.Future[Request]) -> None:
+        """Serve what comes until the connection ends; cancelled where the client goes."""
+        turn: asyncio.Future[Request] | None = first
+        server = self._server
+        while turn is not None:
+            request = await turn
+            try:
+                if server.retiring:
+                    request.keep_alive = False
+                reply = await server.handler(request)
+                reply.send_to(request)
+                if self._paused:
+                    await self.drained()
+            except ConnectionError:
+                break
+            except asyncio.CancelledError:
+                self._close_transport()
+                raise
+            except Exception:
+                server.made_a_mistake()
+                self.abort()
+                break
+            finally:
+                if request.held is not None:
+                    request.held.release()
+                self._on_gone, self._on_pressure = False, None
+            if (self._arriving is not None or self.ends_here) and not await self._may_follow():
+                break
+            turn = self._next_turn() if reply.keep_alive else None
+            del request, reply  # nothing of them is kept until the next one
+        self._close_transport()
+
+    def _next_turn(self) -> asyncio.Future[Request]:
+        """Return what gives the next request, which may be here already."""
+        turn = self._idle = self._loop.create_future()
+        if self._idle_patience is not None:
+            self._idle_patience.since = self._loop.time()
+        if self._ahead:
+            self._go_on()
+        else:
+            self._awaited = self._repetition.head
+        return turn
+
+    def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
+        """Send a whole answer; of a HEAD the head alone."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client has gone")
+        if self.answer_fields:
+            fields = with_answer_fields(fields, self.answer_fields)
+        asked = request.head
+        head = head_bytes(status, fields, length_line(status, body), close=close, http11=asked.http11)
+        if asked.method == "HEAD":
+            transport.write(head)
+        elif len(body) < JOIN_BELOW_BYTES:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
 
     # -- what a route asks of the connection (http.message.Connection)
-
-    @property
-    def ends_here(self) -> bool:
-        """Whether no further request will be taken from this connection."""
-        return self.half_closed or self._closing
 
     def watch(self, on_pressure: Callable[[bool], None] | None) -> None:
         """Cancel the request when its client leaves; report its pressure.
@@ -67,12 +140,7 @@ class LaneConnection(Reading):
 
     def request(self, head: Head, content: Body, length: int | None, body: bytes | None = None) -> Request:
         """Make a request of this connection."""
-        return Request(self, head, content, length, body)
-
-    def became_idle(self) -> None:
-        """Note that the time until the next request runs."""
-        if self._idle_patience is not None:
-            self._idle_patience.begin()
+        return Request(self, head, content, length, body, head.keep_alive)
 
     # -- what the server asks of it
 
@@ -91,63 +159,25 @@ class LaneConnection(Reading):
 
     def close(self) -> None:
         """End the connection: at once if idle, else after its answer."""
-        self._closing = True
+        self.ends_here = True
         if not self._is_at_work:
             self._close_transport()
 
     def force_close(self) -> None:
         """End the connection at once; what was written already may still leave."""
-        self._closing = True
+        self.ends_here = True
         self._cancel()
         self._close_transport()
 
-    # -- one request after another
+    # -- the rest of a request's body
 
-    async def _run(self) -> None:
-        """Serve what comes until the connection ends; cancelled where the client goes."""
-        while True:
-            if self._next is None:
-                if self._idle is None:
-                    self._idle = self._loop.create_future()
-                await self._idle
-            self._idle = None
-            request, self._next = self._next, None
-            if request is None or not await self._serve(request):
-                break
-            self._go_on()
-        self._close_transport()
-
-    async def _serve(self, request: Request) -> bool:
-        """Answer a request. Returns whether another may follow."""
-        if self._server.retiring:
-            request.keep_alive = False
-        try:
-            reply = await self._server.handler(request)
-            reply.send_to(request)
-            if self._paused:
-                await self.drained()
-        except ConnectionError:
-            return False
-        except asyncio.CancelledError:
-            self._close_transport()
-            raise
-        except Exception:
-            self._server.made_a_mistake()
-            self.abort()
-            return False
-        finally:
-            if request.held is not None:
-                request.held.release()
-            self._on_gone, self._on_pressure = False, None
-        return await self._may_follow(keep_alive=reply.keep_alive)
-
-    async def _may_follow(self, *, keep_alive: bool) -> bool:
+    async def _may_follow(self) -> bool:
         """Read the rest of the body; True if a request may follow."""
         body = self._arriving
         if body is not None and not body.at_end and not await self._rest_of_body(body):
             return False
         self._arriving = None
-        return keep_alive and not self.ends_here
+        return not self.ends_here
 
     async def _rest_of_body(self, body: ArrivingBody) -> bool:
         """Read the rest of a body for a while.
@@ -176,8 +206,10 @@ class LaneConnection(Reading):
         Once the present request's body is over.
         """
         self.unwatch()
-        if await self._may_follow(keep_alive=keep_alive):
+        if await self._may_follow() and keep_alive:
             self._passage.request = None
+            if self._idle_patience is not None:
+                self._idle_patience.since = self._loop.time()
             self._go_on()
         else:
             self._close_transport()
@@ -206,12 +238,12 @@ class LaneConnection(Reading):
             self._loop, lambda: self._server.bounds.keepalive_seconds, lambda: self.is_idle, self._close_transport
         )
         self._idle = self._loop.create_future()
-        self._task = self._loop.create_task(self._run())
+        self._task = self._loop.create_task(self._run(self._idle))
         self._server.joined(self)
 
     def eof_received(self) -> bool:
         """Cancel a relay on FIN; answer others, then end."""
-        self.half_closed = True
+        self.half_closed = self.ends_here = True
         if self._passage.upgraded or self._on_gone:
             self._client_left()
             return False
@@ -251,6 +283,7 @@ class LaneConnection(Reading):
             self._cancel()
 
     def _cancel(self) -> None:
+        self._awaited = None
         if self._task is not None:
             self._task.cancel()
 

@@ -145,33 +145,36 @@ class _Seen:
 
 
 class Repetition:
-    """Knows the last head of a connection again by its bytes."""
+    """Knows the last head of a connection again by its bytes.
 
-    __slots__ = ("_after", "_before", "_head")
+    `head` is kept where it may be repeated; `before` and `after` are its bytes around the digits of its length.
+    """
+
+    __slots__ = ("after", "before", "head")
 
     def __init__(self) -> None:
-        self._head: Head | None = None
-        self._before = self._after = b""  # the head's bytes around the digits of its length
+        self.head: Head | None = None
+        self.before = self.after = b""
 
     def keep(self, data: bytes, framed: Framed) -> None:
         """Keep a head for repetition, if only its length varies."""
         length = _LENGTH.search(data, 0, framed.body_at)
         if framed.chunks is not None or length is None or framed.head.awaits_continue:
-            self._head = None
+            self.head = None
             return
-        self._head = framed.head
-        self._before, self._after = data[: length.start(1)], data[length.end(1) : framed.body_at]
+        self.head = framed.head
+        self.before, self.after = data[: length.start(1)], data[length.end(1) : framed.body_at]
 
     def known(self, data: bytes) -> tuple[Head, int, int] | None:
         """Return the kept head and body framing, if `data` repeats it."""
-        if self._head is None or not data.startswith(self._before):
+        if self.head is None or not data.startswith(self.before):
             return None
-        digits_at = len(self._before)
+        digits_at = len(self.before)
         digits_end = data.find(b"\r", digits_at, digits_at + _MOST_DIGITS + 1)
         digits = data[digits_at:digits_end]
-        if not digits.isdigit() or not data.startswith(self._after, digits_end):
+        if not digits.isdigit() or not data.startswith(self.after, digits_end):
             return None
-        return self._head, digits_end + len(self._after), int(digits)
+        return self.head, digits_end + len(self.after), int(digits)
 
 
 def _has_close(headers: CIMultiDictProxy[str]) -> bool:

@@ -41,7 +41,7 @@ class IdlePatience:
     One timer serves all its requests: it looks anew when it is due.
     """
 
-    __slots__ = ("_is_idle", "_loop", "_over", "_seconds", "_since", "_timer")
+    __slots__ = ("_is_idle", "_loop", "_over", "_seconds", "_timer", "since")
 
     def __init__(
         self,
@@ -54,12 +54,8 @@ class IdlePatience:
         self._seconds = seconds
         self._is_idle = is_idle
         self._over = over
-        self._since = loop.time()
+        self.since = loop.time()  # the last end of a request, set by whoever ends it
         self._timer: asyncio.TimerHandle | None = loop.call_later(seconds(), self._look)
-
-    def begin(self) -> None:
-        """From now on it is idle."""
-        self._since = self._loop.time()
 
     def end(self) -> None:
         """Look no more."""
@@ -69,7 +65,7 @@ class IdlePatience:
 
     def _look(self) -> None:
         self._timer = None
-        patience, since = self._seconds(), self._loop.time() - self._since
+        patience, since = self._seconds(), self._loop.time() - self.since
         idle = self._is_idle()
         if idle and since >= patience:
             self._over()

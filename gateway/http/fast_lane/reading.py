@@ -35,7 +35,7 @@ MAX_AHEAD_BYTES = 64 * 1024
 
 
 class Reading(Writing):
-    """Read requests: into `_next` for the lane, or to the application."""
+    """Read requests: for the lane, or for the application."""
 
     __slots__ = (
         "_ahead",
@@ -43,17 +43,16 @@ class Reading(Writing):
         "_beginning",
         "_body",
         "_bounds",
-        "_closing",
         "_head_held",
         "_head_patience",
         "_idle",
         "_linger",
         "_linger_bytes",
-        "_next",
         "_passage",
         "_pausers",
         "_repetition",
         "_server",
+        "ends_here",
         "half_closed",
     )
 
@@ -62,17 +61,16 @@ class Reading(Writing):
         self._server = server
         self._bounds = server.bounds
         self.half_closed = False
+        self.ends_here = False  # no further request will be taken from this connection
         self._repetition = Repetition()
         self._ahead = b""  # read, but not yet looked at
         self._arriving: ArrivingBody | None = None  # the body of the present request
         self._body: CountedBody | ChunkedBody | None = None  # takes what arrives, until the body is whole
-        self._next: Request | None = None  # read, and not yet taken up
-        self._idle: asyncio.Future[None] | None = None  # the lane waits by it for a request
+        self._idle: asyncio.Future[Request] | None = None  # the lane waits by it for a request
         self._passage = Passage()
         self._beginning: Beginning | None = None  # judges a head that is not whole
         self._head_held = server.memory.hold()  # by a head that is not whole
         self._head_patience = HeadPatience(loop, self._head_timed_out)
-        self._closing = False  # after the present answer
         self._linger = LINGERING_SECONDS
         self._linger_bytes = LINGERING_BYTES
         self._pausers = 0  # reasons for which nothing is read
@@ -94,17 +92,12 @@ class Reading(Writing):
         """Make a request of this connection."""
         raise NotImplementedError
 
-    def became_idle(self) -> None:
-        """Note that the time until the next request runs."""
-        raise NotImplementedError
-
     def unwatch(self) -> None:
         """End what a route's `watch` began."""
         raise NotImplementedError
 
     def _go_on(self) -> None:
         """Go on with bytes that came during the last request."""
-        self.became_idle()
         ahead, self._ahead = self._ahead, b""
         if len(ahead) > MAX_AHEAD_BYTES:
             self._pause(False)
@@ -113,7 +106,8 @@ class Reading(Writing):
 
     # -- bytes
 
-    def data_received(self, data: bytes) -> None:
+    def _take(self, data: bytes) -> None:
+        """Take bytes, whatever the connection is at."""
         if self._passage.upgraded:
             if self._passage.has_room(len(data)):
                 self._passage.give(data)
@@ -134,7 +128,7 @@ class Reading(Writing):
     @property
     def _is_at_work(self) -> bool:
         """Whether a request is being served, or about to be."""
-        return self._idle is None or self._next is not None or self._arriving is not None or self._passage.busy
+        return self._idle is None or self._arriving is not None or self._passage.busy
 
     def _take_body(self, body: CountedBody | ChunkedBody, arriving: ArrivingBody, data: bytes) -> bytes:
         """Feed the present request's body; return what follows."""
@@ -142,13 +136,13 @@ class Reading(Writing):
         try:
             rest = body.take(data, arriving)
         except GatewayError as fault:
-            self._closing, self._body = True, None
+            self.ends_here, self._body = True, None
             self.give_up_on_body()
             arriving.fail(fault)
             return b""
         if arriving.whole:
             self._body = None
-            self._closing = self._closing or body.overran
+            self.ends_here = self.ends_here or body.overran
         return rest
 
     def _wait_its_turn(self, data: bytes) -> None:
@@ -247,9 +241,9 @@ class Reading(Writing):
 
     def _begin_own(self, request: Request) -> None:
         """Give a request to the lane."""
-        self._next = request
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.done():
+            idle.set_result(request)
 
     def _refuse(self, fault: GatewayError, data: bytes) -> None:
         """Answer what was no request, as the connection's last.

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.http.message import Headers, Request
-from gateway.http.wire import head_bytes, length_field, with_answer_fields
+from gateway.http.reply import head_bytes, with_answer_fields
 from gateway.http.write_watch import WriteWatch
 
 # Up to this size a piece is joined with its framing: one small copy costs less than a scattered write.
@@ -49,27 +49,15 @@ class Writing(asyncio.Protocol):
         """What was written and has not left yet."""
         return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
-    def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
-        """Send a whole answer; of a HEAD the head alone."""
-        fields = (*with_answer_fields(fields, self.answer_fields), *length_field(status, body))
-        head = head_bytes(status, fields, close=close, http11=request.http11)
-        transport = self._open_transport()
-        if request.method == "HEAD":
-            transport.write(head)
-        elif len(body) < JOIN_BELOW_BYTES:
-            transport.write(head + body)
-        else:
-            transport.writelines((head, body))
-
     def open_stream(self, request: Request, status: int, fields: Headers, *, close: bool) -> None:
         """Send the head of an answer whose body comes piece by piece."""
-        self._chunked, self._head_only = request.http11, request.method == "HEAD"
-        self._is_framed = self._chunked and not self._head_only
-        framing = (("transfer-encoding", "chunked"),) if request.http11 else ()
-        head = head_bytes(
-            status, (*with_answer_fields(fields, self.answer_fields), *framing), close=close, http11=request.http11
-        )
-        self._open_transport().write(head)
+        http11 = self._chunked = request.head.http11
+        self._head_only = request.head.method == "HEAD"
+        self._is_framed = http11 and not self._head_only
+        if self.answer_fields:
+            fields = with_answer_fields(fields, self.answer_fields)
+        framing = "transfer-encoding: chunked\n" if http11 else ""
+        self._open_transport().write(head_bytes(status, fields, framing, close=close, http11=http11))
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body. Raises ConnectionResetError.
