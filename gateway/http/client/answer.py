@@ -20,7 +20,7 @@ class AnswerParser:
     After each `feed`: `status` (0 until the head is complete), `headers` (names lower-cased), `parts` (body bytes not
     yet taken), `complete`, and `fault`, a text once the bytes were no acceptable answer. What came before a fault
     stands in `status` and `parts` as if it had come alone. After `complete`, `reusable` tells whether a next answer
-    may follow on this connection. Interim answers (1xx) and trailers are left out.
+    may follow on this connection, and only then there is one. Interim answers (1xx) and trailers are left out.
     """
 
     __slots__ = (
@@ -31,7 +31,6 @@ class AnswerParser:
         "_interim_heads",
         "_keep_alive",
         "_max_head_bytes",
-        "_read_bytes",
         "_sized",
         "_surplus",
         "between_chunks",
@@ -39,6 +38,7 @@ class AnswerParser:
         "fault",
         "headers",
         "parts",
+        "reusable",
         "status",
         "until_close",
     )
@@ -46,25 +46,25 @@ class AnswerParser:
     def __init__(self, max_head_bytes: int) -> None:
         self._max_head_bytes = max_head_bytes
         self._http = httptools.HttpResponseParser(self)
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget the last answer."""
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.parts: list[bytes] = []
-        self.complete = False
+        # No answer after which another may come leaves anything else in these than what they begin with.
         self.between_chunks = False  # the last read ended with a chunk's end
         self.fault: str | None = None
+        self._surplus = False  # something followed the answer's end
+        # These are set with each head.
         self._keep_alive = False
         self.until_close = False  # the body ends where the connection does
         self._chunked = False
         self._sized = False  # there is a content-length
-        self._surplus = False  # something followed the answer's end
-        self._head_bytes = 0  # of reads that left the head incomplete, interim heads included
-        self._read_bytes = 0  # of the read being fed
-        self._interim_heads = 0
-        self._allowance = self._max_head_bytes  # what chunk headers, extensions and trailers may still cost
+        self._allowance = max_head_bytes  # what chunk headers, extensions and trailers may still cost
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the last answer."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.parts: list[bytes] = []
+        self.complete = self.reusable = False
+        # `_head_bytes`: of reads up to the head's end, interim heads included
+        self.status = self._head_bytes = self._interim_heads = 0
 
     @property
     def stage(self) -> str:
@@ -72,10 +72,6 @@ class AnswerParser:
         if self.status:
             return "within the body"
         return "within the head" if self._head_bytes else "before the answer"
-
-    @property
-    def reusable(self) -> bool:
-        return self.complete and self._keep_alive and not self._surplus
 
     def take_body(self) -> bytes:
         """The body bytes of the last read in one piece."""
@@ -97,21 +93,24 @@ class AnswerParser:
 
     def feed(self, data: bytes) -> None:
         """Read what one read of the socket gave; never raises."""
-        head_was_complete = self.status != 0
-        self.between_chunks = False
-        self._read_bytes = len(data)
+        head_was_complete = self.status
+        if head_was_complete:
+            self.between_chunks = False
+        else:
+            self._head_bytes += len(data)
         try:
             self._http.feed_data(data)
         except httptools.HttpParserError as error:
             self._stopped(error)
         if self.complete:
-            self._surplus = self._surplus or not self._ends_with_answer(data)
-        elif not self.status:
-            self._count_head()
-        else:
-            if self._chunked and head_was_complete:
+            self.between_chunks = False
+            self.reusable = self._keep_alive and not self._surplus and self._ends_with_answer(data)
+        elif self._chunked and self.status:
+            if head_was_complete:
                 self._count_overhead(len(data))
             self.between_chunks = self.between_chunks and data.endswith(b"\r\n")
+        elif not self.status and self._head_bytes > self._max_head_bytes and self.fault is None:
+            self.fault = f"the head is larger than {self._max_head_bytes} bytes"
 
     def _stopped(self, error: httptools.HttpParserError) -> None:
         """Conclude from the parser's stop.
@@ -127,11 +126,6 @@ class AnswerParser:
         """Stop the parser from within a callback."""
         self.fault = fault
         raise _Refused
-
-    def _count_head(self) -> None:
-        self._head_bytes += self._read_bytes
-        if self._head_bytes > self._max_head_bytes and self.fault is None:
-            self.fault = f"the head is larger than {self._max_head_bytes} bytes"
 
     def _count_overhead(self, read_bytes: int) -> None:
         """Bound chunk extensions and trailers.
@@ -150,7 +144,7 @@ class AnswerParser:
         In doubt (a body of line ends only, an end split over tiny reads) the answer is no: that costs a connection,
         not an answer.
         """
-        if self._sized and not self._chunked and self.parts:
+        if self._sized and self.parts:
             last = self.parts[-1]
             return data.endswith(last) and not last.isspace()
         return data.endswith(b"\r\n\r\n") and data[-5:-4] not in (b"", b"\r", b"\n")
@@ -166,15 +160,20 @@ class AnswerParser:
             self.headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
-        status = self._http.get_status_code()
-        if self._http.get_http_version() not in ("1.1", "1.0") or status < 100:
+        http = self._http
+        status = http.get_status_code()
+        if http.get_http_version() not in ("1.1", "1.0") or status < 100:
             self._refuse("not an answer of HTTP/1.1 or HTTP/1.0")
         if status < 200:
             self._skip_interim(status)
             return
-        if self._head_bytes + self._read_bytes > self._max_head_bytes:
+        if self._head_bytes > self._max_head_bytes:
             self._check_size()
-        self._read_framing(status)
+        names = dict(self.headers)
+        self._chunked, self._sized = b"transfer-encoding" in names, b"content-length" in names
+        if self._chunked:
+            self._check_coding()
+        self.until_close = not (self._sized or self._chunked or status in (204, 304))
         self.status = status
 
     def on_chunk_header(self) -> None:
@@ -187,7 +186,8 @@ class AnswerParser:
         if not self.status:
             self._refuse("an interim answer with a body")
         self.parts.append(data)
-        self._allowance += _ALLOWED_PER_BODY_BYTE * len(data)
+        if self._chunked:
+            self._allowance += _ALLOWED_PER_BODY_BYTE * len(data)
 
     def on_message_complete(self) -> None:
         if self.status:
@@ -206,25 +206,20 @@ class AnswerParser:
     def _check_size(self) -> None:
         """Bound the head in the read that ends it.
 
-        That may hold much of the body too; `_count_head` has the reads before.
+        That may hold much of the body too; `feed` has the reads before.
         """
         if sum([len(name) + len(value) + 4 for name, value in self.headers]) > self._max_head_bytes:
             self._refuse(f"the head is larger than {self._max_head_bytes} bytes")
 
-    def _read_framing(self, status: int) -> None:
-        """Refuse framings that llhttp lets pass.
+    def _check_coding(self) -> None:
+        """Refuse other transfer codings than chunked, which llhttp lets pass.
 
-        It refuses both framings at once, two lengths, bad numbers; other codings than chunked it lets pass.
+        It refuses by itself both framings at once, two lengths, bad numbers.
         """
-        for name, value in self.headers:
-            if name == b"content-length":
-                self._sized = True
-            elif name == b"transfer-encoding":
-                if self._chunked or value.lower() != b"chunked":
-                    self._refuse("a transfer-encoding other than chunked")
-                self._chunked = True
-        framed = self._sized or self._chunked or status in (204, 304)
-        self.until_close = not framed
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings != [b"chunked"]:
+            self._refuse("a transfer-encoding other than chunked")
+        self._allowance = self._max_head_bytes
 
 
 class _Refused(Exception):

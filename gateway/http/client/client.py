@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from gateway.errors import ConnectFailed, ConnectionCut, TransportError
@@ -51,7 +51,7 @@ class Transport:
         self._max_idle_seconds = max_idle_seconds
         self._max_head_bytes = max_head_bytes
         self._connections: set[Connection] = set()  # all that are open, or closing
-        self._idle: dict[Origin, list[Connection]] = {}  # by origin, the longest idle first
+        self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)  # by origin, the longest idle first
         self._replacements: dict[asyncio.Task[None], Exchange] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -116,18 +116,15 @@ class Transport:
         """Back into the pool."""
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
-        idle = self._idle.get(connection.origin)
-        if idle is None:
-            idle = self._idle[connection.origin] = []
-        idle.append(connection)
+        self._idle[connection.origin].append(connection)
         if self._sweeper is None:
             self._sweeper = loop.call_later(self._max_idle_seconds / _SWEEPS_PER_IDLE_TIME, self._sweep)
 
     def lost(self, connection: Connection) -> None:
         """Closed, for whatever reason."""
         self._connections.discard(connection)
-        if connection.idle_since is not None:
-            connection.idle_since = None
+        if connection.idle_since:
+            connection.idle_since = 0.0
             self._idle[connection.origin].remove(connection)
         if not self._connections:
             self._drained.set()
@@ -154,18 +151,16 @@ class Transport:
 
     def _take_idle(self, origin: Origin) -> Connection | None:
         idle = self._idle.get(origin)
-        now = asyncio.get_running_loop().time() if idle else 0.0
+        if not idle:
+            return None
+        too_old = asyncio.get_running_loop().time() - self._max_idle_seconds
         while idle:
             connection = idle.pop()
-            idle_since, connection.idle_since = connection.idle_since, None
-            if idle_since is not None and now - idle_since < self._max_idle_seconds and connection.is_usable():
+            idle_since, connection.idle_since = connection.idle_since, 0.0
+            if idle_since > too_old and connection.is_usable():
                 return connection
             connection.close()
         return None
-
-    def _is_young(self, idle_since: float | None) -> bool:
-        now = asyncio.get_running_loop().time()
-        return idle_since is not None and now - idle_since < self._max_idle_seconds
 
     async def _open(self, origin: Origin, timeout_seconds: float) -> Connection:
         connection = Connection(origin, self, self._max_head_bytes)
@@ -181,9 +176,10 @@ class Transport:
     def _sweep(self) -> None:
         """Close connections that have been idle for too long."""
         self._sweeper = None
+        too_old = asyncio.get_running_loop().time() - self._max_idle_seconds
         for origin, connections in list(self._idle.items()):
             for connection in list(connections):
-                if not self._is_young(connection.idle_since):
+                if connection.idle_since <= too_old:
                     connection.close()
             if not connections:
                 del self._idle[origin]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
+import select
 import ssl
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -24,7 +25,6 @@ _JOINED_BODY_BYTES = 65536
 STALE_WITHIN_SECONDS = 1.0
 # A read this large fills the loop's buffer, and uvloop reads up to 32 of those in one turn: others come in between.
 _LARGE_READ_BYTES = 128 * 1024
-_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
 class Owner(Protocol):
@@ -104,17 +104,30 @@ class Exchange(msgspec.Struct, eq=False):
 class Connection(asyncio.Protocol):
     """An HTTP/1.1 connection: idle, in one exchange, or closed."""
 
-    __slots__ = ("_answer", "_exchange", "_line", "_open", "_owner", "_sending", "idle_since", "origin")
+    __slots__ = (
+        "_answer",
+        "_exchange",
+        "_has_news",
+        "_line",
+        "_open",
+        "_owner",
+        "_sending",
+        "_unsent_bytes",
+        "idle_since",
+        "origin",
+    )
 
     def __init__(self, origin: Origin, owner: Owner, max_head_bytes: int) -> None:
         self.origin = origin
-        self.idle_since: float | None = None  # on the loop's clock; None while it is not in the pool
+        self.idle_since = 0.0  # on the loop's clock; 0 while it is not in the pool
         self._owner = owner
         self._answer = AnswerParser(max_head_bytes)
         self._exchange: Exchange | None = None
         self._line: Line | None = None
         self._sending: Sending | None = None  # of a body that goes out piece by piece
         self._open = True
+        self._has_news: Callable[[int], list[tuple[int, int]]]  # of the socket; asked with no milliseconds to wait
+        self._unsent_bytes: Callable[[], int]
 
     def attach(self, line: Line) -> bool:
         """Take the line; False if it closed or sent bytes first."""
@@ -122,6 +135,9 @@ class Connection(asyncio.Protocol):
         if not self._open or line.transport.is_closing():
             self.close()
             return False
+        socket = select.poll()
+        socket.register(line.socket.fileno(), select.POLLIN)
+        self._has_news, self._unsent_bytes = socket.poll, line.unsent_bytes()
         return True
 
     @property
@@ -136,21 +152,20 @@ class Connection(asyncio.Protocol):
 
     def send(self, exchange: Exchange, head: bytes, body: bytes | Upload) -> None:
         """Write a request; its answer goes to the exchange's receiver."""
-        assert self._line is not None  # noqa: S101 — attach() comes first
-        self._exchange = exchange
-        exchange.connection = self
+        line = self._line
+        assert line is not None  # noqa: S101 — attach() comes first
+        self._exchange, exchange.connection = exchange, self
         self._answer.begin()
-        transport = self._line.transport
         if exchange.paused:
-            transport.pause_reading()
+            line.transport.pause_reading()
         if not isinstance(body, bytes):
-            transport.write(head)
-            self._sending = Sending(transport, body, self._could_not_send)
+            line.transport.write(head)
+            self._sending = Sending(line.transport, body, self._could_not_send)
         elif len(body) <= _JOINED_BODY_BYTES:
-            transport.write(head + body)
+            line.transport.write(head + body)
         else:
-            transport.write(head)
-            transport.write(body)
+            line.transport.write(head)
+            line.transport.write(body)
 
     def is_usable(self) -> bool:
         """Whether an idle connection is still open and silent.
@@ -158,15 +173,8 @@ class Connection(asyncio.Protocol):
         The look into the socket matters: a byte or an end that arrived since the loop last looked would otherwise be
         read as the beginning of the next answer.
         """
-        if not self._open or self._line is None or self._line.transport.is_closing():
-            return False
-        try:
-            self._line.socket.recv(1, _PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        line = self._line
+        return self._open and line is not None and not line.transport.is_closing() and not self._has_news(0)
 
     def close(self) -> None:
         """Close the connection now, without a call to the receiver."""
@@ -196,37 +204,39 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange, answer = self._exchange, self._answer
-        if answer.between_chunks and exchange is not None:
-            piece = answer.lone_chunk(data)
-            if piece is not None:
-                try:
-                    exchange.receiver.on_body(piece)
-                except Exception as error:
-                    self._end_by(error, exchange)
-                return
-        self._read(exchange, answer, data)
-
-    def _read(self, exchange: Exchange | None, answer: AnswerParser, data: bytes) -> None:
         if exchange is None:  # a byte that nobody asked for: nothing after it can be trusted
             self.close()
             return
-        exchange.request = None
-        head_was_complete = answer.status
-        answer.feed(data)
         try:
-            if answer.status and not head_was_complete:
-                if self._sending is not None and answer.status >= 300:
-                    self._sending.stop()  # what is refused already needs no rest
-                exchange.receiver.on_head(answer.status, answer.headers)
+            if answer.between_chunks and (piece := answer.lone_chunk(data)) is not None:
+                exchange.receiver.on_body(piece)
+                return
+            had_head = answer.status
+            answer.feed(data)
+            if not had_head:
+                self._begun(exchange, answer)
             if answer.parts and self._exchange is exchange:
                 exchange.receiver.on_body(answer.take_body())
-            if self._exchange is exchange and (answer.complete or answer.fault is not None):
-                self._settle(exchange)
-            elif len(data) >= _LARGE_READ_BYTES and self._exchange is exchange and not exchange.paused:
-                self.pause_reading()
-                asyncio.get_running_loop().call_soon(self._read_on, exchange)
+            if (answer.complete or answer.fault is not None) and self._exchange is exchange:
+                self._settle(exchange, answer)
+            elif len(data) >= _LARGE_READ_BYTES:
+                self._let_others_read(exchange)
         except Exception as error:
             self._end_by(error, exchange)
+
+    def _begun(self, exchange: Exchange, answer: AnswerParser) -> None:
+        """Pass on an answer's head once it is whole."""
+        exchange.request = None
+        status = answer.status
+        if status:
+            if self._sending is not None and status >= 300:
+                self._sending.stop()  # what is refused already needs no rest
+            exchange.receiver.on_head(status, answer.headers)
+
+    def _let_others_read(self, exchange: Exchange) -> None:
+        if self._exchange is exchange and not exchange.paused:
+            self.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on, exchange)
 
     def _end_by(self, error: Exception, exchange: Exchange) -> None:
         """Close the connection, for its receiver has failed."""
@@ -265,16 +275,15 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._lose(self._exchange, _cause(exc))
 
-    def _settle(self, exchange: Exchange) -> None:
+    def _settle(self, exchange: Exchange, answer: AnswerParser) -> None:
         """The answer came to its end, or to a fault."""
-        fault = self._answer.fault
-        if fault is not None:
+        if answer.fault is not None:
             self.close()
-            exchange.fail(InvalidResponse(f"{self.origin.authority}: invalid response: {fault}"))
+            exchange.fail(InvalidResponse(f"{self.origin.authority}: invalid response: {answer.fault}"))
             return
-        if self._answer.reusable and self._is_flushed():
-            self._detach()
-            self._sending = None
+        # An answer to half an upload leaves the rest in between.
+        if answer.reusable and (self._sending is None or self._sending.sent_all) and not self._unsent_bytes():
+            self._exchange = exchange.connection = self._sending = None
             if exchange.paused:
                 self.resume_reading()
             self._owner.released(self)
@@ -298,19 +307,6 @@ class Connection(asyncio.Protocol):
             self._owner.replace(exchange)
         else:
             exchange.fail(ConnectionCut(f"{self.origin.authority}: {cause} {self._answer.stage}"))
-
-    def _is_flushed(self) -> bool:
-        """Whether the request has left for the network.
-
-        An answer to half an upload leaves the rest in between.
-        """
-        line = self._line
-        if self._sending is not None and not self._sending.sent_all:
-            return False
-        return line is None or not (
-            line.transport.get_write_buffer_size()
-            or (line.raw is not line.transport and line.raw.get_write_buffer_size())
-        )
 
     def _is_announced_end(self) -> bool:
         """Whether the upstream itself ended the connection.

@@ -77,6 +77,12 @@ class Line(NamedTuple):
     raw: asyncio.Transport
     socket: socket.socket
 
+    def unsent_bytes(self) -> Callable[[], int]:
+        """Return what says how much of what was written has not left yet."""
+        if self.raw is self.transport:
+            return self.transport.get_write_buffer_size
+        return lambda: self.transport.get_write_buffer_size() + self.raw.get_write_buffer_size()
+
 
 class Dialer:
     """Open lines to origins."""
