@@ -165,7 +165,7 @@ class RelayedRequest(msgspec.Struct, eq=False):
         None where its refusal went into the stream that it had begun.
         """
         relay, response = self.relay, self.response
-        turn = Turn(turns, relay.upstreams, asked, response, self.memory, relay.heartbeat_seconds)
+        turn = Turn.of(turns, relay.upstreams, asked, response, self.memory, relay.heartbeat_seconds)
         if not await turn.open(relay.accounts):
             return None
         self.ask = response.ask

@@ -17,6 +17,7 @@ from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Outcome
 from gateway.websockets.frames import Event
 from gateway.websockets.session import Session
+from gateway.websockets.turn import SocketTurn
 
 
 class SocketRequest(msgspec.Struct, eq=False):
@@ -29,6 +30,7 @@ class SocketRequest(msgspec.Struct, eq=False):
     meter: UsageMeter
     lane: str | None = None
     lease: Lease | None = None
+    turn: SocketTurn | None = None  # has waited for its endpoint
     response_id: str | None = None
     created: bool = False  # the upstream has said so
     is_over: bool = False
@@ -36,11 +38,22 @@ class SocketRequest(msgspec.Struct, eq=False):
     heard_at: float = 0.0  # on the loop's clock: the last event, or when it was asked
 
     @classmethod
-    async def admit(cls, session: Session, hit: Hit, ask: Ask, *, lane: str | None = None) -> SocketRequest:
-        """Reserve and journal. Raises what `Accounts.open` raises."""
+    async def admit(
+        cls, session: Session, hit: Hit, ask: Ask, *, lane: str | None = None, turn: SocketTurn | None = None
+    ) -> SocketRequest:
+        """Reserve, wait for its turn, and journal. Raises what `Accounts.open` raises."""
         hit.call.streamed = True
-        account = await hit.runtime.relay.accounts.open(hit.call, ask, streamed=True)
-        request = cls(session, hit, ask, account, UsageMeter(ask.operation.usage), lane)
+        accounts = hit.runtime.relay.accounts
+        if turn is None:
+            account = await accounts.open(hit.call, ask, streamed=True)
+        else:
+            try:
+                account = await accounts.open(hit.call, ask, streamed=True, turn=turn.wait)
+            except BaseException:
+                turn.release()
+                raise
+            ask = turn.ask
+        request = cls(session, hit, ask, account, UsageMeter(ask.operation.usage), lane, turn=turn)
         request.heard_at = asyncio.get_running_loop().time()
         return request
 
@@ -92,6 +105,8 @@ class SocketRequest(msgspec.Struct, eq=False):
         finally:
             if self.lease is not None:
                 self.lease.release()
+            if self.turn is not None:
+                self.turn.release()
             self.session.finish(self.hit)
 
     def _settle_account(self) -> None:

@@ -13,13 +13,16 @@ from gateway.dialects.openai.operations import RESPONSES
 from gateway.errors import GatewayError, InvalidRequest, ObjectsApart, ShuttingDown, StreamIncomplete, UpstreamTimedOut
 from gateway.http.memory_budget import Held
 from gateway.objects.accounts import Accounts
+from gateway.observability.calls import CLIENT_GONE
 from gateway.proxy.ask import Ask
 from gateway.proxy.failures import Failures
+from gateway.proxy.queueing import Place
 from gateway.types import Endpoint, Model, id_text
 from gateway.websockets.frames import ENDS, Event, content_of, error_event, read_event
 from gateway.websockets.request import SocketRequest
 from gateway.websockets.session import BROKEN, PASSED_CODES, Session
 from gateway.websockets.socket_objects import pinned, remember
+from gateway.websockets.turn import SocketTurn, of_one, of_opening
 from gateway.websockets.upstream_choice import Opened, Opening, fault_of_event, lease_of, report_failure
 
 CREATED = "response.created"
@@ -41,32 +44,74 @@ class ResponsesRelay:
         self._commit = asyncio.Event()  # no other endpoint is tried once one has been asked
         self._lanes: dict[str | None, deque[SocketRequest]] = {}
         self._known: deque[str] = deque(maxlen=MOST_KNOWN)  # ids of its responses, stored or not
+        self._line: asyncio.Task[None] | None = None  # the last response that may wait for its turn
         self._last: dict[str | None, SocketRequest] = {}  # by lane, for steered successors
 
     # -- the client's messages
 
     async def create(self, hit: Hit, ask: Ask, lane: str | None, held: Held) -> None:
-        """Admit a response and ask the upstream for it. Raises GatewayError."""
+        """Ask for a response; where it waits for its turn, return before."""
+        turn = SocketTurn.of(hit, ask, self._places)
+        before = self._line if self._line is not None and not self._line.done() else None
+        if turn is None and before is None:
+            await self._respond(before, hit, ask, lane, held, turn)
+            return
+        task = self._line = self._session.spawn(self._respond(before, hit, ask, lane, held, turn))
+        if before is None and turn is not None:
+            await asyncio.wait({task, turn.stands}, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _respond(
+        self,
+        before: asyncio.Task[None] | None,
+        hit: Hit,
+        ask: Ask,
+        lane: str | None,
+        held: Held,
+        turn: SocketTurn | None,
+    ) -> None:
+        """Ask for a response, behind those of this socket that wait; tell why not."""
+        session = self._session
         try:
-            ask = await pinned(hit, ask, self._known)
-            await self._ready()
-            place = self._place_for(ask)
-            request = await SocketRequest.admit(self._session, hit, ask, lane=lane)
+            if before is not None:
+                await asyncio.wait({before})
+            request, place = await self._admit(hit, ask, lane, turn)
         except GatewayError as fault:
-            self._session.finish(hit, fault)
-            raise
-        except BaseException:
-            self._session.finish(hit)
+            try:
+                await session.refuse(fault, lane, hit.call.request_id)
+            finally:
+                session.finish(hit, fault)
+            return
+        except BaseException as error:
+            hit.call.status = CLIENT_GONE if isinstance(error, asyncio.CancelledError) else hit.call.status
+            session.finish(hit)
             raise
         finally:
             held.release()
         hit.call.on_interrupt = lambda: self._interrupted(request)
         if place is None:
             self._lanes[lane] = deque((request,))
-            self._opening = self._session.spawn(self._open(request))
+            self._opening = session.spawn(self._open(request))
         else:
             self._lanes.setdefault(lane, deque()).append(request)
             await self._ask(request, *place)
+
+    async def _admit(
+        self, hit: Hit, ask: Ask, lane: str | None, turn: SocketTurn | None
+    ) -> tuple[SocketRequest, tuple[Endpoint, Model] | None]:
+        """Admit a response, and say where it goes; None where the socket is to be opened."""
+        ask = await pinned(hit, ask, self._known)
+        await self._ready()
+        place = self._place_for(ask)
+        if turn is None:
+            return await SocketRequest.admit(self._session, hit, ask, lane=lane), place
+        turn.ask = ask
+        request = await SocketRequest.admit(self._session, hit, ask, lane=lane, turn=turn)
+        return request, self._place_for(request.ask)
+
+    def _places(self, hit: Hit, ask: Ask) -> list[Place]:
+        """List what a response may wait for. Raises ObjectsApart."""
+        place = self._place_for(ask)
+        return of_opening(hit, ask) if place is None else of_one(*place)
 
     async def other(self, body: openai.RequestBody) -> None:
         await self._ready()
@@ -105,7 +150,8 @@ class ResponsesRelay:
     async def _open(self, request: SocketRequest) -> None:
         """Open the upstream's socket by its first request."""
         ask, session = request.ask, self._session
-        opening = Opening(request.hit, ask, RESPONSES.path, None, session.most_bytes, self._commit)
+        turn, most = request.turn, session.most_bytes
+        opening = Opening(request.hit, ask, RESPONSES.path, None, most, turn=turn, commit=self._commit)
 
         def payload(endpoint: Endpoint, model: Model) -> bytes:
             request.meter.asked = True
@@ -133,7 +179,7 @@ class ResponsesRelay:
         loop = asyncio.get_running_loop()
         pool = request.hit.runtime.relay.upstreams.of(model, ask.catalogue).pool
         call.attempts, call.endpoint, call.served = 1, endpoint, model
-        request.lease = lease_of(pool, endpoint, loop.time())
+        request.lease = lease_of(pool, endpoint, loop.time(), request.turn)
         if request.lease is None:
             fault = Failures(obstacles=pool.blocked(loop.time())).error(loop.time())
             await self._fail(request, fault)
@@ -220,7 +266,7 @@ class ResponsesRelay:
                 session.finish(hit, fault)
                 raise
         except GatewayError as fault:
-            await session.send(error_event(fault, lane=before.lane, request_id=asked.request_id))
+            await session.refuse(fault, before.lane, asked.request_id)
             session.close_soon(TRY_LATER)
             return None
         request.meter.asked = True

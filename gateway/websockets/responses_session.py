@@ -12,7 +12,7 @@ from gateway.errors import GatewayError, InvalidRequest
 from gateway.http.memory_budget import Held
 from gateway.proxy.ask import Ask
 from gateway.websockets.bridge.responses_bridge import ResponsesBridge
-from gateway.websockets.frames import error_event, read_event
+from gateway.websockets.frames import read_event
 from gateway.websockets.responses_relay import ResponsesRelay
 from gateway.websockets.session import UNSUPPORTED, Session
 from gateway.websockets.sockets import Sockets
@@ -58,8 +58,7 @@ class ResponsesSession(Session):
             else:
                 await self._other(body)
         except GatewayError as fault:
-            if not self._over.done():
-                await self.send(error_event(fault, lane=read_event(content).lane, request_id=request_id))
+            await self.refuse(fault, read_event(content).lane, request_id)
         finally:
             if not is_handed_over:
                 held.release()

@@ -16,6 +16,7 @@ from gateway.types import Endpoint, Model
 from gateway.websockets.realtime_session import RealtimeSession
 from gateway.websockets.responses_session import ResponsesSession
 from gateway.websockets.sockets import Sockets
+from gateway.websockets.turn import SocketTurn, of_opening
 from gateway.websockets.upstream_choice import Opening
 
 
@@ -66,10 +67,16 @@ async def realtime(sockets: Sockets, hit: Hit) -> Reply:
     most_bytes = hit.runtime.settings.server.max_body_mb * 2**20
     connection = hit.request.connection
     connection.watch(None)
+    turn = SocketTurn.of(hit, ask, of_opening)
     try:
-        opened = await Opening(hit, ask, REALTIME.path, _named, most_bytes).open()
+        if turn is not None:
+            await turn.wait()
+            ask = turn.ask
+        opened = await Opening(hit, ask, REALTIME.path, _named, most_bytes, turn=turn).open()
     finally:
         connection.unwatch()
+        if turn is not None:
+            turn.release()
     session = RealtimeSession(sockets, hit, ask, opened)
     return Upgrade(session.converse, session.abandon)
 

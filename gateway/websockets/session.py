@@ -29,7 +29,7 @@ from gateway.errors import (
 from gateway.http.memory_budget import Held
 from gateway.observability.calls import Call
 from gateway.types import Caller
-from gateway.websockets.frames import content_of
+from gateway.websockets.frames import content_of, error_event
 from gateway.websockets.sockets import Sockets
 
 # The closing handshake with a client: one that does not answer it in time is cut.
@@ -161,6 +161,11 @@ class Session:
             await self._ws.send_str(content.decode("utf-8", "surrogatepass"))
         else:
             await self._ws.send_bytes(content)
+
+    async def refuse(self, fault: GatewayError, lane: str | None, request_id: str) -> None:
+        """Answer a response's message with an error; the socket goes on."""
+        if not self._over.done():
+            await self.send(error_event(fault, lane=lane, request_id=request_id))
 
     async def parsed(self, content: bytes, held: Held) -> openai.RequestBody:
         """Read a message that is a JSON object.

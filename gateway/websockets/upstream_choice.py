@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from gateway.pool import Cause, Lease, Pool, retry_after_seconds
 from gateway.proxy.ask import Ask
 from gateway.proxy.endpoint_client import EndpointClient
 from gateway.proxy.failures import Failures
+from gateway.proxy.queueing import Wait
 from gateway.proxy.refusals.judging import Fault, Meaning, cause_of, meaning_of
 from gateway.proxy.upstreams import Upstream, candidates
 from gateway.types import Endpoint, Model, id_text
@@ -53,8 +55,17 @@ class Opening:
     Each is tried at most once."""
 
     def __init__(
-        self, hit: Hit, ask: Ask, path: str, query: Query | None, most_bytes: int, commit: asyncio.Event | None = None
+        self,
+        hit: Hit,
+        ask: Ask,
+        path: str,
+        query: Query | None,
+        most_bytes: int,
+        *,
+        turn: Wait | None = None,
+        commit: asyncio.Event | None = None,
     ) -> None:
+        self._turn = turn  # has waited for an endpoint
         self._commit = commit or asyncio.Event()  # once set, an endpoint that has been asked is the one
         self._hit = hit
         self._ask = ask
@@ -86,7 +97,8 @@ class Opening:
         tried = self._ask.endpoints_left_out(model) | silent(model)
         if len(tried) == len(model.endpoints) and model is not self._ask.access.model:
             return None
-        while (lease := upstream.pool.take(self._loop.time(), tried)) is not None:
+        take = upstream.pool.take if self._turn is None else partial(self._turn.take, upstream.pool)
+        while (lease := take(self._loop.time(), tried)) is not None:
             tried.add(lease.endpoint_id)
             call.attempts += 1
             call.attempt_began = perf_counter()
@@ -194,10 +206,13 @@ def silent(model: Model) -> set[str]:
     return {id_text(one.id) for one in model.endpoints if not one.websocket}
 
 
-def lease_of(pool: Pool, endpoint: Endpoint, now: float) -> Lease | None:
-    """Lease this endpoint of the pool, if it is free."""
-    wanted = id_text(endpoint.id)
-    return pool.take(now, {id_text(one.id) for one in pool.model.endpoints} - {wanted})
+def lease_of(pool: Pool, endpoint: Endpoint, now: float, turn: Wait | None = None) -> Lease | None:
+    """Lease this endpoint of the pool, if it is free.
+
+    `turn`: it may have waited for it.
+    """
+    others = {id_text(one.id) for one in pool.model.endpoints} - {id_text(endpoint.id)}
+    return pool.take(now, others) if turn is None else turn.take(pool, now, others)
 
 
 def fault_in(message: aiohttp.WSMessage) -> Fault | None:

@@ -63,7 +63,10 @@ class Client:
 
 
 class Stand:
-    """`ws`: WebSocket; `pair`: two such; `apart`: another account; `plain`: streams alone; `tight`: one a minute."""
+    """`ws`: WebSocket; `pair`: two such; `apart`: another account; `plain`: streams alone; `tight`: one a minute.
+
+    `narrow`: one at a time.
+    """
 
     def __init__(self, upstream: SocketUpstream, plain: FakeUpstream, gateway: GatewayProcess, directory: Path) -> None:
         self.upstream = upstream
@@ -123,6 +126,7 @@ def models(upstream: SocketUpstream, plain: FakeUpstream) -> Iterable[Json]:
     yield model("pair", [upstream.endpoint(id="a"), upstream.endpoint(id="b", priority=1)])
     yield model("apart", [upstream.endpoint(api_key="sk-upstream-secret-apart")])
     yield model("hasty", [upstream.endpoint(timeouts={"first_byte": 0.4, "idle": 0.4})])
+    yield model("narrow", [upstream.endpoint(max_in_flight=1)])
     yield model("tight", [upstream.endpoint()], limits={"rpm": 1})
     yield model("granted", [upstream.endpoint()], **{"global": False})
     yield model("plain", [endpoint(plain, "plain")])

@@ -3,59 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from time import perf_counter
 
 import msgspec
 
-from gateway.config.settings import QueueSettings
 from gateway.dialects.affinity import affinity_of
 from gateway.errors import GatewayError, ShuttingDown
 from gateway.http.memory_budget import Held
-from gateway.observability.calls import Call
-from gateway.pool import Lease, Pool
 from gateway.proxy.ask import Ask
 from gateway.proxy.books.accounting import Account, Accounts
 from gateway.proxy.heartbeat import Heartbeat
-from gateway.proxy.queueing.line import rank_of
-from gateway.proxy.queueing.request_queue import Handed, Place, RequestQueue, Ticket
+from gateway.proxy.queueing.request_queue import Place
+from gateway.proxy.queueing.wait import Turns, Wait
 from gateway.proxy.response import Response
 from gateway.proxy.upstreams import Upstreams, asked_of_fallback, asked_of_own_model, candidates
 from gateway.types import Model, id_text
 
 
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """The queue as one configuration has it.
+class Turn(Wait, eq=False, kw_only=True):
+    """The wait of a request whose answer a responder makes.
 
-    `still_asked`: judge a request that has waited by the present records; what it raises refuses it.
+    `asked`: what its own model's endpoints are asked; it and `response.ask` follow the present records.
     """
 
-    queue: RequestQueue
-    rules: QueueSettings
-    tiers: tuple[str, ...]
-    still_asked: Callable[[Call, Ask], Awaitable[Ask]]
-
-
-class Turn(msgspec.Struct, eq=False):
-    """Wait until an endpoint is free for a request.
-
-    `asked`: what its own model's endpoints are asked. Afterwards it and `response.ask` are as the present records have
-    them, and `handed` is the endpoint whose turn it was, if any.
-    """
-
-    turns: Turns
-    upstreams: Upstreams
     asked: Ask
     response: Response
     memory: Held | None
     heartbeat_seconds: float
-    loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
     heartbeat: Heartbeat | None = None  # of a stream, from when it begins to wait
-    handed: Handed | None = None
-    has_waited: bool = False
-    of_fallbacks: dict[str, tuple[Model, Ask | None]] = {}
+    of_fallbacks: dict[str, tuple[Model, Ask | None]] = msgspec.field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, turns: Turns, upstreams: Upstreams, asked: Ask, response: Response, memory: Held | None, beats: float
+    ) -> Turn:
+        """Make a request's; `beats`: seconds between its heartbeats."""
+        call, ask = response.call, response.ask
+        return cls(turns, upstreams, call, ask, asked=asked, response=response, memory=memory, heartbeat_seconds=beats)
 
     async def open(self, accounts: Accounts) -> bool:
         """Admit the request once an endpoint is free, or none will be.
@@ -84,80 +67,24 @@ class Turn(msgspec.Struct, eq=False):
             self.heartbeat.stop()
         self.release()
 
-    def take(self, pool: Pool, now: float, tried: set[str], conversation: int | None) -> Lease | None:
-        """Lease the endpoint it has waited for, if it is this pool's.
-
-        Once that has been, any.
-        """
-        handed = self.handed
-        if handed is None:
-            return pool.take(now, tried, conversation)
-        if handed.upstream.pool is not pool:
-            return None
-        self.handed = None
-        return handed.lease
-
-    def release(self) -> None:
-        """Give back an endpoint that is not asked."""
-        if self.handed is not None:
-            self.handed.lease.release()
-            self.handed = None
-
     # -- the wait
 
     async def _wait(self, account: Account) -> None:
         """Wait with what is reserved. Raises ShuttingDown, and what refuses it now."""
-        ask, now = self.response.ask, self.loop.time()
+        now = self.loop.time()
         if self._is_free(now):
             return
-        places, queue, rules = await self._places(), self.turns.queue, self.turns.rules
-        if queue.has_free(places, now) or queue.free_at(places, now) > now + rules.wait:
-            return
-        user, rank = id_text(ask.caller.user.id), rank_of(ask.caller, self.turns.tiers)
-        ticket = queue.enter(user, rank, ask.access.model.name, most=rules.max, seconds=rules.wait)
-        if ticket is None:
-            return
-        call, began = self.response.call, perf_counter()
-        self.has_waited = call.is_queued = True
-        try:
-            self.response.account = account
-            self.response.client.watch(None)
-            self._begin_heartbeat()
-            await self._until_free(ticket, places)
-        finally:
-            waited = perf_counter() - began
-            queue.leave(ticket, waited)
-            call.is_queued, call.queued_seconds = False, waited
-            call.upstream_seconds += waited  # it is the upstreams that were waited for
+        self.response.account = account  # a head that goes out meanwhile tells of its limits
+        await self.in_line(await self.places(), now + self.turns.rules.wait)
 
-    async def _until_free(self, ticket: Ticket, places: list[Place]) -> None:
-        queue = self.turns.queue
-        while True:
-            self.handed = await queue.wait(ticket, places)
-            await self._ask_again()
-            if self._is_at_hand():
-                return
-            self.release()
-            places, now = await self._places(), self.loop.time()
-            if now >= ticket.until or queue.free_at(places, now) > ticket.until:
-                queue.gave_up(ticket)
-                return
+    def begun(self) -> None:
+        self.response.client.watch(None)
+        self._begin_heartbeat()
 
-    async def _ask_again(self) -> None:
-        """Judge the request by the present records."""
-        before = self.response.ask
-        ask = self.response.ask = await self.turns.still_asked(self.response.call, before)
-        if ask is not before:
-            self.of_fallbacks.clear()
-            self.asked = ask if ask.is_spoken_by(ask.access.model) else await asked_of_own_model(ask, self.memory)
-
-    def _is_at_hand(self) -> bool:
-        """Whether the endpoint that it got is still one of its models'."""
-        if self.handed is None:
-            return False
-        upstream, catalogue = self.handed.upstream, self.response.ask.catalogue
-        model = catalogue.by_id(upstream.model.id)
-        return model is not None and self.upstreams.of(model, catalogue) is upstream
+    async def judged_anew(self) -> None:
+        ask = self.response.ask = self.ask
+        self.of_fallbacks.clear()
+        self.asked = ask if ask.is_spoken_by(ask.access.model) else await asked_of_own_model(ask, self.memory)
 
     # -- where it may go
 
@@ -173,7 +100,7 @@ class Turn(msgspec.Struct, eq=False):
             queue.serve(id_text(model.id))
         return not ask.needs_no_model and pool.has_free(now, self.asked.endpoints_left_out(model))
 
-    async def _places(self) -> list[Place]:
+    async def places(self) -> list[Place]:
         """List the pools that would serve it, fallbacks' last."""
         ask, places = self.response.ask, []
         for upstream, of_own in candidates(ask, self.asked, self.upstreams):
