@@ -8,7 +8,7 @@ responses_relay.py    one upstream socket, frame by frame
 bridge/               no upstream socket: each `create` is relayed as a stream
 realtime_session.py   /v1/realtime, frame by frame
 request.py            one response on a relayed socket: its call, account, lease and meter
-turn.py               its wait for an endpoint, and that of a socket that opens
+waiting.py            its wait for an endpoint, and that of a socket that opens
 socket_objects.py     ids that messages name and events bring
 upstream_choice.py    which endpoint: take, connect, ask, judge the first event
 upstream_socket.py    one WebSocket to an endpoint

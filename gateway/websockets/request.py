@@ -17,7 +17,7 @@ from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Outcome
 from gateway.websockets.frames import Event
 from gateway.websockets.session import Session
-from gateway.websockets.turn import SocketTurn
+from gateway.websockets.waiting import SocketTurn
 
 
 class SocketRequest(msgspec.Struct, eq=False):

@@ -22,7 +22,7 @@ from gateway.websockets.frames import ENDS, Event, content_of, error_event, read
 from gateway.websockets.request import SocketRequest
 from gateway.websockets.session import BROKEN, PASSED_CODES, Session
 from gateway.websockets.socket_objects import pinned, remember
-from gateway.websockets.turn import SocketTurn, of_one, of_opening
+from gateway.websockets.waiting import SocketTurn, of_one, of_opening
 from gateway.websockets.upstream_choice import Opened, Opening, fault_of_event, lease_of, report_failure
 
 CREATED = "response.created"
@@ -98,7 +98,7 @@ class ResponsesRelay:
     async def _admit(
         self, hit: Hit, ask: Ask, lane: str | None, turn: SocketTurn | None
     ) -> tuple[SocketRequest, tuple[Endpoint, Model] | None]:
-        """Admit a response, and say where it goes; None where the socket is to be opened."""
+        """Admit a response, and say where it goes; None: open one."""
         ask = await pinned(hit, ask, self._known)
         await self._ready()
         place = self._place_for(ask)

@@ -16,7 +16,7 @@ from gateway.types import Endpoint, Model
 from gateway.websockets.realtime_session import RealtimeSession
 from gateway.websockets.responses_session import ResponsesSession
 from gateway.websockets.sockets import Sockets
-from gateway.websockets.turn import SocketTurn, of_opening
+from gateway.websockets.waiting import SocketTurn, of_opening
 from gateway.websockets.upstream_choice import Opening
 
 

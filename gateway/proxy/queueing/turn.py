@@ -70,7 +70,10 @@ class Turn(Wait, eq=False, kw_only=True):
     # -- the wait
 
     async def _wait(self, account: Account) -> None:
-        """Wait with what is reserved. Raises ShuttingDown, and what refuses it now."""
+        """Wait with what is reserved.
+
+        Raises ShuttingDown, and what refuses it now.
+        """
         now = self.loop.time()
         if self._is_free(now):
             return

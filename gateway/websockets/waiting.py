@@ -36,7 +36,10 @@ class SocketTurn(Wait, eq=False, kw_only=True):
         )
 
     async def wait(self, account: Account | None = None) -> None:
-        """Wait until an endpoint is free, or none will be. Raises ShuttingDown, and what refuses it now."""
+        """Wait until an endpoint is free, or none will be.
+
+        Raises ShuttingDown, and what refuses it now.
+        """
         queue, places = self.turns.queue, await self.places()
         for place in places if len(queue) else ():
             queue.serve(place.model)
