@@ -45,8 +45,21 @@ WATCH = """() => {
 SEEN = "() => { const {gaps, tasks} = window.seen; cancelAnimationFrame(window.seen.next); return {gaps, tasks}; }"
 
 
-def answer_of(characters: int) -> str:
-    part = PROSE + LIST + "\n" + "".join(ANSWER) + "\n" + LONG_CODE + PROSE * 3 + LONG_TABLE
+KINDS = {
+    "mixed": PROSE + LIST + "\n" + "".join(ANSWER) + "\n" + LONG_CODE + PROSE * 3 + LONG_TABLE,
+    "paragraph": PROSE.strip() + " ",
+    "list": LIST,
+    "code": LONG_CODE.replace("```\n\n", ""),
+    "table": LONG_TABLE.strip() + "\n",
+    "quote": f"> {PROSE.strip()}\n>\n",
+    "item": f"  {PROSE.strip()}\n\n",
+}
+
+
+def answer_of(characters: int, kind: str = "mixed") -> str:
+    part = KINDS[kind]
+    if kind == "item":
+        part = "- a\n\n" + part * (characters // len(part) + 1)
     return (part * (characters // len(part) + 1))[:characters]
 
 
@@ -60,15 +73,24 @@ def told(seen: dict[str, Any]) -> str:
 
 
 @asynccontextmanager
-async def in_the_chat(gallery: Gallery, browser: Browser, *, kilobytes: int, kept: int) -> AsyncIterator[Page]:
+async def in_the_chat(
+    gallery: Gallery,
+    browser: Browser,
+    *,
+    kilobytes: int,
+    kept: int,
+    kind: str = "mixed",
+    piece: int = PIECE,
+    every: float = 0,
+) -> AsyncIterator[Page]:
     """A chat that has long conversations, and whose next answer is so long; the question is written, not sent."""
-    text = answer_of(kilobytes * 1000)
-    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+    text = answer_of(kilobytes * 1000, kind)
+    pieces = [text[at : at + piece] for at in range(0, len(text), piece)]
     earlier = tuple(conversation(each, f"Question {each}", each / 9 + 0.1) for each in range(kept))
     for each in earlier:
         each["turns"][1]["text"] = text[:100_000]
     ready = (("see", "What would you like to know?"), ("write", "Message", "Tell me all"))
-    state = State("chat-answer", "ai-chat", "", ready, {CHAT: words(*pieces)}, "", earlier)
+    state = State("chat-answer", "ai-chat", "", ready, {CHAT: words(*pieces)._replace(every=every)}, "", earlier)
     gallery.put(state)
     async with in_state(gallery, browser, state, window=DESKTOP) as page:
         yield page

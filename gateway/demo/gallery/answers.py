@@ -23,10 +23,14 @@ class Fault(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """Events, and what follows them: their end, silence, or a broken connection."""
+    """Events, and what follows them: their end, silence, or a broken connection.
+
+    `every`: seconds from one event to the next, by the clock: late ones come together.
+    """
 
     events: tuple[Any, ...]
     then: Literal["end", "silence", "break"] = "end"
+    every: float = 0
 
 
 class InTurn(NamedTuple):
@@ -85,7 +89,9 @@ def _refusal(path: str, fault: Fault) -> web.Response:
 async def _stream(request: web.Request, stream: Stream) -> web.StreamResponse:
     response = web.StreamResponse(headers=_headers() | {"content-type": "text/event-stream"})
     await response.prepare(request)
-    for event in stream.events:
+    began = asyncio.get_running_loop().time()
+    for number, event in enumerate(stream.events):
+        await _due(began + number * stream.every)
         data = event.encode() if isinstance(event, str) else orjson.dumps(event)
         await response.write(b"data: " + data + b"\n\n")
     if stream.then == "silence":
@@ -94,6 +100,12 @@ async def _stream(request: web.Request, stream: Stream) -> web.StreamResponse:
         await asyncio.sleep(0.1)  # what was written goes out first
         _break(request)
     return response
+
+
+async def _due(at: float) -> None:
+    left = at - asyncio.get_running_loop().time()
+    if left > 0:
+        await asyncio.sleep(left)
 
 
 def _break(request: web.Request) -> None:

@@ -21,7 +21,7 @@ export class Follower {
     this.last = scrollTop;
     if (scrollHeight - scrollTop - clientHeight <= NEAR) this.follows = true;
     else if (isUp) this.follows = false;
-    if (this.follows) this.chip.hidden = true;
+    if (this.follows && !this.chip.hidden) this.chip.hidden = true; // its style would be looked up with each frame
   }
 
   /** Something was drawn at the end. */

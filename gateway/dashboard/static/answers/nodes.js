@@ -9,6 +9,7 @@ import { inline } from "./inline.js";
 
 const PIECE = 4096; // characters of a paragraph or of code that are laid out by themselves
 const MOST_ROWS = 100; // of one table; what follows is a table of its own, so that none is slow to lay out
+const MOST_ITEMS = 50; // of one list, for the same reason
 
 /** A sink of blocks.js that builds below `root`. */
 export class Nodes {
@@ -36,9 +37,18 @@ export class Nodes {
   /** @param {"list" | "item" | "quote"} kind @param {{ordered?: boolean, start?: number}} about */
   enter(kind, { ordered, start }) {
     const tag = kind === "quote" ? "blockquote" : kind === "item" ? "li" : ordered ? "ol" : "ul";
+    if (tag === "li" && this.box.childElementCount === MOST_ITEMS) this.goOn();
     const node = el(tag, { start: tag === "ol" && start !== 1 ? start : null });
     this.box.append(node);
     this.boxes.push(node);
+  }
+
+  /** A list goes on in a list of its own. */
+  goOn() {
+    const list = this.boxes.pop();
+    if (!list) return;
+    list.classList.add("goes-on");
+    this.enter("list", { ordered: list.tagName === "OL", start: (list instanceof HTMLOListElement ? list.start : 1) + MOST_ITEMS });
   }
 
   leave() {
