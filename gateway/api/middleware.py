@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from time import perf_counter
 
 from multidict import CIMultiDictProxy, istr
@@ -41,7 +40,7 @@ from gateway.http.message import Headers, Request
 from gateway.http.reply import Answer, Reply
 from gateway.http.via import gateways_passed
 from gateway.observability.calls import CLIENT_GONE, Call
-from gateway.observability.logging import AccessLine
+from gateway.observability.logging import access_line
 from gateway.observability.tracing import trace_of
 from gateway.types import Caller, Scope
 
@@ -223,39 +222,6 @@ class Dispatcher:
             if caller is not None:
                 return caller
         return await runtime.authenticator.caller(shown, scope, call.peer)
-
-
-def access_line(call: Call, now: float) -> AccessLine:
-    """Return the access line of a call that has ended."""
-    began, caller, trace = call.began, call.caller, call.trace
-    line = AccessLine(
-        datetime.now(UTC),
-        "info",
-        call.request_id,
-        call.peer,
-        call.method,
-        call.path,
-        call.status,
-        round((now - began) * 1000, 2),
-    )
-    if call.client_request_id is not None:
-        line.client_request_id = call.client_request_id
-    if caller is not None:
-        line.user, line.key = caller.user.id, caller.key.id
-    if call.outcome is not None:
-        line.outcome, line.attempts, line.streamed = call.outcome, call.attempts, call.streamed
-        served = call.served or (call.access.model if call.access is not None else None)
-        line.model = served.name if served is not None else None
-        line.endpoint = call.endpoint.id if call.endpoint is not None else None
-    if call.code is not None:
-        line.code = call.code
-    if trace is not None:
-        line.trace_id = trace.trace_id
-    if call.first_byte is not None:
-        line.first_byte_ms = round((call.first_byte - began) * 1000, 2)
-    if call.queued_seconds:
-        line.queued_ms = round(call.queued_seconds * 1000, 2)
-    return line
 
 
 async def require_ai(runtime: Runtime) -> None:

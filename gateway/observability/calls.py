@@ -124,8 +124,7 @@ class Calls:
         self.on_ending: list[Callable[[], None]] = []  # connections that outlive their calls
         self.listeners: tuple[Callable[[Call], None], ...] = ()  # are told of each call that has ended
         self._running: set[Call] = set()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle = asyncio.Event()  # set where, while draining, the last call has ended
 
     def __len__(self) -> int:
         return len(self._running)
@@ -138,7 +137,6 @@ class Calls:
             raise Overloaded("The gateway has too many requests in flight; ask again in a moment.")
         call.task = asyncio.current_task()
         self._running.add(call)
-        self._idle.clear()
 
     def leave(self, call: Call) -> None:
         self._running.discard(call)
@@ -148,7 +146,7 @@ class Calls:
             call.on_leaving = None
         for tell in self.listeners:
             tell(call)
-        if not self._running:
+        if self.draining and not self._running:
             self._idle.set()
 
     def listen(self, listener: Callable[[Call], None]) -> None:
@@ -174,6 +172,8 @@ class Calls:
         """
         self.draining = True
         self.begin_to_end()
+        if not self._running:
+            return 0
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()

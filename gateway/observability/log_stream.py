@@ -57,7 +57,7 @@ class LogStream(io.TextIOBase):
         self._changed = threading.Condition(self._lock)
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
-        self._is_idle = False
+        self._is_looking = False  # the thread will see what is put, without being told
         self._is_over = False
         self._waiting: list[bytes] = []
         self._held_bytes = 0  # waiting, or being written
@@ -69,24 +69,30 @@ class LogStream(io.TextIOBase):
     def put(self, line: bytes) -> None:
         """Queue whole lines, each with its end. Returns at once."""
         with self._lock:
-            if self._held_bytes + len(line) > self._most_bytes:
+            held_bytes = self._held_bytes + len(line)
+            if held_bytes > self._most_bytes:
                 self.lost += line.count(b"\n")
                 return
             self._waiting.append(line)
-            self._held_bytes += len(line)
-            if self._is_idle:
-                self._is_idle = False
-                self._changed.notify_all()
-            elif self._is_over:
-                self._write_last()
-            elif self._thread is None:
-                self._start()
+            self._held_bytes = held_bytes
+            if not self._is_looking:
+                self._rouse()
+
+    def _rouse(self) -> None:
+        """Let what waits be seen: the thread does not look for it by itself."""
+        if self._is_over:
+            self._write_last()
+        elif self._thread is None:
+            self._start()
+        else:
+            self._is_looking = True
+            self._changed.notify_all()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="log", daemon=True)
         with contextlib.suppress(RuntimeError):  # no room for a thread: the next line tries again
             thread.start()
-            self._thread = thread
+            self._thread, self._is_looking = thread, True
 
     # -- as a text stream
 
@@ -137,12 +143,11 @@ class LogStream(io.TextIOBase):
         while True:
             with self._changed:
                 while not self._waiting:
+                    self._is_looking = False
                     if self._is_over:
-                        self._is_idle = False
                         return
-                    self._is_idle = True
                     self._changed.wait()
-                self._is_idle = False
+                self._is_looking = True
                 lines, self._waiting, lost = self._waiting, [], self.lost
             for piece in _pieces(lines):
                 self._write(piece)

@@ -19,6 +19,7 @@ import structlog
 from msgspec import UNSET, UnsetType
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from gateway.observability.calls import Call
 from gateway.observability.log_stream import LogStream
 from gateway.types import Id, Secret
 
@@ -118,6 +119,34 @@ class AccessLine(msgspec.Struct, gc=False):
         return {name: value for name, value in fields.items() if value is not UNSET}
 
 
+def access_line(call: Call, now: float) -> AccessLine:
+    """Return the access line of a call that has ended at `now`."""
+    began, caller, trace, first_byte = call.began, call.caller, call.trace, call.first_byte
+    line = AccessLine(
+        datetime.now(UTC),
+        "info",
+        call.request_id,
+        call.peer,
+        call.method,
+        call.path,
+        call.status,
+        round((now - began) * 1000, 2),
+        call.client_request_id or UNSET,
+        UNSET if caller is None else caller.user.id,
+        UNSET if caller is None else caller.key.id,
+        code=call.code or UNSET,
+        trace_id=UNSET if trace is None else trace.trace_id,
+        first_byte_ms=UNSET if first_byte is None else round((first_byte - began) * 1000, 2),
+        queued_ms=round(call.queued_seconds * 1000, 2) if call.queued_seconds else UNSET,
+    )
+    if call.outcome is not None:  # it was for an upstream
+        served = call.served or (call.access.model if call.access is not None else None)
+        line.outcome, line.attempts, line.streamed = call.outcome, call.attempts, call.streamed
+        line.model = None if served is None else served.name
+        line.endpoint = None if call.endpoint is None else call.endpoint.id
+    return line
+
+
 class LibraryLogs(logging.Handler):
     """Brings what libraries log (asyncio, aiohttp, SQLAlchemy) into the gateway's own lines."""
 
@@ -177,7 +206,7 @@ def _with_quick_info(wrapper: Any, put: Put) -> Any:
                 line = _encode(event)
             except UnicodeEncodeError:  # bytes of a head that were no UTF-8
                 return super().info(event)
-            put(_harmless(line) + b"\n")
+            put((line if line.isascii() and b"\x7f" not in line else _harmless(line)) + b"\n")
             return None
 
     return Quick
@@ -209,8 +238,6 @@ def _harmless(line: bytes) -> bytes:
 
     JSON leaves them alone.
     """
-    if line.isascii() and b"\x7f" not in line:
-        return line
     return "".join(c if c.isprintable() else _json_escaped(c) for c in line.decode()).encode()
 
 

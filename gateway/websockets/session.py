@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.access.authenticate import Shown, is_credential, subprotocols
-from gateway.api.middleware import access_line, require_ai
+from gateway.api.middleware import require_ai
 from gateway.api.router import Hit
 from gateway.api.runtime import Runtime
 from gateway.dialects import openai
@@ -28,6 +28,7 @@ from gateway.errors import (
 )
 from gateway.http.memory_budget import Held
 from gateway.observability.calls import Call
+from gateway.observability.logging import access_line
 from gateway.types import Caller
 from gateway.websockets.frames import content_of, error_event
 from gateway.websockets.sockets import Sockets

@@ -34,7 +34,7 @@ NO_REQUEST = "(unparsable)"  # what came was no request that one could look at
 class Key(NamedTuple):
     """A counter's labels, in the order that `finished` writes."""
 
-    method: str
+    method: str  # "" where there is no route: it could be any word
     route: str
     status: int
     model: str
@@ -46,33 +46,47 @@ class Key(NamedTuple):
 class RequestCounts:
     """The counts of requests of one kind.
 
-    A histogram is a list: the buckets, then the sum.
+    Of a histogram here are the buckets, and apart from them the sum of what is in them.
     """
 
     __slots__ = (
-        "answered",
+        "asked",
         "cached",
         "completion",
-        "count",
         "duration",
+        "duration_seconds",
+        "failed",
         "failovers",
         "first_byte",
+        "first_byte_seconds",
         "own",
+        "own_seconds",
         "prompt",
         "reasoning",
     )
 
     def __init__(self) -> None:
-        self.count = 0
-        self.answered = 0  # attempts that did not fail
-        self.failovers = 0
+        self.asked = 0  # requests that went to an upstream
+        self.failovers = 0  # attempts beyond the first
+        self.failed = 0  # attempts that had no answer
         self.prompt = 0
         self.completion = 0
         self.cached = 0
         self.reasoning = 0
-        self.duration = empty_histogram(DURATION_SECONDS)
-        self.first_byte = empty_histogram(FIRST_BYTE_SECONDS)
-        self.own = empty_histogram(OWN_SECONDS)
+        self.duration = [0] * (len(DURATION_SECONDS) + 1)
+        self.first_byte = [0] * (len(FIRST_BYTE_SECONDS) + 1)
+        self.own = [0] * (len(OWN_SECONDS) + 1)
+        self.duration_seconds = self.first_byte_seconds = self.own_seconds = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many requests have ended."""
+        return sum(self.duration)
+
+    @property
+    def answered(self) -> int:
+        """How many attempts did not fail."""
+        return self.asked + self.failovers - self.failed
 
 
 class Counters:
@@ -92,53 +106,43 @@ class Counters:
 
     def finished(self, call: Call, now: float) -> None:
         """Count a request that has ended at `now` (of `time.perf_counter`)."""
-        route, model, endpoint = call.route, "", call.endpoint
+        began, attempts, endpoint, model = call.began, call.attempts, call.endpoint, ""
         if call.served is not None:
             model = call.served.name
         elif call.access is not None:
             model = call.access.model.name
-        key = (
-            call.method if route is not NO_ROUTE else "",  # where there is no route, it could be any word
-            route,
-            call.status,
-            model,
-            endpoint.id if endpoint is not None else "",
-            call.outcome,
-            call.code,
-        )
-        counts = self._counts.get(key)
-        if counts is None:
-            counts = self._begun(Key(*key))
-        counts.count += 1
-        began, attempts, first_byte = call.began, call.attempts, call.first_byte
-        histogram, value = counts.duration, now - began
-        histogram[bisect_left(DURATION_SECONDS, value)] += 1
-        histogram[-1] += value
+        endpoint_id = "" if endpoint is None else endpoint.id
+        key = (call.method, call.route, call.status, model, endpoint_id, call.outcome, call.code)
+        counts = self._counts.get(key) or self._begun(Key(*key))
+        seconds = now - began
+        counts.duration[bisect_left(DURATION_SECONDS, seconds)] += 1
+        counts.duration_seconds += seconds
         if attempts:
-            counts.answered += attempts
-            counts.failovers += attempts - 1
-            if call.failures is not None:
-                self._failed(counts, call.failures)
+            counts.asked += 1
+            if attempts > 1 or call.failures is not None:
+                counts.failovers += attempts - 1
+                self._failed(counts, call.failures or [])
             if call.is_unpriced:
                 self._count_unpriced(model, call)
-        if first_byte is not None:
-            histogram, value = counts.first_byte, first_byte - began
-            histogram[bisect_left(FIRST_BYTE_SECONDS, value)] += 1
-            histogram[-1] += value
-            histogram, value = counts.own, value - call.upstream_seconds
-            histogram[bisect_left(OWN_SECONDS, value)] += 1
-            histogram[-1] += value
+        if call.first_byte is not None:
+            seconds = call.first_byte - began
+            counts.first_byte[bisect_left(FIRST_BYTE_SECONDS, seconds)] += 1
+            counts.first_byte_seconds += seconds
+            seconds -= call.upstream_seconds
+            counts.own[bisect_left(OWN_SECONDS, seconds)] += 1
+            counts.own_seconds += seconds
         usage = call.usage
         if usage is not None:
             counts.prompt += usage.prompt_tokens
             counts.completion += usage.completion_tokens
-            counts.cached += usage.cached_tokens
-            counts.reasoning += usage.reasoning_tokens
+            if usage.cached_tokens or usage.reasoning_tokens:
+                counts.cached += usage.cached_tokens
+                counts.reasoning += usage.reasoning_tokens
 
     def unparsable(self, status: int, code: str) -> None:
         """Count bytes that could not be parsed as a request."""
         key = Key("", NO_REQUEST, status, "", "", None, code)
-        (self._counts.get(key) or self._begun(key)).count += 1
+        (self._counts.get(key) or self._begun(key)).duration[0] += 1
 
     def cooled(self, model: str, endpoint: Id, cause: str) -> None:
         self._cooldowns[model, endpoint, cause] += 1
@@ -186,7 +190,7 @@ class Counters:
         return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}
 
     def _failed(self, counts: RequestCounts, failures: list[FailedTry]) -> None:
-        counts.answered -= len(failures)
+        counts.failed += len(failures)
         for model, endpoint, cause, *_ in failures:
             failure = model, endpoint, cause
             if failure in self._failures or len(self._failures) < MOST_SERIES:
@@ -199,9 +203,11 @@ class Counters:
         self._unpriced[(model, tier) if known else (OTHER_MODEL, "")] += 1
 
     def _begun(self, key: Key) -> RequestCounts:
-        if len(self._counts) >= MOST_SERIES:
+        if key.route == NO_ROUTE:
+            key = key._replace(method="")
+        if len(self._counts) >= MOST_SERIES and key not in self._counts:
             key = key._replace(model=OTHER_MODEL, endpoint="")
-        return self._counts.setdefault(tuple(key), RequestCounts())
+        return self._counts.get(key) or self._counts.setdefault(tuple(key), RequestCounts())
 
     def __repr__(self) -> str:
         return f"<Counters of {sum(counts.count for counts in self._counts.values())} requests>"
@@ -218,7 +224,7 @@ def _add_samples(sums: dict[str, dict[Labels, Value]], key: Key, counts: Request
     if key.code is not None:
         _add(sums["gateway_errors_total"], (key.code, key.route, model), counts.count)
     if key.route != NO_REQUEST:
-        _add(sums["gateway_request_duration_seconds"], (key.route,), counts.duration)
+        _add(sums["gateway_request_duration_seconds"], (key.route,), [*counts.duration, counts.duration_seconds])
     if key.outcome is None:
         return
     attempt = (model, id_text(key.endpoint), key.outcome)
@@ -226,8 +232,8 @@ def _add_samples(sums: dict[str, dict[Labels, Value]], key: Key, counts: Request
         _add(sums["gateway_upstream_attempts_total"], attempt, counts.answered)
     _add(sums["gateway_failovers_total"], (model,), counts.failovers)
     if any(counts.first_byte):
-        _add(sums["gateway_first_byte_seconds"], (model,), counts.first_byte)
-        _add(sums["gateway_own_share_seconds"], (), counts.own)
+        _add(sums["gateway_first_byte_seconds"], (model,), [*counts.first_byte, counts.first_byte_seconds])
+        _add(sums["gateway_own_share_seconds"], (), [*counts.own, counts.own_seconds])
     for kind in ("prompt", "completion", "cached", "reasoning"):
         _add(sums["gateway_tokens_total"], (model, kind), getattr(counts, kind))
 
