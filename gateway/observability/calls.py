@@ -79,6 +79,11 @@ class Call(msgspec.Struct, eq=False):
     on_interrupt: Callable[[], None] | None = None  # where no task is this call's alone
     on_leaving: Callable[[], None] | None = None  # what is to be given back when it has ended, however it does
 
+    @property
+    def granted_model(self) -> Model | None:
+        """The model that the caller was granted, whichever answers."""
+        return None if self.access is None else self.access.model
+
     def attempt_failed(self, cause: str, reason: str = "", status: int = 0) -> None:
         """The attempt under way had no answer for this call."""
         served, endpoint, now = self.served, self.endpoint, perf_counter()

@@ -140,7 +140,7 @@ def access_line(call: Call, now: float) -> AccessLine:
         queued_ms=round(call.queued_seconds * 1000, 2) if call.queued_seconds else UNSET,
     )
     if call.outcome is not None:  # it was for an upstream
-        served = call.served or (call.access.model if call.access is not None else None)
+        served = call.served or call.granted_model
         line.outcome, line.attempts, line.streamed = call.outcome, call.attempts, call.streamed
         line.model = None if served is None else served.name
         line.endpoint = None if call.endpoint is None else call.endpoint.id

@@ -51,12 +51,12 @@ class RequestCounts:
 
     __slots__ = (
         "asked",
+        "attempts",
         "cached",
         "completion",
         "duration",
         "duration_seconds",
         "failed",
-        "failovers",
         "first_byte",
         "first_byte_seconds",
         "own",
@@ -67,7 +67,7 @@ class RequestCounts:
 
     def __init__(self) -> None:
         self.asked = 0  # requests that went to an upstream
-        self.failovers = 0  # attempts beyond the first
+        self.attempts = 0  # of these requests
         self.failed = 0  # attempts that had no answer
         self.prompt = 0
         self.completion = 0
@@ -86,7 +86,12 @@ class RequestCounts:
     @property
     def answered(self) -> int:
         """How many attempts did not fail."""
-        return self.asked + self.failovers - self.failed
+        return self.attempts - self.failed
+
+    @property
+    def failovers(self) -> int:
+        """How many attempts followed a request's first."""
+        return self.attempts - self.asked
 
 
 class Counters:
@@ -106,11 +111,8 @@ class Counters:
 
     def finished(self, call: Call, now: float) -> None:
         """Count a request that has ended at `now` (of `time.perf_counter`)."""
-        began, attempts, endpoint, model = call.began, call.attempts, call.endpoint, ""
-        if call.served is not None:
-            model = call.served.name
-        elif call.access is not None:
-            model = call.access.model.name
+        began, attempts, endpoint, served = call.began, call.attempts, call.endpoint, call.served or call.granted_model
+        model = "" if served is None else served.name
         endpoint_id = "" if endpoint is None else endpoint.id
         key = (call.method, call.route, call.status, model, endpoint_id, call.outcome, call.code)
         counts = self._counts.get(key) or self._begun(Key(*key))
@@ -119,9 +121,9 @@ class Counters:
         counts.duration_seconds += seconds
         if attempts:
             counts.asked += 1
-            if attempts > 1 or call.failures is not None:
-                counts.failovers += attempts - 1
-                self._failed(counts, call.failures or [])
+            counts.attempts += attempts
+            if call.failures is not None:
+                self._failed(counts, call.failures)
             if call.is_unpriced:
                 self._count_unpriced(model, call)
         if call.first_byte is not None:
