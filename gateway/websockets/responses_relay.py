@@ -22,8 +22,8 @@ from gateway.websockets.frames import ENDS, Event, content_of, error_event, read
 from gateway.websockets.request import SocketRequest
 from gateway.websockets.session import BROKEN, PASSED_CODES, Session
 from gateway.websockets.socket_objects import pinned, remember
-from gateway.websockets.waiting import SocketTurn, of_one, of_opening
 from gateway.websockets.upstream_choice import Opened, Opening, fault_of_event, lease_of, report_failure
+from gateway.websockets.waiting import SocketTurn, of_one, of_opening
 
 CREATED = "response.created"
 TRY_LATER = 1013

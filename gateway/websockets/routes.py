@@ -16,8 +16,8 @@ from gateway.types import Endpoint, Model
 from gateway.websockets.realtime_session import RealtimeSession
 from gateway.websockets.responses_session import ResponsesSession
 from gateway.websockets.sockets import Sockets
-from gateway.websockets.waiting import SocketTurn, of_opening
 from gateway.websockets.upstream_choice import Opening
+from gateway.websockets.waiting import SocketTurn, of_opening
 
 
 def socket_routes(current: Current) -> list[Route]:
