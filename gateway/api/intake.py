@@ -94,7 +94,9 @@ def _measured(raw: bytes) -> tuple[openai.Size, int]:
 def _examined(raw: bytes, size: openai.Size | None, refused: tuple[str, ...] | None) -> openai.RequestBody:
     body = openai.read_body(raw, size)
     if refused is not None:
-        body.mentions = openai.allowed_fields(refused).examine(body.fields)
+        rules = openai.allowed_fields(refused)
+        if not rules.harmless.issuperset(body.fields):
+            body.mentions = rules.examine(body.fields)
         if size is not None:
             body.prepare()
     return body

@@ -266,7 +266,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     media: tuple[str, ...]  # the types of a good answer
     client_headers: tuple[str, ...] = CLIENT_HEADERS  # in lower case
     # These follow from the others.
-    learns_by: frozenset[str] | None = None  # without any of these fields it learns nothing; None: it may without
+    learns_by: frozenset[str] | None = None  # with none of these fields only its ids concern objects; None: all may
     route: str = ""  # its name in the ledger: `chat/completions`, `GET files/{file_id}`
     is_billed: bool = False  # it runs a model, so that grants, limits and prices hold
 
@@ -279,7 +279,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         route = self.path[1:] if is_billed else f"{self.method} {self.path[1:]}"
         msgspec.structs.force_setattr(self, "is_billed", is_billed)
         msgspec.structs.force_setattr(self, "route", route)
-        if not any(learnt.by_default or learnt.field is None for learnt in self.learns):
+        always = self.segments or self.contents.positions
+        if not (always or any(learnt.by_default or learnt.field is None for learnt in self.learns)):
             learns_by = frozenset([learnt.field for learnt in self.learns if learnt.field is not None])
             msgspec.structs.force_setattr(self, "learns_by", learns_by)
 
@@ -288,13 +289,12 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
         By its bytes alone, and quick: a plain request pays for nothing of what others need.
         """
-        if self.segments or self.contents.positions:
+        if (self.learns_by is None or not self.learns_by.isdisjoint(fields)) and self._brings_objects(fields):
             return True
-        if self.learns and (self.learns_by is None or not fields.keys().isdisjoint(self.learns_by)):
-            for learnt in self.learns:
-                if learnt.is_asked(fields):
-                    return True
         return may_have(self.pins.signs, raw)
+
+    def _brings_objects(self, fields: Json) -> bool:
+        return bool(self.segments or self.contents.positions or any(learnt.is_asked(fields) for learnt in self.learns))
 
     def __repr__(self) -> str:
         return f"<Operation {self.method} {self.path}>"
@@ -311,5 +311,6 @@ def may_have(signs: tuple[bytes, ...], raw: bytes) -> bool:
     for sign in signs:
         if folded.find(sign) >= 0:  # `in` takes the bytes for a number first, and makes an error of that
             return True
-    is_spelled_out = _BACKSLASH in folded or not raw.isascii()
-    return is_spelled_out and any(folded.find(each) >= 0 for each in OTHER_SPELLINGS)
+    if _BACKSLASH not in folded and folded.isascii():
+        return False
+    return any(folded.find(each) >= 0 for each in OTHER_SPELLINGS)

@@ -73,21 +73,22 @@ def spelled(path: Path) -> str:
 
 
 class Fields:
-    """Which fields a gateway takes. `refused`: those of `routing.refuse_fields`."""
+    """Which fields a gateway takes. `refused`: those of `routing.refuse_fields`.
 
-    __slots__ = ("_folded", "_harmless", "_refused")
+    `harmless`: a body that has no others is not to be examined.
+    """
+
+    __slots__ = ("_folded", "_refused", "harmless")
 
     def __init__(self, refused: tuple[str, ...]) -> None:
         self._refused = frozenset(refused)
         self._folded = {fold(name) for name in (*refused, *GUARDED)}
         known = _HARMLESS.union(GUARDED) - self._refused
-        self._harmless = frozenset(name for name in known if name in GUARDED or fold(name) not in self._folded)
+        self.harmless = frozenset(name for name in known if name in GUARDED or fold(name) not in self._folded)
 
     def examine(self, fields: Mapping[str, Any]) -> tuple[Mention, ...]:
         """Find the models that a body names elsewhere. Raises FieldNotAllowed or InvalidRequest."""
-        unusual = [key for key in fields if key not in self._harmless]
-        if not unusual:
-            return ()
+        unusual = [key for key in fields if key not in self.harmless]
         for key in unusual:
             if key in self._refused:
                 raise FieldNotAllowed(f"This gateway does not take the field `{printable(key)}`.", param=key)

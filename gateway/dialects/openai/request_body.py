@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import orjson
@@ -28,6 +28,7 @@ _UPLOAD_BYTES = 1 << 20  # from here on a copy for the upstream is too much
 _DIGESTED_BYTES = 2**18  # from the beginning and from the end
 _MAX_VALUES = 1_000_000  # a value takes up to a hundred times its bytes as a Python object, and a while to be made
 _MAX_LEVELS = 254  # what orjson can write; it reads deeper
+_ESCAPED = b"\\u003"  # how the escape of a colon begins
 _COLON, _BACKSLASH = 0x3A, 0x5C  # a search for a number skips the work of taking a bytes argument apart
 _MODEL_AS_PLAIN_STRING = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+")')
 
@@ -40,25 +41,25 @@ _LEAST_INT, _MOST_INT, _INFINITE = -(2**63), 2**64 - 1, (math.inf, -math.inf)
 _MODEL = 0  # in the place of its name
 
 
-class RequestBody:
+class RequestBody(msgspec.Struct, eq=False):
     """A request's JSON object: bytes and values.
 
     `raw`, and `fields`, to read only: numbers may have lost precision.
     `mentions`: the models that it names elsewhere, set by whoever examines the fields. `adds_model`: if it has none.
     """
 
-    __slots__ = ("_members", "_pieces", "adds_model", "fields", "mentions", "raw", "size")
+    content_type: ClassVar[str] = "application/json"
 
-    content_type = "application/json"
+    raw: bytes
+    fields: dict[str, Any]
+    mentions: tuple[Mention, ...] = ()
+    adds_model: bool = True
+    size: int = 0  # of `raw`, in bytes
+    _members: dict[str, Member] | None = None
+    _pieces: dict[bool, list[Piece]] | None = None  # of a large one
 
-    def __init__(self, raw: bytes, fields: dict[str, Any]) -> None:
-        self.raw = raw
-        self.size = len(raw)
-        self.fields = fields
-        self.mentions: tuple[Mention, ...] = ()
-        self.adds_model = True
-        self._members: dict[str, Member] | None = None
-        self._pieces: dict[bool, list[Piece]] | None = None  # of a large one
+    def __post_init__(self) -> None:
+        self.size = len(self.raw)
 
     def __repr__(self) -> str:
         return f"<RequestBody bytes={len(self.raw)} members={len(self.fields)}>"
@@ -74,17 +75,19 @@ class RequestBody:
         `stream_options.include_usage` is set if wanted, unless `stream_options` is neither an object nor null.
         `mentioned`: what takes the place of each of `mentions`. Every byte outside these members stays.
         """
-        if not include_usage and "modelId" not in self.fields and not self.mentions:
-            if self.fields.get("model") == model:
-                return self.raw
-            span = _lone_model_value(self.raw) if "model" in self.fields else None
-            if span is not None:
-                return b"".join((self.raw[: span[0]], orjson.dumps(model), self.raw[span[1] :]))
+        raw, fields = self.raw, self.fields
+        if "model" in fields and not (include_usage or self.mentions or "modelId" in fields):
+            if fields["model"] == model:
+                return raw
+            value = _lone_model_value(raw)
+            if value is not None:
+                start, end = value.span(1)
+                return b"%b%b%b" % (raw[:start], orjson.dumps(model), raw[end:])
         return b"".join(self._parts(model, mentioned, include_usage))
 
     def upload(self, model: str, mentioned: Sequence[str] = (), *, include_usage: bool = False) -> bytes | SplicedBody:
         """The same, without a copy of what stays where that is much."""
-        if self.size < _UPLOAD_BYTES:
+        if len(self.raw) < _UPLOAD_BYTES:
             return self.rewritten(model, mentioned, include_usage=include_usage)
         return SplicedBody(self._parts(model, mentioned, include_usage))
 
@@ -120,11 +123,11 @@ class RequestBody:
         return edits
 
     def _model_edit(self) -> Edit:
-        span = _lone_model_value(self.raw)
-        if span is None:
-            member = self._located()["model"]
-            span = member.value, member.end
-        return *span, (_MODEL,)
+        value = _lone_model_value(self.raw)
+        if value is not None:
+            return *value.span(1), (_MODEL,)
+        member = self._located()["model"]
+        return member.value, member.end, (_MODEL,)
 
     def _removal(self, key: str) -> Edit:
         """Return the edit that removes a member and a comma."""
@@ -171,20 +174,43 @@ def read_body(raw: bytes, size: Size | None = None) -> RequestBody:
     values. Of the body itself the message holds at most a key's name. `fields` has 1e308 for a number beyond a double's
     range, such as 1e400. From `LARGE_BYTES` on it may take long, and then lets other threads have their turn.
     """
-    if size is None and len(raw) >= LARGE_BYTES:
-        size = size_of(raw)
-    fields = _parsed_leanly(raw) if size is not None and size.values <= _FEW_VALUES else None
+    if size is not None or len(raw) >= LARGE_BYTES:
+        return _read_large(raw, size or size_of(raw))
+    try:
+        fields = orjson.loads(raw)
+    except orjson.JSONDecodeError as mistake:
+        fields = _parsed_otherwise(raw, mistake)
+    if type(fields) is not dict:
+        raise InvalidJson(f"The request body must be a JSON object, not {_kind(fields)}.")
+    try:
+        written = orjson.dumps(fields)
+    except TypeError:  # values that orjson has made itself can be refused for their depth only
+        raise InvalidJson(_TOO_DEEP) from None
+    # A key given twice loses a pair on the way into a dict, and so the colon between its key and value.
+    colons = raw.count(_COLON)
+    if raw.find(_ESCAPED) >= 0:
+        colons += _count_escaped_colons(raw)
+    if colons != written.count(_COLON):
+        raise InvalidJson(repetition_in(raw))
+    return RequestBody(raw, fields)
+
+
+def _read_large(raw: bytes, size: Size) -> RequestBody:
+    fields = _parsed_leanly(raw) if size.values <= _FEW_VALUES else None
     if fields is None:
-        fields = _parse(raw)
+        try:
+            fields = orjson.loads(raw)
+        except orjson.JSONDecodeError as mistake:
+            fields = _parsed_otherwise(raw, mistake)
     if not isinstance(fields, dict):
         raise InvalidJson(f"The request body must be a JSON object, not {_kind(fields)}.")
-    if _has_repetition(raw, fields) if size is None else size.members != _count_members(fields):
+    if size.members != _count_members(fields):
         raise InvalidJson(repetition_in(raw))
     return RequestBody(raw, fields)
 
 
 def _parsed_leanly(raw: bytes) -> Any:
-    """Parse in half of the memory; None where `_parse` has to judge.
+    """Parse in half of the memory; None where orjson has to judge.
 
     orjson copies what it reads first, which counts where texts are long; msgspec takes numbers that orjson does not.
     """
@@ -203,26 +229,13 @@ def _parsed_leanly(raw: bytes) -> Any:
     return parsed
 
 
-def _parse(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        mistake = error
+def _parsed_otherwise(raw: bytes, mistake: orjson.JSONDecodeError) -> Any:
+    """Parse what was refused for nothing but a number beyond a double."""
     tamed = tame(raw)
-    if tamed != raw:  # it may have been refused for nothing but a number beyond a double
+    if tamed != raw:
         with contextlib.suppress(orjson.JSONDecodeError):
             return orjson.loads(tamed)
     raise InvalidJson(_malformation(raw, mistake)) from None  # the cause would hold the whole body
-
-
-def _has_repetition(raw: bytes, fields: dict[str, Any]) -> bool:
-    """Whether a key occurs twice."""
-    try:
-        written = orjson.dumps(fields)
-    except TypeError:  # values that orjson has made itself can be refused for their depth only
-        raise InvalidJson(_TOO_DEEP) from None
-    # A key given twice loses a pair on the way into a dict, and so the colon between its key and value.
-    return raw.count(_COLON) + _count_escaped_colons(raw) != written.count(_COLON)
 
 
 def _count_members(fields: dict[str, Any]) -> int:
@@ -262,22 +275,19 @@ def _kind(value: object) -> str:
 
 def _count_escaped_colons(raw: bytes) -> int:
     """How many colons valid JSON spells as an escape."""
-    if _BACKSLASH not in raw or b"\\u003" not in raw:
-        return 0
     unescaped = raw.replace(b"\\\\", b"")  # the first of each pair escapes the second, so neither escapes a `u`
     return unescaped.count(b"\\u003a") + unescaped.count(b"\\u003A")
 
 
-def _lone_model_value(raw: bytes) -> tuple[int, int] | None:
-    """Locate the value of the top-level `model`, if that is quick.
+def _lone_model_value(raw: bytes) -> re.Match[bytes] | None:
+    """Find the top-level `model`, if that is quick; its value is group 1.
 
     An object's own key that is spelled without escapes stands in `raw` as `"model"`. Where these bytes occur only
     once, and no escape can spell a letter of it, they are that key. In a large body the members are as soon located.
     """
-    if len(raw) >= LARGE_BYTES or raw.count(b'"model"') != 1 or (_BACKSLASH in raw and b"\\u006" in raw):
-        return None
-    value = _MODEL_AS_PLAIN_STRING.search(raw)
-    return value.span(1) if value else None
+    if len(raw) < LARGE_BYTES and raw.count(b'"model"') == 1 and raw.find(b"\\u006") < 0:
+        return _MODEL_AS_PLAIN_STRING.search(raw)
+    return None
 
 
 def _addition(json_object: bytes, members: list[Text], *, followed: bool) -> Edit:

@@ -57,6 +57,8 @@ class _Payload(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Payload).decode
+_FIRST_RARE = _Payload.__struct_fields__.index("service_tier")
+_NOTHING_RARE = msgspec.structs.astuple(_Payload())[_FIRST_RARE:]
 
 
 def contents_of(payload: bytes) -> Contents | None:
@@ -68,14 +70,20 @@ def contents_of(payload: bytes) -> Contents | None:
         parsed = _decode(payload)
     except UNREADABLE:
         return _contents_of_odd(payload)
-    contents = Contents()
-    usage = contents.usage = parsed.usage.read() if parsed.usage is not None else None
-    if parsed.choices:
-        if usage is None or not usage.total_tokens:  # else nobody asks for it
-            contents.text_bytes = text_of_choices(parsed.choices)
-    elif (
-        parsed.delta and parsed.type is not None and parsed.type.endswith("delta") and "audio.delta" not in parsed.type
-    ):
+    usage = parsed.usage.read() if parsed.usage is not None else None
+    text_bytes = 0
+    if parsed.choices and (usage is None or not usage.total_tokens):  # else nobody asks for it
+        text_bytes = text_of_choices(parsed.choices)
+    contents = Contents(usage, text_bytes)
+    if msgspec.structs.astuple(parsed)[_FIRST_RARE:] != _NOTHING_RARE:
+        _add_rare(contents, parsed)
+    return contents
+
+
+def _add_rare(contents: Contents, parsed: _Payload) -> None:
+    """Add what chat completions have none of, but for errors and tiers."""
+    kind = parsed.type
+    if parsed.delta and not parsed.choices and kind and kind.endswith("delta") and "audio.delta" not in kind:
         contents.text_bytes = size_of(parsed.delta)
     if parsed.response is not None:
         _add_response(contents, parsed.response)
@@ -83,13 +91,12 @@ def contents_of(payload: bytes) -> Contents | None:
         contents.service_tier = parsed.service_tier
     if parsed.output:
         _add_output(contents, parsed.output)
-    if parsed.type in _ENDS:
+    if kind in _ENDS:
         contents.ended = True
-    elif parsed.error is not _NOTHING or parsed.type == "error":
-        contents.failed = parsed.type == "error" or bytes(parsed.error).translate(None, b" \t\r\n") not in _NO_ERROR
+    elif parsed.error is not _NOTHING or kind == "error":
+        contents.failed = kind == "error" or bytes(parsed.error).translate(None, b" \t\r\n") not in _NO_ERROR
     if parsed.status is not _NOTHING:
         contents.unfinished = bytes(parsed.status) in _UNFINISHED
-    return contents
 
 
 def _add_response(contents: Contents, response: _Response) -> None:

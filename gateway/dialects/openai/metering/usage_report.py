@@ -63,10 +63,10 @@ class ReportedUsage(msgspec.Struct, gc=False, omit_defaults=True):
     prompt_tokens: _Count | None = None
     completion_tokens: _Count | None = None
     total_tokens: _Count | None = None
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
     prompt_tokens_details: _OfInput | None = None
     completion_tokens_details: _OfOutput | None = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
     input_tokens_details: _OfInput | None = None
     output_tokens_details: _OfOutput | None = None
     input_token_details: msgspec.Raw = _NULL
@@ -84,28 +84,31 @@ class ReportedUsage(msgspec.Struct, gc=False, omit_defaults=True):
 
     def read(self) -> Usage | None:
         """None where it holds no count."""
-        of_prompt = self.prompt_tokens_details or self.input_tokens_details
-        of_completion = self.completion_tokens_details or self.output_tokens_details
-        if not self._is_plain(of_prompt, of_completion):
-            return read_report(decoded(msgspec.Raw(_encode(self))))
-        return _usage(
-            self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens,
-            self.completion_tokens if self.completion_tokens is not None else self.output_tokens,
-            self.total_tokens,
-            (of_prompt.cached_tokens or 0) if of_prompt is not None else 0,
-            (of_completion.reasoning_tokens or 0) if of_completion is not None else 0,
-        )
+        given = msgspec.structs.astuple(self)
+        prompt, completion, total, of_prompt, of_completion = given[:_OF_CHAT]
+        if given[_OF_CHAT:] != _NOTHING_ELSE:  # in the words of responses, or more than plain counts
+            if given[_FIRST_RAW:] != _NOTHING_RAW:
+                return self._read_patiently()
+            prompt = self.input_tokens if prompt is None else prompt
+            completion = self.output_tokens if completion is None else completion
+            of_prompt = of_prompt or self.input_tokens_details
+            of_completion = of_completion or self.output_tokens_details
+        cached = reasoning = 0
+        if of_prompt is not None or of_completion is not None:
+            if not ((of_prompt is None or of_prompt.is_plain) and (of_completion is None or of_completion.is_plain)):
+                return self._read_patiently()
+            cached = (of_prompt.cached_tokens or 0) if of_prompt is not None else 0
+            reasoning = (of_completion.reasoning_tokens or 0) if of_completion is not None else 0
+        return _usage(prompt, completion, total, cached, reasoning)
 
-    def _is_plain(self, of_input: _OfInput | None, of_output: _OfOutput | None) -> bool:
-        return (
-            (of_input is None or of_input.is_plain)
-            and (of_output is None or of_output.is_plain)
-            and msgspec.structs.astuple(self)[_FIRST_RAW:] == _ALL_NULL
-        )
+    def _read_patiently(self) -> Usage | None:
+        return read_report(decoded(msgspec.Raw(_encode(self))))
 
 
+_OF_CHAT = ReportedUsage.__struct_fields__.index("input_tokens")  # all before it is what chat completions have
 _FIRST_RAW = ReportedUsage.__struct_fields__.index("input_token_details")
-_ALL_NULL = (_NULL,) * (len(ReportedUsage.__struct_fields__) - _FIRST_RAW)
+_NOTHING_ELSE = msgspec.structs.astuple(ReportedUsage())[_OF_CHAT:]
+_NOTHING_RAW = msgspec.structs.astuple(ReportedUsage())[_FIRST_RAW:]
 
 
 class _Response(msgspec.Struct):
@@ -145,14 +148,16 @@ def may_bear_usage(data: bytes) -> bool:
 
 
 def _usage(prompt: int | None, completion: int | None, total: int | None, cached: int, reasoning: int) -> Usage | None:
-    if prompt is completion is total is None:
-        return None
-    prompt, completion = prompt or 0, completion or 0
-    if reasoning and total == prompt + completion + reasoning:
-        completion = completion + reasoning  # xAI and Gemini report it beside the completion
-    if cached > prompt or reasoning > completion:
+    if prompt is None or completion is None or total is None:
+        if prompt is completion is total is None:
+            return None
+        prompt, completion, total = prompt or 0, completion or 0, total or 0
+    least = prompt + completion
+    if cached or reasoning:
+        if reasoning and total == least + reasoning:
+            completion, least = completion + reasoning, total  # xAI and Gemini report it beside the completion
         cached, reasoning = min(cached, prompt), min(reasoning, completion)
-    return Usage(prompt, completion, max(total or 0, prompt + completion), cached, reasoning)
+    return Usage(prompt, completion, total if total > least else least, cached, reasoning)
 
 
 def _usage_in_bytes(payload: bytes) -> Usage | None:
