@@ -16,6 +16,10 @@ rows        the values that report and goals share
 Processes of their own, each told its job on stdin or by arguments:
 upstream    the model provider that all of them stand before
 load        closed-loop load for throughput, streams and bodies
+stalls      what hostile input holds others up for, in CPU time
+ledger      what storing a row of usage costs
+reports     how long reports take over millions of rows
+affinity    where a conversation's turns go
 latency     one request at a time to each target in random order
 resolution  from a request's headers to caller, model and grant, with nothing else going on
 uploads     one large upload, its memory and its bytes: a command of its own

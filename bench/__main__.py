@@ -22,7 +22,7 @@ from bench.peers import Installed, UnavailableError
 from bench.processes import StartError, most_connections
 from bench.proxies import PEERS
 from bench.report import make_report
-from bench.revisions import UnknownRevisionError, checked_out
+from bench.revisions import UnknownRevisionError, changed_files, checked_out
 from bench.samples import FULL, PLANS, Sample
 from bench.tables import TABLES
 from bench.targets import REPOSITORY
@@ -34,7 +34,7 @@ examples:
   python -m bench --only requests --peers caddy     one table, one peer
   python -m bench --only soak --soak-seconds 3600   memory under an hour of load
   python -m bench --against HEAD~5 --peers none     two revisions in one run: what changed beyond the noise
-  python -m bench --write docs                      docs/benchmarks.md, .json and charts
+  python -m bench --write docs                      docs/benchmarks.md, .json and charts: of a clean commit alone
 
 The first run installs the peers into bench/.peers/. Exit codes: 0 measured, 1 the gateway did not start, or one of its
 answers was wrong, 2 wrong usage.
@@ -43,6 +43,9 @@ answers was wrong, 2 wrong usage.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
+    if options.write and (reason := why_unfit_for_docs(options, REPOSITORY)):
+        print(f"bench: --write {options.write}: {reason}", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, _exit_on_signal)
     most_connections()  # raises the limit of open files for every process to come
     key = "sk-bench-" + secrets.token_urlsafe(24)
@@ -81,6 +84,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     changes = {"rounds": options.rounds, "side_rounds": options.rounds, "soak_seconds": options.soak_seconds}
     options.plan = msgspec.structs.replace(plan, **{name: each for name, each in changes.items() if each})
     return options
+
+
+def why_unfit_for_docs(options: argparse.Namespace, repository: Path) -> str:
+    """Why this run may not write into the repository; "" where it may, or writes elsewhere."""
+    if not options.write.resolve().is_relative_to(repository):
+        return ""
+    if options.plan.size != FULL.size:
+        return f"figures of a {options.plan.size} run are no figures for the docs"
+    changed = changed_files(repository)
+    if changed is None:
+        return "this is no clone: its figures would be of no commit"
+    return f"files differ from the commit: {', '.join(changed[:3])}" if changed else ""
 
 
 def _add_what(parser: argparse.ArgumentParser) -> None:

@@ -57,6 +57,16 @@ class UpstreamAt(NamedTuple):
     authority: Path | None
 
 
+class RedisAt(NamedTuple):
+    port: int
+    process: Process
+
+    @property
+    def section(self) -> str:
+        """Of a gateway's file."""
+        return f"store: {{kind: redis, url: redis://127.0.0.1:{self.port}/0}}\n"
+
+
 class Cost(NamedTuple):
     """What happened between two moments."""
 
@@ -157,13 +167,13 @@ class Arena:
             yield contender
 
     @contextmanager
-    def redis(self) -> Iterator[int]:
-        """A server of its own; its port."""
+    def redis(self) -> Iterator[RedisAt]:
+        """A server of its own."""
         folder, port = self.new_folder(), free_port()
         target = targets.redis(port, folder)
         with running(self._process(target, folder)) as process:
             process.wait_until_it_listens(port, target.start_seconds)
-            yield port
+            yield RedisAt(port, process)
 
     def load(self, contender: Contender, **more: object) -> Load:
         target = contender.target
@@ -244,15 +254,15 @@ def run_loads(loads: Sequence[Load]) -> list[RequestCounts]:
         ]
 
 
-def output_of(module: str, job: msgspec.Struct, limit_seconds: float) -> bytes:
+def output_of(module: str, job: msgspec.Struct | None, limit_seconds: float, *arguments: str) -> bytes:
     """What a module prints of a job read from stdin; raises `subprocess.SubprocessError` where it fails or hangs."""
-    with _module(module, job) as process:
+    with _module(module, job, *arguments) as process:
         return _finished(process, limit_seconds)
 
 
 @contextmanager
-def _module(module: str, job: msgspec.Struct) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", module]
+def _module(module: str, job: msgspec.Struct | None, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", module, *arguments]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=targets.REPOSITORY) as process:
         assert process.stdin is not None

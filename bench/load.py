@@ -18,7 +18,7 @@ import httptools
 import msgspec
 import uvloop
 
-from bench.wire import AnswerReader, BodyKind, Expected, body_bytes, count_events, make_request
+from bench.wire import NUMBER, AnswerReader, BodyKind, Expected, body_bytes, count_events, make_request
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     opened_per_second: int | None = None  # connections; None: as fast as may be
     straggler_seconds: float = 15  # what is unanswered so long after the last request may begin counts as an error
     keys_file: str | None = None  # a key a line, used in turn instead of `key`
+    numbered: bool = False  # each request has its own number where `headers` have `wire.NUMBER`
 
 
 class RequestCounts(msgspec.Struct, frozen=True):
@@ -71,6 +72,7 @@ class Run:
         keys = Path(load.keys_file).read_bytes().split() if load.keys_file else [load.key.encode()]
         self._keys = itertools.cycle(keys)
         self._whole = self._request.with_key(keys[0]) if len(keys) == 1 else None
+        self._numbers = itertools.count(1) if load.numbered else None
         self._expected = Expected(load.body, load.events, byte_exact=load.byte_exact)
         self._is_stream = load.body == "stream"
         self.each = math.inf if load.each is None else load.each
@@ -84,7 +86,10 @@ class Run:
         self.finished = asyncio.Event()
 
     def next_request(self) -> bytes:
-        return self._whole if self._whole is not None else self._request.with_key(next(self._keys))
+        request = self._whole if self._whole is not None else self._request.with_key(next(self._keys))
+        if self._numbers is None:
+            return request
+        return request.replace(NUMBER.encode(), b"%0*d" % (len(NUMBER), next(self._numbers)))
 
     def answered(self, status: int, body: bytes, duration: float) -> None:
         self.durations.append(duration)

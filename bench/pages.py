@@ -18,6 +18,7 @@ from bench.tables import TABLES
 
 PAGE = "benchmarks"
 CHARTS = "benchmarks"  # the folder beside the page
+MOST_DISTURBED = 0.05  # share of the machine that others, or the hypervisor, may take
 
 
 def write(report: Report, folder: Path) -> None:
@@ -39,7 +40,12 @@ def write_json(report: Report, file: Path) -> None:
 
 def markdown(report: Report, *, with_charts: bool = False) -> str:
     """Which machine, what was to be reached, the tables, who was measured, and how far to trust it."""
-    parts = [_how(report), _noise(report), *_changes(report.changes), *_goals(report.verdicts)]
+    parts = [
+        _how(report),
+        noise(report.others_share, report.stolen_share),
+        *_changes(report.changes),
+        *_goals(report.verdicts),
+    ]
     for table, cases in _grouped(report):
         parts += [f"## {table.title(report.plan)}", table.about]
         for case, rows in cases.items():
@@ -63,8 +69,10 @@ def _grouped(report: Report) -> Iterable[tuple[Table, dict[str, list[Row]]]]:
 def _how(report: Report) -> str:
     machine = report.machine
     libraries = ", ".join(f"{name} {number}" for name, number in machine.libraries.items())
+    ours = "".join(f"gateway {each.version}, " for each in report.targets if each.name == GATEWAY)
     return (
-        f"`{report.command}`, {report.when}: {machine.cores} cores of {machine.processor}, {machine.memory_gb:g} GB, "
+        f"`{report.command}`, {report.when}: {ours}{machine.cores} cores of {machine.processor}, "
+        f"{machine.memory_gb:g} GB, "
         f"Linux {machine.kernel}, Python {machine.python}, {libraries}. Upstream, load and proxies on loopback. "
         "Medians over interleaved rounds, lowest and highest in brackets. CPU: user + system time of the proxy's "
         "whole process tree, divided by what it served. *gateway ÷ this*: below 1 the gateway needs less; "
@@ -72,12 +80,14 @@ def _how(report: Report) -> str:
     )
 
 
-def _noise(report: Report) -> str:
-    others, stolen = report.others_share, report.stolen_share
+def noise(others: Spread | None, stolen: Spread | None) -> str:
+    """What of the machine others and the hypervisor took; first of all where that was too much."""
     if others is None or stolen is None:
         return ""
+    disturbed = max(others.median, stolen.median) > MOST_DISTURBED
+    warning = "**The machine was not quiet: these figures are not to be compared with others'.** " if disturbed else ""
     return (
-        f"Of the machine's CPU, processes that are no part of this took {others.median:.0%} "
+        f"{warning}Of the machine's CPU, processes that are no part of this took {others.median:.0%} "
         f"(at most {others.high:.0%}), the hypervisor {stolen.median:.0%} (at most {stolen.high:.0%}). "
         "Above a few per cent the times say little, and CPU and ratios shift too: measure again when it is quiet."
     )

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -214,6 +214,17 @@ def _environment() -> dict[str, str]:
 def _is_left_out(name: str) -> bool:
     """Proxies would stand between; a Python program that may not keep its bytecode is compiled at each start."""
     return name.lower().endswith("_proxy") or name == "PYTHONDONTWRITEBYTECODE"
+
+
+@contextlib.contextmanager
+def on_cores(cores: Collection[int]) -> Iterator[None]:
+    """Processes that begin meanwhile run on these alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _kill(pids: Iterable[int]) -> None:

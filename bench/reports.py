@@ -5,8 +5,9 @@ store, then asks for a page of every report a few times, cache warm: by each gro
 organisation and of a user, over a month and over a year less a few days (which no one block covers). It prints the
 median and the 95th percentile of each, in CPU time and by the clock, where a machine's other work counts, and a
 server's. With `--sums` the rows are left out and SQLite makes up the sums of so many by itself, in a tenth of the time;
-what is read from rows (hours of a user) is then empty. Without `--url` the database is SQLite's, in a directory that
-goes away at the end; a URL must name an empty database, or with `--filled` one that was filled so before.
+what is read from rows (hours of a user) is then empty. With `--json` the figures are kept in a file.
+Without `--url` the database is SQLite's, in a directory that goes away at the end; a URL must name an empty database,
+or with `--filled` one that was filled so before.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import combinations, product
@@ -27,12 +28,14 @@ from typing import Any, get_args
 
 import msgspec
 
+from bench.targets import REPOSITORY, gateway_version
 from gateway.types import Secret
 from gateway.usage import Admission, Group, Order, Settlement, UsageQuery
 from gateway.usage.row_pages import Paging
 from gateway.usage.sql.reader import Reader
 from gateway.usage.sql.rows import row_of
 from gateway.usage.sql.rows_store import Store
+from gateway.usage.sql.sums.sum_tables import HOURLY_VALUES, VALUES, daily, hours
 from gateway.usage.views import answer_of
 
 DAYS, USERS, ORGANISATIONS, MODELS, ENDPOINTS = 365, 10_000, 500, 50, 8
@@ -40,7 +43,9 @@ FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 ENDED = FIRST + timedelta(days=DAYS, hours=2)
 LAST = (FIRST + timedelta(days=DAYS - 1)).date()
 BATCH = 2_000
+USED = {"requests": 1, "tokens": 2_500, "prompt_tokens": 2_000, "completion_tokens": 500, "cost_nano": 9_000_000}
 TIMES, LIMIT = 20, 1_000
+LEAST_TIMES, SECONDS_EACH = 5, 2.0  # a slow report is asked for as often as that time allows, but so often at least
 GROUPS: tuple[Group, ...] = get_args(Group)
 ORDERS: tuple[Order | None, ...] = (None, "cost")
 
@@ -57,6 +62,11 @@ def rows_of(count: int) -> Iterator[list[dict[str, Any]]]:
 
 
 def _row(number: int, at: float, chance: random.Random) -> dict[str, Any]:
+    return row_of(*records_of(number, at, chance))
+
+
+def records_of(number: int, at: float, chance: random.Random) -> tuple[Admission, Settlement]:
+    """What the journal gets of a request."""
     user, model = chance.randrange(USERS), chance.randrange(MODELS)
     admitted = Admission(
         request_id=f"{number:032x}",
@@ -86,7 +96,7 @@ def _row(number: int, at: float, chance: random.Random) -> dict[str, Any]:
         duration_ms=900.0,
         attempts=1,
     )
-    return row_of(admitted, ended)
+    return admitted, ended
 
 
 def fill(url: Secret, count: int) -> float:
@@ -109,7 +119,7 @@ def make_up(url: Secret, count: int) -> None:
     """Sums without rows, a day at a time."""
     with closing(Store(url)) as store:
         store.prepare()
-        used = "1, 0, 2500, 2000, 500, 9000000"
+        into = {table.name: f"{table.name} ({', '.join(table.c.keys())})" for table in (daily, hours)}
         for day in range(DAYS):
             first = round((FIRST + timedelta(days=day)).timestamp() * 1000)
             rows = (
@@ -117,18 +127,25 @@ def make_up(url: Secret, count: int) -> None:
                 f"MATERIALIZED (SELECT i, abs(random()) % {USERS} AS u, abs(random()) % {MODELS} AS m, "
                 f"abs(random()) % {ENDPOINTS} AS e FROM n)"
             )
-            days = f"SELECT {first}, u % {ORGANISATIONS}, u, 'key-' || u, m, 'e' || e, {used} FROM r"
-            hour = f"{first} + i % 24 * 3600000"
-            hours = f"SELECT {hour}, o, 1, {used} FROM r, (SELECT '*' AS o UNION SELECT 'k:' UNION SELECT 'c:user:')"
-            hours = hours.replace(" o,", " CASE o WHEN '*' THEN o WHEN 'k:' THEN o || 'key-' || u ELSE o || u END,")
+            of_days = f"SELECT {first}, u % {ORGANISATIONS}, u, 'key-' || u, m, 'e' || e, {_used(VALUES)} FROM r"
+            owner = "CASE o WHEN '*' THEN o WHEN 'k:' THEN o || 'key-' || u ELSE o || u END"
+            of_hours = f"SELECT {first} + i % 24 * 3600000, {owner}, 1, {_used(HOURLY_VALUES)} FROM r, "
+            of_hours += "(SELECT '*' AS o UNION SELECT 'k:' UNION SELECT 'c:user:')"
             add = "ON CONFLICT DO UPDATE SET requests = requests + 1"
             with store._database.begin() as connection:
-                connection.exec_driver_sql(f"{rows} INSERT INTO ai_usage_daily {days} ORDER BY 1, 2, 3, 4, 5, 6 {add}")
-                connection.exec_driver_sql(f"{rows} INSERT INTO ai_usage_hourly {hours} ORDER BY 1, 2 {add}")
+                connection.exec_driver_sql(
+                    f"{rows} INSERT INTO {into[daily.name]} {of_days} ORDER BY 1, 2, 3, 4, 5, 6 {add}"
+                )
+                connection.exec_driver_sql(f"{rows} INSERT INTO {into[hours.name]} {of_hours} ORDER BY 1, 2 {add}")
                 connection.exec_driver_sql(f"INSERT INTO ai_usage_made VALUES ({first // 86_400_000 * 16 + 15})")
             print(f"\r{day + 1} of {DAYS} days", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
         roll(store)
+
+
+def _used(values: Sequence[str]) -> str:
+    """What each row brings to the sums, in the order of their columns."""
+    return ", ".join(str(USED.get(name, 0)) for name in values)
 
 
 def roll(store: Store) -> None:
@@ -166,27 +183,57 @@ def _page(usage: UsageQuery, groups: tuple[Group, ...], order: Order | None) -> 
     return ask
 
 
-async def measure(url: Secret, only: str) -> None:
-    """Print each question's figures, in milliseconds: of this process's CPU, then of the clock."""
-    reader = Reader(url, query_seconds=60)
-    print("CPU: p50, p95; clock: p50, p95; in milliseconds (a server's CPU is in the clock alone)")
+class Answered(msgspec.Struct, frozen=True):
+    """One report's times, in milliseconds: of this process's CPU, and of the clock."""
+
+    name: str
+    cpu_p50: float
+    cpu_p95: float
+    clock_p50: float
+    clock_p95: float
+
+    def __str__(self) -> str:
+        return f"{self.cpu_p50:9.1f}{self.cpu_p95:9.1f}{self.clock_p50:9.1f}{self.clock_p95:9.1f}  {self.name}"
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What one run of this command found, and of what."""
+
+    when: str  # a date, UTC
+    version: str
+    command: str
+    rows: int
+    answered: list[Answered]
+
+
+async def measure(url: Secret, only: str) -> list[Answered]:
+    """Ask, and print each question's figures."""
+    reader, answered = Reader(url, query_seconds=60), []
+    print("CPU: p50, p95; clock: p50, p95; in milliseconds (a server's CPU is in the clock alone)", file=sys.stderr)
     try:
         for name, ask in questions().items():
             if only in name:
-                print("".join(f"{figure:9.1f}" for figure in await _figures(reader, ask)), f" {name}", flush=True)
+                answered.append(Answered(name, *await _figures(reader, ask)))
+                print(answered[-1], flush=True)
     finally:
         await reader.close()
+    return answered
 
 
 async def _figures(reader: Reader, ask: Ask) -> list[float]:
     await ask(reader)
     took: tuple[list[float], list[float]] = ([], [])
-    for _ in range(TIMES):
+    until = time.perf_counter() + SECONDS_EACH
+    while len(took[0]) < LEAST_TIMES or (len(took[0]) < TIMES and time.perf_counter() < until):
         begun = time.process_time(), time.perf_counter()
         await ask(reader)
         for figures, now, before in zip(took, (time.process_time(), time.perf_counter()), begun, strict=True):
             figures.append((now - before) * 1000)
-    return [figure for each in took for figure in (statistics.median(each), statistics.quantiles(each, n=20)[-1])]
+    return [figure for each in took for figure in (statistics.median(each), _p95(each))]
+
+
+def _p95(figures: list[float]) -> float:
+    return statistics.quantiles(figures, n=20, method="inclusive")[-1]
 
 
 def main() -> None:
@@ -196,6 +243,7 @@ def main() -> None:
     parser.add_argument("--sums", action="store_true", help="sums alone, without rows (SQLite)")
     parser.add_argument("--filled", action="store_true", help="the database is there: ask alone")
     parser.add_argument("--only", default="", help="questions with these words, such as 'all, month'")
+    parser.add_argument("--json", type=Path, help="write what was found there as well")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         url = arguments.url or Secret(f"sqlite:///{Path(directory) / 'usage.db'}")
@@ -205,7 +253,13 @@ def main() -> None:
             make_up(url, arguments.rows)
         else:
             print(f"writer: {fill(url, arguments.rows):.1f} µs CPU a row")
-        asyncio.run(measure(url, arguments.only))
+        answered = asyncio.run(measure(url, arguments.only))
+    if arguments.json:
+        command = " ".join(["python -m bench.reports", *sys.argv[1:]])
+        version = gateway_version(REPOSITORY)
+        found = Answers(f"{datetime.now(UTC):%Y-%m-%d}", version, command, arguments.rows, answered)
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 
 
 if __name__ == "__main__":

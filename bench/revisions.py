@@ -46,6 +46,13 @@ def checked_out(revision: str, repository: Path, folder: Path) -> Iterator[Path]
         _git(repository, "worktree", "remove", "--force", str(checkout))
 
 
+def changed_files(repository: Path) -> list[str] | None:
+    """Those that differ from the commit, or that it does not have; None where git knows of no commit here."""
+    command = ["git", "status", "--porcelain"]
+    done = subprocess.run(command, check=False, cwd=repository, capture_output=True, text=True, timeout=60)
+    return [line[3:] for line in done.stdout.splitlines()] if done.returncode == 0 else None
+
+
 def changes(rows: Sequence[Row]) -> list[Change]:
     """Each figure that both revisions have: changed where every round, of at least three, lies on one side of 1."""
     return [

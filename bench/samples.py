@@ -36,6 +36,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     keys_a_step: int
     starts: int
     worker_rounds: int
+    ledger_rows: int
+    report_rows: int | None  # None: what `bench/kept/` has of ten million
+    reports_asked: str = ""  # words of the questions; "": all of them
+    stall_kinds: tuple[str, ...] = ()  # words of them; (): all of them
+    upload_megabytes: int
+    conversations: int
     soak_seconds: float
     installs: bool = True  # the gateway into a fresh environment
 
@@ -62,6 +68,10 @@ FULL = Plan(
     keys_a_step=6000,
     starts=5,
     worker_rounds=3,
+    ledger_rows=30_000,
+    report_rows=None,
+    upload_megabytes=1024,
+    conversations=800,
     soak_seconds=60,
 )
 QUICK = msgspec.structs.replace(
@@ -83,6 +93,11 @@ QUICK = msgspec.structs.replace(
     keys_a_step=4000,
     starts=2,
     worker_rounds=1,
+    ledger_rows=6_000,
+    report_rows=200_000,
+    reports_asked="all, month, by",
+    upload_megabytes=128,
+    conversations=200,
     soak_seconds=15,
 )
 SMOKE = msgspec.structs.replace(
@@ -102,6 +117,12 @@ SMOKE = msgspec.structs.replace(
     redis_steps=3,
     keys_a_step=160,
     starts=1,
+    ledger_rows=300,
+    report_rows=8_000,
+    reports_asked="a user, month, by day",
+    stall_kinds=("tiny events", "fields in the head"),
+    upload_megabytes=8,
+    conversations=20,
     soak_seconds=1.5,
     installs=False,
 )

@@ -1,6 +1,6 @@
 """What one hostile client costs all others: the longest single step for each MiB of what it sends, in CPU time.
 
-A command of its own: `python -m bench.stalls`, or with some of the kinds.
+A command of its own: `python -m bench.stalls`, or with words of some kinds; with `--json` a list of `Stall`.
 
 A gateway in this process, on asyncio's own loop, each of whose callbacks is timed by the thread's CPU: what others on
 the machine take plays no part. In its other threads each call into C is timed, which may hold the interpreter's lock
@@ -9,6 +9,7 @@ from beginning to end. Client and upstream have a thread of their own, which is 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gzip
 import io
@@ -23,6 +24,8 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any, NamedTuple
 
+import msgspec
+
 from gateway.app import make_server, running
 from gateway.config import parse_settings
 from gateway.observability.logging import make_logger
@@ -31,6 +34,7 @@ from gateway.process.serve import settle_the_collector
 MIB = 1 << 20
 GOAL_MS_PER_MIB = 20.0
 GOAL_AT_ONCE_MS = 50.0
+LEAST_MIB = GOAL_AT_ONCE_MS / GOAL_MS_PER_MIB  # what is smaller counts as so much
 KEY = "sk-stalls-0123456789abcdefghijk"
 SECONDS = 120.0
 _OTHER = "in a thread"
@@ -119,6 +123,33 @@ KINDS: dict[str, Kind] = {
         lambda: [_HEAD % (_JSON, b""), b'{"choices":[{"message":{"content":"%b"}}]}' % (b'\\"' * (5 * MIB))]
     ),
 }
+
+
+class Stall(msgspec.Struct, frozen=True):
+    """The longest steps that one kind made."""
+
+    kind: str
+    mebibytes: float
+    status: int
+    loop_ms: float
+    loop_step: str
+    thread_ms: float
+    thread_step: str
+
+    @property
+    def longest_ms(self) -> float:
+        return max(self.loop_ms, self.thread_ms)
+
+    @property
+    def ms_per_mib(self) -> float:
+        return self.longest_ms / max(LEAST_MIB, self.mebibytes)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind:40} {self.mebibytes:6.2f} MiB {self.status:4} loop {self.loop_ms:7.1f} ms ({self.loop_step}) "
+            f"{_OTHER} {self.thread_ms:7.1f} ms ({self.thread_step}) "
+            f"{'met' if self.ms_per_mib <= GOAL_MS_PER_MIB else 'NOT MET'}"
+        )
 
 
 class Longest:
@@ -262,9 +293,8 @@ async def _send(writer: asyncio.StreamWriter, pieces: Sequence[bytes]) -> None:
         pass
 
 
-async def measure(names: Sequence[str], folder: Path) -> bool:
-    """Print a row for each kind; whether the goals are met."""
-    outside, watch, are_met = Outside(), _Watch(), True
+async def measure(names: Sequence[str], folder: Path) -> AsyncIterator[Stall]:
+    outside, watch = Outside(), _Watch()
     upstream_port = await outside.start()
     threading.setprofile(watch.profile)
     with watch.watching():
@@ -278,27 +308,34 @@ async def measure(names: Sequence[str], folder: Path) -> bool:
                 await asyncio.sleep(0)  # so that making them is no step of what follows
                 watch.longest = Longest()
                 status = await outside.ask(port, pieces)
-                are_met &= _told(name, mebibytes, status, watch.longest)
+                found = watch.longest
+                loop, thread = (
+                    (found.loop_seconds * 1000, found.loop_step),
+                    (found.thread_seconds * 1000, found.thread_step),
+                )
+                yield Stall(name, mebibytes, status, *loop, *thread)
     threading.setprofile(None)  # type: ignore[arg-type]
-    return are_met
 
 
-def _told(name: str, mebibytes: float, status: int, longest: Longest) -> bool:
-    loop_ms, thread_ms = longest.loop_seconds * 1000, longest.thread_seconds * 1000
-    allowed = max(GOAL_AT_ONCE_MS, GOAL_MS_PER_MIB * mebibytes)
-    is_met = max(loop_ms, thread_ms) <= allowed
-    print(
-        f"{name:40} {mebibytes:6.2f} MiB {status:4} loop {loop_ms:7.1f} ms ({longest.loop_step}) "
-        f"{_OTHER} {thread_ms:7.1f} ms ({longest.thread_step}) {'met' if is_met else 'NOT MET'}",
-        flush=True,
-    )
-    return is_met
+async def _told(names: Sequence[str], *, as_json: bool) -> bool:
+    """Whether the goals are met."""
+    found: list[Stall] = []
+    with tempfile.TemporaryDirectory() as directory:
+        async for stall in measure(names, Path(directory)):
+            found.append(stall)
+            print(stall, file=sys.stderr if as_json else sys.stdout, flush=True)
+    if as_json:
+        sys.stdout.buffer.write(msgspec.json.encode(found))
+    return as_json or all(each.ms_per_mib <= GOAL_MS_PER_MIB for each in found)
 
 
 def main() -> int:
-    names = [name for name in KINDS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
-    with tempfile.TemporaryDirectory() as directory:
-        return 0 if asyncio.run(measure(names, Path(directory))) else 1
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("words", nargs="*", help="of the kinds; default: all of them")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    names = [name for name in KINDS if not options.words or any(word in name for word in options.words)]
+    return 0 if asyncio.run(_told(names, as_json=options.json)) else 1
 
 
 if __name__ == "__main__":

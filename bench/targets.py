@@ -100,7 +100,7 @@ def gateway(
     configuration.write_text(_configuration(place, keys, sections))
     return Target(
         name=name,
-        version=_gateway_version(checkout),
+        version=gateway_version(checkout),
         note="configured as an operator would, all else at its default: checks the key and the grant, keeps limits of "
         "each kind (rpm, tpm, concurrency, and totals of requests, tokens and cost), parses the body and puts the "
         "provider's model into it, asks streams for usage and takes that event out, keeps a journal and a ledger of "
@@ -137,7 +137,7 @@ def sha256(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _gateway_version(checkout: Path) -> str:
+def gateway_version(checkout: Path) -> str:
     """The version and, in a clone, the commit; `-dirty` where files differ from it."""
     describe = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
     done = subprocess.run(describe, check=False, cwd=checkout, capture_output=True, text=True, timeout=10)

@@ -15,6 +15,7 @@ MODEL = "bench-model"
 PROVIDER_MODEL = "bench-model-2026-01-01"
 ANSWER_BYTES = 320
 DONE = b"data: [DONE]\n\n"
+NUMBER = "0" * 12  # of a request, where heads bear one
 
 BodyKind = Literal["chat", "stream", "image"]
 

@@ -79,10 +79,10 @@ def _resolution(configuration: Path, keys: list[str]) -> Found:
 def measure_redis_keys(arena: Arena) -> Iterator[Sample]:
     """Step by step more keys are used, each once: what the gateway holds must stop growing at its cache's bound."""
     keys = keys_of(arena.plan.keys)
-    with arena.redis() as port, arena.upstream() as upstream:
-        _fill(port, keys)
-        store = f"store: {{kind: redis, url: redis://127.0.0.1:{port}/0}}"
-        with arena.started(partial(targets.gateway, users=(), sections=store), upstream, key=keys[-1]) as gateway:
+    with arena.redis() as server, arena.upstream() as upstream:
+        _fill(server.port, keys)
+        build = partial(targets.gateway, users=(), sections=server.section)
+        with arena.started(build, upstream, key=keys[-1]) as gateway:
             start_mb = _resident_mb(gateway)
             full_mb = None  # once the second step is over: by then what is remembered has reached its bound
             for step in range(arena.plan.redis_steps):

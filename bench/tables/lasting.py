@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
+from typing import NamedTuple
 
 from bench import targets
-from bench.arena import CORES, Arena, Contender, UpstreamAt, run_loads, with_cost
-from bench.processes import Process
+from bench.arena import CORES, Arena, Contender, RedisAt, UpstreamAt, run_loads, with_cost
+from bench.processes import Process, on_cores
 from bench.samples import Column, Sample, Table
 from bench.targets import LoopLag, Place, Target
 
+CORES_TO_PART = 4  # from here on the workers have two to themselves
 LOADS = 2  # processes, so that it is not the load that sets the pace
 CONNECTIONS = 32  # of each of them
 SOAK_CONNECTIONS = 16
@@ -21,19 +25,36 @@ WARM_UP_SECONDS = 5.0
 WINDOW_SECONDS = 60.0  # at most; a fifth of the time where that is shorter
 
 
+class _Cores(NamedTuple):
+    """Which are the workers', and which everybody else's."""
+
+    workers: list[int]
+    others: list[int]
+
+    @classmethod
+    def parted(cls) -> _Cores:
+        cores = sorted(os.sched_getaffinity(0))
+        return cls(cores[:2], cores[2:]) if len(cores) >= CORES_TO_PART else cls(cores, cores)
+
+
 def measure_workers(arena: Arena) -> Iterator[Sample]:
-    with arena.redis() as port, arena.upstream() as upstream:
+    cores = _Cores.parted()
+    with on_cores(cores.others), arena.redis() as redis, arena.upstream() as upstream:
         for number in range(1, arena.plan.worker_rounds + 1):
-            one = _with_workers(arena, upstream, port, 1, number)
+            one = _with_workers(arena, upstream, redis, cores, 1, number)
             yield one
-            two = _with_workers(arena, upstream, port, 2, number)
+            two = _with_workers(arena, upstream, redis, cores, 2, number)
             two.values["speed_up"] = two.values["per_second"] / max(1.0, one.values["per_second"])
             two.values["cpu_ratio"] = two.values["cpu_us"] / one.values["cpu_us"]
             yield two
 
 
-def _with_workers(arena: Arena, upstream: UpstreamAt, redis_port: int, workers: int, number: int) -> Sample:
-    with arena.started(partial(_gateway, workers, redis_port), upstream) as gateway:
+def _with_workers(
+    arena: Arena, upstream: UpstreamAt, redis: RedisAt, cores: _Cores, workers: int, number: int
+) -> Sample:
+    with ExitStack() as stack:
+        with on_cores(cores.workers):
+            gateway = stack.enter_context(arena.started(partial(_gateway, workers, redis), upstream))
         arena.warm_up(gateway)
         loads = [arena.load(gateway, connections=CONNECTIONS, seconds=arena.plan.request_seconds)] * LOADS
         counters, cost = with_cost(gateway.process, lambda: run_loads(loads))
@@ -52,12 +73,9 @@ def _with_workers(arena: Arena, upstream: UpstreamAt, redis_port: int, workers: 
     )
 
 
-def _gateway(workers: int, redis_port: int, place: Place) -> Target:
-    sections = f"""\
-server: {{host: 127.0.0.1, port: {place.port}, workers: {workers}}}
-store: {{kind: redis, url: redis://127.0.0.1:{redis_port}/0}}
-"""
-    return targets.gateway(place, sections=sections)
+def _gateway(workers: int, redis: RedisAt, place: Place) -> Target:
+    server = f"server: {{host: 127.0.0.1, port: {place.port}, workers: {workers}}}\n"
+    return targets.gateway(place, sections=server + redis.section)
 
 
 def measure_soak(arena: Arena) -> Iterator[Sample]:
@@ -124,9 +142,13 @@ class _Watch:
 WORKERS = Table(
     name="workers",
     title=lambda _: f"Two workers beside one, with Redis, {LOADS * CONNECTIONS} connections",
-    about=f"Load, upstream and Redis share this machine's {CORES} cores with the workers: where all are busy, "
-    "requests/s cannot double, and the CPU of one request is what tells whether a second worker costs more than "
-    "itself.",
+    about=(
+        f"Of this machine's {CORES} cores the workers have two to themselves; load, upstream and Redis have the others."
+        if CORES >= CORES_TO_PART
+        else f"Load, upstream and Redis share this machine's {CORES} cores with the workers: where all are busy, "
+        "requests/s cannot double, and the CPU of one request is what tells whether a second worker costs more than "
+        "itself."
+    ),
     columns=(
         Column("per_second", "requests/s", 0),
         Column("speed_up", "to one worker", 2),

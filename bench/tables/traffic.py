@@ -76,13 +76,12 @@ def _stream_load(arena: Arena, contender: Contender) -> Load:
     return msgspec.structs.replace(load, straggler_seconds=seconds)
 
 
-def loaded(table: str, contender: Contender, number: int, load: Load, case: str = "") -> Sample:
-    """One load on one target, and what it cost the target."""
+def loaded(table: str, contender: Contender, number: int, load: Load, *, target: str = "") -> Sample:
+    """One load on one target, and what it cost the target; `target`: another name for it."""
     (tally,), cost = with_cost(contender.process, lambda: run_loads([load]))
     return Sample(
         table=table,
-        case=case,
-        target=contender.name,
+        target=target or contender.name,
         round=number,
         errors=tally.errors,
         values=traffic_values(tally, cost, is_proxy=contender.process is not None),
@@ -149,8 +148,8 @@ TLS = Table(
 EVENTS = Table(
     name="events",
     title=lambda plan: (
-        f"CPU an event: {STREAM_CONNECTIONS} connections, streams of {plan.events} events, one every "
-        f"{TICK_SECONDS * 1000:.0f} ms"
+        f"A streamed chat: CPU an event, its request included; {STREAM_CONNECTIONS} connections, streams of "
+        f"{plan.events} events, one every {TICK_SECONDS * 1000:.0f} ms"
     ),
     about="All streams share the upstream's clock, so events come in bursts. Targets that are slow stream once on each "
     "connection.",

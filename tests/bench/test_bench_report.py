@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from bench.__main__ import parse, why_unfit_for_docs
 from bench.chart import Bar, bars
 from bench.goals import GOALS, Goal, judge
+from bench.pages import noise
 from bench.proxies import PEERS
 from bench.report import make_rows
 from bench.revisions import BEFORE, changes
-from bench.rows import Row
+from bench.rows import Row, Spread
 from bench.samples import Sample
 from bench.tables import TABLES
 from bench.wire import DONE, Expected, stream_events
@@ -108,3 +112,40 @@ def test_a_revision_has_changed_where_every_round_says_so() -> None:
 def test_figures_of_which_more_is_better_are_not_judged() -> None:
     rows = make_rows([sample("gateway", 1, per_second=2), sample(BEFORE, 1, per_second=1)])
     assert changes(rows) == []
+
+
+def clone(folder: Path) -> Path:
+    """A repository with one commit."""
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.test")
+    for command in (("init", "-q"), (*who, "commit", "-q", "--allow-empty", "-m", "begin")):
+        subprocess.run(["git", *command], check=True, cwd=folder, timeout=30)
+    return folder
+
+
+def unfit(repository: Path, *arguments: str) -> str:
+    return why_unfit_for_docs(parse(arguments), repository)
+
+
+def test_only_a_full_run_of_a_clean_commit_may_write_into_the_repository(tmp_path: Path) -> None:
+    docs = str(clone(tmp_path) / "docs")
+    assert unfit(tmp_path, "--write", docs) == ""
+    assert "quick" in unfit(tmp_path, "--quick", "--write", docs)
+    assert "smoke" in unfit(tmp_path, "--size", "smoke", "--write", docs)
+    (tmp_path / "new.py").touch()
+    assert "new.py" in unfit(tmp_path, "--write", docs)
+
+
+def test_figures_of_no_commit_are_none_for_the_docs(tmp_path: Path) -> None:
+    assert "no clone" in unfit(tmp_path, "--write", str(tmp_path / "docs"))
+
+
+def test_whatever_run_may_write_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "repository").mkdir()
+    assert unfit(tmp_path / "repository", "--quick", "--write", str(tmp_path / "elsewhere")) == ""
+
+
+def test_what_a_busy_machine_measured_says_so_first() -> None:
+    quiet, busy = Spread(0.01, 0, 0.3), Spread(0.06, 0, 0.07)
+    assert "not quiet" not in noise(quiet, quiet)
+    assert noise(quiet, busy).startswith("**The machine was not quiet")
+    assert noise(busy, quiet).startswith("**The machine was not quiet")

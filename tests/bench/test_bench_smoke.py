@@ -21,7 +21,8 @@ LIMIT_SECONDS = 100
 GROUPS = (
     ("requests", "events", "latency", "tls"),
     ("streams", "bodies", "keys", "redis-keys"),
-    ("workers", "soak"),
+    ("workers", "soak", "redis", "heads"),
+    ("stalls", "uploads", "ledger", "reports", "affinity"),
 )
 
 
