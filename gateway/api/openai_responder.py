@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from gateway.dialects import openai
@@ -39,6 +40,11 @@ class OpenAIResponder(EventStream):
     def on_event(self) -> Callable[[bytes], None]:
         """Nothing stands between an upstream's read and the client's transport."""
         return self.send if self._connection is None else self._connection.send
+
+    @property
+    def chunked(self) -> asyncio.WriteTransport | None:
+        """The client's transport, where its answer is chunked."""
+        return self._connection.chunked if self._connection is not None else None
 
     def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
         """Send a whole answer, or one event after a heartbeat.

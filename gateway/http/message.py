@@ -6,6 +6,7 @@ the request: where answers go, and what is known of the client. Both servers (`f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -90,6 +91,13 @@ class Connection(Protocol):
 
     client: str  # its address
     answer_fields: Headers  # what any answer to the present request bears, whoever writes it
+
+    @property
+    def chunked(self) -> asyncio.WriteTransport | None:
+        """The transport, where the present stream is chunked.
+
+        A chunk may be written to it framed. None where pieces of the body have to come by `send`.
+        """
 
     @property
     def ends_here(self) -> bool:

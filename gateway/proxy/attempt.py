@@ -19,6 +19,7 @@ from gateway.http.client import Exchange
 from gateway.http.memory_budget import Held
 from gateway.proxy.answer_view import MOST_DECODED_BYTES, View
 from gateway.proxy.endpoint_client import NO_HEAD, AnswerHead, Content, RawHeaders, Shape, read_head
+from gateway.proxy.stream.chunks import Chunks
 from gateway.proxy.stream.deadline import Bell, Deadline
 from gateway.proxy.stream.holding import Holding
 from gateway.proxy.stream.live import Live
@@ -57,6 +58,7 @@ class Attempt(msgspec.Struct, eq=False):
     view: View | None = None  # of a body that is not cut into events
     live: Live | None = None  # where the answer is a stream of events that has begun
     failure: TransportError | None = None
+    last_read: float = 0.0  # when something came
     _exchange: Exchange | None = None
     _opening: Opening | None = None
     _holding: Holding = msgspec.UNSET  # type: ignore[assignment]
@@ -64,7 +66,6 @@ class Attempt(msgspec.Struct, eq=False):
     _on_event: Callable[[bytes], None] | None = None
     _paused: bool = False
     _done: bool = False
-    _last_read: float = 0.0
     _answer_by: float = 0.0  # when the answer, or the first event of a stream, has to be there
     _looks: bool = False  # the view has been given what is held
     _flows: bool = False  # it does not wait to be whole
@@ -98,6 +99,11 @@ class Attempt(msgspec.Struct, eq=False):
             await self._look_through()
         return self.failure if self.shape is None else None
 
+    def pass_chunks(self, transport: asyncio.WriteTransport) -> None:
+        """Let the stream's chunks go to the client as they come."""
+        if self.live is not None and self._exchange is not None:
+            self._exchange.on_chunk = Chunks(self, self.live, transport, self.loop.time).take
+
     async def pour(self, on_event: Callable[[bytes], None], *, into_stream: bool = False) -> TransportError | None:
         """Relay what is held and all that comes; return the failure.
 
@@ -115,12 +121,9 @@ class Attempt(msgspec.Struct, eq=False):
     def pressure(self, paused: bool) -> None:
         """Pause the upstream and its idle clock for a slow client."""
         self._paused = paused
-        self._last_read = self.loop.time()
-        if self._exchange is not None:
-            if paused:
-                self._exchange.pause()
-            else:
-                self._exchange.resume()
+        self.last_read = self.loop.time()
+        if (exchange := self._exchange) is not None:
+            (exchange.pause if paused else exchange.resume)()
 
     def look(self) -> None:
         """Feed the view with what is held, and all that comes."""
@@ -133,12 +136,9 @@ class Attempt(msgspec.Struct, eq=False):
         """Meter a whole answer; at a glance where it is small JSON."""
         if self.view is not None and (self._looks or not self.meter.is_plain(self.body)):
             if not self._looks:
-                self._look_to_the_end(self.view)
+                self.look()
+                self.view.end()
             self.meter.whole(self.view, is_text=is_text)
-
-    def _look_to_the_end(self, view: View) -> None:
-        self.look()
-        view.end()
 
     def close(self) -> None:
         """Abort a running exchange and release what is held. Idempotent."""
@@ -156,7 +156,7 @@ class Attempt(msgspec.Struct, eq=False):
     def on_head(self, status: int, headers: RawHeaders) -> None:
         self.status, self.headers = status, headers
         self.head = head = read_head(headers)
-        self._last_read = now = self.loop.time()
+        self.last_read = now = self.loop.time()
         if status >= 300:
             self._deadline.set(min(now + ERROR_BODY_SECONDS, self._answer_by), self._timed_out)
         elif head.encoding or head.content is Content.MEDIA or not self._may_stream():
@@ -167,7 +167,7 @@ class Attempt(msgspec.Struct, eq=False):
             self._opening = Opening(head.content, holds_preparations=self.events.has_preparations)
 
     def on_body(self, data: bytes) -> None:
-        self._last_read, live = self.loop.time(), self.live
+        self.last_read, live = self.loop.time(), self.live
         if live is not None:
             data = live.feed(data)
             if live.is_whole and not self._is_leaving:
@@ -188,7 +188,8 @@ class Attempt(msgspec.Struct, eq=False):
             self._pass_on(self.live.end())
         elif not self._done:
             if self.view is not None and (self._looks or self.head.encoding):
-                self._look_to_the_end(self.view)
+                self.look()
+                self.view.end()
             if self.shape is None:
                 self._end_whole()
         self._finish()
@@ -216,7 +217,7 @@ class Attempt(msgspec.Struct, eq=False):
             self._opened_as(opening, verdict)
         elif opening.is_prepared and not self._is_prepared:
             self._is_prepared = True
-            self._deadline.set(min(self._last_read + PREPARATION_SECONDS, self.give_up_at), self._timed_out)
+            self._deadline.set(min(self.last_read + PREPARATION_SECONDS, self.give_up_at), self._timed_out)
 
     def _opened_as(self, opening: Opening, verdict: Verdict) -> None:
         self._opening = None
@@ -288,7 +289,7 @@ class Attempt(msgspec.Struct, eq=False):
     def _become(self, shape: Shape) -> None:
         self.shape = shape
         if self._is_streaming():
-            self._deadline.set(self._last_read + self.timeouts.idle, self._timed_out)
+            self._deadline.set(self.last_read + self.timeouts.idle, self._timed_out)
         self._bell.ring()
 
     def _is_streaming(self) -> bool:  # then `idle` holds and `total` no longer
@@ -296,7 +297,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _leave_soon(self) -> None:
         self._is_leaving = True
-        self._deadline.set(self._last_read + min(GRACE_SECONDS, self.timeouts.idle), self._timed_out)
+        self._deadline.set(self.last_read + min(GRACE_SECONDS, self.timeouts.idle), self._timed_out)
 
     def _timed_out(self) -> None:
         if self._is_leaving:
@@ -317,7 +318,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     def _fall_silent(self) -> None:
         now = self.loop.time()
-        quiet_until = (now if self._paused else self._last_read) + self.timeouts.idle
+        quiet_until = (now if self._paused else self.last_read) + self.timeouts.idle
         if not self._is_streaming():
             self.on_failure(ConnectionCut("the answer did not end in time"))
         elif quiet_until > now:

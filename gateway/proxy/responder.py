@@ -8,6 +8,7 @@ the client has gone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -33,6 +34,13 @@ class Responder(Protocol):
     @property
     def started(self) -> bool:
         """Whether anything was sent, so that errors go in-band."""
+
+    @property
+    def chunked(self) -> asyncio.WriteTransport | None:
+        """The client's transport, where a stream's chunks go to it as they come.
+
+        None where its answer is framed otherwise, or worded anew.
+        """
 
     def on_head(self, head: Head) -> None:
         """Begin a stream."""

@@ -88,6 +88,8 @@ class Response(msgspec.Struct, eq=False):
         self.first_event_out = True
         self.client.watch(attempt.pressure if events is None else events.pressure)
         if events is None:
+            if (transport := self.responder.chunked) is not None:
+                attempt.pass_chunks(transport)
             broken = await attempt.pour(self.responder.on_event, into_stream=goes_on)
         else:
             broken = await events.pour(into_stream=goes_on)

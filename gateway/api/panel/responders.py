@@ -140,6 +140,8 @@ class PanelStream(EventStream):
     and nothing has gone out, nothing goes out here: `fault` says why.
     """
 
+    chunked = None  # each event is worded anew
+
     def __init__(self, request: Request, ending: Callable[[Transcript, Usage | None], bytes]) -> None:
         self.fields: Headers = ()
         self._request = request
@@ -208,7 +210,7 @@ class KeptAnswer:
     Nothing goes to the client.
     """
 
-    started = False
+    started, chunked = False, None
 
     def __init__(self) -> None:
         self.fields: Headers = ()

@@ -26,6 +26,8 @@ class Exchange:
     wait where too much has piled up.
     """
 
+    chunked = None  # aiohttp frames the pieces
+
     def __init__(self, asked: web.Request, connection: LaneConnection) -> None:
         self.client = connection.client
         self.answer_fields: Headers = ()

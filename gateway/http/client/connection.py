@@ -46,6 +46,7 @@ class Exchange(msgspec.Struct, eq=False):
     connect_timeout: float
     reused: bool = False  # it began on a pooled connection
     paused: bool = False
+    on_chunk: Callable[[bytes, bytes], bool] | None = None  # takes a lone chunk, and its body; False: to the receiver
     connection: Connection | None = None
     replacement: asyncio.Task[None] | None = None
     # Head and body, kept only as long as a stale connection may have to be replaced: until the first byte.
@@ -209,7 +210,8 @@ class Connection(asyncio.Protocol):
             return
         try:
             if answer.between_chunks and (piece := answer.lone_chunk(data)) is not None:
-                exchange.receiver.on_body(piece)
+                if exchange.on_chunk is None or not exchange.on_chunk(data, piece):
+                    exchange.receiver.on_body(piece)
                 return
             had_head = answer.status
             answer.feed(data)

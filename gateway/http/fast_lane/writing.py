@@ -45,6 +45,11 @@ class Writing(asyncio.Protocol):
         raise NotImplementedError
 
     @property
+    def chunked(self) -> asyncio.WriteTransport | None:
+        """The transport, where the present stream is chunked."""
+        return self.transport if self._is_framed else None
+
+    @property
     def unsent_bytes(self) -> int:
         """What was written and has not left yet."""
         return self.transport.get_write_buffer_size() if self.transport is not None else 0

@@ -74,17 +74,15 @@ class Live:
 
     def feed(self, data: bytes) -> bytes:
         """The events that `data` completes, as far as they are the client's."""
-        if not (self._is_between and data.endswith(b"\n\n") and self._is_text(data)):
-            return self._examined(data)
-        # Whole events that are text as far as one can see, as nearly every read of a stream is.
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > _WAITING_BYTES:
-            self._catch_up()
-        return data
+        return data if self.is_text(data) else self._examined(data)
 
-    def _is_text(self, data: bytes) -> bool:
-        """Whether whole events may be looked at later."""
+    def is_text(self, data: bytes) -> bool:
+        """Whether these are whole events of text, as far as one can see.
+
+        As nearly every read of a stream is. They are metered later, many at a time.
+        """
+        if not (self._is_between and data.endswith(b"\n\n")):
+            return False
         if data.find(_USAGE) >= 0 and data.count(_USAGE) > data.count(_NULL_USAGE) + data.count(_NULL_USAGE_SPACED):
             return False
         for sign in self._end_signs:
@@ -92,6 +90,10 @@ class Live:
                 return False
         if self._is_numbered:
             self._take_number(data)
+        self._waiting.append(data)
+        self._waiting_bytes = waiting = self._waiting_bytes + len(data)
+        if waiting > _WAITING_BYTES:
+            self._catch_up()
         return True
 
     def _catch_up(self) -> None:

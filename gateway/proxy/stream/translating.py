@@ -32,6 +32,8 @@ class TranslatingResponder:
         self._framer = EventFramer(_MOST_HELD_BYTES)
         self._is_stream = False
 
+    chunked = None  # each event is worded anew
+
     @property
     def started(self) -> bool:
         return self._inner.started

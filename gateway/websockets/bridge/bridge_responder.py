@@ -27,6 +27,8 @@ class BridgeResponder:
     `response_id` and `output` are what it came to. Implements the relay's `Responder` and `Client`.
     """
 
+    chunked = None  # each event is a message
+
     def __init__(
         self, outbox: Outbox, lane: str | None, request_id: str, refusal: Callable[[bytes], bytes], most_bytes: int
     ) -> None:
