@@ -1,7 +1,7 @@
 """Take the docs' pictures of the pages: `python -m tools.page_pictures [NAME …]`.
 
 Each is a state of the gallery (`gateway demo --pages`) in a real browser. Needs the tests' requirements and chromium;
-`--all FOLDER` takes every state at 360 and 1,440 px, in light and in dark, to be looked at.
+`--all FOLDER [STATE …]` takes every state at 360 and 1,440 px and at 4K, in light and in dark, to be looked at.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gateway.demo.gallery.serving import ALL_STATES  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pages"
 WIDE = {"width": 1200, "height": 840}
+UHD = {"width": 3840, "height": 2160}
 # picture, state, window, scheme
 TAKEN = (
     ("ai-chat", "chat-answer", WIDE, "light"),
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> None:
         every = [
             (f"{state.name}-{window['width']}-{scheme}", state.name, window, scheme)
             for state in ALL_STATES
-            for window in (PHONE, DESKTOP)
+            if not arguments[2:] or state.name in arguments[2:]
+            for window in (PHONE, DESKTOP, UHD)
             for scheme in ("light", "dark")
         ]
         asyncio.run(take(every, Path(arguments[1])))

@@ -70,6 +70,28 @@ async def test_a_table_csv_and_receipts(tmp_path: Path) -> None:
         await assert_accessible(page)
 
 
+async def test_cached_tokens_stand_beside_the_prompt(tmp_path: Path) -> None:
+    """In the table of models, and of days where the bars are of tokens."""
+    async with usage_page(tmp_path, rows=50) as (stage, page):
+
+        async def cached(route: Route) -> None:
+            answer = await (await route.fetch()).json()
+            answer["rows"] = [row | {"cachedTokens": 1_234} for row in answer["rows"] if row["name"] == "gpt-4o"][:1]
+            await route.fulfill(json=answer)
+
+        await page.route("**/api/ai/usage?*", cached)
+        await page.goto(f"{stage.url}/dashboard/usage?measure=tokens")
+        table = page.get_by_label("By model")
+        await expect(table.get_by_role("columnheader")).to_have_text(
+            ["model", "Requests", "Prompt", "Cached", "Completion", "Tokens", "Cost"]
+        )
+        await expect(table.get_by_role("row").nth(1).get_by_role("cell").nth(2)).to_have_text("1,234")
+        await page.get_by_text("As a table").click()
+        days = page.get_by_label("Each day")
+        await expect(days.get_by_role("columnheader").last).to_have_text("Of it cached")
+        await expect(days.get_by_role("cell", name="1,234", exact=True)).to_have_count(1)
+
+
 async def test_a_range_of_ones_own(tmp_path: Path) -> None:
     async with usage_page(tmp_path) as (stage, page):
         await page.goto(f"{stage.url}/dashboard/usage")

@@ -187,7 +187,7 @@ export function wordsFor(error) {
     case "insufficient_quota": return ["Limit reached", error.message];
     case "upstream_rate_limited": return ["The model is busy", `Its provider asks us to wait.${wait}`];
     case "overloaded": case "shutting_down": return ["The gateway is busy", wait.trim() || "Try again in a moment."];
-    case "store_unavailable": case "ledger_unavailable": return ["Not at the moment", `${error.message}${wait}`];
+    case "store_unavailable": case "ledger_unavailable": return ["Not at the moment", `${error.message}${wait}`.trim() || "Try again in a moment."];
     case "upstream_timeout": return ["No answer in time", "The model took too long. Try again, or choose another."];
     case "upstream_error": case "ai_unavailable": case "upstream_credentials_rejected": return ["The model could not answer", "Its provider failed. Try again shortly, or choose another."];
     case "stream_incomplete": return ["The answer broke off", "The answer broke off. Try again."];

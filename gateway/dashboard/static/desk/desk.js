@@ -30,7 +30,7 @@ export function fault(error) {
   if (!(error instanceof ApiError)) return el("p.note.bad", { role: "alert" }, plain(error?.message ?? error, 300));
   const [title, words] = wordsFor(error);
   return el("div.note.bad", { role: "alert" },
-    el("strong", null, title), " ", el("span", null, plain(words, 600)),
+    el("strong", null, `${title}.`), " ", el("span", null, plain(words, 600)),
     error.requestId && el("div.small.muted", null, "Request ", el("code", null, error.requestId)));
 }
 

@@ -12,7 +12,7 @@ export function audit(node) {
     entries.length === 0
       ? el("p.muted", null, "Nothing has been changed yet by these pages or by the admin routes.")
       : el("div.scrolls", { tabindex: "0", role: "region", "aria-label": "Audit" }, el("table", null,
-          el("thead", null, el("tr", null, ["when", "who", "what", "before → after"].map((each) => el("th", { scope: "col" }, each)))),
+          el("thead.headed", null, el("tr", null, ["when", "who", "what", "before → after"].map((each) => el("th", { scope: "col" }, each)))),
           el("tbody", null, entries.map(row)))));
 }
 

@@ -67,7 +67,7 @@ export function live(node, shares) {
   const empty = el("p.muted", null, "Nothing has come yet. A request shows here the moment it begins.");
   const table = el("div.scrolls", { tabindex: "0", role: "region", "aria-label": "Requests" },
     el("table", null,
-      el("thead", null, el("tr", null, ["model", "user", "endpoint", "outcome"].map((each) => el("th", { scope: "col" }, each)),
+      el("thead.headed", null, el("tr", null, ["model", "user", "endpoint", "outcome"].map((each) => el("th", { scope: "col" }, each)),
         ["tokens", "time", "began"].map((each) => el("th.number", { scope: "col" }, each)))),
       body), empty);
   fill(node,

@@ -31,7 +31,7 @@ function shown(model) {
   const line = (/** @type {string} */ name, /** @type {any} */ value) => el("tr", null, el("th", { scope: "row" }, name), el("td", null, value));
   return el("table", null, el("tbody", null,
     line("Id", named(model.id)),
-    line("Model id at providers", named(model.config?.modelId ?? "")),
+    line("Model id at providers", model.config?.modelId ? named(model.config.modelId) : "the same as its name"),
     line("Also called", named(model.aliases.join(", ") || "nothing else")),
     line("For", model.global ? "everyone" : "whom it is linked to"),
     line("Limits", limitWords(model.limits)),

@@ -27,7 +27,7 @@ page(({ content, me }) => {
     if (!models.length) return fill(list, state("No model yet", "A model has a name and one or more endpoints that serve it.", el("button.primary", { type: "button", onclick: () => open(null) }, "Make the first")));
     if (!found.length) return fill(list, el("p.muted", null, "No model is like “", named(search.value), "”."));
     fill(list, el("div.scrolls", null, el("table.list", null,
-      el("thead", null, el("tr", null, ["name", "endpoints", "for", "limits", "defined"].map((each) => el("th", { scope: "col" }, each)))),
+      el("thead.headed", null, el("tr", null, ["name", "endpoints", "for", "limits", "defined"].map((each) => el("th", { scope: "col" }, each)))),
       el("tbody", null, found.slice(0, MOST).map((each) => el("tr", null,
         el("td", null, el("button", { type: "button", onclick: () => open(each) }, named(each.name)), el("div.small.muted", null, named(each.id))),
         el("td", { title: plain(each.endpoints.map((/** @type {any} */ one) => one.id).join(", "), 300) }, each.endpoints.length),

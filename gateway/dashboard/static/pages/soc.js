@@ -3,7 +3,7 @@
 
 import { api, part } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { ago, brief, money, utc } from "../core/format.js";
+import { ago, brief, exact, money, utc } from "../core/format.js";
 import { page } from "../core/frame.js";
 import { load } from "../core/loading.js";
 import { named, short } from "../core/names.js";
@@ -59,11 +59,11 @@ page(async ({ content, me }) => {
   function topTables(found, wanted) {
     return el("div.tops", null, found.filter(([, rows]) => rows.length > 0).map(([group, rows]) => el("section", { "aria-label": `Top ${group}s` },
       el("h2", null, `Most by ${group}`),
-      el("table.report", null,
-        el("thead", null, el("tr", null, el("th", { scope: "col" }, group), el("th.number", { scope: "col" }, "Requests"), el("th.number", { scope: "col" }, "Tokens"), el("th.number", { scope: "col" }, "Cost"))),
+      el("div.scrolls", { tabindex: "0", role: "group", "aria-label": `Most by ${group}` }, el("table.report", null,
+        el("thead", null, el("tr", null, el("th", { scope: "col" }, group), ["Requests", "Tokens", "Cached", "Cost"].map((head) => el("th.number", { scope: "col" }, head)))),
         el("tbody", null, rows.map((row) => el("tr", null,
           el("th", { scope: "row" }, row[group] === null ? el("span.muted", null, `no ${group}`) : whoseButton(group, row[group], mayManage)),
-          el("td.number", null, brief(row.requests)), el("td.number", null, brief(row.tokens)), el("td.number", null, money(row.cost, me.currency)))))))));
+          count(row.requests), count(row.tokens), count(row.cachedTokens ?? 0), el("td.number", { title: String(row.cost) }, money(row.cost, me.currency))))))))));
   }
 
   addEventListener("popstate", draw);
@@ -73,6 +73,9 @@ page(async ({ content, me }) => {
   });
   await draw();
 });
+
+/** @param {number} value */
+const count = (value) => el("td.number", { title: exact(value) }, brief(value));
 
 /** @param {Asked} wanted */
 function pathOf(wanted) {

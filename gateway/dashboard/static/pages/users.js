@@ -66,7 +66,7 @@ function listed(room, kind) {
       after && el("button", { type: "button", onclick: more }, "List more"));
   }
   const table = (/** @type {any[]} */ found) => el("div.scrolls", null, el("table.list", null,
-    el("thead", null, el("tr", null, ["name", ...(isUser ? ["tier", "organisations, plans"] : []), "models", "defined"].map((each) => el("th", { scope: "col" }, each)))),
+    el("thead.headed", null, el("tr", null, ["name", ...(isUser ? ["tier", "organisations, plans"] : []), "models", "defined"].map((each) => el("th", { scope: "col" }, each)))),
     el("tbody", null, found.slice(0, MOST).map((each) => el("tr", null,
       el("td", null, el("button", { type: "button", onclick: () => open(each) }, named(each.name ?? each.id)), el("div.small.muted", null, named(each.id))),
       isUser && el("td", null, named(each.tier), each.enabled === false && el("div", null, mark("bad", "switched off"))),

@@ -20,7 +20,7 @@ export function bars(chart) {
   const { days, series, show, measure, events } = chart;
   const value = (/** @type {Series} */ one, /** @type {string} */ day) => one.byDay.get(day)?.[measure] ?? 0;
   const sums = days.map((day) => series.reduce((sum, one) => sum + value(one, day), 0));
-  const top = round(Math.max(...sums, 0));
+  const top = round(Math.max(...sums, measure === "cost" ? 0 : 2));
   const readout = el("p.readout.small", { "aria-hidden": "true" });
   const picture = el("div.bars", {
     tabindex: "0", role: "slider", "aria-label": `${measure} by day`, "aria-valuemin": "1", "aria-valuemax": String(days.length), "aria-orientation": "horizontal",
@@ -84,11 +84,11 @@ export function bars(chart) {
   return el("figure.chart", null, picture, readout, legend(series), asTable(chart, value, sums));
 }
 
-/** A top that reads well: 1, 2 or 5 and zeros. @param {number} most */
+/** A top that reads well, and so does its half: 1 or an even digit, and zeros. @param {number} most */
 function round(most) {
   if (most <= 0) return 1;
   const zeros = 10 ** Math.floor(Math.log10(most));
-  return (/** @type {number} */ ([1, 2, 5, 10].find((each) => each * zeros >= most)) ?? 10) * zeros;
+  return (/** @type {number} */ ([1, 2, 4, 6, 8, 10].find((each) => each * zeros >= most)) ?? 10) * zeros;
 }
 
 /** @param {number} color */
@@ -106,10 +106,12 @@ function legend(series) {
  * @param {(one: Series, day: string) => number} value
  * @param {number[]} sums
  */
-function asTable({ days, series, show }, value, sums) {
+function asTable({ days, series, show, measure }, value, sums) {
+  const withCached = measure === "tokens";
+  const cached = (/** @type {string} */ day) => series.reduce((sum, one) => sum + (one.byDay.get(day)?.cachedTokens ?? 0), 0);
   const room = el("div.scrolls", { tabindex: "0", role: "region", "aria-label": "Each day" });
   const draw = () => fill(room, el("table", null,
-    el("thead", null, el("tr", null, el("th", { scope: "col" }, "Day (UTC)"), series.map((one) => el("th.number", { scope: "col" }, named(one.name))), el("th.number", { scope: "col" }, "All"))),
-    el("tbody", null, days.map((day, place) => el("tr", null, el("th", { scope: "row" }, day), series.map((one) => el("td.number", null, show(value(one, day)))), el("td.number", null, show(sums[place])))))));
+    el("thead", null, el("tr", null, el("th", { scope: "col" }, "Day (UTC)"), series.map((one) => el("th.number", { scope: "col" }, named(one.name))), el("th.number", { scope: "col" }, "All"), withCached && el("th.number", { scope: "col" }, "Of it cached"))),
+    el("tbody", null, days.map((day, place) => el("tr", null, el("th", { scope: "row" }, day), series.map((one) => el("td.number", null, show(value(one, day)))), el("td.number", null, show(sums[place])), withCached && el("td.number", null, show(cached(day))))))));
   return el("details.small", { ontoggle: () => room.childElementCount || draw() }, el("summary.muted", null, "As a table"), room);
 }

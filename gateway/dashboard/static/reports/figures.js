@@ -1,10 +1,10 @@
 // @ts-check
 /** A report's rows as series by day: what charts and tables draw. */
 
-/** @typedef {{requests: number, tokens: number, promptTokens: number, completionTokens: number, cost: number}} Amounts */
+/** @typedef {{requests: number, tokens: number, promptTokens: number, cachedTokens: number, completionTokens: number, cost: number}} Amounts */
 /** @typedef {{id: string, name: string, link: any, total: Amounts, byDay: Map<string, Amounts>}} Series */
 
-const NOTHING = { requests: 0, tokens: 0, promptTokens: 0, completionTokens: 0, cost: 0 };
+const NOTHING = { requests: 0, tokens: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0, cost: 0 };
 const FIELDS = /** @type {(keyof Amounts)[]} */ (Object.keys(NOTHING));
 export const MOST_SERIES = 6; // as many as colours can be told apart
 

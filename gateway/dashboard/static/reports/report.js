@@ -73,12 +73,12 @@ function figures(sum, wanted, currency) {
 /** @param {Series[]} all @param {Asked} wanted @param {string | null} currency */
 function table(all, wanted, currency) {
   const count = (/** @type {number} */ value) => el("td.number", { title: exact(value) }, brief(value));
-  const heads = ["Requests", "Prompt", "Completion", "Tokens", "Cost"];
+  const heads = ["Requests", "Prompt", "Cached", "Completion", "Tokens", "Cost"];
   return el("div.scrolls", { tabindex: "0", role: "region", "aria-label": `By ${wanted.by}` }, el("table.report", null,
     el("thead", null, el("tr", null, el("th", { scope: "col" }, wanted.by), heads.map((head) => el("th.number", { scope: "col" }, head)))),
     el("tbody", null, all.slice(0, 200).map((one) => el("tr", null,
       el("th", { scope: "row" }, el("button.name", { type: "button", onclick: () => ask({ only: one.id }) }, named(one.name))),
-      count(one.total.requests), count(one.total.promptTokens), count(one.total.completionTokens), count(one.total.tokens),
+      count(one.total.requests), count(one.total.promptTokens), count(one.total.cachedTokens), count(one.total.completionTokens), count(one.total.tokens),
       el("td.number", { title: String(one.total.cost) }, money(one.total.cost, currency)))))),
     all.length > 200 && el("p.muted.small", null, `And ${all.length - 200} more, in the CSV.`));
 }
