@@ -305,6 +305,10 @@ STATES: tuple[State, ...] = (
     State("keys-rotate", "keys", "Rotating a key", (("press", "Rotate laptop"), ("see", "It gets a new text"))),
     State("keys-revoke", "keys", "Revoking asks by name", (("press", "Revoke laptop"), ("see", "cannot be undone"))),
     State(
-        "keys-error", "keys", "They cannot be told", (("see", "Not at"),), {KEYS_ROUTE: Fault(503, "store_unavailable", "Redis cannot be reached.", 5)}
+        "keys-error",
+        "keys",
+        "They cannot be told",
+        (("see", "Not at"),),
+        {KEYS_ROUTE: Fault(503, "store_unavailable", "Redis cannot be reached.", 5)},
     ),
 )
