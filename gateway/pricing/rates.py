@@ -80,17 +80,14 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
 
         `requests`: 0 where `request` is not to be paid.
         """
-        cached, reasoning = usage.cached_tokens, usage.reasoning_tokens
-        if usage.details is None:
-            scaled = (
-                (usage.prompt_tokens - cached) * self.input
-                + cached * self.cached_input
-                + (usage.completion_tokens - reasoning) * self.output
-                + reasoning * self.reasoning
-                + requests * self.request
-            )
-            if not is_batch:
-                return scaled if self.denominator == 1 else _rounded(scaled, self.denominator)
+        if usage.details is None and not is_batch:
+            scaled = usage.prompt_tokens * self.input + usage.completion_tokens * self.output
+            if requests:
+                scaled += requests * self.request
+            if usage.cached_tokens or usage.reasoning_tokens:
+                scaled += usage.cached_tokens * (self.cached_input - self.input)
+                scaled += usage.reasoning_tokens * (self.reasoning - self.output)
+            return scaled if self.denominator == 1 else _rounded(scaled, self.denominator)
         return round(sum(self.parts(usage, requests=requests, is_batch=is_batch).values(), Fraction()))
 
     def parts(self, usage: Usage, *, requests: int = 1, is_batch: bool = False) -> dict[str, Fraction]:

@@ -88,14 +88,14 @@ class Handover:
 
     def settle(self, settlement: Settlement) -> None:
         line = to_line(settlement)
-        journal = self._journal
+        journal, finished = self._journal, self._finished
         with journal.lock:
             self.settled_rows += 1
             request = self._open.pop(settlement.request_id, None)
-            if self.gap is None and request is not None:
-                if len(self._finished) < self._most:
+            if request is not None and self.gap is None:
+                if len(finished) < self._most:
                     request.settlement = settlement
-                    self._finished.append(request)
+                    finished.append(request)
                 else:
                     self._open_gap(request)
             journal.settle(line, is_elsewhere=self.gap is None)

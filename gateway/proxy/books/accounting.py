@@ -91,7 +91,8 @@ class Accounts:
             )
             if place is not None:
                 del self._on_head[call.request_id]
-        account = Account(self._ledger, self._limiter, call, reservation, operation)
+        headers = reservation.headers() if reservation is not None else []
+        account = Account(self._ledger, self._limiter, call, operation, reservation, headers)
         if turn is not None:
             try:
                 await turn(account)
@@ -120,20 +121,17 @@ class Accounts:
         return account
 
 
-class Account:
+class Account(msgspec.Struct, eq=False):
     """One request's books. `headers` are the `x-ratelimit-*` as of its admission."""
 
-    def __init__(
-        self, ledger: Ledger, limiter: Limiter, call: Call, reservation: Reservation | None, operation: Operation
-    ) -> None:
-        self.headers = reservation.headers() if reservation is not None else []
-        self._ledger = ledger
-        self._limiter = limiter
-        self.call = call
-        self._reservation = reservation
-        self._operation = operation
-        self._settled = False
-        self.work: Unsettled | None = None  # that goes on, and is booked when it ends
+    _ledger: Ledger
+    _limiter: Limiter
+    call: Call
+    _operation: Operation
+    _reservation: Reservation | None = None
+    headers: list[tuple[str, str]] = []
+    _settled: bool = False
+    work: Unsettled | None = None  # that goes on, and is booked when it ends
 
     def settle(self, meter: UsageMeter, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
         """Settle the request's limits and its row; the first call counts.
@@ -145,34 +143,35 @@ class Account:
         if self._settled:
             return
         self._settled = True
+        call, now = self.call, perf_counter()
         counts = meter.counts or self._was_left(meter)
         usage, source = self._usage(meter, fields, body_size)
-        call, now = self.call, perf_counter()
         if meter.service_tier is not None or meter.tools is not None or meter.images:
             usage = with_seen(usage, meter)
         usage, nano, price = self._charge(usage, source, fields)
         call.usage = usage
+        began, endpoint, first_byte = call.began, call.endpoint, call.first_byte
         self._ledger.settle(
             Settlement(
-                request_id=call.request_id,
-                served_model=served.id if served is not None else None,
-                endpoint=call.endpoint.id if call.endpoint is not None else None,
-                status=call.status,
-                outcome=call.outcome or "interrupted",
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                cached_tokens=usage.cached_tokens,
-                reasoning_tokens=usage.reasoning_tokens,
-                total_tokens=usage.total_tokens,
-                usage_source=source,
-                cost_nano=nano,
-                first_byte_ms=_milliseconds(call.began, call.first_byte),
-                duration_ms=_milliseconds(call.began, now),
-                attempts=call.attempts,
-                answered=counts,
-                details=usage.details,
-                price=price,
-                failures=() if call.failures is None else tuple(map(_failed, call.failures)),
+                call.request_id,
+                None if served is None else served.id,
+                None if endpoint is None else endpoint.id,
+                call.status,
+                call.outcome or "interrupted",
+                usage.prompt_tokens,
+                usage.completion_tokens,
+                usage.cached_tokens,
+                usage.reasoning_tokens,
+                usage.total_tokens,
+                source,
+                nano,
+                None if first_byte is None else round((first_byte - began) * 1000, 3),
+                round((now - began) * 1000, 3),
+                call.attempts,
+                counts,
+                usage.details,
+                price,
+                () if call.failures is None else tuple(map(_failed, call.failures)),
             )
         )
         if counts and self._reservation is not None:
@@ -198,16 +197,19 @@ class Account:
             self._limiter.cancel(self._reservation, now=time.time())
 
     def _usage(self, meter: UsageMeter, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
-        if not self._operation.is_billed:  # a response that is read again was booked when it was made
+        reported, operation = meter.usage, self._operation
+        if not operation.is_billed:  # a response that is read again was booked when it was made
             return NOTHING_USED, "none"
+        if reported is not None and reported.completion_tokens:
+            return reported, "reported"
         was_left, goes_on = self._was_left(meter), self._goes_on(meter, fields)
         # A report of nothing, made before the end, says nothing of what was used then.
-        if meter.usage is not None and not (meter.usage.total_tokens == 0 and (was_left or goes_on)):
-            return self._reported(meter.usage), "reported"
+        if reported is not None and not (reported.total_tokens == 0 and (was_left or goes_on)):
+            return self._reported(reported), "reported"
         if goes_on:
-            estimate = reserved_usage(fields, body_size, self._operation)
+            estimate = reserved_usage(fields, body_size, operation)
         elif was_left or (meter.text_bytes and not meter.failed):
-            estimate = estimated_usage(prompt_tokens(fields, body_size, self._operation.prompt), meter.text_bytes)
+            estimate = estimated_usage(prompt_tokens(fields, body_size, operation.prompt), meter.text_bytes)
         else:
             return NOTHING_USED, "none"
         return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
@@ -217,27 +219,19 @@ class Account:
 
         By the price of the endpoint that answered.
         """
-        call = self.call
+        call, operation = self.call, self._operation
         card = call.endpoint.card if call.endpoint is not None and call.served is not None else None
-        if card is None or not self._operation.is_billed:
+        if card is None or not operation.is_billed:
             return usage, 0, None
         rates, is_due = card.rates(usage), source != "none" or call.outcome == "ok"
-        if is_due and source != "reported" and rates.others["characters"]:
+        if source != "reported" and is_due and rates.others["characters"]:
             usage = replaced(usage, characters=characters_of(fields))
         if usage.details is not None:
             call.is_unpriced = card.is_unpriced(usage)
-        requests = self._requests(usage) if is_due else 0
+        # `request` is never paid for what runs no model, nor for a rerank that reports tokens.
+        by_tokens = operation.usage.request_or_tokens and usage.total_tokens
+        requests = 1 if is_due and not by_tokens else 0
         return usage, rates.cost_nano(usage, requests=requests), rates.record
-
-    def _requests(self, usage: Usage) -> int:
-        """Count how often `request` is paid.
-
-        Never for what runs no model, nor for a rerank that reports tokens.
-        """
-        operation = self._operation
-        if operation.model != "runs" or (operation.usage.request_or_tokens and usage.total_tokens):
-            return 0
-        return 1
 
     def _reported(self, usage: Usage) -> Usage:
         """Return reported usage; a bare total is the prompt's.
@@ -305,7 +299,3 @@ class WorkBegun:
 
 def _failed(attempt: FailedTry) -> FailedAttempt:
     return FailedAttempt(attempt.model, attempt.endpoint, attempt.reason, attempt.status, attempt.milliseconds)
-
-
-def _milliseconds(began: float, ended: float | None) -> float | None:
-    return None if ended is None else round((ended - began) * 1000, 3)

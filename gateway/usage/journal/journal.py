@@ -28,8 +28,8 @@ class Journal:
 
     The newest is appended to, the older ones wait until all of theirs is in the database.
 
-    Appending is for the event loop's thread; everything may be called from any thread. `max_bytes` bounds all segments
-    together: beyond it nothing is admitted, but what was admitted may still be settled.
+    What is on a request's way is for the event loop's thread, the rest may be called from any. `max_bytes` bounds all
+    segments together: beyond it nothing is admitted, but what was admitted may still be settled.
     """
 
     def __init__(
@@ -68,15 +68,14 @@ class Journal:
         """
         return self.error is None and self.used_bytes + self._turned_away_bytes <= self.max_bytes
 
-    # -- on the request's way
+    # -- on the request's way, for the holder of `lock`
 
     def admit(self, line: bytes) -> None:
         """Append within `max_bytes`. Raises JournalUnavailable."""
-        with self.lock:
-            if self.used_bytes + len(line) > self.max_bytes:
-                self._turned_away_bytes = len(line)
-                raise JournalUnavailable(f"the journal has reached its bound of {self.max_bytes} bytes")
-            self._append(line)
+        if self.used_bytes + len(line) > self.max_bytes:
+            self._turned_away_bytes = len(line)
+            raise JournalUnavailable(f"the journal has reached its bound of {self.max_bytes} bytes")
+        self._append(line)
 
     def settle(self, line: bytes, *, is_elsewhere: bool = False) -> None:
         """Append a settlement, or retain it. Never raises.
@@ -85,12 +84,11 @@ class Journal:
 
         `is_elsewhere`: the row goes to the database from memory, and is not lost where there is no room for the line.
         """
-        with self.lock:
-            try:
-                self._append(line)
-            except JournalUnavailable:
-                if not self.retain(line) and not is_elsewhere:
-                    self.lost_lines += 1
+        try:
+            self._append(line)
+        except JournalUnavailable:
+            if not self.retain(line) and not is_elsewhere:
+                self.lost_lines += 1
 
     def admit_or_retain(self, line: bytes) -> None:
         """Append an admission, or retain it in memory.
@@ -104,11 +102,10 @@ class Journal:
                 self.lost_lines += 1
 
     def _append(self, line: bytes) -> None:
-        segment = self.current
         try:
-            segment.write(line)
+            self.current.write(line)
             if self._sync_each:
-                segment.sync()
+                self.current.sync()
         except OSError as error:
             self.error = f"the journal cannot be written: {_reason(error)}"
             raise JournalUnavailable(self.error) from error
