@@ -81,6 +81,11 @@ def nginx() -> Installed:
     return Installed(program, max(1, len(packages)), kilobytes / 1024, None)
 
 
+def copier() -> Installed:
+    """Nothing: it comes with the gateway's own environment."""
+    return Installed(sys.executable, 0, 0, None)
+
+
 def bifrost() -> Installed:
     raise UnavailableError(
         "npm's `@maximhq/bifrost` holds no gateway: it downloads a binary from its vendor's own site when first run"

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from bench import peers
@@ -168,6 +170,16 @@ def bifrost(_installed: Installed, _place: Place) -> Target:
     raise peers.UnavailableError("not installed")
 
 
+def copier(_installed: Installed, place: Place) -> Target:
+    return Target(
+        name="copier",
+        version=f"uvloop {version('uvloop')}",
+        note="Python; no proxy: `bench/copier.py` copies bytes between two sockets and looks at nothing, the least "
+        "that a proxy in Python can cost",
+        command=[sys.executable, "-m", "bench.copier", str(place.port), str(place.upstream_port)],
+    )
+
+
 _SHORT = frozenset({"requests", "events", "latency", "startup", "install"})
 _ALL = _SHORT | {"streams", "bodies", "tls"}
 
@@ -175,6 +187,7 @@ PEERS = {
     "caddy": Peer(peers.caddy, caddy, _ALL),
     "nginx": Peer(peers.nginx, nginx, _ALL),
     "sglang-router": Peer(peers.sglang_router, sglang_router, _ALL),
+    "copier": Peer(peers.copier, copier, frozenset({"requests", "events", "latency"})),
     "portkey": Peer(peers.portkey, portkey, _SHORT | {"tls"}),
     "litellm": Peer(peers.litellm, litellm, _SHORT),
     "bifrost": Peer(peers.bifrost, bifrost, frozenset()),
