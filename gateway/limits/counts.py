@@ -16,7 +16,7 @@ from gateway.types import Period
 # waited for a load come back with the time at which they began to wait.
 _LATE_SECONDS = 5.0
 # A clock that steps back over a period's edge by less stays in the period that has begun.
-EDGE_SECONDS = 60.0
+_EDGE_SECONDS = 60.0
 _MOST_LOOKED_AT = 100  # entries of a window, in search of the moment when it has room
 
 
@@ -95,7 +95,7 @@ class Scope:
         It need not be asked for a period that directly follows one that was counted: it starts from nothing.
         """
         count = self.counts.get(period)
-        if count is None or count.start - EDGE_SECONDS <= now < count.end:
+        if count is None or count.start - _EDGE_SECONDS <= now < count.end:
             return count
         start, end = bounds(period, now)
         if start != count.end:
@@ -106,7 +106,7 @@ class Scope:
     def install(self, period: Period, count: Count, now: float) -> None:
         """Take the ledger's totals, unless a later period counts already."""
         known = self.counts.get(period)
-        if known is None or not count.start <= known.start <= now + EDGE_SECONDS:
+        if known is None or not count.start <= known.start <= now + _EDGE_SECONDS:
             self.counts[period] = count
 
     def standing(self, count: Count | None, now: float, rpm_wait: float = 0.0, tpm_wait: float = 0.0) -> Standing:
@@ -162,6 +162,7 @@ class Hold(msgspec.Struct, eq=False):
     """
 
     wanted: Reservation
+    bounds: Bounds
     scope: Scope
     count: Count | None  # None where no totals are limited
     time: float  # by which the window goes
@@ -171,8 +172,8 @@ class Hold(msgspec.Struct, eq=False):
     tokens_reserved: int = 0
     cost_reserved: int = 0
 
-    def has_room(self, bounds: Bounds) -> bool:
-        rpm, tpm, concurrency, requests, tokens, cost = bounds
+    def has_room(self) -> bool:
+        rpm, tpm, concurrency, requests, tokens, cost = self.bounds
         scope, count = self.scope, self.count
         return (
             len(scope.window) < rpm
@@ -188,47 +189,52 @@ class Hold(msgspec.Struct, eq=False):
             )
         )
 
-    def take(self, bounds: Bounds) -> Standing:
+    def take(self) -> Standing:
         """Reserve; return how the demand stands with it."""
-        wanted, scope, count = self.wanted, self.scope, self.count
-        tokens, cost = wanted.tokens, nano(wanted.cost) if wanted.cost else 0
+        wanted, scope, count, now = self.wanted, self.scope, self.count, self.time
+        tokens, requests, cost = wanted.tokens, wanted.requests, nano(wanted.cost) if wanted.cost else 0
+        _, most_of_minute, _, _, most_tokens, most_cost = self.bounds
         self.is_running = True
         scope.running += 1
         if self.in_window:
-            now, taken = self.time, scope.window_tokens
+            taken = scope.window_tokens
             if not scope.window:
                 scope.leaves_at = now + WINDOW_SECONDS
             scope.latest = now
             scope.window[wanted.request_id] = self
-            self.tokens = tokens if taken + tokens <= bounds.tpm else max(0, bounds.tpm - taken)
+            self.tokens = tokens if taken + tokens <= most_of_minute else max(0, most_of_minute - taken)
             scope.window_tokens = taken + self.tokens
         if count is not None:
             taken = count.tokens + count.tokens_reserved
-            self.tokens_reserved = tokens if taken + tokens <= bounds.tokens else max(0, bounds.tokens - taken)
+            self.tokens_reserved = reserved = tokens if taken + tokens <= most_tokens else max(0, most_tokens - taken)
+            count.tokens_reserved += reserved
+            count.requests += requests
+            count.requests_reserved += requests
             if cost:
                 taken = count.cost + count.cost_reserved
-                self.cost_reserved = cost if taken + cost <= bounds.cost else max(0, bounds.cost - taken)
+                self.cost_reserved = cost if taken + cost <= most_cost else max(0, most_cost - taken)
                 count.cost_reserved += self.cost_reserved
-            count.requests += wanted.requests
-            count.requests_reserved += wanted.requests
-            count.tokens_reserved += self.tokens_reserved
-        return scope.standing(count, self.time)
+        return scope.standing(count, now)
 
     def settle(self, tokens: int, cost: int) -> None:
-        count = self.count
-        self._release(count)
+        scope, count = self.scope, self.count
+        if self.is_running:
+            self.is_running = False
+            scope.running -= 1
         if count is not None:
+            count.requests_reserved -= self.wanted.requests
+            count.tokens_reserved -= self.tokens_reserved
+            count.cost_reserved -= self.cost_reserved
             count.tokens += tokens
             count.cost += cost
         if self.in_window:
-            self.scope.window_tokens += tokens - self.tokens
+            scope.window_tokens += tokens - self.tokens
         self.tokens = tokens
 
     def cancel(self) -> None:
-        count = self.count
-        self._release(count)
-        if count is not None:
-            count.requests -= self.wanted.requests
+        self.settle(0, 0)
+        if self.count is not None:
+            self.count.requests -= self.wanted.requests
         if self.in_window:
             self.scope.leave(self)
 
@@ -237,12 +243,3 @@ class Hold(msgspec.Struct, eq=False):
         if self.is_running:
             self.is_running = False
             self.scope.running -= 1
-
-    def _release(self, count: Count | None) -> None:
-        if self.is_running:
-            self.is_running = False
-            self.scope.running -= 1
-        if count is not None:
-            count.requests_reserved -= self.wanted.requests
-            count.tokens_reserved -= self.tokens_reserved
-            count.cost_reserved -= self.cost_reserved

@@ -49,19 +49,20 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
     if of_requests[0] < 0 or of_tokens[0] < 0:
         return rate_limit_headers(demands, list(map(_cut_to_limits, demands, standings)), now)
     headers: list[tuple[str, str]] = []
-    if of_requests[2] != NO_LIMIT:
-        remaining, reset_seconds, limit = of_requests
+    left, reset_seconds, limit = of_requests
+    reset = duration_text(-reset_seconds)
+    if limit != NO_LIMIT:
         headers = [
             ("x-ratelimit-limit-requests", f"{limit}"),
-            ("x-ratelimit-remaining-requests", f"{remaining}"),
-            ("x-ratelimit-reset-requests", duration_text(-reset_seconds)),
+            ("x-ratelimit-remaining-requests", f"{left}"),
+            ("x-ratelimit-reset-requests", reset),
         ]
-    if of_tokens[2] != NO_LIMIT:
-        remaining, reset_seconds, limit = of_tokens
+    left, seconds, limit = of_tokens
+    if limit != NO_LIMIT:
         headers += (
             ("x-ratelimit-limit-tokens", f"{limit}"),
-            ("x-ratelimit-remaining-tokens", f"{remaining}"),
-            ("x-ratelimit-reset-tokens", duration_text(-reset_seconds)),
+            ("x-ratelimit-remaining-tokens", f"{left}"),
+            ("x-ratelimit-reset-tokens", reset if seconds == reset_seconds else duration_text(-seconds)),
         )
     return headers
 

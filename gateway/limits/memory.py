@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from gateway.limits.base import OnSettled, Rebuild, Reservation
-from gateway.limits.counts import EDGE_SECONDS, Count, Hold, Scope
-from gateway.limits.demand import Demand, Standing, Used, nano, still_asked, totals_period
+from gateway.limits.counts import Count, Hold, Scope
+from gateway.limits.demand import Bounds, Demand, Standing, Used, nano, still_asked, totals_period
 from gateway.limits.headers import refusal
 from gateway.limits.periods import bounds
 from gateway.single_flight import SingleFlight
@@ -92,8 +92,8 @@ class MemoryLimiter:
             count = scope.count_at(period, now) if period is not None else None
             if count is not None and count.start != at.period_start:
                 count = None
-            hold = Hold(reservation, scope, count, now, False)
-            hold.take(demand.bounds)
+            hold = Hold(reservation, demand.bounds, scope, count, now, False)
+            hold.take()
             hold.detach()
             holds.append(hold)
         self._holds[reservation.request_id] = reservation, holds
@@ -131,41 +131,31 @@ class MemoryLimiter:
         demands, now = wanted.demands, wanted.now
         asked = demands if place is None else still_asked(demands, place.demands)
         holds = []
-        has_room = True
-        for demand in asked:
-            hold = self._asked_for(wanted, demand, now)
+        for demand, left in zip(demands, asked, strict=True):
+            hold = self._asked_for(wanted, demand, left.bounds)
             if hold is None:
                 return False
-            has_room = has_room and hold.has_room(demand.bounds)
             holds.append(hold)
-        if not has_room:
+        if not all(map(Hold.has_room, holds)):
             raise refusal(demands, [self._standing(demand, now) for demand in demands], now, asked, wanted.requests)
         if place is not None:
             self.cancel(place, now=now)
-        wanted.standings = [hold.take(demand.bounds) for hold, demand in zip(holds, demands, strict=True)]
+        wanted.standings = list(map(Hold.take, holds))
         self._holds[wanted.request_id] = wanted, holds
         return True
 
-    def _asked_for(self, wanted: Reservation, demand: Demand, now: float) -> Hold | None:
+    def _asked_for(self, wanted: Reservation, demand: Demand, bounds: Bounds) -> Hold | None:
         """Find where the demand is counted; None where totals are missing."""
-        scope, count = self._scopes.get(demand.scope), None
-        if scope is None:
-            scope = self._touch(demand.scope, now)
-        else:
-            self._scopes.move_to_end(demand.scope)
-            scope.touched = now
-        period = demand.period
+        now, period, count = wanted.now, demand.period, None
+        scope = self._touch(demand.scope, now)
         if period is not None:
-            count = scope.counts.get(period)
-            if count is None or not count.start - EDGE_SECONDS <= now < count.end:
-                count = scope.count_at(period, now)
-                if count is None:
-                    return None
-        if not demand.is_windowed:
-            return Hold(wanted, scope, count, now, False)
-        if now < scope.latest or now >= scope.leaves_at:
-            return Hold(wanted, scope, count, scope.slide(now), True)
-        return Hold(wanted, scope, count, now, True)
+            count = scope.count_at(period, now)
+            if count is None:
+                return None
+        is_windowed = demand.is_windowed
+        if is_windowed and (now < scope.latest or now >= scope.leaves_at):
+            now = scope.slide(now)
+        return Hold(wanted, bounds, scope, count, now, is_windowed)
 
     def _standing(self, demand: Demand, now: float) -> Standing:
         scope, limits = self._touch(demand.scope, now), demand.limits

@@ -91,3 +91,14 @@ async def test_a_place_outlives_the_redis_that_gave_it(redis_server: RedisServer
     assert limiter.is_degraded
     await exchange("two.head", "two", break_between=False)
     assert await running(limiter, wanted) == 0
+
+
+async def test_a_request_counts_in_its_minute_when_its_place_has_become_its_own(counter: Counter) -> None:
+    """Where nothing but `rpm` is limited as well: two uploads in a minute of two, and no third."""
+    wanted = demand(KEY, rpm=2)
+    for number in range(2):
+        place = await counter.take(wanted, tokens=0)
+        held = await counter.limiter.reserve(f"body {number}", wanted, tokens=1, cost=0.0, now=NOON, place=place)
+        counter.limiter.settle(held, tokens=1, cost=0.0, now=NOON)
+    with pytest.raises(RateLimited):
+        await counter.take(wanted, tokens=0)
