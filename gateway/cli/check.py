@@ -131,15 +131,21 @@ def _named(names: list[str]) -> str:
 
 
 def _counts(settings: Settings) -> str:
-    counted = {
-        "models": settings.models,
-        "organisations": settings.organisations,
-        "plans": settings.plans,
-        "users": settings.users,
-        "keys": settings.keys,
+    numbers = {
+        "model": len(settings.models),
+        "organisation": len(settings.organisations),
+        "plan": len(settings.plans),
+        "user": len(settings.users),
+        "key": len(settings.keys),
     }
-    issuers = f", {len(settings.auth.jwt)} issuers of tokens" if settings.auth.jwt else ""
-    return ", ".join(f"{len(records)} {name}" for name, records in counted.items()) + issuers
+    if settings.auth.jwt:
+        numbers["issuer of tokens"] = len(settings.auth.jwt)
+    return ", ".join(f"{number} {_plural(noun, number)}" for noun, number in numbers.items())
+
+
+def _plural(noun: str, number: int) -> str:
+    first, _, rest = noun.partition(" ")
+    return noun if number == 1 else f"{first}s {rest}".rstrip()
 
 
 def _print_differences(old: Settings, new: Settings) -> None:

@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         abandon_stdout()
     except OSError as error:
-        complain(f"gateway: {error.strerror or error}")
+        about = f"{error.filename}: " if isinstance(error.filename, str) and error.strerror else ""
+        complain(f"gateway: {about}{error.strerror or error}")
     except KeyboardInterrupt:
         return 130
     return 1

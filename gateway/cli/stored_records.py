@@ -83,4 +83,4 @@ async def _until_available(store: RecordStore) -> None:
     except TimeoutError:
         raise StoreUnavailable(f"Redis (`store.url`) did not answer within {CONNECT_SECONDS:g} s.") from None
     if not store.available:
-        raise StoreUnavailable(f"Redis (`store.url`) cannot be asked: {store.status().detail}.")
+        raise StoreUnavailable(f"Redis (`store.url`) cannot be asked: {store.status().detail}")

@@ -63,7 +63,7 @@ class RedisDepot:
         except TimeoutError:
             raise StoreUnavailable(f"{self.name} did not answer within {seconds:g} s.") from None
         if not self._store.available:
-            raise StoreUnavailable(f"Redis cannot be asked: {self._store.status().detail}.")
+            raise StoreUnavailable(f"Redis cannot be asked: {self._store.status().detail}")
 
     async def batches(self) -> AsyncIterator[list[Entry]]:
         async for kind, ids in self._ids():

@@ -37,7 +37,7 @@ async def test_what_is_hardly_meant_is_warned_of(tmp_path: Path) -> None:
     write(tmp_path, config([], keys=[], auth={"jwt": [odd]}))
     done = await command("check", cwd=tmp_path)
     assert done.code == 0
-    assert "0 keys, 1 issuers of tokens." in done.out
+    assert "0 keys, 1 issuer of tokens." in done.out
     warnings = [line for line in done.out.splitlines() if line.startswith("warning: ")]
     assert [line.split(" ")[1] for line in warnings] == [
         "auth.jwt[0].user_prefix",

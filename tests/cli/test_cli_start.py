@@ -118,3 +118,15 @@ async def test_without_a_file_commands_say_what_to_run(tmp_path: Path) -> None:
         done = await command(name, cwd=tmp_path)
         assert (done.code, done.out) == (1, "")
         assert done.err.startswith("gateway.yaml:1: cannot be read: there is no such file. `gateway init` writes one")
+
+
+async def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """By every command: the system's words alone do not say which of the files it was."""
+    nowhere = tmp_path / "nowhere" / "gateway.yaml"
+    flags = ("--url", "http://127.0.0.1:9/v1", "--model", "m", "--no-key")
+    made = await command("init", "-c", str(nowhere), *flags, cwd=tmp_path)
+    assert (made.code, made.out) == (1, "")
+    assert made.err.startswith(f"gateway: {nowhere.parent}")
+    assert made.err.endswith(": No such file or directory\n")
+    imported = await command("store", "import", "gone.jsonl", "data", cwd=tmp_path)
+    assert imported.err == "gateway: gone.jsonl: No such file or directory\n"

@@ -28,10 +28,10 @@ class Line:
     def __init__(self) -> None:
         self._ranks: dict[Rank, _Turns] = {}
         self._by_user: Counter[str] = Counter()
-        self._came = 0
+        self._came = self._size = 0
 
     def __len__(self) -> int:
-        return self._by_user.total()
+        return self._size
 
     def of_user(self, user: str) -> int:
         """Count what this user has waiting."""
@@ -39,12 +39,14 @@ class Line:
 
     def enter(self, user: str, rank: Rank) -> Order:
         self._came += 1
+        self._size += 1
         self._by_user[user] += 1
         turns = self._ranks.setdefault(rank, _Turns())
         return Order((-rank[0], -rank[1]), turns.next_of(user), self._came)
 
     def leave(self, user: str, rank: Rank, order: Order, *, is_served: bool) -> None:
         """Take out one that `enter` took in."""
+        self._size -= 1
         self._by_user[user] -= 1
         if not self._by_user[user]:
             del self._by_user[user]

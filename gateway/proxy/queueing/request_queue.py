@@ -11,6 +11,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from math import inf
 from operator import attrgetter
 from typing import NamedTuple
@@ -23,6 +24,8 @@ from gateway.proxy.upstreams import Upstream, Upstreams
 
 # The loop's clock may tick in whole milliseconds: a timer that fires early would find the endpoint cooling still.
 _TICK_SECONDS = 0.001
+# How many go on in one turn of the loop: all of a long queue at once would hold up everybody else.
+_AT_ONCE = 64
 _ORDER = attrgetter("order")
 
 
@@ -50,7 +53,7 @@ class Ticket:
     `until`: the loop's time at which it waits no longer.
     """
 
-    __slots__ = ("is_served", "model", "order", "places", "rank", "turn", "until", "user")
+    __slots__ = ("is_served", "is_woken", "model", "order", "places", "rank", "turn", "until", "user")
 
     def __init__(self, user: str, rank: Rank, order: Order, model: str, until: float) -> None:
         self.user = user
@@ -61,6 +64,7 @@ class Ticket:
         self.places: Sequence[Place] = ()
         self.turn: asyncio.Future[Handed | None] | None = None
         self.is_served = False
+        self.is_woken = False  # something has changed while it was being judged
 
     @property
     def is_waiting(self) -> bool:
@@ -78,12 +82,13 @@ class Ticket:
 class _Waiting:
     """Those that wait for one model's pool, the next one first."""
 
-    __slots__ = ("is_due", "tickets", "timer")
+    __slots__ = ("free_at", "is_due", "tickets", "timer")
 
     def __init__(self) -> None:
         self.tickets: list[Ticket] = []
         self.timer: asyncio.TimerHandle | None = None
-        self.is_due = False
+        self.is_due = False  # it is served later in this turn of the loop
+        self.free_at = -inf  # when the pool may be free, as all that wait know
 
 
 class RequestQueue:
@@ -95,7 +100,9 @@ class RequestQueue:
         self._line = Line()
         self._by_model: dict[str, _Waiting] = {}
         self._names: Counter[str] = Counter()
-        self._tickets: set[Ticket] = set()
+        self._tickets: dict[Ticket, None] = {}  # as they came
+        self._to_wake: dict[Ticket, None] = {}
+        self._is_waking = False
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -127,13 +134,14 @@ class RequestQueue:
             return None
         until = asyncio.get_running_loop().time() + seconds
         ticket = Ticket(user, rank, self._line.enter(user, rank), model, until)
-        self._tickets.add(ticket)
+        self._tickets[ticket] = None
         self._names[model] += 1
         return ticket
 
     def leave(self, ticket: Ticket, seconds: float) -> None:
         """End a wait that has taken so long."""
-        self._tickets.discard(ticket)
+        del self._tickets[ticket]
+        self._to_wake.pop(ticket, None)
         self._line.leave(ticket.user, ticket.rank, ticket.order, is_served=ticket.is_served)
         self._names[ticket.model] -= 1
         if not self._names[ticket.model]:
@@ -153,6 +161,9 @@ class RequestQueue:
         loop = asyncio.get_running_loop()
         if self._is_closed:
             raise ShuttingDown
+        if ticket.is_woken:
+            ticket.is_woken = False
+            return None
         turn: asyncio.Future[Handed | None] = loop.create_future()
         ticket.turn = turn
         ticket.places = places
@@ -175,15 +186,27 @@ class RequestQueue:
 
     def wake(self) -> None:
         """Let all that wait see whether their models are what they were."""
-        for ticket in list(self._tickets):
-            ticket.resolve(None)
+        self._to_wake |= self._tickets
+        if not self._is_waking:
+            self._wake_some()
 
     def close(self) -> None:
         """Refuse all that wait, and all that would."""
         self._is_closed = True
-        for ticket in list(self._tickets):
-            if ticket.turn is not None and ticket.is_waiting:
+        self.wake()
+
+    def _wake_some(self) -> None:
+        for ticket in list(islice(self._to_wake, _AT_ONCE)):
+            del self._to_wake[ticket]
+            if not ticket.is_waiting:
+                ticket.is_woken = True
+            elif self._is_closed and ticket.turn is not None:
                 ticket.turn.set_exception(ShuttingDown())
+            else:
+                ticket.resolve(None)
+        self._is_waking = bool(self._to_wake)
+        if self._is_waking:
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
     # -- who is next
 
@@ -201,7 +224,11 @@ class RequestQueue:
         loop = asyncio.get_running_loop()
         now, pool = loop.time(), upstream.pool
         in_vain: set[frozenset[str]] = set()
+        handed = 0
         while pool.has_free(now):
+            if handed == _AT_ONCE:
+                self._changed(model)
+                break
             found = self._next(waiting, model, in_vain)
             if found is None:
                 break
@@ -213,6 +240,7 @@ class RequestQueue:
             ticket.is_served = True
             ticket.resolve(Handed(upstream, lease))
             self._part(ticket)
+            handed += 1
         if waiting.tickets:
             self._dismiss_hopeless(waiting, pool.free_at(now), now)
             end = pool.next_end(now)
@@ -227,8 +255,12 @@ class RequestQueue:
         return None
 
     def _dismiss_hopeless(self, waiting: _Waiting, free_at: float, now: float) -> None:
-        """Let those go for whom nothing can be free in time."""
-        if free_at <= now:
+        """Let those go for whom nothing can be free in time.
+
+        Whoever joins knows when that is: they are looked at again only where it has become later.
+        """
+        known, waiting.free_at = waiting.free_at, free_at
+        if free_at <= now or free_at <= known:
             return
         for ticket in list(waiting.tickets):
             if self.free_at(ticket.places, now) > ticket.until:
@@ -236,9 +268,17 @@ class RequestQueue:
                 self._part(ticket)
 
     def has_free(self, places: Sequence[Place], now: float) -> bool:
-        """Whether an endpoint of one of the places is free."""
-        pools = [(self._upstreams.known(place.model), place) for place in places]
+        """Whether an endpoint of one of the places is free for whoever comes now.
+
+        None is while those that wait for it are being served.
+        """
+        pools = [(self._upstreams.known(place.model), place) for place in places if not self.is_serving(place.model)]
         return any(upstream is not None and upstream.pool.has_free(now, place.left_out) for upstream, place in pools)
+
+    def is_serving(self, model: str) -> bool:
+        """Whether endpoints of a model are being handed to those that wait."""
+        waiting = self._by_model.get(model)
+        return waiting is not None and waiting.is_due
 
     def free_at(self, places: Sequence[Place], now: float) -> float:
         """When one of the places may be free, on the loop's clock."""

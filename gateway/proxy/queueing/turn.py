@@ -101,6 +101,8 @@ class Turn(Wait, eq=False, kw_only=True):
         pool = self.upstreams.of(model, ask.catalogue).pool
         if len(queue):
             queue.serve(id_text(model.id))
+            if queue.is_serving(id_text(model.id)):
+                return False
         return not ask.needs_no_model and pool.has_free(now, self.asked.endpoints_left_out(model))
 
     async def places(self) -> list[Place]:
