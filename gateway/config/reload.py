@@ -22,6 +22,8 @@ from gateway.config.yaml.fingerprints import Fingerprint, fingerprint
 from gateway.errors import ConfigError
 
 LOOK_EACH_SECONDS = 0.25
+# Several files may be written one after the other: the first change does not wait for ever until all keep still.
+_MOST_LOOKS = 3
 # Of the problems of a file; an operator mends them in turns, and `gateway check` tells all.
 MOST_PROBLEMS = 200
 
@@ -72,19 +74,29 @@ class Reloader:
         self._log = log
         self._seen: dict[str, Fingerprint | None] = {str(self.path): watched.fingerprint, **settings.files}
         self._one_at_a_time = asyncio.Lock()
+        self._asked: asyncio.Task[bool] | None = None  # has not begun to read
 
     async def watch(self) -> None:
         """Watch until cancelled.
 
-        A change counts once the file has kept still for one look: writing takes a moment.
+        A change counts once the files have kept still for one look: writing takes a moment. Where they go on changing,
+        it counts with the third, so that it holds within a second; what was read half written is read again.
         """
-        moving = self._seen
+        moving, looks = self._seen, 0
         while True:
             await asyncio.sleep(LOOK_EACH_SECONDS)
             found = {path: fingerprint(path) for path in self._seen}
-            if found != self._seen and found == moving and found[str(self.path)] is not None:
+            looks = looks + 1 if found != self._seen and found[str(self.path)] is not None else 0
+            if looks and (found == moving or looks == _MOST_LOOKS):
                 await self.reload()
+                looks = 0
             moving = found
+
+    def reload_soon(self) -> asyncio.Task[bool]:
+        """Read the file again, once for all that ask before it is read."""
+        if self._asked is None:
+            self._asked = asyncio.get_running_loop().create_task(self.reload())
+        return self._asked
 
     async def reload(self) -> bool:
         """Read the file now; True where it is served from here.
@@ -92,6 +104,7 @@ class Reloader:
         A broken one changes nothing and is logged.
         """
         async with self._one_at_a_time:
+            self._asked = None
             before = self._seen = {path: fingerprint(path) for path in self._seen}
             reading = Reading(self.path, self._environ)
             try:

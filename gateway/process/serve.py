@@ -158,7 +158,7 @@ async def reloading(current: Current, watched: Watched | None) -> AsyncIterator[
     running: set[asyncio.Task[bool]] = set()
 
     def on_hangup() -> None:
-        task = loop.create_task(reloader.reload())
+        task = reloader.reload_soon()
         running.add(task)
         task.add_done_callback(running.discard)
 

@@ -128,5 +128,5 @@ async def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert (made.code, made.out) == (1, "")
     assert made.err.startswith(f"gateway: {nowhere.parent}")
     assert made.err.endswith(": No such file or directory\n")
-    imported = await command("store", "import", "gone.jsonl", "data", cwd=tmp_path)
+    imported = await command("store", "import", "gone.jsonl", "--to", "data", cwd=tmp_path)
     assert imported.err == "gateway: gone.jsonl: No such file or directory\n"
