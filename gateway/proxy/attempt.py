@@ -19,7 +19,7 @@ from gateway.http.client import Exchange
 from gateway.http.memory_budget import Held
 from gateway.proxy.answer_view import MOST_DECODED_BYTES, View
 from gateway.proxy.endpoint_client import NO_HEAD, AnswerHead, Content, RawHeaders, Shape, read_head
-from gateway.proxy.stream.chunks import Chunks
+from gateway.proxy.stream.chunks import chunk_passage
 from gateway.proxy.stream.deadline import Bell, Deadline
 from gateway.proxy.stream.holding import Holding
 from gateway.proxy.stream.live import Live
@@ -101,8 +101,9 @@ class Attempt(msgspec.Struct, eq=False):
 
     def pass_chunks(self, transport: asyncio.WriteTransport) -> None:
         """Let the stream's chunks go to the client as they come."""
-        if self.live is not None and self._exchange is not None:
-            self._exchange.on_chunk = Chunks(self, self.live, transport, self.loop.time).take
+        live, exchange = self.live, self._exchange
+        if live is not None and exchange is not None and not live.is_numbered:
+            exchange.passage = chunk_passage(self, live, transport, self.loop.time)
 
     async def pour(self, on_event: Callable[[bytes], None], *, into_stream: bool = False) -> TransportError | None:
         """Relay what is held and all that comes; return the failure.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from kit.answers import DONE, LAST_CHUNK, chunk, delta, event, usage_only
@@ -10,7 +11,7 @@ from servers.scripted import Peer, closing, serving
 
 from gateway.dialects.openai import CHAT_END_SIGNS
 from gateway.http.client import Transport, request_head
-from gateway.proxy.stream.chunks import Chunks
+from gateway.proxy.stream.chunks import chunk_passage
 from gateway.proxy.stream.live import Live
 from gateway.proxy.usage_meter import UsageMeter
 
@@ -36,15 +37,15 @@ class Stream:
     last_read = 0.0
 
 
-def chunks_of(meter: UsageMeter, client: ClientTransport, stream: Stream) -> Chunks:
+def passage_of(meter: UsageMeter, client: ClientTransport, stream: Stream) -> Callable[[bytes], bool]:
     live = Live(meter, CHAT_END_SIGNS, is_numbered=False, take_usage_out=True)
-    return Chunks(stream, live, client, lambda: 7.0)
+    return chunk_passage(stream, live, client, lambda: 7.0)
 
 
 def test_a_chunk_of_text_is_passed_on_framing_and_all_and_metered() -> None:
     meter, client, stream = UsageMeter(), ClientTransport(), Stream()
     events = delta("twelve bytes") + delta("and more")
-    assert chunks_of(meter, client, stream).take(chunk(events), events)
+    assert passage_of(meter, client, stream)(chunk(events))
     assert client.written == [chunk(events)]
     assert stream.last_read == 7.0
     meter.conclude()
@@ -65,7 +66,7 @@ def test_a_chunk_of_text_is_passed_on_framing_and_all_and_metered() -> None:
 )
 def test_what_needs_a_look_is_left_to_it_whole(events: bytes) -> None:
     meter, client, stream = UsageMeter(), ClientTransport(), Stream()
-    assert not chunks_of(meter, client, stream).take(chunk(events), events)
+    assert not passage_of(meter, client, stream)(chunk(events))
     assert client.written == []
     assert meter.waiting == []
 
@@ -73,7 +74,7 @@ def test_what_needs_a_look_is_left_to_it_whole(events: bytes) -> None:
 def test_nothing_is_written_to_a_client_that_has_gone() -> None:
     meter, client, stream = UsageMeter(), ClientTransport(), Stream()
     client.closing = True
-    assert not chunks_of(meter, client, stream).take(chunk(delta("a")), delta("a"))
+    assert not passage_of(meter, client, stream)(chunk(delta("a")))
     assert client.written == []
 
 
@@ -81,21 +82,21 @@ def test_within_an_event_every_read_is_looked_at() -> None:
     meter, client, stream = UsageMeter(), ClientTransport(), Stream()
     live = Live(meter, CHAT_END_SIGNS, is_numbered=False, take_usage_out=True)
     assert live.feed(b"data: ") == b""
-    assert not Chunks(stream, live, client, lambda: 7.0).take(chunk(delta("a")), delta("a"))
+    assert not chunk_passage(stream, live, client, lambda: 7.0)(chunk(delta("a")))
 
 
 class Body:
-    """Receives a body; `lone` are the chunks that it was offered."""
+    """Receives a body; `lone` are the reads that it was offered."""
 
     def __init__(self, *, takes: bool) -> None:
         self.takes, self.lone, self.parts = takes, list[bytes](), list[bytes]()
         self.ended = asyncio.get_running_loop().create_future()
         self.news = asyncio.Queue[bytes]()
 
-    def on_chunk(self, framed: bytes, body: bytes) -> bool:
-        self.lone.append(framed)
-        self.news.put_nowait(framed)
-        return self.takes
+    def passage(self, read: bytes) -> bool:
+        self.lone.append(read)
+        self.news.put_nowait(read)
+        return self.takes and read == chunk(b"second")
 
     def on_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
 
@@ -111,7 +112,7 @@ class Body:
 
 
 @pytest.mark.parametrize("takes", [True, False])
-async def test_a_connection_offers_lone_chunks_and_gives_what_is_not_taken(takes: bool) -> None:
+async def test_a_connection_offers_reads_between_chunks_and_gives_what_is_not_taken(takes: bool) -> None:
     """Head and first chunk by the parser, then one chunk a read, then two at once and the end by the parser again."""
     go_on = asyncio.Event()
 
@@ -126,11 +127,11 @@ async def test_a_connection_offers_lone_chunks_and_gives_what_is_not_taken(takes
     async with serving(script) as server, closing(Transport()) as transport:
         receiver, head = Body(takes=takes), request_head("GET", "/", [])
         exchange = await transport.exchange(server.origin, head, b"", receiver, connect_timeout=5)
-        exchange.on_chunk = receiver.on_chunk
+        exchange.passage = receiver.passage
         await receiver.news.get()
         go_on.set()
         await receiver.news.get()
         go_on.set()
         await receiver.ended
-    assert receiver.lone == [chunk(b"second")]
+    assert receiver.lone == [chunk(b"second"), chunk(b"third") + chunk(b"fourth") + LAST_CHUNK]
     assert b"".join(receiver.parts) == b"first" + b"second" * (not takes) + b"thirdfourth"

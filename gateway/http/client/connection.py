@@ -46,7 +46,7 @@ class Exchange(msgspec.Struct, eq=False):
     connect_timeout: float
     reused: bool = False  # it began on a pooled connection
     paused: bool = False
-    on_chunk: Callable[[bytes, bytes], bool] | None = None  # takes a lone chunk, and its body; False: to the receiver
+    passage: Callable[[bytes], bool] | None = None  # is offered reads between chunks; what it takes nobody else gets
     connection: Connection | None = None
     replacement: asyncio.Task[None] | None = None
     # Head and body, kept only as long as a stale connection may have to be replaced: until the first byte.
@@ -209,10 +209,13 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         try:
-            if answer.between_chunks and (piece := answer.lone_chunk(data)) is not None:
-                if exchange.on_chunk is None or not exchange.on_chunk(data, piece):
+            if answer.between_chunks:
+                passage = exchange.passage
+                if passage is not None and passage(data):
+                    return
+                if (piece := answer.lone_chunk(data)) is not None:
                     exchange.receiver.on_body(piece)
-                return
+                    return
             had_head = answer.status
             answer.feed(data)
             if not had_head:

@@ -1,7 +1,8 @@
 """Pass chunks of text events on as they came, framing and all.
 
 Nearly every read of a stream is one whole chunk of whole events that say nothing but text. Such a read needs no new
-framing and no look into it before it is passed on: this is the short way from the upstream's socket to the client's.
+framing and no look into it before it is passed on: this is the short way from the upstream's socket to the client's,
+one function that runs for each of them, and so written without a call that it can do without.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.proxy.stream.live import Live
+from gateway.proxy.stream.live import WAITING_BYTES, Live, has_usage
+
+_LONGEST_SIZE = 6  # of a chunk well below a large read, with its line end
+_USAGE = b'"usage"'
 
 
 class Clocked(Protocol):
@@ -19,26 +23,40 @@ class Clocked(Protocol):
     last_read: float  # on the loop's clock
 
 
-class Chunks:
-    """Pass one stream's chunks on. `transport`: the client's, on which answers are chunked."""
+def chunk_passage(
+    stream: Clocked, live: Live, transport: asyncio.WriteTransport, now: Callable[[], float]
+) -> Callable[[bytes], bool]:
+    """Return what passes a read on that is one chunk of text.
 
-    __slots__ = ("_is_closing", "_live", "_now", "_stream", "_write")
+    It returns False for any other, untouched. To be asked between chunks only. `transport`: the client's, on which
+    answers are chunked.
+    """
+    write, is_closing, waiting, (sign, *further_signs) = (
+        transport.write,
+        transport.is_closing,
+        live.waiting,
+        live.end_signs,
+    )
 
-    def __init__(
-        self, stream: Clocked, live: Live, transport: asyncio.WriteTransport, now: Callable[[], float]
-    ) -> None:
-        self._stream = stream
-        self._live = live
-        self._write, self._is_closing = transport.write, transport.is_closing
-        self._now = now
-
-    def take(self, chunk: bytes, events: bytes) -> bool:
-        """Pass a chunk on, whose bytes are `events`; False for one that needs a look first."""
-        if self._is_closing() or not self._live.is_text(events):
+    def take(read: bytes) -> bool:
+        start = read.find(b"\r\n", 0, _LONGEST_SIZE) + 2
+        size = len(read) - start - 2
+        if (
+            not live.is_between
+            or not read.endswith(b"\n\n\r\n")
+            or not read.startswith((b"%x\r\n" % size, b"%X\r\n" % size))
+            or read.find(sign) >= 0
+            or (read.find(_USAGE) >= 0 and has_usage(read))
+            or is_closing()
+            or (further_signs and any(map(read.__contains__, further_signs)))
+        ):
             return False
-        self._stream.last_read = self._now()
-        self._write(chunk)
+        stream.last_read = now()
+        write(read)
+        waiting.append(read[start:-2])
+        live.waiting_bytes = held = live.waiting_bytes + size
+        if held > WAITING_BYTES:
+            live.catch_up()
         return True
 
-    def __repr__(self) -> str:
-        return f"<Chunks of {self._live!r}>"
+    return take

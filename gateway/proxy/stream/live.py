@@ -16,7 +16,7 @@ _NUMBER_BYTES = 48  # the name, and a number behind it
 _LOOKED_AT_BYTES = 4096  # of an event too large to hold
 _USAGE = b'"usage"'
 _NULL_USAGE, _NULL_USAGE_SPACED = _USAGE + b":null", _USAGE + b": null"
-_WAITING_BYTES = 2048  # a dozen events: that is nearly all that reading them together can save
+WAITING_BYTES = 2048  # a dozen events: that is nearly all that reading them together can save
 
 
 class Live:
@@ -27,19 +27,19 @@ class Live:
     """
 
     __slots__ = (
-        "_end_signs",
         "_framer",
-        "_is_between",
         "_is_finished",
         "_is_last_begun",
-        "_is_numbered",
         "_left_in_crlf",
         "_meter",
         "_number",
         "_take_usage_out",
-        "_waiting",
-        "_waiting_bytes",
+        "end_signs",
+        "is_between",
+        "is_numbered",
         "is_whole",
+        "waiting",
+        "waiting_bytes",
     )
 
     def __init__(
@@ -48,15 +48,15 @@ class Live:
         self.is_whole = False  # the stream has said so itself: whatever becomes of its connection, nothing is missing
         self._meter = meter
         self._framer = EventFramer()
-        self._end_signs = end_signs
-        self._is_numbered = is_numbered
+        self.end_signs = end_signs
+        self.is_numbered = is_numbered
         self._take_usage_out = take_usage_out
         self._is_finished = False  # an event had a `finish_reason`
         self._is_last_begun = False  # and is too large to hold
         self._left_in_crlf = False  # an event was taken out whose last LF may still come
         self._number = b""
-        self._is_between = True  # events: nothing of what came is held, and nothing is expected of what comes
-        self._waiting, self._waiting_bytes = meter.waiting, 0
+        self.is_between = True  # events: nothing of what came is held, and nothing is expected of what comes
+        self.waiting, self.waiting_bytes = meter.waiting, 0
 
     def __repr__(self) -> str:
         return f"<Live stream{', whole' * self.is_whole}{', in the middle of an event' * self.mid_event}>"
@@ -74,34 +74,32 @@ class Live:
 
     def feed(self, data: bytes) -> bytes:
         """The events that `data` completes, as far as they are the client's."""
-        return data if self.is_text(data) else self._examined(data)
+        return data if self._is_text(data) else self._examined(data)
 
-    def is_text(self, data: bytes) -> bool:
+    def _is_text(self, data: bytes) -> bool:
         """Whether these are whole events of text, as far as one can see.
 
         As nearly every read of a stream is. They are metered later, many at a time.
         """
-        if not (self._is_between and data.endswith(b"\n\n")):
+        if not (self.is_between and data.endswith(b"\n\n")) or has_usage(data):
             return False
-        if data.find(_USAGE) >= 0 and data.count(_USAGE) > data.count(_NULL_USAGE) + data.count(_NULL_USAGE_SPACED):
-            return False
-        for sign in self._end_signs:
+        for sign in self.end_signs:
             if data.find(sign) >= 0:
                 return False
-        if self._is_numbered:
+        if self.is_numbered:
             self._take_number(data)
-        self._waiting.append(data)
-        self._waiting_bytes = waiting = self._waiting_bytes + len(data)
-        if waiting > _WAITING_BYTES:
-            self._catch_up()
+        self.waiting.append(data)
+        self.waiting_bytes = waiting = self.waiting_bytes + len(data)
+        if waiting > WAITING_BYTES:
+            self.catch_up()
         return True
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Look through the events that wait."""
         if self._take_usage_out and not self._is_finished:
-            self._look_for_finish(b"".join(self._waiting))
+            self._look_for_finish(b"".join(self.waiting))
         self._meter.catch_up()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
 
     def _examined(self, data: bytes) -> bytes:
         framer = self._framer
@@ -114,7 +112,7 @@ class Live:
             self._left_in_crlf = framer.holds_nothing and data.endswith(b"\r")
         if self._is_last_begun and not framer.mid_event:
             self.is_whole = True
-        self._is_between = framer.holds_nothing and not self._left_in_crlf and not self._is_last_begun
+        self.is_between = framer.holds_nothing and not self._left_in_crlf and not self._is_last_begun
         return passed
 
     def end(self) -> bytes:
@@ -136,8 +134,8 @@ class Live:
 
     def _passed(self, piece: bytes) -> bytes:
         """Meter whole events; return them without what only we requested."""
-        if self._waiting:
-            self._catch_up()
+        if self.waiting:
+            self.catch_up()
         if isinstance(piece, Fragment):
             self._meter.fragment(piece)
             self._look_at_start(piece)
@@ -156,10 +154,10 @@ class Live:
         return False
 
     def _look(self, events: bytes) -> None:
-        for sign in self._end_signs:
+        for sign in self.end_signs:
             if sign in events and self._is_last(events, events.rfind(sign)):
                 self.is_whole = True
-        if self._is_numbered:
+        if self.is_numbered:
             self._take_number(events)
         elif not self._is_finished:
             self._look_for_finish(events)
@@ -172,7 +170,7 @@ class Live:
     def _look_at_start(self, fragment: bytes) -> None:
         """Classify an event too large to hold by its start."""
         self._is_last_begun = self._is_last_begun or openai.begins_last(fragment[:_LOOKED_AT_BYTES])
-        if self._is_numbered:
+        if self.is_numbered:
             self._take_number(fragment)
 
     def _take_number(self, events: bytes) -> None:
@@ -186,3 +184,9 @@ class Live:
         event = events[event_start(events, place) : end if end >= 0 else None]
         payload = event_data(event)
         return payload is not None and openai.is_last(payload, event_name(event))
+
+
+def has_usage(events: bytes) -> bool:
+    """Whether an event may report usage that is not null."""
+    found = events.count(_USAGE)
+    return found > 0 and found > events.count(_NULL_USAGE) + events.count(_NULL_USAGE_SPACED)
