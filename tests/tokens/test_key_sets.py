@@ -174,6 +174,34 @@ async def test_the_last_keys_are_held_for_a_day(passes: Passes, clock: Clock) ->
         assert await one.outcome(token()) == "good"
 
 
+@pytest.mark.parametrize("document", [b"", b"<html>", b'{"keys":[]}', b"[" * 60_000, jwks(*[jwk("RS256")] * 201)])
+async def test_what_is_no_set_of_keys_takes_the_place_of_none(passes: Passes, clock: Clock, document: bytes) -> None:
+    """A proxy's page, a server that has lost its keys: the last ones are held, and what is wrong is said."""
+    async with JwksServer.serving(jwk("RS256")) as server, worker(at(server), passes, clock) as one:
+        assert await one.outcome(token()) == "good"
+        server.document = document
+        clock.ahead = 3600.0
+        assert await one.outcome(token(header={"kid": "unknown"})) == "invalid_api_key"
+        assert server.asked == 2
+        assert await one.outcome(token(jti="another")) == "good"
+        assert one.sets.statuses()[0].fault is not None
+
+
+async def test_a_slow_server_holds_up_no_token_whose_key_is_known(passes: Passes, clock: Clock) -> None:
+    async with JwksServer.serving(jwk("RS256")) as server, worker(at(server), passes, clock) as one:
+        assert await one.outcome(token()) == "good"
+        server.held.clear()
+        server.arrived.clear()
+        clock.ahead = 3600.0
+        unknown = asyncio.create_task(one.outcome(token(number=1)))
+        await server.arrived.wait()
+        for number in range(20):
+            assert await one.outcome(token(jti=str(number))) == "good"
+        assert not unknown.done()
+        server.held.set()
+        assert await unknown == "invalid_api_key"
+
+
 async def test_what_was_fetched_outlives_a_restart(passes: Passes, clock: Clock) -> None:
     async with JwksServer.serving(jwk("RS256")) as server:
         async with worker(at(server), passes) as one:

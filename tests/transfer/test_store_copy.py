@@ -201,6 +201,32 @@ async def test_a_copy_that_was_killed_is_run_again(tmp_path: Path, redis_server:
         assert client.dbsize() == 6_000
 
 
+async def test_a_copy_while_gateways_write_is_told_and_the_advice_leads_on(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """The check at the end finds what changed behind the copy; nothing is taken for whole that is not."""
+    fill_with_keys(tmp_path / "data", 3_000)
+    assert (await command("store", "copy", "data", redis_server.url, cwd=tmp_path)).code == 0
+    with redis_server.client() as client:
+        names = client.keys("gw:key:*")
+        copying = asyncio.create_task(command("store", "copy", redis_server.url, "there", cwd=tmp_path))
+        number = 0
+        while not copying.done():
+            number += 1
+            client.set(names[number % len(names)], json.dumps({"id": f"changed-{number}", "user": 1}))
+            await asyncio.sleep(0.001)
+        told = await copying
+        assert told.code == 1
+        assert AGREE not in told.out
+        assert "differences: key " in told.err
+        assert "run again with `--replace`: TO had been empty." in told.err
+        again = await command("store", "copy", redis_server.url, "there", "--replace", cwd=tmp_path)
+        assert (again.code, again.err) == (0, "")
+        assert AGREE in again.out
+        back = await command("store", "copy", "there", redis_server.url, cwd=tmp_path)
+        assert back.out.startswith("nothing written to Redis")
+
+
 async def test_a_redis_that_goes_away_in_the_midst_is_waited_for(redis_server: RedisServer) -> None:
     log = Log()
     store = RedisStore(link(redis_server.url, log), log.logger)

@@ -135,7 +135,8 @@ async def _carried(source: Depot, target: Depot, mode: Mode, *, is_dry_run: bool
     except Mismatch as fault:
         bar.end()
         complain(f"gateway: the check at the end found {fault.number:,} differences: {'; '.join(fault.named)}.")
-        complain("gateway: somebody wrote meanwhile; end who does, and run the same command again.")
+        again = "again with `--replace`: TO had been empty" if mode == "fill" else "the same command again"
+        complain(f"gateway: somebody wrote meanwhile; end who does, and run {again}.")
         return 1
     finally:
         bar.end()
