@@ -41,6 +41,7 @@ class Totals(msgspec.Struct, frozen=True, gc=False):
     completion_tokens: int = 0
     cost_nano: int = 0
     calls: int = 0  # that ran no model: objects read, made or deleted, lists; they are not among `requests`
+    cached_tokens: int = 0  # among the prompt's, or beside them: as the row has them
 
     @property
     def cost(self) -> float:

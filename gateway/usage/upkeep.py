@@ -30,6 +30,7 @@ class Upkeep:
         self._retention_days, self._sums_retention_days = retention_days, sums_retention_days
         self._sums_at = self._blocks_at = self._expire_at = self._ping_at = self._step_at = 0.0
         self._steps_left: int | None = None  # of a migration, as far as is known
+        self._is_recounted = False
         self._sums_from_ms = 0  # what is older has expired
 
     def has_answered(self) -> None:
@@ -42,6 +43,7 @@ class Upkeep:
         `is_awaited`: whether somebody waits for the round to end.
         """
         is_behind = self._add_to_sums(store, is_awaited)
+        is_behind |= not is_behind and self._recount(store, is_awaited)
         is_behind |= not is_behind and (self._take_step(store) | self._make_blocks(store))
         self._expire(store)
         self._ping(store)
@@ -62,6 +64,17 @@ class Upkeep:
                 break
             time.sleep(_REST_SECONDS)
         return True
+
+    def _recount(self, store: Store, is_awaited: Callable[[], bool]) -> bool:
+        """Add what older sums lack, of rows that are still there."""
+        for _ in range(0 if self._is_recounted else _SLICES):
+            if not store.recount_some():
+                self._is_recounted = True
+                return False
+            if is_awaited():
+                break
+            time.sleep(_REST_SECONDS)
+        return not self._is_recounted
 
     def _take_step(self, store: Store) -> bool:
         """Take a step of the tables' migration that could wait.

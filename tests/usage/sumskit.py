@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 from ledgerkit import engine_of, stored
@@ -31,8 +32,8 @@ def owners_of_hours(row: Row) -> Iterator[tuple[Any, ...]]:
 
 def used(row: Row) -> Counter[str]:
     kind = "calls" if " " in row["route"] else "requests"
-    names = {"total_tokens": "tokens", "prompt_tokens": "prompt_tokens", "completion_tokens": "completion_tokens"}
-    return Counter({kind: 1, "cost_nano": row["cost_nano"], **{to: row[name] for name, to in names.items()}})
+    same = ("prompt_tokens", "completion_tokens", "cached_tokens", "cost_nano")
+    return Counter({kind: 1, "tokens": row["total_tokens"], **{name: row[name] for name in same}})
 
 
 def expected(rows: list[Row]) -> tuple[dict[Any, Counter[str]], dict[Any, Counter[str]]]:
@@ -88,12 +89,31 @@ def check_blocks(url: Secret, rows: list[Row]) -> None:
     for number in listed:
         first, level = divmod(number, 16)
         for key, values in days.items():
-            if level < 15 and first <= key[0] // DAY < first + 2**level:
+            if level < 14 and first <= key[0] // DAY < first + 2**level:
                 for kind, places in PLACES.items():
                     of = [key[1:][place] for place in places]
                     blocks.setdefault((number, kind, *of, *['"'] * (3 - len(of))), Counter()).update(values)
     made = found(url, "ai_usage_blocks", 5)
     assert {key: values for key, values in made.items() if key[0] in listed} == blocks
+    check_ranks(url, days, {number >> 4 for number in listed if number % 16 == 14})
+
+
+def check_ranks(url: Secret, days: dict[Any, Counter[str]], listed: set[int]) -> None:
+    """Of each day that is listed: its users and keys in order; of one with ids in quotes none."""
+    expected: dict[Any, Counter[str]] = {}
+    for (kind, place), day in product((("user", 2), ("key", 3)), listed):
+        of_day: dict[str, Counter[str]] = {}
+        for key, values in days.items():
+            if key[0] == day * DAY:
+                of_day.setdefault(key[place], Counter()).update(values)
+        if any(len(of) > 1 and of.startswith('"') for of in of_day):
+            continue
+        for measure, name in (("cost", "cost_nano"), ("tokens", "tokens"), ("requests", "requests")):
+            order = sorted(of_day, key=lambda of: (-of_day[of][name], -of_day[of]["requests"], of))
+            for number, of in enumerate(order):
+                expected[day * DAY, kind, measure, number + 1, of] = of_day[of]
+    made = found(url, "ai_usage_ranks", 5)
+    assert {key: values for key, values in made.items() if key[0] // DAY in listed} == expected
 
 
 def numbers(url: Secret) -> set[int]:

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.usage.sql.sums.day_blocks import DAY, LEVELS, Made, around, cover, days_of, first_day, level_of, number_of
+from gateway.usage.sql.sums.day_blocks import (
+    DAY,
+    LEVELS,
+    RANKED,
+    Made,
+    around,
+    cover,
+    days_of,
+    first_day,
+    level_of,
+    number_of,
+)
 
 days = st.sets(st.integers(20_000, 20_800), max_size=300)
 
@@ -48,10 +59,11 @@ def test_a_year_is_a_few_blocks() -> None:
 def test_what_is_not_over_is_in_no_block(known: set[int]) -> None:
     made = whole(known, until=20_400)
     assert all(within(block).stop <= 20_400 for block in made.blocks)
-    assert {number_of(day, 0) for day in known if day < 20_400} <= made.blocks
+    for level in (0, RANKED):
+        assert {number_of(day, level) for day in known if day < 20_400} <= made.blocks
 
 
 def test_every_block_around_a_day_has_it() -> None:
     for day in (0, 1, 20_000, 20_511):
-        assert [level_of(block) for block in around(day)] == list(LEVELS)
+        assert [level_of(block) for block in around(day)] == [*LEVELS, RANKED]
         assert all(day in within(block) for block in around(day))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from gateway.usage.row_pages import Page, Paging, page_of
 from gateway.usage.sql.reader import Reader
 from gateway.usage.sql.rows import row_of
 from gateway.usage.sql.rows_store import Store
+from gateway.usage.sql.sums.ranks import LISTED
 
 FIRST = datetime(2027, 3, 1, 7, tzinfo=UTC)
 SPAN = UsageQuery(date(2027, 3, 1), date(2027, 3, 20))
@@ -91,6 +92,41 @@ async def check_pages(
                     assert len(page.report.rows) == limit
                     wanted = wanted._replace(after=page.last)
                 assert tell(seen) == tell(expected.report.rows), (asked, groups, order)
+    await reader.close()
+
+
+async def test_the_dearest_of_many_days_are_found_by_each_days_ranks(url: Secret) -> None:
+    """Where one day has more of them than are listed, where a day is not over, and where one has ids of two types."""
+    chance, reader, users = random.Random(17), Reader(url), LISTED + 40
+    written = [
+        row_of(
+            admission(time=(FIRST + timedelta(days=day)).timestamp(), user=user, key=f"of {int(user) % 290}"),
+            settlement(
+                "", total_tokens=chance.randrange(5), cost_nano=chance.randrange(10**9) * (10 if day == 2 else 1)
+            ),
+        )
+        for day in range(6)
+        for user in (*range(users), *(["1"] if day == 4 else []))
+    ]
+    for number, row in enumerate(written):
+        row["request_id"] = f"{number:05}"
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(written)
+        while due := store.due_blocks(round((FIRST + timedelta(days=5)).timestamp() * 1000)):
+            store.make_blocks(due)
+    for groups, order in product((("day", "user"), ("key", "day")), ("cost", "tokens", "requests")):
+        whole = await reader.report(SPAN, *groups)  # type: ignore[arg-type]
+        wanted = Paging(order, 400)  # type: ignore[arg-type]
+        expected = page_of(whole, wanted._replace(limit=None)).report.rows
+        seen: list[Any] = []
+        while len(seen) < len(expected):
+            page = await reader.page(SPAN, groups, wanted)  # type: ignore[arg-type]
+            assert page.report.totals == whole.totals
+            seen += page.report.rows
+            assert page.has_more == (len(seen) < len(expected))
+            wanted = wanted._replace(after=page.last)
+        assert told(seen) == told(expected), (groups, order)
     await reader.close()
 
 

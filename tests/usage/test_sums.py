@@ -55,6 +55,7 @@ rows = st.builds(
             "answered": st.booleans(),
             "total_tokens": st.integers(0, 10**12),
             "prompt_tokens": st.integers(0, 10**12),
+            "cached_tokens": st.integers(0, 10**12),
             "cost_nano": st.integers(0, 10**15),
             "requests": st.sampled_from([1, 1, 3, 50_000]),
         }
@@ -127,7 +128,7 @@ def test_sums_are_those_of_the_rows(tmp_path_factory: pytest.TempPathFactory, wr
         assert store.insert(written) == []
         check_sums(url)
         add_all(store)
-        assert {row["summed"] for row in stored(url)} == {1}
+        assert {row["summed"] for row in stored(url)} == {2}
         check_sums(url)
         roll(store)
         check_sums(url)
@@ -157,6 +158,7 @@ def some_rows(count: int, *, first: int = 0) -> list[dict[str, Any]]:
                 served_model=None,
                 endpoint=None if number % 6 == 0 else number % 2,
                 answered=number % 8 > 0,
+                cached_tokens=number % 6,
                 cost_nano=10**12 + number,
                 requests=1 + number % 3 * (number % 5 > 0),
             ),
@@ -188,7 +190,7 @@ async def test_no_total_is_wrong_while_old_rows_are_added(url: Secret, monkeypat
         while store.add_some():
             await check()
             check_sums(url)
-        assert {row["summed"] for row in stored(url)} == {1}
+        assert {row["summed"] for row in stored(url)} == {2}
         undone, until_ms = 0, 0
         while True:
             done = store.undo_some(until_ms)
@@ -214,7 +216,7 @@ async def test_a_database_of_the_first_release_is_summed_while_it_serves(url: Se
     serve(ledger, 3)
     await ledger.flushed(20)
     assert (await ledger.reader.report(UsageQuery(*EVER))).totals.requests == 6
-    await eventually(lambda: {row["summed"] for row in stored(url)} == {1})
+    await eventually(lambda: {row["summed"] for row in stored(url)} == {2})
     check_sums(url)
     write_as_before(url, some_rows(5))
     assert (await ledger.reader.report(UsageQuery(*EVER))).totals.requests == 10

@@ -27,6 +27,9 @@ class Stored:
     def __getattr__(self, _: str) -> Any:
         return lambda *_: True
 
+    def recount_some(self) -> bool:
+        return False
+
     def add_some(self) -> int:
         return 0
 

@@ -61,13 +61,15 @@ def test_days_that_make_no_sense_are_refused_by_name(first: str | None, last: st
 # --- JSON
 
 
-def totals(requests: int, tokens: int, cost_nano: int = 0) -> Totals:
-    return Totals(requests, tokens, tokens // 3, tokens - tokens // 3, cost_nano)
+def totals(requests: int, tokens: int, cost_nano: int = 0, *, cached: int = 0) -> Totals:
+    return Totals(requests, tokens, tokens // 3, tokens - tokens // 3, cost_nano, cached_tokens=cached)
 
 
 def test_an_answer_names_what_it_is_about_and_nothing_else() -> None:
     """The contract's shape: `user` or `organisation`, and each row under the name of its group."""
-    report = UsageReport(totals(3, 30, 1), (UsageRow("a", totals(2, 21), 1), UsageRow(None, totals(1, 9), "gone")))
+    report = UsageReport(
+        totals(3, 30, 1), (UsageRow("a", totals(2, 21, cached=5), 1), UsageRow(None, totals(1, 9), "gone"))
+    )
     told = answer_of(JANUARY, cut(report, None), ("endpoint",), {"1": "gpt"})
     answer = msgspec.json.decode(msgspec.json.encode(told))
     assert answer == {
@@ -77,7 +79,7 @@ def test_an_answer_names_what_it_is_about_and_nothing_else() -> None:
         "totals": {"requests": 3, "tokens": 30, "promptTokens": 10, "completionTokens": 20, "cost": 1e-9},
         "rows": [
             {"model": 1, "name": "gpt", "endpoint": "a", "requests": 2, "tokens": 21}
-            | {"promptTokens": 7, "completionTokens": 14, "cost": 0.0},
+            | {"promptTokens": 7, "cachedTokens": 5, "completionTokens": 14, "cost": 0.0},
             {"model": "gone", "name": None, "endpoint": None, "requests": 1, "tokens": 9}
             | {"promptTokens": 3, "completionTokens": 6, "cost": 0.0},
         ],
@@ -104,18 +106,21 @@ def table(days: list[UsageRow], models: list[UsageRow] | None = None, **usage: A
 
 def test_a_table_has_every_day_a_total_and_the_models() -> None:
     """Quiet days in between are there, columns line up, and bars are in proportion."""
-    days = [UsageRow("2027-01-03", totals(12, 400_000, 10**7)), UsageRow("2027-01-05", totals(1_222, 100_000, 10**9))]
+    days = [
+        UsageRow("2027-01-03", totals(12, 400_000, 10**7, cached=90_000)),
+        UsageRow("2027-01-05", totals(1_222, 100_000, 10**9)),
+    ]
     assert table(days, [UsageRow(1, totals(1_234, 500_000, 10**9))], user=42) == [
         "Usage of user 42, 2027-01-01 to 2027-01-31 (UTC)",
         "",
-        "day         requests   tokens    cost",
-        "2027-01-03        12  400,000  0.0100  ████████████████████████",
-        "2027-01-04         0        0  0.0000",
-        "2027-01-05     1,222  100,000  1.0000  ██████",
-        "total          1,234  500,000  1.0100",
+        "day         requests   tokens  cached    cost",
+        "2027-01-03        12  400,000  90,000  0.0100  ████████████████████████",
+        "2027-01-04         0        0       0  0.0000",
+        "2027-01-05     1,222  100,000       0  1.0000  ██████",
+        "total          1,234  500,000  90,000  1.0100",
         "",
-        "model   requests   tokens    cost",
-        "gpt-4o     1,234  500,000  1.0000  ████████████████████████",
+        "model   requests   tokens  cached    cost",
+        "gpt-4o     1,234  500,000       0  1.0000  ████████████████████████",
     ]
 
 
@@ -130,6 +135,10 @@ def test_bars_show_requests_where_no_tokens_were_counted() -> None:
     """A day of pictures is not an empty day."""
     lines = table([UsageRow("2027-01-03", totals(4, 0)), UsageRow("2027-01-04", totals(2, 0))])
     assert [line.count("█") for line in lines[3:5]] == [24, 12]
+
+
+def test_what_was_cached_has_a_column_where_anything_was() -> None:
+    assert table([UsageRow("2027-01-03", totals(4, 10))])[2].split() == ["day", "requests", "tokens", "cost"]
 
 
 def test_the_smallest_use_is_seen() -> None:

@@ -120,7 +120,14 @@ EXAMPLES: dict[type, Json] = {
 }
 
 _SHOWN: Json = {"id": 1, "name": "gpt-4o", "aliases": [], "tags": ["chat"], "operations": None}
-_AMOUNTS: Json = {"requests": 12, "tokens": 3400, "promptTokens": 1400, "completionTokens": 2000, "cost": 0.0235}
+_AMOUNTS: Json = {
+    "requests": 12,
+    "tokens": 3400,
+    "promptTokens": 1400,
+    "completionTokens": 2000,
+    "cost": 0.0235,
+    "cachedTokens": 900,
+}
 
 ANSWERS: dict[Any, Any] = {
     ChatAnswer: {"reply": "Hello! How can I help?"},

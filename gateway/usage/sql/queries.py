@@ -66,6 +66,7 @@ _SUMS = (
     func.coalesce(func.sum(_usage.completion_tokens), 0).label("completion_tokens"),
     func.coalesce(func.sum(_usage.cost_nano), 0).label("cost_nano"),
     _CALLS.label("calls"),
+    func.coalesce(func.sum(_usage.cached_tokens), 0).label("cached_tokens"),
 )
 # A batch counts in limits for each of its lines; in reports it is the one request that its row is.
 _LIMIT_SUMS = (

@@ -17,7 +17,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Column, Connection, inspect
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from gateway.errors import DatabaseAway, QueryFailed
@@ -34,7 +34,7 @@ from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.sums import sum_queries as sums
 from gateway.usage.sql.sums.day_blocks import Made
 from gateway.usage.sql.sums.page_queries import PageFinder, unsummed_query
-from gateway.usage.sql.sums.sum_tables import daily
+from gateway.usage.sql.sums.sum_tables import CACHED, daily
 from gateway.usage.sql.table import ai_usage
 
 QUERY_SECONDS = 10.0
@@ -255,7 +255,11 @@ class Reader:
         return cut(UsageReport(totals, rows), wanted.limit)
 
     def _knows_sums(self, connection: Connection) -> bool:
-        self._has_sums = self._has_sums or inspect(connection).has_table(daily.name)
+        """Whether sums are there, as we read them.
+
+        Asked of a database that no gateway of this version has migrated yet.
+        """
+        self._has_sums = self._has_sums or _has_column(connection, daily.c[CACHED])
         return self._has_sums
 
     def _edges(self, connection: Connection) -> tuple[int | None, int | None]:
@@ -292,6 +296,12 @@ class Reader:
         with contextlib.suppress(SQLAlchemyError, DatabaseAway), self._database.begin() as connection:
             return not inspect(connection).has_table(ai_usage.name)
         return False
+
+
+def _has_column(connection: Connection, column: Column[Any]) -> bool:
+    known = inspect(connection)
+    table = column.table.name
+    return known.has_table(table) and column.name in {each["name"] for each in known.get_columns(table)}
 
 
 class _Whole(SimpleNamespace):

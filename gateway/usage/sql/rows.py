@@ -26,6 +26,8 @@ _MOST_DIGITS = sys.int_info.default_max_str_digits  # of a number in a text; no 
 ROUTE_CHARACTERS = 100
 INTERRUPTED_STATUS = 503
 
+SUMMED, SUMMED_BEFORE = 2, 1  # the latter: in sums that knew of no cached tokens
+
 NONE = '"'  # no id is stored so: in a key of the sums it stands for NULL
 _encode = msgspec.json.Encoder().encode
 
@@ -104,7 +106,7 @@ def row_of(admission: Admission, settlement: Settlement) -> Row:
         "price_id": None if settlement.price is None else price_id(settlement.price),
         "price": settlement.price,  # no column: it goes beside the table
         "failures": _optional_json(settlement.failures),
-        "summed": 1,  # whoever stores it adds it to the sums besides
+        "summed": SUMMED,  # whoever stores it adds it to the sums besides
         "further_requests": _within(settlement.requests - 1, MOST_TOKENS) or None,
     }
 

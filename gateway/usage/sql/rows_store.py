@@ -22,7 +22,7 @@ from gateway.usage.sql.long_ids import fitted
 from gateway.usage.sql.migrations.runner import migrate, steps_left, steps_missing, take_one
 from gateway.usage.sql.migrations.steps import AT_ONCE
 from gateway.usage.sql.rows import Row
-from gateway.usage.sql.sums import keeping, rolling
+from gateway.usage.sql.sums import keeping, recounting, rolling
 from gateway.usage.sql.sums.adding import Adder
 from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices
 
@@ -221,6 +221,17 @@ class Store:
                 return keeping.add_some(connection, self._adder)
         except keeping.Overtaken:
             return 0
+
+    def recount_some(self) -> bool:
+        """Add cached tokens that older sums lack; False: none do.
+
+        Of a few rows, the newest first.
+        """
+        try:
+            with self._database.begin() as connection:
+                return recounting.recount_some(connection, self._adder)
+        except keeping.Overtaken:
+            return True
 
     def due_blocks(self, now_ms: int) -> list[int]:
         """Return the blocks of days that can be made now (see `sums.day_blocks`)."""

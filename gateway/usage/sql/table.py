@@ -70,7 +70,7 @@ ai_usage = Table(
     Column("details", Text),  # tokens of further kinds, calls and tier, as JSON; NULL for most
     Column("price_id", String(PRICE_ID_CHARACTERS)),  # of the price that was used; NULL: none
     Column("failures", Text),  # attempts that had no answer, as JSON; NULL for most
-    Column("summed", SmallInteger),  # whether it is in the sums; NULL: not yet, see `sums.sum_tables`
+    Column("summed", SmallInteger),  # whether it is in the sums (`rows`); NULL: not yet, see `sums.sum_tables`
     Column(FURTHER_REQUESTS, BigInteger),  # that it counts for in limits' totals: a batch's lines but one; NULL: none
     Index("ai_usage_by_time", "time_ms"),
     # Those by user and organisation begin with the day, see `walks`.

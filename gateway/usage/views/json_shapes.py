@@ -23,6 +23,7 @@ class AmountsAnswer(msgspec.Struct, frozen=True, rename="camel"):
     prompt_tokens: int
     completion_tokens: int
     cost: Cost
+    cached_tokens: int | UnsetType = UNSET  # where there were any
     calls: int | UnsetType = UNSET  # that ran no model, where there were any
 
 
@@ -47,6 +48,7 @@ class UsageRowAnswer(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     cost: Cost
+    cached_tokens: int | UnsetType = UNSET  # where there were any
     calls: int | UnsetType = UNSET  # that ran no model, where there were any
 
 
@@ -119,9 +121,15 @@ def _given(value: Id | None) -> Id | UnsetType:
 
 
 def _amounts(totals: Totals) -> AmountsAnswer:
-    cost = exact_cost(totals.cost_nano)
-    used = totals.requests, totals.tokens, totals.prompt_tokens, totals.completion_tokens, cost
-    return AmountsAnswer(*used, totals.calls or UNSET)
+    return AmountsAnswer(
+        totals.requests,
+        totals.tokens,
+        totals.prompt_tokens,
+        totals.completion_tokens,
+        exact_cost(totals.cost_nano),
+        totals.cached_tokens or UNSET,
+        totals.calls or UNSET,
+    )
 
 
 def _rows(report: UsageReport, groups: Groups, names: Mapping[str, str]) -> tuple[UsageRowAnswer, ...]:

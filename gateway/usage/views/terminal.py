@@ -15,6 +15,7 @@ BAR_CELLS = 24
 _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█")
 _NOTHING = AmountsAnswer(0, 0, 0, 0, exact_cost(0))
 _TITLES = ("requests", "tokens", "cost")
+_WITH_CACHED = ("requests", "tokens", "cached", "cost")
 
 
 class _Line(NamedTuple):
@@ -32,10 +33,12 @@ def summary_text(summary: UsageSummary, names: Mapping[str, str], *, unicode: bo
     title = f"Usage of {_whose(summary, names)}, {summary.from_day} to {summary.to_day} (UTC)"
     if summary.totals.requests == 0:
         return f"{title}: nothing is recorded.\n"
+    models = [_Line(_model(row.model, names), row) for row in summary.models]
+    titles = _WITH_CACHED if summary.totals.cached_tokens else _TITLES
     sections = (
         [title],
-        _section("day", list(_days(summary.days)), summary.totals, unicode=unicode),
-        _section("model", [_Line(_model(row.model, names), row) for row in summary.models], None, unicode=unicode),
+        _section(("day", *titles), list(_days(summary.days)), summary.totals, unicode=unicode),
+        _section(("model", *titles), models, None, unicode=unicode),
     )
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
@@ -63,14 +66,14 @@ def _days(rows: tuple[UsageRowAnswer, ...]) -> Iterator[_Line]:
         day += timedelta(days=1)
 
 
-def _section(of: str, lines: list[_Line], totals: AmountsAnswer | None, *, unicode: bool) -> list[str]:
+def _section(titles: tuple[str, ...], lines: list[_Line], totals: AmountsAnswer | None, *, unicode: bool) -> list[str]:
     """Columns as wide as what is in them, the bar behind them."""
-    rows = [(line.label, *_figures(line.amounts)) for line in lines]
-    total = [] if totals is None else [("total", *_figures(totals))]
-    widths = [max(map(len, column)) for column in zip((of, *_TITLES), *rows, *total, strict=True)]
+    rows = [(line.label, *_figures(line.amounts, titles)) for line in lines]
+    total = [] if totals is None else [("total", *_figures(totals, titles))]
+    widths = [max(map(len, column)) for column in zip(titles, *rows, *total, strict=True)]
     bars = _bars([_height(line.amounts, lines) for line in lines], unicode=unicode)
     return [
-        _row((of, *_TITLES), widths),
+        _row(titles, widths),
         *(_row(cells, widths, bar) for cells, bar in zip(rows, bars, strict=True)),
         *(_row(cells, widths) for cells in total),
     ]
@@ -82,8 +85,10 @@ def _row(cells: tuple[str, ...], widths: list[int], bar: str = "") -> str:
     return "  ".join([*aligned, bar]).rstrip()
 
 
-def _figures(amounts: AmountsAnswer | UsageRowAnswer) -> tuple[str, str, str]:
-    return f"{amounts.requests:,}", f"{amounts.tokens:,}", f"{Decimal(bytes(amounts.cost).decode()):,.4f}"
+def _figures(amounts: AmountsAnswer | UsageRowAnswer, titles: tuple[str, ...]) -> tuple[str, ...]:
+    cached = (amounts.cached_tokens or 0,) if "cached" in titles else ()
+    counts = (amounts.requests, amounts.tokens, *cached)
+    return *(f"{count:,}" for count in counts), f"{Decimal(bytes(amounts.cost).decode()):,.4f}"
 
 
 def _height(amounts: AmountsAnswer | UsageRowAnswer, lines: list[_Line]) -> int:

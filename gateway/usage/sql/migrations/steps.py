@@ -13,9 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Table, inspect, text, update
+from sqlalchemy import Connection, Table, inspect, select, text, update
 
-from gateway.usage.sql.sums.sum_tables import MARKS, blocks, daily, hours, made, marks
+from gateway.usage.sql.sums.sum_tables import CACHED, CACHED_BEFORE, MARKS, blocks, daily, hours, made, marks, ranks
 from gateway.usage.sql.table import FURTHER_REQUESTS, ai_usage, insert_new, long_ids, prices, schema_version
 from gateway.usage.sql.walks import DAY_OF, MARIADBS_DAY
 
@@ -136,6 +136,22 @@ def _further_requests(connection: Connection) -> None:
     _add_columns(connection, hours, FURTHER_REQUESTS, default=" DEFAULT 0 NOT NULL")
 
 
+def _cached_tokens(connection: Connection) -> None:
+    """Have every sum tell what was cached; older rows are recounted while we serve.
+
+    Those by day at last: who sees them so reads all of them so.
+    """
+    if connection.execute(select(made.c.block).limit(1)).first() is not None:
+        connection.execute(insert_new(marks, connection.dialect.name), {"name": CACHED_BEFORE, "value": 2**62})
+    for table in (blocks, hours, daily):
+        _add_columns(connection, table, CACHED, default=" DEFAULT 0 NOT NULL")
+
+
+def _ranks(connection: Connection) -> None:
+    """Of days that have ended already they are made while we serve."""
+    _make(connection, ranks)
+
+
 def _add_columns(connection: Connection, table: Table, *names: str, default: str = "") -> None:
     """Add columns that may be NULL, or have a default.
 
@@ -165,5 +181,7 @@ STEPS = (
     Step(11, "sums begin with their time", _sums_by_owner),
     Step(12, "a batch counts for each of its lines in limits", _further_requests),
     Step(13, "a row's day", _day),
+    Step(14, "cached tokens in the sums", _cached_tokens),
+    Step(15, "each day's users and keys of the most", _ranks),
 )
 AT_ONCE = tuple(step for step in STEPS if not step.can_wait)  # before anything is written

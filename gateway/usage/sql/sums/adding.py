@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, select
 
 from gateway.usage.sql.long_ids import in_sums
-from gateway.usage.sql.sums.additions import Key, Values, additions_of
+from gateway.usage.sql.sums.additions import Additions, Key, Values, additions_of
 from gateway.usage.sql.sums.day_blocks import DAY, around, number_of
 from gateway.usage.sql.sums.sum_tables import GATE, HOURLY_VALUES, VALUES, daily, hours, made, marks
 from gateway.usage.sql.table import insert_new, long_ids
@@ -38,7 +38,9 @@ class Adder:
             connection.execute(_HELD)
 
     def add(self, connection: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-        added = additions_of(rows)
+        self.add_sums(connection, additions_of(rows))
+
+    def add_sums(self, connection: Connection, added: Additions) -> None:
         of_days, of_hours = added.daily, added.hours
         if self._dialect != "sqlite":
             whole: dict[str, str] = {}

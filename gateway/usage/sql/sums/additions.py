@@ -22,7 +22,7 @@ _KIND = (
     FURTHER_REQUESTS,
     "route",
 )
-_USED = ("total_tokens", "prompt_tokens", "completion_tokens", "cost_nano")
+_USED = ("total_tokens", "prompt_tokens", "completion_tokens", "cost_nano", "cached_tokens")
 READ = ("request_id", "time_ms", *_KIND, *_USED)  # the columns that are looked at
 _kind_of, _used_by = itemgetter(*_KIND), itemgetter(*_USED)
 
@@ -69,11 +69,11 @@ def _of_a_kind(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[int, Key], Value
     found: dict[tuple[int, Key], Values] = {}
     for row in rows:
         time_ms = row["time_ms"]
-        tokens, prompt, completion, cost = _used_by(row)
+        tokens, prompt, completion, cost, cached = _used_by(row)
         of = (time_ms - time_ms % HOUR_MS, _kind_of(row))
         before = found.get(of)
         if before is None:
-            found[of] = (1, 0, tokens, prompt, completion, cost)
+            found[of] = (1, 0, tokens, prompt, completion, cost, cached)
         else:
             found[of] = (
                 before[0] + 1,
@@ -82,6 +82,7 @@ def _of_a_kind(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[int, Key], Value
                 before[3] + prompt,
                 before[4] + completion,
                 before[5] + cost,
+                before[6] + cached,
             )
     return {of: _as_calls(values) if " " in of[1][-1] else values for of, values in found.items()}
 

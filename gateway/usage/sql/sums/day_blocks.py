@@ -3,7 +3,7 @@
 A block is 1, 2, 4 … 512 days from a multiple of its length on, counted from 1970, and has one number: its first day
 times 16, and its level. A year is some eight of them, whichever days it begins and ends with. `made` lists those that
 hold; what changes a day takes those around it off the list, and they are made again. The same list has each day of
-which there are sums (level `DAY`).
+which there are sums (level `DAY`), and those whose ranks hold (`RANKED`, see `ranks`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import NamedTuple
 LEVELS = range(10)
 LONGEST_DAYS = 1 << LEVELS[-1]
 DAY = 15  # no block: that there are sums of the day
+RANKED = 14  # no block: that the day's ranks hold, which are made of its block
 _BITS = 4
 
 # What a block is by; more than these at once (or by the hour) is asked of the days themselves.
@@ -29,12 +30,12 @@ KINDS: dict[str, tuple[str, ...]] = {
 
 def number_of(day: int, level: int) -> int:
     """The block of this level that has the day (since 1970)."""
-    return (day >> level << level) << _BITS | level if level != DAY else day << _BITS | DAY
+    return (day >> level << level) << _BITS | level if level in LEVELS else day << _BITS | level
 
 
 def around(day: int) -> list[int]:
-    """Every block that has the day."""
-    return [number_of(day, level) for level in LEVELS]
+    """Every block that has the day, and its ranks."""
+    return [number_of(day, level) for level in (*LEVELS, RANKED)]
 
 
 def first_day(block: int) -> int:
@@ -47,7 +48,7 @@ def level_of(block: int) -> int:
 
 def days_of(block: int) -> int:
     """How many it is of."""
-    return 1 << level_of(block)
+    return 1 << level_of(block) if level_of(block) in LEVELS else 1
 
 
 def halves(block: int) -> tuple[int, int]:
@@ -83,6 +84,8 @@ class Made(NamedTuple):
         It is not there, and what it is made of is.
         """
         level, day = level_of(block), first_day(block)
+        if level == RANKED:
+            return block not in self.blocks and number_of(day, 0) in self.blocks
         if block in self.blocks or not self.days_between(day, day + days_of(block) - 1):
             return False
         return level == 0 or all(self._is_whole(half) for half in halves(block))
@@ -92,7 +95,7 @@ class Made(NamedTuple):
         return block in self.blocks or not self.days_between(day, day + days_of(block) - 1)
 
     def due(self, until: int) -> Iterator[int]:
-        """Yield blocks that can be made now, the shortest first.
+        """Yield blocks that can be made now, the shortest first, then ranks.
 
         Of days before this one.
         """
@@ -100,6 +103,7 @@ class Made(NamedTuple):
             for block in sorted({number_of(day, level) for day in self.days_between(0, until - 1)}):
                 if first_day(block) + days_of(block) <= until and self.is_due(block):
                     yield block
+        yield from filter(self.is_due, (number_of(day, RANKED) for day in self.days_between(0, until - 1)))
 
 
 class Cover(NamedTuple):

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, and_, delete, select, update
 
+from gateway.usage.sql.rows import SUMMED
 from gateway.usage.sql.sums.adding import Adder
 from gateway.usage.sql.sums.additions import DAY_MS, READ
-from gateway.usage.sql.sums.day_blocks import LEVELS, LONGEST_DAYS, days_of, first_day, level_of, number_of
-from gateway.usage.sql.sums.sum_tables import GATE, ROWS_FROM, blocks, daily, hours, made, marks
+from gateway.usage.sql.sums.day_blocks import DAY, LONGEST_DAYS, days_of, first_day, level_of, number_of
+from gateway.usage.sql.sums.sum_tables import GATE, ROWS_FROM, blocks, daily, hours, made, marks, ranks
 from gateway.usage.sql.table import ai_usage
 
 ADDED_AT_ONCE = 2_000
@@ -46,7 +47,9 @@ def add_some(connection: Connection, adder: Adder) -> int:
     ids = sorted(row["request_id"] for row in rows)
     # With their times, for SQLite would look for the ids among all rows that are not in the sums.
     near = _usage.time_ms.between(rows[-1]["time_ms"], rows[0]["time_ms"])
-    marked = connection.execute(update(ai_usage).where(_UNSUMMED, near, _usage.request_id.in_(ids)).values(summed=1))
+    marked = connection.execute(
+        update(ai_usage).where(_UNSUMMED, near, _usage.request_id.in_(ids)).values(summed=SUMMED)
+    )
     if marked.rowcount != len(ids):
         raise Overtaken
     adder.add(connection, [dict(row) for row in rows])
@@ -78,6 +81,7 @@ def expire_sums(connection: Connection, before_ms: int) -> None:
     _forget(connection, 0, before_ms)
     connection.execute(delete(made).where(made.c.block < number_of(before_ms // DAY_MS, 0)))
     connection.execute(delete(blocks).where(blocks.c.block < number_of(before_ms // DAY_MS, 0)))
+    connection.execute(delete(ranks).where(ranks.c.day_ms < before_ms))
 
 
 def undo_some(connection: Connection, from_ms: int) -> Undone:
@@ -129,7 +133,7 @@ def _strike_out(connection: Connection, from_day: int, until_day: int | None) ->
     if until_day is not None:
         near = and_(near, made.c.block < number_of(until_day, 0))
     listed = connection.scalars(select(made.c.block).where(near))
-    changed = [block for block in listed if level_of(block) in LEVELS and first_day(block) + days_of(block) > from_day]
+    changed = [block for block in listed if level_of(block) != DAY and first_day(block) + days_of(block) > from_day]
     for start in range(0, len(changed), UNLISTED_AT_ONCE):
         some = changed[start : start + UNLISTED_AT_ONCE]
         connection.execute(delete(made).where(made.c.block.in_(some)))

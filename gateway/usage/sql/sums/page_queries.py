@@ -36,14 +36,13 @@ from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.rows import NONE, stored_forms
 from gateway.usage.sql.sums.additions import DAY_MS
 from gateway.usage.sql.sums.day_blocks import Made
-from gateway.usage.sql.sums.sum_queries import AMOUNTS, PLACES, Part, report_parts
+from gateway.usage.sql.sums.ranks import AMOUNT_OF, BEHIND_QUOTE, Ranking, best_of, key_of, ranked_days, ranking_of
+from gateway.usage.sql.sums.sum_queries import AMOUNTS, PLACES, Part, days_between, report_parts
 from gateway.usage.sql.table import ai_usage
 
 Query = Select[Any]
 
 _OF_TIME = ("day", "hour")
-_AMOUNT_OF = {"cost": "cost_nano", "tokens": "tokens", "requests": "requests"}
-_BEHIND_QUOTE = "#"  # the next character
 _BY_CODE_POINT = "C"  # PostgreSQL's; the others compare so anyway
 
 
@@ -85,16 +84,30 @@ class PageFinder:
         """
         after, most, found = self._wanted.after, (self._wanted.limit or 0) + 1, list[Any]()
         day = None if after is None else self._begin_behind(after, usage)
+        ranking = ranking_of(self._groups, self._wanted.order)
+        if ranking is not None and usage == UsageQuery(usage.from_day, usage.to_day):  # of everybody
+            return self._ranked(usage, ranking, most)
         if self._wanted.order is not None or not {*self._groups} & {*_OF_TIME}:
-            return self._some(usage, most)
+            return self._some(usage, most, self._listed)
         for span in _growing(usage if day is None else replace(usage, from_day=day)):
-            found += self._some(span, most - len(found))
+            found += self._some(span, most - len(found), self._listed)
             if len(found) >= most:
                 break
         return found
 
-    def _some(self, usage: UsageQuery, most: int) -> list[Any]:
-        parts = list(report_parts(usage, self._groups, self._listed))
+    def _ranked(self, usage: UsageQuery, ranking: Ranking, most: int) -> list[Any]:
+        """Merge each day's own best; a day is read whole only where its list is not enough."""
+        days, unranked = ranked_days(self._listed, days_between(usage, self._listed))
+        before = None if self._before is None else key_of(self._before, ranking)
+        best = best_of(self._connection, ranking, days, before=before, most=most)
+        whole = {*best.unread, *unranked}
+        rows = [row for row in best.rows if getattr(row, ranking.day) // DAY_MS not in whole]
+        if whole:
+            rows += self._some(usage, most, self._listed._replace(days=sorted(whole)))
+        return sorted(rows, key=lambda row: key_of(row, ranking))[:most]
+
+    def _some(self, usage: UsageQuery, most: int, listed: Made) -> list[Any]:
+        parts = list(report_parts(usage, self._groups, listed))
         if not parts:
             return []
         found = self._grouped(parts, are_quoted=self._are_quoted(parts)).subquery("found")
@@ -145,7 +158,7 @@ class PageFinder:
     def _are_quoted(self, parts: Sequence[Part]) -> bool:
         for part in parts:
             ids = [self._by_code_point(column) for name, column in part.of.items() if self._is_id(name)]
-            quoted = or_(false(), *(and_(column > NONE, column < _BEHIND_QUOTE) for column in ids))
+            quoted = or_(false(), *(and_(column > NONE, column < BEHIND_QUOTE) for column in ids))
             if ids and self._connection.execute(part.found.add_columns(literal(1)).where(quoted).limit(1)).first():
                 return True
         return False
@@ -158,7 +171,7 @@ class PageFinder:
         def key(name: str, *, falls: bool = False) -> _Key:
             return _Key(found.c[name], falls, getattr(self._before, name, None))
 
-        keys = [key(_AMOUNT_OF[self._wanted.order], falls=True)] if self._wanted.order else []
+        keys = [key(AMOUNT_OF[self._wanted.order], falls=True)] if self._wanted.order else []
         keys += [key(name) for name in self._places if not self._is_id(name)]
         keys.append(key("requests", falls=True))
         for name in filter(self._is_id, self._places):

@@ -1,4 +1,4 @@
-"""Make blocks of days that have ended (see `day_blocks`).
+"""Make blocks of days that have ended, and their ranks (see `day_blocks`).
 
 A few in a short transaction.
 """
@@ -12,8 +12,9 @@ from sqlalchemy import Connection, TextClause, delete, select, text
 
 from gateway.usage.sql.rows import NONE
 from gateway.usage.sql.sums.additions import DAY_MS
-from gateway.usage.sql.sums.day_blocks import KINDS, Made, first_day, halves, level_of
+from gateway.usage.sql.sums.day_blocks import KINDS, RANKED, Made, first_day, halves, level_of
 from gateway.usage.sql.sums.keeping import close_gate
+from gateway.usage.sql.sums.ranks import make_ranks
 from gateway.usage.sql.sums.sum_tables import VALUES, blocks, daily, made
 
 SETTLED_MS = 3_600_000  # after a day's end: most of what began in it has ended by then
@@ -42,7 +43,9 @@ def make_blocks(connection: Connection, due: Sequence[int]) -> int:
         if number and time.monotonic() > ends_at:
             return number
         if listed.is_due(block):
-            _make(connection, block)
+            make = make_ranks if level_of(block) == RANKED else _make
+            make(connection, block)
+            connection.execute(made.insert(), {"block": block})
     return len(due)
 
 
@@ -54,7 +57,6 @@ def _make(connection: Connection, block: int) -> None:
         statements, of = _OF_HALVES, dict(zip(("one", "other"), halves(block), strict=True))
     for statement in statements:
         connection.execute(statement, {"block": block, **of})
-    connection.execute(made.insert(), {"block": block})
 
 
 def _statement(kind: str, keys: Sequence[str], source: str, where: str) -> TextClause:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, case, func, literal_column, or_, select
 
 from gateway.types import MADE_BY, Id
-from gateway.usage.reports import Group, Groups, LimitScope, UsageQuery
+from gateway.usage.reports import Group, Groups, LimitScope, Totals, UsageQuery
 from gateway.usage.sql import queries
 from gateway.usage.sql.long_ids import SUMS_ID_CHARACTERS, forms_in_columns
 from gateway.usage.sql.rows import NONE, stored_forms, stored_id
@@ -26,7 +26,7 @@ Query = Select[Any]
 
 AT_ONCE = 5_000  # days, hours or blocks that are named in one statement
 PLACES = ("of", "second", "model")  # what a row is of, by name
-AMOUNTS = ("requests", "tokens", "prompt_tokens", "completion_tokens", "cost_nano", "calls")  # in the rows' order
+AMOUNTS = Totals.__struct_fields__  # in the rows' order
 _UNSUMMED = ai_usage.c.summed.is_(None)
 _HIGHEST = "\U0010ffff"
 _LONGEST_MAKER = SUMS_ID_CHARACTERS // 2 - 10  # of a key whose name is whole in the names of keys that it made
@@ -54,6 +54,7 @@ _AMOUNTS_OF_ROWS = (
     ai_usage.c.completion_tokens,
     ai_usage.c.cost_nano,
     case((_IS_CALL, 1), else_=0),
+    ai_usage.c.cached_tokens,
 )
 _OF_ROWS: Mapping[Group, ColumnElement[Any]] = {
     "day": ai_usage.c.time_ms - ai_usage.c.time_ms % literal_column(str(DAY_MS)),
@@ -147,7 +148,7 @@ def report_parts(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Pa
 
     Rows that are in them, where it is of hours that they have not.
     """
-    days = listed.days_between(*_days(usage))
+    days = days_between(usage, listed)
     owners = _owners_of_hours(usage)
     if "hour" not in groups:
         if usage.user is None and usage.organisation is None and usage.key is None:
@@ -158,6 +159,11 @@ def report_parts(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Pa
         yield from _of_hours(owners, groups, days)
     else:
         yield from _of_rows(usage, groups, days)
+
+
+def days_between(usage: UsageQuery, listed: Made) -> list[int]:
+    """Days of the span that have sums."""
+    return listed.days_between(*_days(usage))
 
 
 def _days(usage: UsageQuery) -> tuple[int, int]:

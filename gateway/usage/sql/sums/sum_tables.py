@@ -10,7 +10,8 @@ batch costs a few pages instead of one for each row. Who asks names the days (or
 daily    each day's, by all that a report can tell apart but the hour
 hours    `owner` is `*` (everybody), `k:ID` (a key) or `c:SCOPE` (what counts against a limit)
 blocks   everybody's, of 1, 2, 4 … 512 days that have ended, by what the kind says (see `day_blocks`)
-made     which blocks hold; and of which days there are sums at all
+ranks    of a day that has ended: who used the most, in order (see `ranks`)
+made     which blocks and ranks hold; and of which days there are sums at all
 """
 
 from __future__ import annotations
@@ -22,16 +23,20 @@ from gateway.usage.sql.table import EXACT_TEXT, FURTHER_REQUESTS, metadata
 
 EVERYBODY = "*"
 BY_USER = "ai_usage_daily_by_user"  # an index
-VALUES = ("requests", "calls", "tokens", "prompt_tokens", "completion_tokens", "cost_nano")
+CACHED = "cached_tokens"
+VALUES = ("requests", "calls", "tokens", "prompt_tokens", "completion_tokens", "cost_nano", CACHED)
 HOURLY_VALUES = (*VALUES, FURTHER_REQUESTS)  # the last for limits' totals alone
 GATE, ROWS_FROM = "gate", "rows_from_ms"  # held by who adds; rows before it may have expired
 MARKS = (GATE, ROWS_FROM)
+CACHED_BEFORE = "cached_before_ms"  # cached tokens of rows before it may lack (`recounting`); no mark: none do
 
 
-def _id(name: str, characters: int = SUMS_ID_CHARACTERS) -> Column[str]:
+def _id(name: str, characters: int = SUMS_ID_CHARACTERS, *, is_key: bool = True) -> Column[str]:
     # By code point, as the others compare: a part of the index is a range of texts.
     by_code_point = String(characters, collation="C")
-    return Column(name, String(characters).with_variant(by_code_point, "postgresql"), primary_key=True)
+    return Column(
+        name, String(characters).with_variant(by_code_point, "postgresql"), primary_key=is_key, nullable=False
+    )
 
 
 def _number(name: str) -> Column[int]:
@@ -39,7 +44,12 @@ def _number(name: str) -> Column[int]:
 
 
 def _values() -> list[Column[int]]:
-    return [Column(name, BigInteger, nullable=False) for name in VALUES]
+    return [_added_later(name) if name == CACHED else Column(name, BigInteger, nullable=False) for name in VALUES]
+
+
+def _added_later(name: str) -> Column[int]:
+    """A column that releases before name in none of their statements."""
+    return Column(name, BigInteger, nullable=False, server_default="0")
 
 
 daily = Table(
@@ -65,7 +75,7 @@ hours = Table(
     _id("owner", SUMS_ID_CHARACTERS + 2),
     Column("answered", SmallInteger, primary_key=True, autoincrement=False),
     *_values(),
-    Column(FURTHER_REQUESTS, BigInteger, nullable=False, server_default="0"),  # releases before name no such column
+    _added_later(FURTHER_REQUESTS),
     sqlite_with_rowid=False,
     mysql_collate=EXACT_TEXT,
     mariadb_collate=EXACT_TEXT,
@@ -79,6 +89,20 @@ blocks = Table(
     _id("a"),
     _id("b"),
     _id("c"),
+    *_values(),
+    sqlite_with_rowid=False,
+    mysql_collate=EXACT_TEXT,
+    mariadb_collate=EXACT_TEXT,
+)
+
+ranks = Table(
+    "ai_usage_ranks",
+    metadata,
+    _number("day_ms"),
+    Column("kind", String(10), primary_key=True),
+    Column("measure", String(10), primary_key=True),
+    Column("place", SmallInteger, primary_key=True, autoincrement=False),
+    _id("id", is_key=False),
     *_values(),
     sqlite_with_rowid=False,
     mysql_collate=EXACT_TEXT,
