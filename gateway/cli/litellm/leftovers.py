@@ -128,8 +128,8 @@ ADVICE: Mapping[str, Mapping[str, str]] = {
         "use_x_forwarded_for": "`server.trusted_proxies`",
     },
     "litellm_params": {
-        "rpm": "an endpoint has no rate of its own: its share follows it as `weight`, its 429 cools it",
-        "tpm": "an endpoint has no rate of its own: its share follows it as `weight`, its 429 cools it",
+        "rpm": "an endpoint has no rate of its own: its share of several follows it as `weight`, its 429 cools it",
+        "tpm": "an endpoint has no rate of its own: its share of several follows it as `weight`, its 429 cools it",
         "max_retries": _POOL,
         "num_retries": _POOL,
         "cooldown_time": _POOL,

@@ -131,10 +131,17 @@ def _syntax_fault(text: str, error: yaml.MarkedYAMLError) -> YamlFault:
     line = mark.line + 1 if mark else 1
     if _TOO_DEEP in (error.problem or ""):
         return YamlFault(line, f"nested more than {MAX_DEPTH} levels deep")
+    if mark and _is_indented_by_tab(text, mark.line):
+        return YamlFault(line, "indented with a tab; YAML wants spaces")
     reason = _without_values(error.problem or error.context or "cannot be read")
     context = f" ({_without_values(error.context)})" if error.context and error.problem else ""
     hint = _expansion_hint(text, line, mark.column) if mark else ""
     return YamlFault(line, reason + context + hint)
+
+
+def _is_indented_by_tab(text: str, line: int) -> bool:
+    lines = text.split("\n", line + 1)
+    return line < len(lines) and "\t" in lines[line][: len(lines[line]) - len(lines[line].lstrip())]
 
 
 def _without_values(message: str) -> str:
