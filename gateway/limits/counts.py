@@ -36,6 +36,17 @@ class Count:
         self.cost_reserved = 0
 
 
+class Admitted(msgspec.Struct, gc=False):
+    """A request in a window of 60 s, running or over.
+
+    There are many of them: of numbers alone, none is looked at when garbage is collected.
+    """
+
+    time: float
+    tokens: int
+    in_window: bool = True
+
+
 class Scope:
     """What is counted together under one name."""
 
@@ -45,7 +56,7 @@ class Scope:
         self.counts: dict[Period, Count] = {}
         self.running = 0
         self.touched = 0.0
-        self.window: OrderedDict[str, Hold] = OrderedDict()  # admissions of the last 60 s by request id, oldest first
+        self.window: OrderedDict[str, Admitted] = OrderedDict()  # those of the last 60 s by request id, oldest first
         self.window_tokens = 0
         self.latest = 0.0  # no admission in the window is newer
         self.leaves_at = 0.0  # none leaves the window earlier
@@ -61,9 +72,8 @@ class Scope:
             self._let_go(now)
         return now
 
-    def leave(self, hold: Hold) -> None:
-        del self.window[hold.wanted.request_id]
-        self.window_tokens -= hold.tokens
+    def leave(self, request_id: str) -> None:
+        self.window_tokens -= self.window.pop(request_id).tokens
         self.leaves_at = 0.0  # to be looked for anew
 
     def _let_go(self, now: float) -> None:
@@ -79,13 +89,13 @@ class Scope:
 
     def _back_at(self, now: float) -> float:
         """The time to go by where `now` lies before the latest admission."""
-        newest = next((hold.time for hold in reversed(self.window.values())), now)
+        newest = next((each.time for each in reversed(self.window.values())), now)
         if newest <= now:
             return now
         if newest - now <= _LATE_SECONDS:
             return newest
-        for hold in self.window.values():  # the clock has stepped back: the window keeps its shape and goes with it
-            hold.time -= newest - now
+        for each in self.window.values():  # the clock has stepped back: the window keeps its shape and goes with it
+            each.time -= newest - now
         self.latest, self.leaves_at = now, self.leaves_at - (newest - now)
         return now
 
@@ -145,18 +155,16 @@ class Scope:
         A lower bound where more than a hundred would have to leave.
         """
         left, wait = self.window_tokens, 0.0
-        for hold in islice(self.window.values(), _MOST_LOOKED_AT):
+        for each in islice(self.window.values(), _MOST_LOOKED_AT):
             if left < tpm:
                 return wait
-            left -= hold.tokens
-            wait = hold.time + WINDOW_SECONDS - now
+            left -= each.tokens
+            wait = each.time + WINDOW_SECONDS - now
         return wait if tpm > 0 and wait else WINDOW_SECONDS
 
 
 class Hold(msgspec.Struct, eq=False):
     """One request's reservation in one scope: asked for, then taken.
-
-    It stays in the window after it has ended.
 
     It reserves no more than what is left of a limit: then one large request is not felt beyond its own end.
     """
@@ -166,9 +174,9 @@ class Hold(msgspec.Struct, eq=False):
     scope: Scope
     count: Count | None  # None where no totals are limited
     time: float  # by which the window goes
-    in_window: bool
+    is_windowed: bool
     is_running: bool = False
-    tokens: int = 0  # in the window
+    admitted: Admitted | None = None  # where there are limits by the minute
     tokens_reserved: int = 0
     cost_reserved: int = 0
 
@@ -196,14 +204,14 @@ class Hold(msgspec.Struct, eq=False):
         _, most_of_minute, _, _, most_tokens, most_cost = self.bounds
         self.is_running = True
         scope.running += 1
-        if self.in_window:
+        if self.is_windowed:
             taken = scope.window_tokens
             if not scope.window:
                 scope.leaves_at = now + WINDOW_SECONDS
             scope.latest = now
-            scope.window[wanted.request_id] = self
-            self.tokens = tokens if taken + tokens <= most_of_minute else max(0, most_of_minute - taken)
-            scope.window_tokens = taken + self.tokens
+            here = tokens if taken + tokens <= most_of_minute else max(0, most_of_minute - taken)
+            scope.window[wanted.request_id] = self.admitted = Admitted(now, here)
+            scope.window_tokens = taken + here
         if count is not None:
             taken = count.tokens + count.tokens_reserved
             self.tokens_reserved = reserved = tokens if taken + tokens <= most_tokens else max(0, most_tokens - taken)
@@ -227,16 +235,17 @@ class Hold(msgspec.Struct, eq=False):
             count.cost_reserved -= self.cost_reserved
             count.tokens += tokens
             count.cost += cost
-        if self.in_window:
-            scope.window_tokens += tokens - self.tokens
-        self.tokens = tokens
+        admitted = self.admitted
+        if admitted is not None and admitted.in_window:
+            scope.window_tokens += tokens - admitted.tokens
+            admitted.tokens = tokens
 
     def cancel(self) -> None:
         self.settle(0, 0)
         if self.count is not None:
             self.count.requests -= self.wanted.requests
-        if self.in_window:
-            self.scope.leave(self)
+        if self.admitted is not None and self.admitted.in_window:
+            self.scope.leave(self.wanted.request_id)
 
     def detach(self) -> None:
         """It runs on without a place among running ones."""
