@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 from msgspec import inspect as types
 
+from gateway.config import checks
 from gateway.config.schema import FILE_TYPE
+from gateway.config.sources.redis_urls import redis_url
 from gateway.types import Secret
 
 Schema = dict[str, Any]
@@ -18,6 +20,17 @@ _REFERENCE_SCHEMA: Schema = {
     "description": "A value from elsewhere: ${VAR}, ${VAR:-default} or ${file:PATH}.",
     "type": "string",
     "pattern": r"\$\{",
+}
+_WEB = r"[Hh][Tt][Tt][Pp][Ss]?://"
+# What a text is checked by, as a pattern: never stricter than the check, which says more.
+_PATTERNS = {
+    **dict.fromkeys(
+        (checks.endpoint_url, checks.collector_url, checks.webhook_url, checks.jwks_url, checks.public_url), f"^{_WEB}"
+    ),
+    checks.cors_origin: rf"^(\*$|{_WEB})",
+    checks.database_url: r"^(sqlite|postgresql|mysql|mariadb)(\+.*)?://",
+    checks.network: r"^(\d{1,3}(\.\d{1,3}){3}(/[\d.]+)?|[\dA-Fa-f]*:[\dA-Fa-f:.]*(%[^/]+)?(/\d{1,3})?)$",
+    redis_url: r"^([Rr][Ee][Dd][Ii][Ss]{1,2}(\+[A-Za-z]+)?|[Uu][Nn][Ii][Xx])://",
 }
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
@@ -86,8 +99,10 @@ def _schema(wanted: types.Type, definitions: dict[str, Schema]) -> Schema:
 def _annotated(wanted: types.Metadata, definitions: dict[str, Schema]) -> Schema:
     extra = dict(wanted.extra_json_schema or {})
     outer = {"description": extra.pop("description")} if "description" in extra else {}
-    inner = _schema(wanted.type, definitions)
-    if (wanted.extra or {}).get("or_one"):
+    inner, marks = _schema(wanted.type, definitions), wanted.extra or {}
+    if pattern := _PATTERNS.get(marks.get("check")):
+        extra.setdefault("pattern", pattern)
+    if marks.get("or_one"):
         inner = {"anyOf": [inner["items"], inner]}
     return outer | (_constrained(inner, extra) if extra else inner)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -112,6 +113,62 @@ def test_a_reference_may_stand_where_the_schema_wants_a_number() -> None:
     port = SCHEMA["$defs"]["Server"]["properties"]["port"]
     assert port["anyOf"] == [{"type": "integer", "minimum": 0, "maximum": 65535}, {"$ref": "#/$defs/reference"}]
     assert port["default"] == 8080
+
+
+def patterns_at(path: str) -> list[str]:
+    """What a text may be at a place such as `server.trusted_proxies[]`: one of these."""
+    schema: Any = SCHEMA
+    for name in path.replace("[]", ".[]").split("."):
+        while "$ref" in schema:
+            schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+        schema = schema["items"] if name == "[]" else schema["properties"][name]
+    assert not any(set(each) == {"type"} and each["type"] == "string" for each in schema["anyOf"])
+    found = [SCHEMA["$defs"]["reference"] if "$ref" in each else each for each in schema["anyOf"]]
+    return [each["pattern"] for each in found if "pattern" in each]
+
+
+FORMS = [
+    ("models[].endpoints[].url", ["https://a/v1", "HTTP://a", "${URL}", "http://${HOST}/v1"], ["ftp://a", "a/v1", ""]),
+    ("server.public_url", ["https://ai.example.com"], ["ai.example.com", "wss://a"]),
+    ("server.dashboard_frames[]", ["https://panel.example.com"], ["panel.example.com", "*"]),
+    ("server.cors_origins[]", ["*", "https://app.example.com"], ["app.example.com", "**"]),
+    ("telemetry.otlp", ["http://127.0.0.1:4318"], ["grpc://a:4317"]),
+    ("auth.jwt[].jwks_url", ["https://idp.example/keys"], ["file:///keys", "idp.example/keys"]),
+    ("alerts[].url", ["https://hooks.example.com/x"], ["mailto:a@example.com"]),
+    (
+        "store.url",
+        ["redis://a", "rediss://a", "redis+sentinel://a/m", "rediss+cluster://a", "unix:///run/redis", "REDIS://a"],
+        ["http://a", "redis:a", "valkey://a"],
+    ),
+    (
+        "usage.url",
+        ["sqlite:///usage.db", "postgresql+psycopg://a/b", "mysql://a/b", "mariadb+pymysql://a/b"],
+        ["oracle://a/b", "usage.db", "postgres://a/b"],
+    ),
+    (
+        "server.trusted_proxies[]",
+        ["10.0.0.0/8", "127.0.0.1", "::1", "fd00::/8", "::ffff:10.0.0.1", "10.0.0.0/255.0.0.0", "fe80::%eth0/64"],
+        ["localhost", "10.0.0/8", "10.0.0.0-10.0.0.9", "*", "10.0.0.0/8 # ours", ""],
+    ),
+    ("server.private_endpoints[]", ["192.168.0.0/16"], ["intranet"]),
+    ("keys[].ips[]", ["203.0.113.7"], ["203.0.113.*"]),
+]
+
+
+@pytest.mark.parametrize(("path", "good", "bad"), FORMS, ids=[form[0] for form in FORMS])
+def test_an_editor_underlines_what_the_loader_refuses(path: str, good: list[str], bad: list[str]) -> None:
+    """URLs by their schemes, address ranges by their form; what the loader takes is never underlined."""
+    allowed = patterns_at(path)
+    assert [text for text in good if not any(re.search(each, text) for each in allowed)] == []
+    assert [text for text in bad if any(re.search(each, text) for each in allowed)] == []
+
+
+@given(st.ip_addresses(), st.integers(0, 32))
+def test_every_address_range_is_allowed(address: Any, bits: int) -> None:
+    network = ipaddress.ip_network(f"{address}/{bits}", strict=False)
+    (pattern, _) = patterns_at("server.trusted_proxies[]")
+    assert re.search(pattern, str(network))
+    assert re.search(pattern, str(address))
 
 
 ODD_IDS = ["yes", "null", "1", "1.0", "${HOME}", "$${", "a: b", "#", "- x", "'", '"', "\\", "{", "*a", "2027-01-01"]
