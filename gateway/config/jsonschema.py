@@ -23,7 +23,7 @@ _REFERENCE_SCHEMA: Schema = {
 }
 _WEB = r"[Hh][Tt][Tt][Pp][Ss]?://"
 # What a text is checked by, as a pattern: never stricter than the check, which says more.
-_PATTERNS = {
+_PATTERNS: dict[object, str] = {
     **dict.fromkeys(
         (checks.endpoint_url, checks.collector_url, checks.webhook_url, checks.jwks_url, checks.public_url), f"^{_WEB}"
     ),
