@@ -6,6 +6,7 @@ import { ask, el, fill } from "./dom.js";
 import { duration } from "./format.js";
 import { forget, isKept, ofBrowser } from "./kept.js";
 import { navigation, pageKeys, PAGES, pagesOf } from "./navigation.js";
+import { keepTimesTrue } from "./times.js";
 
 /** @typedef {{user: number | string, name: string | null, tier: string, scopes: string[], features: Record<string, boolean>, currency: string | null}} Me */
 
@@ -41,6 +42,7 @@ export async function page(draw) {
     ),
   );
   pageKeys(mine);
+  keepTimesTrue();
   const mayBeHere = mine.some((each) => each.name === name);
   if (!mayBeHere) {
     const isOff = me.features.ai === false && PAGES.some((each) => each.name === name && each.ai);

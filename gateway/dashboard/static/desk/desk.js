@@ -149,10 +149,16 @@ const address = () => new URLSearchParams(location.search);
 /** What the address says. @param {string} name */
 export const asked = (name) => address().get(name) ?? "";
 
-/** Write into the address, so that back and forward and a reload find it. @param {Record<string, string>} values */
-export function remember(values) {
+/**
+ * Write into the address, so that a reload finds it; as a step of its own, so that back and forward do.
+ * @param {Record<string, string>} values
+ * @param {boolean} [isStep]
+ */
+export function remember(values, isStep = false) {
   const query = address();
   for (const [name, value] of Object.entries(values)) value ? query.set(name, value) : query.delete(name);
   const text = query.toString();
-  history.replaceState(null, "", text ? `?${text}` : location.pathname);
+  const target = text ? `?${text}` : location.pathname;
+  if (isStep) history.pushState(null, "", target);
+  else history.replaceState(null, "", target);
 }

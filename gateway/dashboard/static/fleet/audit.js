@@ -4,7 +4,7 @@
 import { api } from "../core/api.js";
 import { el } from "../core/dom.js";
 import { loaded, named, plain } from "../desk/desk.js";
-import { ago, utc } from "../core/format.js";
+import { when } from "../core/times.js";
 
 /** @param {HTMLElement} node */
 export function audit(node) {
@@ -19,7 +19,7 @@ export function audit(node) {
 /** @param {any} entry */
 function row(entry) {
   return el("tr", null,
-    el("td", { title: utc(entry.time) }, ago(entry.time)),
+    el("td", null, when(entry.time)),
     el("td", null, named(entry.user), el("div.small.muted", null, "key ", named(entry.key))),
     el("td", null, `${entry.action} ${entry.kind} `, named(entry.id)),
     el("td", null, el("ul.plain.small", null, changes(entry.before, entry.after))));

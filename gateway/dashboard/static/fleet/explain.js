@@ -8,12 +8,12 @@ import { exact, utc } from "../core/format.js";
 
 /** @param {HTMLElement} node */
 export function explain(node) {
-  const kind = choice(asked("key") ? "key" : "user", ["user", "key"], { "aria-label": "By" });
+  const kind = choice(asked("by") === "key" ? "key" : "user", ["user", "key"], { "aria-label": "By" });
   const who = el("input", { value: asked("who"), required: true, autocomplete: "off" });
   const model = el("input", { value: asked("for"), autocomplete: "off" });
   const answer = el("div.answer", { "aria-live": "polite" });
   const send = async () => {
-    remember({ who: who.value, for: model.value });
+    remember({ who: who.value, for: model.value, by: kind.value === "key" ? "key" : "" });
     const query = new URLSearchParams({ [kind.value]: who.value.trim() });
     if (model.value.trim()) query.set("model", model.value.trim());
     fill(answer, ...shown(await api(`/api/admin/explain?${query}`)));

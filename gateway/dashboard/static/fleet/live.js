@@ -68,7 +68,7 @@ export function live(node, shares) {
   const table = el("div.scrolls", { tabindex: "0", role: "region", "aria-label": "Requests" },
     el("table", null,
       el("thead.headed", null, el("tr", null, ["model", "user", "endpoint", "outcome"].map((each) => el("th", { scope: "col" }, each)),
-        ["tokens", "time", "began"].map((each) => el("th.number", { scope: "col" }, each)))),
+        ["tokens", "time", "began (UTC)"].map((each) => el("th.number", { scope: "col" }, each)))),
       body), empty);
   fill(node,
     el("div.filters", null, field("Model", model), field("User", user), field("Outcome", outcome)),

@@ -3,7 +3,7 @@
 
 import { api } from "../core/api.js";
 import { el, fill, toast } from "../core/dom.js";
-import { ago, utc } from "../core/format.js";
+import { when } from "../core/times.js";
 import { page, state } from "../core/frame.js";
 import { load } from "../core/loading.js";
 import { named, short } from "../core/names.js";
@@ -51,7 +51,7 @@ page(async ({ content, me }) => {
       cell("May", key.scopes.join(", ")),
       cell("Models", key.models ? key.models.slice(0, 8).map((model, place) => [place > 0 && ", ", named(nameOf(model))]).flat() : el("span.muted", null, "all of yours"), key.models && key.models.length > 8 && ` and ${key.models.length - 8} more`),
       cell("Limits", limitsInWords(key.limits, me.currency) || el("span.muted", null, "none of its own"), key.ips.length > 0 && el("div.muted", null, `from ${short(key.ips.join(", "))}`)),
-      cell("Last used", key.lastUsed ? el("time", { datetime: key.lastUsed, title: utc(key.lastUsed) }, ago(key.lastUsed)) : el("span.muted", null, "never")),
+      cell("Last used", key.lastUsed ? when(key.lastUsed) : el("span.muted", null, "never")),
       cell("Ends", end(key)),
       el("td.actions", null, key.source === "file" ? el("span.muted", null, "set by your operator") : actions(key)));
   }
@@ -59,8 +59,7 @@ page(async ({ content, me }) => {
   /** @param {Key} key */
   function end(key) {
     if (!key.expires) return el("span.muted", null, "never");
-    const when = el("time", { datetime: key.expires, title: utc(key.expires) }, ago(key.expires));
-    return isOver(key) ? el("span.bad", null, "ended ", when) : when;
+    return isOver(key) ? el("span.bad", null, "ended ", when(key.expires)) : when(key.expires);
   }
 
   /** @param {Key} key */

@@ -3,10 +3,11 @@
 
 import { api, part } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { ago, brief, exact, money, utc } from "../core/format.js";
+import { brief, exact, money } from "../core/format.js";
 import { page } from "../core/frame.js";
 import { load } from "../core/loading.js";
 import { named, short } from "../core/names.js";
+import { when } from "../core/times.js";
 import { ask, asked } from "../reports/asked.js";
 import { receipts } from "../reports/receipts.js";
 import { daysQuery, report, requestsOf } from "../reports/report.js";
@@ -24,15 +25,18 @@ page(async ({ content, me }) => {
   const events = el("section", { "aria-label": "Rate limits" });
   fill(content, whose, whole, tops, requests, events);
   const mayManage = me.scopes.includes("ai:manage");
-  /** @type {any[]} */
-  let cooldowns = [];
+  /** @type {(found: any[]) => void} */
+  let tell = () => {};
+  /** @type {Promise<any[]>} asked for once, and drawn wherever they belong as soon as they are there */
+  const cooldowns = new Promise((resolve) => (tell = resolve));
 
   async function draw() {
     const wanted = asked(GROUPS);
     fill(whose, subject(wanted));
     if (wanted.user === null) fill(requests);
-    await report(whole, wanted, {
-      path: pathOf(wanted), groups: GROUPS, currency: me.currency, events: byDay(cooldowns, wanted),
+    const most = wanted.user === null ? load(tops, () => mostOf(wanted), (found) => fill(tops, topTables(found, wanted))) : fill(tops);
+    const drawn = report(whole, wanted, {
+      path: pathOf(wanted), groups: GROUPS, currency: me.currency, events: cooldowns.then((found) => byDay(found, wanted)),
       empty: ["Nothing used", "In these days nothing was asked. Choose more days, or somebody else."],
       onOnly: (series) => {
         const filters = wanted.user === null ? null : requestsOf(series, wanted.by);
@@ -40,11 +44,10 @@ page(async ({ content, me }) => {
         else receipts(requests, { ...daysQuery(wanted), ...filters, user: String(wanted.user) });
       },
     });
-    if (wanted.user === null) await load(tops, () => mostOf(wanted), (found) => fill(tops, topTables(found, wanted)));
-    else fill(tops);
+    await Promise.all([drawn, most]);
   }
 
-  /** Reports one after the other: one caller gets few at a time. @param {Asked} wanted */
+  /** One after the other, beside the report: one caller gets few at a time. @param {Asked} wanted */
   async function mostOf(wanted) {
     /** @type {[string, any[]][]} */
     const found = [];
@@ -67,11 +70,11 @@ page(async ({ content, me }) => {
   }
 
   addEventListener("popstate", draw);
-  if (mayManage) await load(events, () => api("/api/admin/ai/cooldowns"), (found) => {
-    cooldowns = found;
+  const known = mayManage && load(events, () => api("/api/admin/ai/cooldowns"), (found) => {
+    tell(found);
     fill(events, el("h2", null, "Rate limits of upstreams"), eventTable(found));
   });
-  await draw();
+  await Promise.all([known, draw()]);
 });
 
 /** @param {number} value */
@@ -136,7 +139,7 @@ function eventTable(found) {
   return el("div.scrolls", { tabindex: "0", role: "region", "aria-label": "Newest cooldowns" }, el("table", null,
     el("thead", null, el("tr", null, ["When", "Model", "Endpoint", "Waited"].map((title) => el("th", { scope: "col" }, title)))),
     el("tbody", null, found.slice(0, 100).map((one) => el("tr", null,
-      el("td", null, el("time", { datetime: one.timestamp, title: utc(one.timestamp) }, ago(one.timestamp))),
+      el("td", null, when(one.timestamp)),
       el("td", null, named(one.modelName)), el("td", null, el("code", null, short(one.endpoint, 80))),
       el("td", null, `${Math.round(one.waitMs / 1000)} s`))))));
 }

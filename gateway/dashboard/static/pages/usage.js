@@ -20,10 +20,12 @@ page(({ content, me }) => {
 
   function draw() {
     const wanted = asked(GROUPS);
+    if (wanted.only === null) receipts(requests, daysQuery(wanted)); // of all: no need to wait for the report
     report(whole, wanted, {
       path: "/api/ai/usage", groups: GROUPS, currency: me.currency,
       empty: ["Nothing used", "In these days nothing was asked. Ask something in Chat, or make a key for a program."],
       onOnly: (series) => {
+        if (wanted.only === null) return;
         const filters = requestsOf(series, wanted.by);
         if (filters === null) fill(requests);
         else receipts(requests, { ...daysQuery(wanted), ...filters });

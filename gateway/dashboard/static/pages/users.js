@@ -19,20 +19,18 @@ const FEATURES = "features";
 page(({ content, me }) => {
   const tabs = el("div.tabs", { role: "group", "aria-label": "What is listed" });
   const room = el("div");
-  const go = (/** @type {string} */ of) => {
-    remember({ of, q: "" });
+  const go = () => {
+    const of = [...KINDS.map((each) => each.plural), FEATURES].find((each) => each === asked("of")) ?? "users";
     [...tabs.children].forEach((/** @type {any} */ each) => each.setAttribute("aria-pressed", String(each.dataset.of === of)));
     const kind = KINDS.find((each) => each.plural === of);
     if (kind) listed(room, kind);
     else features(room, Object.keys(me.features));
   };
-  const tab = (/** @type {string} */ of, /** @type {string} */ title) => el("button", { type: "button", dataset: { of }, onclick: () => go(of) }, title);
+  const tab = (/** @type {string} */ of, /** @type {string} */ title) => el("button", { type: "button", dataset: { of }, onclick: () => { remember({ of, q: "" }, true); go(); } }, title);
   fill(tabs, KINDS.map((each) => tab(each.plural, each.title)), tab(FEATURES, "Features"));
   fill(content, tabs, room);
-  const query = asked("q");
-  go([...KINDS.map((each) => each.plural), FEATURES].includes(asked("of")) ? asked("of") : "users");
-  const search = /** @type {HTMLInputElement | null} */ (room.querySelector("[data-search]"));
-  if (query && search) search.value = query;
+  addEventListener("popstate", go);
+  go();
 });
 
 /**
@@ -40,7 +38,7 @@ page(({ content, me }) => {
  * @param {{word: string, plural: string, title: string}} kind
  */
 function listed(room, kind) {
-  const search = el("input", { type: "search", "data-search": true, "aria-label": `Search ${kind.plural}`, placeholder: "Search by name; Enter opens an id" });
+  const search = el("input", { type: "search", value: asked("q"), "data-search": true, "aria-label": `Search ${kind.plural}`, placeholder: "Search by name; Enter opens an id" });
   const list = el("div");
   /** @type {any[]} */
   let owners = [];
@@ -55,6 +53,7 @@ function listed(room, kind) {
   const isUser = kind.word === "user";
 
   function draw() {
+    if (!search.isConnected) return; // another tab was chosen meanwhile
     remember({ q: search.value });
     const wanted = search.value.trim().toLowerCase();
     const found = owners.filter((each) => [each.name, each.id, each.tier].some((text) => String(text ?? "").toLowerCase().includes(wanted)));

@@ -10,14 +10,16 @@ const LEFT = 56; // amounts
 const TICKS = 10; // events
 
 /** @typedef {import("./figures.js").Series} Series */
-/** @typedef {{days: string[], series: Series[], measure: import("./asked.js").Measure, show: (value: number) => string, events?: Map<string, number>}} Chart */
+/** @typedef {{days: string[], series: Series[], measure: import("./asked.js").Measure, show: (value: number) => string, events?: Promise<Map<string, number>>}} Chart */
 
 const dayName = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", timeZone: "UTC" });
 const longDay = new Intl.DateTimeFormat("en", { weekday: "short", day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
 
 /** @param {Chart} chart */
 export function bars(chart) {
-  const { days, series, show, measure, events } = chart;
+  const { days, series, show, measure } = chart;
+  /** @type {Map<string, number>} */
+  let events = new Map(); // they may come later
   const value = (/** @type {Series} */ one, /** @type {string} */ day) => one.byDay.get(day)?.[measure] ?? 0;
   const sums = days.map((day) => series.reduce((sum, one) => sum + value(one, day), 0));
   const top = round(Math.max(...sums, measure === "cost" ? 0 : 2));
@@ -32,7 +34,7 @@ export function bars(chart) {
     here = Math.max(0, Math.min(days.length - 1, place));
     const day = days[here];
     const parts = series.filter((one) => value(one, day) > 0);
-    const counted = events?.get(day) ?? 0;
+    const counted = events.get(day) ?? 0;
     const limited = counted ? `${counted} ${counted === 1 ? "endpoint" : "endpoints"} cooled` : "";
     const said = `${longDay.format(new Date(day))}: ${show(sums[here])}`;
     picture.setAttribute("aria-valuenow", String(here + 1));
@@ -45,7 +47,7 @@ export function bars(chart) {
   function paint() {
     const wide = Math.max(picture.clientWidth, 240);
     const step = (wide - LEFT) / days.length;
-    const tall = HEIGHT - BELOW - (events?.size ? TICKS : 0);
+    const tall = HEIGHT - BELOW - (events.size ? TICKS : 0);
     const y = (/** @type {number} */ amount) => tall - (amount / top) * (tall - 12);
     const columns = days.map((day, place) => {
       let sum = 0;
@@ -56,7 +58,7 @@ export function bars(chart) {
         sum += amount;
         return svg("rect", { class: `s${color}`, x: LEFT + place * step + step * 0.12, width: Math.max(step * 0.76, 0.5), y: y(sum), height: Math.max(from - y(sum), 0.5) });
       });
-      const tick = events?.get(day) ? svg("path", { class: "tick", d: `M${LEFT + (place + 0.5) * step - 4} ${tall + TICKS} l4 -7 l4 7z` }) : null;
+      const tick = events.get(day) ? svg("path", { class: "tick", d: `M${LEFT + (place + 0.5) * step - 4} ${tall + TICKS} l4 -7 l4 7z` }) : null;
       return svg("g", { "data-place": place }, svg("rect", { class: "back", x: LEFT + place * step, width: step, y: 0, height: tall }), ...stack, tick);
     });
     const lines = [0, 0.5, 1].map((part) => [
@@ -79,6 +81,10 @@ export function bars(chart) {
     if (to === undefined) return;
     event.preventDefault();
     read(to);
+  });
+  chart.events?.then((found) => {
+    events = found;
+    if (events.size && picture.isConnected) paint();
   });
   new ResizeObserver(() => picture.isConnected && paint()).observe(picture);
   return el("figure.chart", null, picture, readout, legend(series), asTable(chart, value, sums));

@@ -2,8 +2,9 @@
 /** One bar a limit: how much of it is used, and when it begins anew. The fullest first. */
 
 import { el } from "../core/dom.js";
-import { ago, brief, money, utc } from "../core/format.js";
+import { brief, money, utc } from "../core/format.js";
 import { named, short } from "../core/names.js";
+import { when } from "../core/times.js";
 
 const SHOWN = 5;
 
@@ -49,5 +50,5 @@ function bar({ model, of, used, limit, period, shared }, currency) {
     el("div.small", null,
       el("strong", { class: level === "fine" ? null : level }, part >= 1 ? "Used up: " : "", percent),
       ` of ${show(limit)}${unit} of `, named(model), shared ? ", all of your organisation together" : "",
-      el("span.muted", null, ", resets ", el("time", { datetime: reset.toISOString(), title: utc(reset) }, ago(reset)), ` (${utc(reset)})`)));
+      el("span.muted", null, ", resets ", when(reset), ` (${utc(reset)})`)));
 }

@@ -3,10 +3,11 @@
 
 import { api } from "../core/api.js";
 import { el, fill } from "../core/dom.js";
-import { ago, brief, exact, money, utc } from "../core/format.js";
+import { brief, exact, money } from "../core/format.js";
 import { load } from "../core/loading.js";
 import { named } from "../core/names.js";
 import { receiptContents } from "../core/receipt.js";
+import { when } from "../core/times.js";
 
 const PAGE = 20;
 const OUTCOMES = /** @type {Record<string, string>} */ ({
@@ -53,7 +54,7 @@ export function receipt(one) {
   const inside = el("div.inside", null);
   const details = el("details.receipt", { ontoggle: () => inside.childElementCount || fill(inside, ...receiptContents(one)) },
     el("summary", null,
-      el("time.when", { datetime: one.time, title: utc(one.time) }, ago(one.time)),
+      when(one.time, "when"),
       el("span.what", null, named(one.name ?? one.model)),
       el("span.number.tokens", { title: exact(one.tokens.total) }, `${brief(one.tokens.total)} tokens`),
       el("span.number.cost", null, money(one.cost, one.currency)),

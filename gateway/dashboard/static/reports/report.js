@@ -15,7 +15,7 @@ const MOST_ROWS = 10_000;
 
 /** @typedef {import("./asked.js").Asked} Asked */
 /** @typedef {import("./figures.js").Series} Series */
-/** @typedef {{path: string, groups: string[], currency: string | null, events?: Map<string, number>, empty: [string, string], onOnly?: (series: Series | null) => void}} Source */
+/** @typedef {{path: string, groups: string[], currency: string | null, events?: Promise<Map<string, number>>, empty: [string, string], onOnly?: (series: Series | null) => void}} Source */
 
 /** A query's days. @param {Asked} wanted */
 export const daysQuery = (wanted) => ({ from: wanted.from, to: wanted.to });

@@ -5,7 +5,8 @@ import { api, raw } from "../core/api.js";
 import { ask, copyButton, el, fill, toast } from "../core/dom.js";
 import { choice, field, form, loaded, named, part, plain, sure, tick } from "../desk/desk.js";
 import { limitWords } from "../desk/limits.js";
-import { ago, utc } from "../core/format.js";
+import { utc } from "../core/format.js";
+import { when } from "../core/times.js";
 
 const SCOPES = ["ai:use", "usage:read", "ai:manage", "act:as"];
 const GRACES = /** @type {[string, number][]} */ ([["at once", 0], ["in an hour", 3600], ["in a day", 86_400], ["in a week", 7 * 86_400], ["in 30 days", 30 * 86_400]]);
@@ -62,7 +63,7 @@ function row(key, load) {
   return el("tr", null,
     el("td", null, named(key.name ?? key.id), el("div.small.muted", null, key.last4 ? `…${plain(key.last4)}` : named(key.id))),
     el("td", null, plain(key.scopes.join(", ")), el("div.small.muted", null, `limits ${limitWords(key.limits)}`)),
-    el("td", { title: key.expires ? utc(key.expires) : null }, key.enabled === false ? "revoked" : key.expires ? `expires ${ago(key.expires)}` : "never expires"),
+    el("td", null, key.enabled === false ? "revoked" : key.expires ? ["expires ", when(key.expires)] : "never expires"),
     el("td.number", null, key.source === "file" ? el("span.muted", null, "in the file") : [
       el("button.quiet", { type: "button", "aria-label": `Rotate ${label}`, onclick: () => rotate(key, load) }, "Rotate"),
       el("button.quiet.danger", { type: "button", "aria-label": `Revoke ${label}`, onclick: () => revoke(key, load) }, "Revoke"),
