@@ -6,6 +6,7 @@ import argparse
 import atexit
 import contextlib
 import faulthandler
+import gc
 import logging
 import os
 import random
@@ -28,7 +29,7 @@ from gateway.errors import ConfigError, JournalUnavailable, LedgerUnusable
 from gateway.observability.chorus import Chorus
 from gateway.observability.log_stream import LogStream
 from gateway.observability.logging import LibraryLogs, LogFormat, make_logger
-from gateway.process.serve import LISTEN_BACKLOG, listening_socket, serve
+from gateway.process.serve import LISTEN_BACKLOG, listening_socket, serve, settle_the_collector
 from gateway.process.supervisor import Supervisor
 from gateway.process.systemd import notify_service_manager
 from gateway.process.upgrade import Predecessor, Successor
@@ -66,6 +67,7 @@ def add_to(commands: Commands) -> None:
 
 def _run_serve(arguments: argparse.Namespace) -> int:
     predecessor = Predecessor.of(os.environ)
+    gc.disable()  # until `serve` settles it: what is made by then stays
     # Until somebody listens to them they must not end the process: the file is about to be read anyway.
     for number in (signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
@@ -91,6 +93,7 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     # The backlog is set before the forks, so that a worker that is slow to start costs nobody a connection.
     sock.listen(LISTEN_BACKLOG)
     chorus.workers = server.workers
+    settle_the_collector()  # workers share what is there now, as long as nobody writes to it
     with contextlib.ExitStack() as held:
         serving.aggregation = _metrics_directory(held, log)
         code = Supervisor(server.workers, serving.run_worker, log, serving.successor).run()

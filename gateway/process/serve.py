@@ -122,6 +122,7 @@ def settle_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_AT_A_TIME, 20, 50)
+    gc.enable()
     give_back_freed_memory()
     sys.setswitchinterval(SWITCH_SECONDS)
 

@@ -25,3 +25,26 @@ def test_the_command_line_loads_late_what_few_need() -> None:
     loaded = done.stdout.split()
     assert "gateway.process.serve" in loaded
     assert [name for name in loaded if any(name == late or name.startswith(f"{late}.") for late in LATE)] == []
+
+
+def test_modules_are_loaded_without_a_look_for_garbage_which_every_command_then_has_again() -> None:
+    program = (
+        "import gc, sys; from gateway.cli import main; at = []\n"
+        "class Look:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        at.append((name, gc.isenabled()))\n"
+        "sys.meta_path.insert(0, Look())\n"
+        "main(['schema'])\n"
+        "print([name for name, is_on in at if is_on and name.startswith('gateway.')], gc.isenabled(), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[] True"
+
+
+def test_a_server_that_listens_looks_for_garbage_again() -> None:
+    program = (
+        "import gc; gc.disable(); from gateway.process import serve; serve.settle_the_collector(); "
+        "print(gc.isenabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n"
