@@ -23,6 +23,7 @@ from gateway.api.runtime import Runtime
 from gateway.app import running
 from gateway.config import load_settings
 from gateway.observability.logging import make_logger
+from gateway.process.serve import settle_the_collector
 
 NAMED = Named(None, MODEL, True)
 
@@ -46,6 +47,7 @@ async def measure(job: Resolution) -> Found:
     requests = [CIMultiDict({"authorization": f"Bearer {key}"}) for key in keys]
     async with running(settings, make_logger("json", stream=sys.stderr)) as current:
         runtime = current.runtime
+        settle_the_collector()  # as a server does before its first request
         await _resolve_all(runtime, requests[:1])  # what is made when first used
         first_us = await _resolve_all(runtime, requests)
         again_us = await _resolve_all(runtime, (requests[-50:] * job.look_ups)[: job.look_ups])

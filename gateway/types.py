@@ -258,9 +258,9 @@ class Caller(msgspec.Struct, frozen=True):
 
     def may_use(self, model: Model) -> bool:
         """Whether its key, and each maker's, is for this model too."""
-        return (self.key.models is None or names_model(self.key.models, model)) and all(
-            maker.models is None or names_model(maker.models, model) for maker in self.makers
-        )
+        if self.key.models is not None and not names_model(self.key.models, model):
+            return False
+        return not self.makers or all(maker.models is None or names_model(maker.models, model) for maker in self.makers)
 
     @property
     def is_narrowed(self) -> bool:

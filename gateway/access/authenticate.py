@@ -47,6 +47,8 @@ class Shown(NamedTuple):
         authorization = headers.getall(_AUTHORIZATION, ())
         x_api_key, api_key = headers.getall(_X_API_KEY, ()), headers.getall(_API_KEY, ())
         acted_for = headers.getall(_ACTED_FOR, ())
+        if not (x_api_key or api_key or acted_for or in_protocols):  # as nearly all are: nothing else to look at
+            return cls(_with_scheme(authorization), None, (_fault("authorization", authorization, _LONGEST_KEY), None))
         faults = (
             _fault("authorization", authorization, _LONGEST_KEY)
             or _fault("x-api-key", x_api_key, _LONGEST_KEY)
@@ -130,7 +132,8 @@ class Authenticator:
         # Those of the generation that the look-up began with: a later one must not take it for news.
         remembered = self._lookups.callers if self._lookups is not None else {}
         remembered[shown] = caller = await self._found(shown, scope)
-        _refuse_other_addresses(caller, address)
+        if caller.key.ips or caller.makers:
+            _refuse_other_addresses(caller, address)
         return caller
 
     async def caller_by_hash(
@@ -141,7 +144,7 @@ class Authenticator:
         It has those of `scopes` that the key still has. Raises as `caller`.
         """
         key = await self._store.key(sha256)
-        if key is None or not is_valid(key, self._clock()):
+        if key is None or not self._is_valid(key):
             raise _invalid()
         caller = await self._caller(key, user)
         own = msgspec.structs.replace(caller.key, scopes=caller.key.scopes & frozenset(scopes))
@@ -171,12 +174,15 @@ class Authenticator:
         return await self._caller(key, key.user if acted_for is None else self._store.user_id(acted_for))
 
     def _check(self, key: ApiKey, scope: Scope | None, *, acts: bool) -> None:
-        if not key.enabled or (key.expires is not None and has_expired(key.expires, self._clock())):
+        if not self._is_valid(key):
             raise _invalid()
         if scope is not None and scope not in key.scopes:
             raise InsufficientScope(f"This key does not have the scope `{scope}`.")
         if acts and "act:as" not in key.scopes:
             raise InsufficientScope("This key may not act for another user: it does not have the scope `act:as`.")
+
+    def _is_valid(self, key: ApiKey) -> bool:
+        return is_valid(key, self._clock()) if key.expires is not None else key.enabled
 
     async def key_alone(self, shown: Shown) -> ApiKey:
         """Return the key without its caller.
@@ -199,7 +205,7 @@ class Authenticator:
         key = await self._tokens.key(text, sha256) if self._tokens is not None else None
         if key is None:
             key = await self._store.key(sha256)
-        if key is None or not is_valid(key, self._clock()):
+        if key is None or not self._is_valid(key):
             raise _invalid()
         return key
 
@@ -216,11 +222,14 @@ class Authenticator:
     async def _caller(self, key: ApiKey, user_id: Id) -> Caller:
         store = self._store
         user = await store.user(user_id)
-        if not user.enabled or (id_text(user_id) != id_text(key.user) and not await self._is_enabled(key.user)):
+        is_own = user_id is key.user or id_text(user_id) == id_text(key.user)
+        if not user.enabled or not (is_own or await self._is_enabled(key.user)):
             raise _invalid()
+        if is_own and key.made_by is None and not (user.organisations or user.plans or key.organisations):
+            return Caller(user, key)
         makers = await self._makers(key)
         named = user.organisations
-        if key.organisations and id_text(user_id) == id_text(key.user):
+        if key.organisations and is_own:
             named = tuple(dict.fromkeys((*named, *key.organisations)))
         organisations = [await store.organisation(one) for one in named]
         plans = [await store.plan(one) for one in user.plans]
@@ -242,7 +251,7 @@ class Authenticator:
             maker = await self._store.key(key.made_by)
             while maker is not None and maker.replaced_by is not None:  # it was rotated
                 maker = await self._store.key(maker.replaced_by)
-            is_good = maker is not None and is_valid(maker, self._clock()) and len(makers) < MOST_GENERATIONS
+            is_good = maker is not None and self._is_valid(maker) and len(makers) < MOST_GENERATIONS
             if maker is None or not is_good or not await self._is_enabled(maker.user):
                 raise _invalid()
             makers.append(maker)
@@ -273,7 +282,7 @@ def is_valid(key: ApiKey, now: datetime) -> bool:
 
     Its user may still be switched off.
     """
-    return key.enabled and not has_expired(key.expires, now)
+    return key.enabled and (key.expires is None or not has_expired(key.expires, now))
 
 
 def _with_scheme(authorization: Sequence[str]) -> str | None:

@@ -261,7 +261,7 @@ def storable(record_id: str) -> str:
 
     Headers and paths may bring such.
     """
-    return record_id.encode("utf-8", "backslashreplace").decode()
+    return record_id if record_id.isascii() else record_id.encode("utf-8", "backslashreplace").decode()
 
 
 class Page(NamedTuple):

@@ -50,8 +50,9 @@ class LayeredStore:
         return known.record if known is not None and isinstance(known.record, ApiKey) else None
 
     async def user(self, user_id: Id) -> User:
-        listed = self._yaml.listed_user(user_id)
-        known = await self._find_beside(listed, ("user", id_text(user_id)))
+        as_text = id_text(user_id)
+        listed = self._yaml.listed_user(as_text)
+        known = await self._find_beside(listed, ("user", as_text))
         if known is None:
             return listed if listed is not None else User(id=user_id, tier=self._tiers[0])
         user = await self._joined("user", listed, known)
