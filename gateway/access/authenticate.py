@@ -11,7 +11,7 @@ import msgspec
 from multidict import MultiMapping, istr
 
 from gateway.access.client_address import is_within
-from gateway.access.lookup_cache import LookUps
+from gateway.access.lookup_cache import MOST_CALLERS, Known, LookUps
 from gateway.access.tokens import Tokens
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, IpNotAllowed, MissingKey, StoreUnavailable
 from gateway.jose.token import LONGEST_TOKEN
@@ -117,12 +117,13 @@ class Authenticator:
 
     def remembered(self, shown: Shown, scope: Scope | None, address: str = "") -> Caller | None:
         """Return the caller from the look-up cache. Raises as `caller`."""
-        caller = self._lookups.callers.get(shown) if self._lookups is not None else None
-        if caller is not None:
-            self._check(caller.key, scope, acts=shown.acted_for is not None)
-            if caller.key.ips or caller.makers:
-                _refuse_other_addresses(caller, address)
-        return caller
+        known = self._lookups.callers.get(shown) if self._lookups is not None else None
+        if known is None:
+            return None
+        if scope not in known.scopes:
+            self._check(known.caller.key, scope, acts=shown.acted_for is not None)
+            _refuse_other_addresses(known.caller, address)
+        return known.caller
 
     async def caller(self, shown: Shown, scope: Scope | None, address: str = "") -> Caller:
         """The caller, who has `scope` and may come from `address`.
@@ -131,7 +132,10 @@ class Authenticator:
         """
         # Those of the generation that the look-up began with: a later one must not take it for news.
         remembered = self._lookups.callers if self._lookups is not None else {}
-        remembered[shown] = caller = await self._found(shown, scope)
+        caller = await self._found(shown, scope)
+        if len(remembered) >= MOST_CALLERS:
+            remembered.clear()
+        remembered[shown] = Known(caller, _scopes_for_good(caller, acts=shown.acted_for is not None))
         if caller.key.ips or caller.makers:
             _refuse_other_addresses(caller, address)
         return caller
@@ -257,6 +261,16 @@ class Authenticator:
             makers.append(maker)
             key = maker
         return makers
+
+
+def _scopes_for_good(caller: Caller, *, acts: bool) -> frozenset[str | None]:
+    """Return the scopes of a key that is as good in a moment as it is now.
+
+    None of one that may expire, acts for others, or is for some addresses only.
+    """
+    key = caller.key
+    is_good = key.enabled and key.expires is None and not acts and not caller.ranges
+    return frozenset((None, *key.scopes)) if is_good else frozenset()
 
 
 def _refuse_other_addresses(caller: Caller, address: str) -> None:

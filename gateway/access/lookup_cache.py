@@ -15,7 +15,17 @@ from gateway.limits import Terms
 from gateway.store.base import Catalogue, GrantStore
 from gateway.types import Access, Caller
 
-_MOST_CALLERS = 2_000
+MOST_CALLERS = 2_000
+
+
+class Known(msgspec.Struct, frozen=True, eq=False):
+    """A caller who was looked up.
+
+    `scopes`: those for which nothing more is asked of it; None among them stands for a route that needs none.
+    """
+
+    caller: Caller
+    scopes: frozenset[str | None]
 
 
 class Use(msgspec.Struct, frozen=True, eq=False):
@@ -29,7 +39,7 @@ class Use(msgspec.Struct, frozen=True, eq=False):
 class LookUps:
     """Cache look-ups for one generation of records.
 
-    `begin` comes before each request's use; what is absent is put there by whoever looks it up.
+    `begin` comes before each request's use; what is absent is put there by whoever looks it up, who bounds `callers`.
 
     `generation` gives the number of the records' present generation.
     """
@@ -42,19 +52,16 @@ class LookUps:
         self._forget()
 
     def begin(self) -> None:
-        """Drop everything on a new generation, or when too much.
-
-        A generation of the records.
-        """
+        """Drop everything on a new generation of the records."""
         generation = self._generation()
-        if generation != self._seen or len(self.callers) >= _MOST_CALLERS:
+        if generation != self._seen:
             self._seen = generation
             self._forget()
 
     def _forget(self) -> None:
         # New ones, not emptied ones: what is being looked up now may be of the old generation when it is put in.
         self.features: dict[str, bool] = {}
-        self.callers: dict[Hashable, Caller] = {}  # by what they have shown
+        self.callers: dict[Hashable, Known] = {}  # by what they have shown
         self.catalogue: Catalogue | None = None
         self._uses: dict[tuple[int, str], Use] = {}
 
@@ -77,7 +84,7 @@ class LookUps:
 
     def remember(self, name: str, use: Use) -> None:
         """Keep what `use.caller`'s `name` for a model leads to."""
-        if len(self._uses) < _MOST_CALLERS:
+        if len(self._uses) < MOST_CALLERS:
             self._uses[id(use.caller), name] = use
 
     def __repr__(self) -> str:

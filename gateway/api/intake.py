@@ -52,7 +52,9 @@ class Intake:
     async def parsed(self, raw: bytes, held: Held | None, refused: tuple[str, ...] | None) -> openai.RequestBody:
         """Parse a body that has been read. Raises as `read` does."""
         if len(raw) < openai.LARGE_BYTES:
-            return small_body(raw, held, refused, is_counted=True)
+            if held is not None:
+                held.grow_by_json(raw, is_held=True)
+            return _examined(raw, None, refused)
         size, size_in_memory = await self.do(lambda: _measured(raw))
         if held is not None:
             held.grow(size_in_memory)
@@ -71,19 +73,6 @@ class Intake:
 
     def __repr__(self) -> str:
         return "<Intake>"
-
-
-def small_body(
-    raw: bytes, held: Held | None, refused: tuple[str, ...] | None, *, is_counted: bool = False
-) -> openai.RequestBody:
-    """Parse a body of less than `LARGE_BYTES` at once.
-
-    `is_counted`: `held` has the bytes themselves already. Raises as `Intake.read` does.
-    """
-    if held is not None:
-        size = size_when_read(raw, raw.count(b",") + raw.count(b"{") + raw.count(b"["))
-        held.grow(size if is_counted else size + len(raw))
-    return _examined(raw, None, refused)
 
 
 def _measured(raw: bytes) -> tuple[openai.Size, int]:

@@ -89,6 +89,7 @@ class Reading:
         "params",
         "passed",
         "route",
+        "scope",
         "shown",
         "trace",
         "via",
@@ -108,13 +109,9 @@ class Reading:
         self.shown = Shown.of(headers, is_websocket=self.wants_websocket)
         self.route: Route | None = None  # once it was looked for
         self.family: str | None = None  # that `surface.extra` has to name for the route
+        self.scope: Scope | None = None  # that the route asks for
         self.params: Mapping[str, str] = {}
         self.passed = NOTHING
-
-    def require_family(self, runtime: Runtime) -> None:
-        """Raise RouteNotFound where the route's family is not served."""
-        if self.family is not None:
-            require_family(runtime, self.family)
 
     def find(self, runtime: Runtime, router: Router, request: Request) -> Route:
         """Find the route, and what of the head goes up on it.
@@ -128,6 +125,7 @@ class Reading:
             by_version = self.by_version
             route, self.params = find_route(router, head.method, head.path, head.headers, served, by_version=by_version)
         self.route, self.family = route, route.family
+        self.scope = None if route.scope == "any" else route.scope
         if route.operation is not None:
             self.passed = passed_on(head.headers, head.target, route.operation.client_headers, self.shown.presented)
         return route
@@ -145,19 +143,25 @@ class Dispatcher:
         self._by_version = by_version  # for what bears `anthropic-version`, below /v1
 
     async def __call__(self, request: Request) -> Reply:
-        runtime, connection = self._current.runtime, request.connection
-        origins = runtime.settings.server.cors_origins
-        connection.answer_fields = cross_origin_fields(origins, request.headers) if origins else ()
-        reading: Reading | None = request.head.known
+        runtime, connection, head = self._current.runtime, request.connection, request.head
+        server = runtime.settings.server
+        origins = server.cors_origins
+        connection.answer_fields = cross_origin_fields(origins, head.headers) if origins else ()
+        reading: Reading | None = head.known
         if reading is None:
-            reading = request.head.known = Reading(request.headers, request.method, request.path)
-        peer, trusted = connection.client, runtime.settings.server.trusted_proxies
-        if trusted and reading.forwarded.hops:
-            peer = client_address(peer, reading.forwarded, trusted)
-        call = Call(request.method, request.path, peer, reading.client_request_id)
-        call.trace, call.via = reading.trace, reading.via
-        if reading.conversation is not None:
-            call.conversation = reading.conversation
+            reading = head.known = Reading(head.headers, head.method, head.path)
+        peer = connection.client
+        if server.trusted_proxies and reading.forwarded.hops:
+            peer = client_address(peer, reading.forwarded, server.trusted_proxies)
+        call = Call(
+            head.method,
+            head.path,
+            peer,
+            reading.client_request_id,
+            trace=reading.trace,
+            conversation=reading.conversation,
+            via=reading.via,
+        )
         try:
             response = await self._answer(runtime, request, call, reading)
         except GatewayError as fault:
@@ -186,26 +190,29 @@ class Dispatcher:
         return response
 
     async def _answer(self, runtime: Runtime, request: Request, call: Call, reading: Reading) -> Reply:
-        if reading.route is None:
+        route = reading.route
+        if route is None:
             refuse_ambiguous(request.headers, http11=request.http11)
-        if call.method == "OPTIONS" and is_preflight(runtime.settings.server.cors_origins, request.headers):
-            return preflight_answer(request.headers, call)
+            if call.method == "OPTIONS" and is_preflight(runtime.settings.server.cors_origins, request.headers):
+                return preflight_answer(request.headers, call)
         lookups = runtime.lookups
         lookups.begin()
         if reading.is_ai and not lookups.features.get("ai"):
             await require_ai(runtime)
-        route = reading.route or reading.find(runtime, self._router_of(reading), request)
-        reading.require_family(runtime)
+        if route is None:
+            route = reading.find(runtime, self._router_of(reading), request)
+        if reading.family is not None:
+            require_family(runtime, reading.family)
         call.route = route.path
         if route.scope is not None:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
             request.held = held = runtime.memory.hold_request()
-            shown, scope, peer = reading.shown, _required_scope(route), call.peer
-            known = runtime.authenticator.remembered(shown, scope, peer)
-            call.caller = known or await self._caller(runtime, request, call, shown, scope)
-            held.owner = call.caller.user.id
+            caller = runtime.authenticator.remembered(reading.shown, reading.scope, call.peer)
+            if caller is None:
+                caller = await self._caller(runtime, request, call, reading.shown, reading.scope)
+            call.caller, held.owner = caller, caller.user.id
         response = await route.handler(Hit(runtime, request, call, reading.params, reading.passed))
-        if isinstance(response, Answer) and call.attempts == 0:
+        if call.attempts == 0 and isinstance(response, Answer):
             response.fields = (*response.fields, ("x-request-id", call.request_id))
         call.status = call.status or response.status
         return response
@@ -234,10 +241,6 @@ async def require_ai(runtime: Runtime) -> None:
         features["ai"] = await runtime.store.feature("ai")
     if not features["ai"]:
         raise FeatureDisabled("The AI feature is switched off.")
-
-
-def _required_scope(route: Route) -> Scope | None:
-    return None if route.scope == "any" else route.scope
 
 
 def client_request_id(text: str | None) -> str | None:

@@ -21,8 +21,7 @@ class OpenAIResponder(EventStream):
     """Answer byte for byte. `reply` is there once the relay is done."""
 
     def __init__(self, request: Request, rules: EventRules) -> None:
-        self._request = request
-        self._rules = rules
+        self._request, self._rules = request, rules
         self._answer: Answer | None = None
 
     @property

@@ -11,7 +11,6 @@ import msgspec
 from gateway.access.companions import Companion, companions, require_common_endpoint
 from gateway.access.lookup_cache import Use
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve, serving
-from gateway.api.intake import small_body
 from gateway.api.kept.object_asks import with_objects
 from gateway.api.openai_responder import OpenAIResponder
 from gateway.api.router import DEPLOYMENT, OPENAI_PREFIXES, Hit, Route, RouteHandler
@@ -64,7 +63,9 @@ def relay_handler(operation: Operation) -> RouteHandler:
             concerns_objects = await hit.runtime.intake.do(lambda: operation.may_concern_objects(body.fields, body.raw))
         if concerns_objects:
             ask = await with_objects(hit, ask)
-        return await relayed_answer(hit, ask)
+        responder = OpenAIResponder(hit.request, operation.events)
+        await relay_to(responder, hit, with_query(hit, ask), hit.passed)
+        return responder.reply
 
     async def form_handler(hit: Hit) -> Reply:
         async with form_or_body_of(hit) as body:
@@ -113,12 +114,17 @@ async def form_of(hit: Hit, *, adds_model: bool = True) -> FormBody:
 
 async def relayed_answer(hit: Hit, ask: Ask, responds: type[OpenAIResponder] = OpenAIResponder) -> Reply:
     """Relay a request; its query may ask for a stream."""
-    if "?" in hit.request.head.target:
-        asked = hit.request.query.get("stream", "")
-        ask = msgspec.structs.replace(ask, streams_by_query=asked.lower() in ("true", "1"))
     responder = responds(hit.request, ask.operation.events)
-    await relay_to(responder, hit, ask, hit.passed)
+    await relay_to(responder, hit, with_query(hit, ask), hit.passed)
     return responder.reply
+
+
+def with_query(hit: Hit, ask: Ask) -> Ask:
+    """Return the request with what its query asks for, a stream."""
+    if "?" not in hit.request.head.target:
+        return ask
+    asked = hit.request.query.get("stream", "")
+    return msgspec.structs.replace(ask, streams_by_query=asked.lower() in ("true", "1"))
 
 
 def relay_to(responder: Responder, hit: Hit, ask: Ask, passed: PassedOn = NOTHING) -> Coroutine[None, None, None]:
@@ -130,8 +136,8 @@ def relay_to(responder: Responder, hit: Hit, ask: Ask, passed: PassedOn = NOTHIN
     if passed.query or passed.idempotency_key is not None:
         user, refused = id_text(ask.caller.user.id), hit.runtime.settings.routing.refuse_fields
         passed = passed.of_request(user, ask.operation.route, refused)
-    relay, memory = hit.runtime.relay, request.held
-    return relay.run(hit.call, ask, responder, client=request.connection, memory=memory, passed=passed)
+    relay, client = hit.runtime.relay, request.connection
+    return relay.run(hit.call, ask, responder, client=client, memory=request.held, passed=passed)
 
 
 async def body_of(hit: Hit) -> openai.RequestBody:
@@ -154,9 +160,14 @@ async def body_of(hit: Hit) -> openai.RequestBody:
 def body_here(hit: Hit) -> openai.RequestBody | None:
     """A small body that has come with its head; as `body_of`."""
     request = hit.request
-    if request.body is None or len(request.body) >= openai.LARGE_BYTES:
+    raw = request.body
+    if raw is None or len(raw) >= openai.LARGE_BYTES:
         return None
-    return small_body(request.body, request.held, hit.runtime.settings.routing.refuse_fields)
+    if request.held is not None:
+        request.held.grow_by_json(raw)
+    body = openai.read_body(raw)
+    body.mentions = openai.allowed_fields(hit.runtime.settings.routing.refuse_fields).examine(body.fields)
+    return body
 
 
 async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody) -> Ask:
@@ -164,12 +175,12 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | For
 
     Raises ModelNotFound, ModelNotAccessible, NoModelGranted or ModelRequired.
     """
-    runtime, call, caller, lookups = hit.runtime, hit.call, hit.caller, hit.runtime.lookups
-    catalogue = lookups.catalogue or await lookups.find_catalogue(runtime.store)
-    name = hit.params.get(DEPLOYMENT) or body.fields.get("model")
-    plain_name = name if isinstance(name, str) and "modelId" not in body.fields else None
+    caller, lookups, fields = hit.caller, hit.runtime.lookups, body.fields
+    catalogue = lookups.catalogue or await lookups.find_catalogue(hit.runtime.store)
+    name = hit.params.get(DEPLOYMENT) or fields.get("model")
+    plain_name = name if isinstance(name, str) and "modelId" not in fields else None
+    hit.call.requested_model = plain_name
     use = lookups.use(caller, plain_name) if plain_name is not None else None
-    call.requested_model = plain_name
     if use is None:
         access = _resolved(hit, operation, body, catalogue)
         use = Use(caller, access, terms_of(access, caller))
@@ -177,7 +188,7 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | For
             lookups.remember(plain_name, use)
     elif use.access.model.operations is not None:  # it may have been found for another operation
         serving(use.access, operation.kind)
-    access = call.access = use.access
+    access = hit.call.access = use.access
     others = companions_of(operation, body, caller, access, catalogue) if body.mentions else ()
     return Ask(operation, body, caller, access, catalogue, use.terms, others)
 

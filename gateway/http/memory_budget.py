@@ -10,6 +10,8 @@ import contextlib
 import ctypes
 from collections.abc import Callable
 
+import msgspec
+
 from gateway.errors import Overloaded
 from gateway.types import Id
 
@@ -19,6 +21,7 @@ REQUEST_BYTES = 80 * 1024
 SPARE_BYTES = 16 * 1024
 # What a value of JSON takes as a Python object beside its text, half of an object with one member being the worst.
 VALUE_BYTES = 128
+_MOST_TIMES_READ = 6  # a body of JSON as it came, and read: see `size_when_read`
 
 _FULL = "The gateway holds as many bodies and answers as it may; ask again in a moment."
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # of malloc.h
@@ -49,31 +52,27 @@ class Memory:
 
     def hold_request(self) -> Held:
         """Hold what any request takes. Raises Overloaded where there is no room."""
-        held = Held(self)
-        if self.held + REQUEST_BYTES > self.bound():
+        held = self.held + REQUEST_BYTES
+        if held > self.bound():
             raise Overloaded(_FULL)
-        self.held += REQUEST_BYTES
-        held.size, held.spare = REQUEST_BYTES, SPARE_BYTES
-        return held
+        self.held = held
+        return Held(self, REQUEST_BYTES, SPARE_BYTES)
 
     def __repr__(self) -> str:
         return f"<Memory: {self.held:,} of {self.most:,} bytes held>"
 
 
-class Held:
+class Held(msgspec.Struct, eq=False):
     """The memory that one request holds, released at its end.
 
     `owner`: the user whose request it is, if known. `spare`: what of `size` nothing has taken yet.
     """
 
-    __slots__ = ("_memory", "_uploads", "owner", "size", "spare")
-
-    def __init__(self, memory: Memory) -> None:
-        self._memory = memory
-        self._uploads = False
-        self.owner: Id | None = None
-        self.size = 0
-        self.spare = 0
+    memory: Memory
+    size: int = 0
+    spare: int = 0
+    owner: Id | None = None
+    _uploads: bool = False
 
     def begin_upload(self) -> None:
         """Count this as its owner's upload until `end_upload`.
@@ -84,7 +83,7 @@ class Held:
             return
         self._uploads = True
         size, self.size, self.spare = self.size, 0, 0
-        self._memory.held -= size
+        self.memory.held -= size
         self.grow(size)
 
     def end_upload(self) -> None:
@@ -101,12 +100,24 @@ class Held:
                 raise Overloaded("Your unfinished uploads hold as much as they may; ask again in a moment.")
             raise Overloaded(_FULL)
 
+    def grow_by_json(self, raw: bytes, *, is_held: bool = False) -> None:
+        """Hold a small body, and what it becomes once it is read. Raises Overloaded.
+
+        `is_held`: its bytes are counted already.
+        """
+        values = raw.count(b",") + raw.count(b"{") + raw.count(b"[")
+        most = values * VALUE_BYTES + len(raw) * _MOST_TIMES_READ
+        if most <= self.spare:  # whatever its texts are
+            self.spare -= most
+        else:
+            self.grow(size_when_read(raw, values) + (0 if is_held else len(raw)))
+
     def has_grown(self, size: int) -> bool:
         """Hold more bytes; False where there is no room."""
         if size <= self.spare:
             self.spare -= size
             return True
-        memory = self._memory
+        memory = self.memory
         if memory.held + size > memory.bound():
             return False
         if self._uploads and self.owner is not None:
@@ -126,26 +137,25 @@ class Held:
     def _give_back(self, size: int) -> None:
         if self._uploads:
             self._leave_share(size)
-        self._memory.held -= size
+        self.memory.held -= size
         self.size -= size
 
     def release(self) -> None:
         """Hold nothing any more. A second call does nothing."""
         size = self.size
-        if size:
-            if self._uploads:
-                self._leave_share(size)
-            self._memory.held -= size
-            self.size = self.spare = 0
+        if self._uploads:
+            self._leave_share(size)
+        self.memory.held -= size
+        self.size = self.spare = 0
 
     def _has_share(self, size: int) -> bool:
         if not self._uploads or self.owner is None:
             return True
-        of_owner = self._memory.uploads.get(self.owner, 0)
-        return of_owner <= self.size or of_owner + size <= self._memory.most // 2
+        of_owner = self.memory.uploads.get(self.owner, 0)
+        return of_owner <= self.size or of_owner + size <= self.memory.most // 2
 
     def _leave_share(self, size: int) -> None:
-        uploads, owner = self._memory.uploads, self.owner
+        uploads, owner = self.memory.uploads, self.owner
         if owner is not None:
             left = uploads.get(owner, 0) - size
             if left > 0:
@@ -165,7 +175,7 @@ def size_when_read(raw: bytes, values: int) -> int:
     One character outside Latin-1 makes four bytes of each character of its text, be it an escaped one.
     """
     is_plain = raw.isascii() and raw.find(b"\\u") < 0
-    return values * VALUE_BYTES + len(raw) * (2 if is_plain else 5)
+    return values * VALUE_BYTES + len(raw) * (2 if is_plain else _MOST_TIMES_READ - 1)
 
 
 def give_back_freed_memory() -> None:

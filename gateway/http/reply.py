@@ -18,8 +18,6 @@ class Reply:
 
     status: int
     keep_alive = True
-    started = False  # something of it has gone out
-    _connection: Connection | None = None
 
     def force_close(self) -> None:
         """End the connection with this answer."""
@@ -29,15 +27,8 @@ class Reply:
         """Send what is left. Raises ConnectionResetError where the client left."""
         raise NotImplementedError
 
-    def _attach(self, request: Request) -> Connection:
-        self._connection = connection = request.connection
-        self.started = True
-        if not request.keep_alive or connection.ends_here:
-            self.keep_alive = False
-        return connection
-
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.status}{' begun' if self.started else ''}>"
+        return f"<{type(self).__name__} {self.status}>"
 
 
 class Answer(Reply):
@@ -52,12 +43,14 @@ class Answer(Reply):
         self.content = body
 
     def send_to(self, request: Request) -> None:
-        connection = self._attach(request)
+        connection = request.connection
+        if not request.keep_alive or connection.ends_here:
+            self.keep_alive = False
         connection.send_answer(request, self.status, self.fields, self.content, close=not self.keep_alive)
 
     def serialised(self, *, http11: bool) -> bytes:
         """Return the whole answer as bytes."""
-        framing = length_line(self.status, self.content)
+        framing = f"content-length: {len(self.content)}\n"
         return head_bytes(self.status, self.fields, framing, close=not self.keep_alive, http11=http11) + self.content
 
 
@@ -68,12 +61,16 @@ class EventStream(Reply):
     """
 
     status = 200
+    started = False  # something of it has gone out
     finished = False
+    _connection: Connection | None = None
 
     def start(self, request: Request, status: int, headers: Headers) -> None:
         """Send the head. Raises ConnectionResetError where the client has gone."""
-        connection = self._attach(request)
-        self.status = status
+        self._connection = connection = request.connection
+        self.started, self.status = True, status
+        if not request.keep_alive or connection.ends_here:
+            self.keep_alive = False
         connection.open_stream(request, status, headers, close=not self.keep_alive)
 
     def send(self, data: bytes) -> None:
@@ -104,16 +101,14 @@ class EventStream(Reply):
     def send_to(self, request: Request) -> None:
         """Nothing: it was sent as it came."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.status}{' begun' if self.started else ''}>"
+
 
 def with_answer_fields(fields: Headers, answer_fields: Headers) -> Headers:
     """Add what every answer bears, instead of its own of those names."""
     names = {name for name, _ in answer_fields if name != "vary"}  # which may come as often as it likes
     return (*(field for field in fields if field[0] not in names), *answer_fields)
-
-
-def length_line(status: int, body: bytes) -> str:
-    """Return the line of `content-length`, which a 204 must not have."""
-    return "" if status == 204 else f"content-length: {len(body)}\n"
 
 
 def head_bytes(status: int, fields: Headers, framing: str, *, close: bool, http11: bool) -> bytes:

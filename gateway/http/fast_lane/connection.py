@@ -15,7 +15,7 @@ from gateway.http.fast_lane.patience import IdlePatience
 from gateway.http.fast_lane.reading import LINGERING_BYTES, MAX_AHEAD_BYTES, NOTHING_MORE, Reading
 from gateway.http.fast_lane.writing import JOIN_BELOW_BYTES
 from gateway.http.message import Body, Head, Headers, Request
-from gateway.http.reply import head_bytes, length_line, with_answer_fields
+from gateway.http.reply import head_bytes, with_answer_fields
 from gateway.http.write_watch import WriteWatch
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -101,7 +101,8 @@ class LaneConnection(Reading):
         if self.answer_fields:
             fields = with_answer_fields(fields, self.answer_fields)
         asked = request.head
-        head = head_bytes(status, fields, length_line(status, body), close=close, http11=asked.http11)
+        framing = f"content-length: {len(body)}\n" if status != 204 else ""  # which a 204 must not have
+        head = head_bytes(status, fields, framing, close=close, http11=asked.http11)
         if asked.method == "HEAD":
             transport.write(head)
         elif len(body) < JOIN_BELOW_BYTES:
