@@ -44,7 +44,7 @@ Where to find what people look for first:
     a new protocol                        types.py (ProtocolName), dialects/ (a folder), a responder beside
                                           api/messages_responder.py, its errors in api/middleware.py (rendered)
     a page of a usage report              usage/sql/sums/page_queries.py; in memory: usage/row_pages.py
-    who tells a client a relayed answer   api/openai_responder.py, api/panel/responders.py
+    who tells a client a relayed answer   api/openai_routes.py, api/panel/responders.py
 """
 
 __version__ = "0.1.0"

@@ -4,9 +4,8 @@ router.py            what a row is, and how a path finds its own
 middleware.py        around every route: request id, feature flag, caller, errors, the access line
 runtime.py           everything that follows from one configuration; a request keeps the one it began with
 intake.py            bodies of JSON: bounded in size, time, values and memory
-openai_routes.py     the OpenAI surface, under two prefixes
+openai_routes.py     the OpenAI surface, under two prefixes; its answers, as OpenAI's clients read them
 kept/                what upstreams keep: files, stored responses, vector stores
-openai_responder.py  its answers: what the relay reports, as OpenAI's clients read it
 messages_routes.py   Anthropic's protocol, under two prefixes; messages_responder.py: its answers
 panel_routes.py      chat, studio, discovery, the relay with the model in the URL; panel/: their protocol
 admin/               records, keys, features; endpoints, explain, audit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.api.openai_responder import OpenAIResponder
+from gateway.api.openai_routes import OpenAIResponder
 from gateway.dialects import anthropic
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.http.reply import Answer

@@ -1,7 +1,8 @@
-"""The OpenAI surface (contract §4): relayed rows, one handler."""
+"""The OpenAI surface (contract §4): relayed rows, one handler, and its answers."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
@@ -12,21 +13,24 @@ from gateway.access.companions import Companion, companions, require_common_endp
 from gateway.access.lookup_cache import Use
 from gateway.access.resolve import access_to, accessible, named_model, not_found, resolve, serving
 from gateway.api.kept.object_asks import with_objects
-from gateway.api.openai_responder import OpenAIResponder
 from gateway.api.router import DEPLOYMENT, OPENAI_PREFIXES, Hit, Route, RouteHandler
 from gateway.dialects import openai
-from gateway.dialects.base import Operation
+from gateway.dialects.base import EventRules, Operation, Usage
 from gateway.dialects.openai.operations import FORM
-from gateway.http.client.passed_on import NOTHING, PassedOn
+from gateway.errors import GatewayError, UpstreamFailed
+from gateway.http.message import Request
 from gateway.http.multipart import FormBody
-from gateway.http.reply import Answer, Reply
+from gateway.http.reply import Answer, EventStream, Reply
 from gateway.limits import terms_of
 from gateway.proxy.ask import Ask
-from gateway.proxy.responder import Responder
+from gateway.proxy.refusals.masking import readable
+from gateway.proxy.responder import Head, Responder
 from gateway.store.base import Catalogue
 from gateway.types import Access, Caller, id_text
 
 JSON = ("content-type", "application/json")
+_STREAM_FIELDS = (("cache-control", "no-cache"), ("x-accel-buffering", "no"))
+_HEARTBEAT = b": waiting for the model\n\n"
 
 
 def openai_routes() -> list[Route]:
@@ -64,7 +68,7 @@ def relay_handler(operation: Operation) -> RouteHandler:
         if concerns_objects:
             ask = await with_objects(hit, ask)
         responder = OpenAIResponder(hit.request, operation.events)
-        await relay_to(responder, hit, with_query(hit, ask), hit.passed)
+        await relayed(responder, hit, ask)
         return responder.reply
 
     async def form_handler(hit: Hit) -> Reply:
@@ -112,32 +116,87 @@ async def form_of(hit: Hit, *, adds_model: bool = True) -> FormBody:
             hit.request.keep_alive = False
 
 
+class OpenAIResponder(EventStream):
+    """Answer byte for byte. `reply` is there once the relay is done."""
+
+    def __init__(self, request: Request, rules: EventRules) -> None:
+        self._request, self._rules = request, rules
+        self._answer: Answer | None = None
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer, or the stream that has been sent."""
+        return self._answer or self
+
+    def on_head(self, head: Head) -> None:
+        self.start(self._request, head.status, [*head.passed, *_STREAM_FIELDS, *head.own])
+
+    def on_heartbeat(self) -> None:
+        self.send(_HEARTBEAT)
+
+    @property
+    def on_event(self) -> Callable[[bytes], None]:
+        """Nothing stands between an upstream's read and the client's transport."""
+        return self.send if self._connection is None else self._connection.send
+
+    @property
+    def chunked(self) -> asyncio.WriteTransport | None:
+        """The client's transport, where its answer is chunked."""
+        return self._connection.chunked if self._connection is not None else None
+
+    def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
+        """Send a whole answer, or one event after a heartbeat.
+
+        As one event of the stream that the heartbeat has begun.
+        """
+        if self._connection is None:
+            self._answer = Answer(head.status, head.passed + head.own, body)
+            return
+        content = readable(body, encoding)
+        events = openai.whole_as_events(content) if content is not None else None
+        if events is None:
+            raise UpstreamFailed("The model could not answer this request.")
+        self.send(events)
+
+    def on_refusal(self, head: Head, body: bytes, text: bytes) -> None:
+        if self.started:
+            self.send(self._rules.refusal_event(text))
+        else:
+            self._answer = Answer(head.status, [*head.passed, *head.own], body)
+
+    def on_error(self, fault: GatewayError, number: int | None) -> None:
+        """End with an event, or cut the stream.
+
+        It is cut where the client would take an event for a part of the answer.
+        """
+        if number is None:
+            self.cut()
+        else:
+            self.send(self._rules.error_event(fault, number))
+            self.finish()
+
+    def on_end(self, usage: Usage | None) -> None:
+        if self._connection is not None:
+            self.finish()
+
+
 async def relayed_answer(hit: Hit, ask: Ask, responds: type[OpenAIResponder] = OpenAIResponder) -> Reply:
-    """Relay a request; its query may ask for a stream."""
+    """Relay a request, and return what is answered."""
     responder = responds(hit.request, ask.operation.events)
-    await relay_to(responder, hit, with_query(hit, ask), hit.passed)
+    await relayed(responder, hit, ask)
     return responder.reply
 
 
-def with_query(hit: Hit, ask: Ask) -> Ask:
-    """Return the request with what its query asks for, a stream."""
-    if "?" not in hit.request.head.target:
-        return ask
-    asked = hit.request.query.get("stream", "")
-    return msgspec.structs.replace(ask, streams_by_query=asked.lower() in ("true", "1"))
-
-
-def relay_to(responder: Responder, hit: Hit, ask: Ask, passed: PassedOn = NOTHING) -> Coroutine[None, None, None]:
-    """Relay a request to this responder.
-
-    `passed`: what of its head goes up.
-    """
-    request = hit.request
-    if passed.query or passed.idempotency_key is not None:
+def relayed(responder: Responder, hit: Hit, ask: Ask) -> Coroutine[None, None, None]:
+    """Relay a request to this responder; its query may ask for a stream."""
+    request, passed = hit.request, hit.passed
+    if not passed.is_plain:
+        asked = request.query.get("stream", "")
+        ask = msgspec.structs.replace(ask, streams_by_query=asked.lower() in ("true", "1"))
         user, refused = id_text(ask.caller.user.id), hit.runtime.settings.routing.refuse_fields
         passed = passed.of_request(user, ask.operation.route, refused)
-    relay, client = hit.runtime.relay, request.connection
-    return relay.run(hit.call, ask, responder, client=client, memory=request.held, passed=passed)
+    relay = hit.runtime.relay
+    return relay.run(hit.call, ask, responder, client=request.connection, memory=request.held, passed=passed)
 
 
 async def body_of(hit: Hit) -> openai.RequestBody:

@@ -19,7 +19,6 @@ from gateway.api.openai_routes import (
     body_of,
     companions_of,
     form_or_body_of,
-    relay_to,
     relayed_answer,
     relayed_row,
     served_operations,
@@ -171,7 +170,8 @@ async def hear(hit: Hit, ask: Ask, responder: KeptAnswer | PanelStream) -> None:
     Once something has gone out, the responder tells that itself.
     """
     try:
-        await relay_to(responder, hit, ask)
+        client, memory = hit.request.connection, hit.request.held
+        await hit.runtime.relay.run(hit.call, ask, responder, client=client, memory=memory)
     except UpstreamFault as fault:
         raise AiUnavailable(fault.message, headers=fault.headers) from None
     if responder.fault is not None and not responder.started:

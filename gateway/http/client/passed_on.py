@@ -52,6 +52,7 @@ class PassedOn(msgspec.Struct, frozen=True):
     lines: tuple[Line, ...] = (_ANY_TYPE,)
     idempotency_key: str | None = None
     query: tuple[QueryField, ...] = ()
+    is_plain: bool = True  # its target has no query, and it has no idempotency key
     headers: CIMultiDictProxy[str] = _NO_HEADERS
     kept: frozenset[str] = frozenset()  # headers of one hop alone
     credential: str | None = None
@@ -127,6 +128,7 @@ def passed_on(
         lines=tuple(lines),
         idempotency_key=key,
         query=_query(target, credential) if "?" in target else (),
+        is_plain=key is None and "?" not in target,
         headers=headers,
         kept=kept,
         credential=credential,
