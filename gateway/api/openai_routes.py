@@ -234,11 +234,11 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | For
 
     Raises ModelNotFound, ModelNotAccessible, NoModelGranted or ModelRequired.
     """
-    caller, lookups, fields = hit.caller, hit.runtime.lookups, body.fields
+    call, lookups, fields = hit.call, hit.runtime.lookups, body.fields
+    caller = call.caller or hit.caller
     catalogue = lookups.catalogue or await lookups.find_catalogue(hit.runtime.store)
-    name = hit.params.get(DEPLOYMENT) or fields.get("model")
-    plain_name = name if isinstance(name, str) and "modelId" not in fields else None
-    hit.call.requested_model = plain_name
+    name = (hit.params and hit.params.get(DEPLOYMENT)) or fields.get("model")
+    plain_name = call.requested_model = name if isinstance(name, str) and "modelId" not in fields else None
     use = lookups.use(caller, plain_name) if plain_name is not None else None
     if use is None:
         access = _resolved(hit, operation, body, catalogue)
@@ -247,7 +247,7 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | For
             lookups.remember(plain_name, use)
     elif use.access.model.operations is not None:  # it may have been found for another operation
         serving(use.access, operation.kind)
-    access = hit.call.access = use.access
+    access = call.access = use.access
     others = companions_of(operation, body, caller, access, catalogue) if body.mentions else ()
     return Ask(operation, body, caller, access, catalogue, use.terms, others)
 
