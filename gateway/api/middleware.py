@@ -193,7 +193,7 @@ class Dispatcher:
         route = reading.route
         if route is None:
             refuse_ambiguous(request.headers, http11=request.http11)
-            if call.method == "OPTIONS" and is_preflight(runtime.settings.server.cors_origins, request.headers):
+            if is_preflight(call.method, runtime.settings.server.cors_origins, request.headers):
                 return preflight_answer(request.headers, call)
         lookups = runtime.lookups
         lookups.begin()
@@ -270,8 +270,10 @@ def cross_origin_fields(allowed: tuple[str, ...], headers: Mapping[str, str]) ->
     )
 
 
-def is_preflight(allowed: tuple[str, ...], headers: Mapping[str, str]) -> bool:
+def is_preflight(method: str, allowed: tuple[str, ...], headers: Mapping[str, str]) -> bool:
     """Whether the request is a preflight from an allowed origin."""
+    if method != "OPTIONS":
+        return False
     origin = headers.get("origin")
     is_allowed = origin is not None and ("*" in allowed or origin in allowed)
     return is_allowed and "access-control-request-method" in headers

@@ -241,10 +241,7 @@ async def ask_for(hit: Hit, operation: Operation, body: openai.RequestBody | For
     plain_name = call.requested_model = name if isinstance(name, str) and "modelId" not in fields else None
     use = lookups.use(caller, plain_name) if plain_name is not None else None
     if use is None:
-        access = _resolved(hit, operation, body, catalogue)
-        use = Use(caller, access, terms_of(access, caller))
-        if plain_name is not None and catalogue.find(plain_name) is access.model:
-            lookups.remember(plain_name, use)
+        use = _looked_up(hit, operation, body, catalogue, plain_name)
     elif use.access.model.operations is not None:  # it may have been found for another operation
         serving(use.access, operation.kind)
     access = call.access = use.access
@@ -266,6 +263,17 @@ def companions_of(
         pools += [model.endpoints for model in fallbacks if model is not None]
     require_common_endpoint(found, [endpoint for pool in pools for endpoint in pool])
     return found
+
+
+def _looked_up(
+    hit: Hit, operation: Operation, body: openai.RequestBody | FormBody, catalogue: Catalogue, plain_name: str | None
+) -> Use:
+    """Resolve the model, and keep what a plain name of it leads to."""
+    access = _resolved(hit, operation, body, catalogue)
+    use = Use(hit.caller, access, terms_of(access, hit.caller))
+    if plain_name is not None and catalogue.find(plain_name) is access.model:
+        hit.runtime.lookups.remember(plain_name, use)
+    return use
 
 
 def _resolved(hit: Hit, operation: Operation, body: openai.RequestBody | FormBody, catalogue: Catalogue) -> Access:

@@ -26,6 +26,7 @@ class AnswerParser:
     __slots__ = (
         "_allowance",
         "_chunked",
+        "_fields",
         "_head_bytes",
         "_http",
         "_interim_heads",
@@ -52,6 +53,7 @@ class AnswerParser:
         self._surplus = False  # something followed the answer's end
         # These are set with each head.
         self._keep_alive = False
+        self.headers: list[tuple[bytes, bytes]] = []
         self.until_close = False  # the body ends where the connection does
         self._chunked = False
         self._sized = False  # there is a content-length
@@ -60,7 +62,7 @@ class AnswerParser:
 
     def begin(self) -> None:
         """Forget the last answer."""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self._fields: list[tuple[bytes, bytes]] = []  # of the head, or of trailers
         self.parts: list[bytes] = []
         self.complete = self.reusable = False
         # `_head_bytes`: of reads up to the head's end, interim heads included
@@ -109,8 +111,8 @@ class AnswerParser:
             if head_was_complete:
                 self._count_overhead(len(data))
             self.between_chunks = self.between_chunks and data.endswith(b"\r\n")
-        elif not self.status and self._head_bytes > self._max_head_bytes and self.fault is None:
-            self.fault = f"the head is larger than {self._max_head_bytes} bytes"
+        elif not self.status:
+            self._bound_head()
 
     def _stopped(self, error: httptools.HttpParserError) -> None:
         """Conclude from the parser's stop.
@@ -126,6 +128,10 @@ class AnswerParser:
         """Stop the parser from within a callback."""
         self.fault = fault
         raise _Refused
+
+    def _bound_head(self) -> None:
+        if self._head_bytes > self._max_head_bytes and self.fault is None:
+            self.fault = f"the head is larger than {self._max_head_bytes} bytes"
 
     def _count_overhead(self, read_bytes: int) -> None:
         """Bound chunk extensions and trailers.
@@ -156,8 +162,7 @@ class AnswerParser:
             raise _Refused
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # else it is a trailer
-            self.headers.append((name.lower(), value.rstrip()))
+        self._fields.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         http = self._http
@@ -169,6 +174,7 @@ class AnswerParser:
             return
         if self._head_bytes > self._max_head_bytes:
             self._check_size()
+        self.headers, self._fields = self._fields, []
         names = dict(self.headers)
         self._chunked, self._sized = b"transfer-encoding" in names, b"content-length" in names
         if self._chunked:
@@ -194,7 +200,7 @@ class AnswerParser:
             self.complete = True
             self._keep_alive = self._http.should_keep_alive()  # forgotten by llhttp once this call returns
         else:
-            self.headers = []
+            self._fields = []
 
     def _skip_interim(self, status: int) -> None:
         self._interim_heads += 1
@@ -208,7 +214,7 @@ class AnswerParser:
 
         That may hold much of the body too; `feed` has the reads before.
         """
-        if sum([len(name) + len(value) + 4 for name, value in self.headers]) > self._max_head_bytes:
+        if sum([len(name) + len(value) + 4 for name, value in self._fields]) > self._max_head_bytes:
             self._refuse(f"the head is larger than {self._max_head_bytes} bytes")
 
     def _check_coding(self) -> None:

@@ -72,7 +72,8 @@ class Transport:
         if origin.ca_file:
             origin = origin._replace(ca_version=self.authorities.version(origin.ca_file))
         exchange = Exchange(origin, receiver, connect_timeout)
-        connection = self._take_idle(origin)
+        idle = self._idle.get(origin)
+        connection = self._taken(idle) if idle else None
         if connection is None:
             connection = await self._open(origin, connect_timeout)
         else:
@@ -114,11 +115,10 @@ class Transport:
 
     def released(self, connection: Connection) -> None:
         """Back into the pool."""
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = asyncio.get_running_loop().time()
         self._idle[connection.origin].append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._max_idle_seconds / _SWEEPS_PER_IDLE_TIME, self._sweep)
+            self._sweep_later()
 
     def lost(self, connection: Connection) -> None:
         """Closed, for whatever reason."""
@@ -149,10 +149,8 @@ class Transport:
             exchange.replacement = None
             connection.send(exchange, head, body)
 
-    def _take_idle(self, origin: Origin) -> Connection | None:
-        idle = self._idle.get(origin)
-        if not idle:
-            return None
+    def _taken(self, idle: list[Connection]) -> Connection | None:
+        """Take the last of these that can still be used."""
         too_old = asyncio.get_running_loop().time() - self._max_idle_seconds
         while idle:
             connection = idle.pop()
@@ -184,5 +182,8 @@ class Transport:
             if not connections:
                 del self._idle[origin]
         if self._idle:
-            loop = asyncio.get_running_loop()
-            self._sweeper = loop.call_later(self._max_idle_seconds / _SWEEPS_PER_IDLE_TIME, self._sweep)
+            self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(self._max_idle_seconds / _SWEEPS_PER_IDLE_TIME, self._sweep)

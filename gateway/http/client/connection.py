@@ -113,6 +113,7 @@ class Connection(asyncio.Protocol):
         "_open",
         "_owner",
         "_sending",
+        "_transport",
         "_unsent_bytes",
         "idle_since",
         "origin",
@@ -127,6 +128,7 @@ class Connection(asyncio.Protocol):
         self._line: Line | None = None
         self._sending: Sending | None = None  # of a body that goes out piece by piece
         self._open = True
+        self._transport: asyncio.Transport  # this, and what follows, once there is a line
         self._has_news: Callable[[int], list[tuple[int, int]]]  # of the socket; asked with no milliseconds to wait
         self._unsent_bytes: Callable[[], int]
 
@@ -138,7 +140,7 @@ class Connection(asyncio.Protocol):
             return False
         socket = select.poll()
         socket.register(line.socket.fileno(), select.POLLIN)
-        self._has_news, self._unsent_bytes = socket.poll, line.unsent_bytes()
+        self._transport, self._has_news, self._unsent_bytes = line.transport, socket.poll, line.unsent_bytes()
         return True
 
     @property
@@ -153,20 +155,19 @@ class Connection(asyncio.Protocol):
 
     def send(self, exchange: Exchange, head: bytes, body: bytes | Upload) -> None:
         """Write a request; its answer goes to the exchange's receiver."""
-        line = self._line
-        assert line is not None  # noqa: S101 — attach() comes first
+        transport = self._transport
         self._exchange, exchange.connection = exchange, self
         self._answer.begin()
         if exchange.paused:
-            line.transport.pause_reading()
+            transport.pause_reading()
         if not isinstance(body, bytes):
-            line.transport.write(head)
-            self._sending = Sending(line.transport, body, self._could_not_send)
+            transport.write(head)
+            self._sending = Sending(transport, body, self._could_not_send)
         elif len(body) <= _JOINED_BODY_BYTES:
-            line.transport.write(head + body)
+            transport.write(head + body)
         else:
-            line.transport.write(head)
-            line.transport.write(body)
+            transport.write(head)
+            transport.write(body)
 
     def is_usable(self) -> bool:
         """Whether an idle connection is still open and silent.
@@ -174,8 +175,7 @@ class Connection(asyncio.Protocol):
         The look into the socket matters: a byte or an end that arrived since the loop last looked would otherwise be
         read as the beginning of the next answer.
         """
-        line = self._line
-        return self._open and line is not None and not line.transport.is_closing() and not self._has_news(0)
+        return self._open and not self._transport.is_closing() and not self._has_news(0)
 
     def close(self) -> None:
         """Close the connection now, without a call to the receiver."""
@@ -222,10 +222,11 @@ class Connection(asyncio.Protocol):
                 self._begun(exchange, answer)
             if answer.parts and self._exchange is exchange:
                 exchange.receiver.on_body(answer.take_body())
-            if (answer.complete or answer.fault is not None) and self._exchange is exchange:
-                self._settle(exchange, answer)
-            elif len(data) >= _LARGE_READ_BYTES:
-                self._let_others_read(exchange)
+            if self._exchange is exchange:
+                if answer.complete:
+                    self._settle(exchange, answer)
+                else:
+                    self._go_on(exchange, answer, data)
         except Exception as error:
             self._end_by(error, exchange)
 
@@ -238,8 +239,12 @@ class Connection(asyncio.Protocol):
                 self._sending.stop()  # what is refused already needs no rest
             exchange.receiver.on_head(status, answer.headers)
 
-    def _let_others_read(self, exchange: Exchange) -> None:
-        if self._exchange is exchange and not exchange.paused:
+    def _go_on(self, exchange: Exchange, answer: AnswerParser, data: bytes) -> None:
+        """Wait for more of an answer, unless it is at fault."""
+        if answer.fault is not None:
+            self.close()
+            exchange.fail(InvalidResponse(f"{self.origin.authority}: invalid response: {answer.fault}"))
+        elif len(data) >= _LARGE_READ_BYTES and not exchange.paused:
             self.pause_reading()
             asyncio.get_running_loop().call_soon(self._read_on, exchange)
 
@@ -281,11 +286,7 @@ class Connection(asyncio.Protocol):
             self._lose(self._exchange, _cause(exc))
 
     def _settle(self, exchange: Exchange, answer: AnswerParser) -> None:
-        """The answer came to its end, or to a fault."""
-        if answer.fault is not None:
-            self.close()
-            exchange.fail(InvalidResponse(f"{self.origin.authority}: invalid response: {answer.fault}"))
-            return
+        """End the exchange; keep the connection if it may have another."""
         # An answer to half an upload leaves the rest in between.
         if answer.reusable and (self._sending is None or self._sending.sent_all) and not self._unsent_bytes():
             self._exchange = exchange.connection = self._sending = None

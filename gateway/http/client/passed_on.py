@@ -110,14 +110,11 @@ def passed_on(
 
     `names`: the headers that its route passes.
     """
-    kept = _of_one_hop(headers)
+    kept, names = _of_one_hop(headers), tuple(names)
+    has_query, key = "?" in target, _idempotency_key(headers, names, kept)
     lines: list[Line] = []
-    key = None
-    names = tuple(names)
     for name in names:
-        if name == _KEY_FIELD:
-            key = None if name in kept else headers.get(name) or None
-        else:
+        if name != _KEY_FIELD:
             lines += _line(headers, name, kept, credential)
     if not any(name == "accept" for name, _ in lines):
         lines.insert(0, _ANY_TYPE)
@@ -127,8 +124,8 @@ def passed_on(
         fields=b"".join([line for _, line in lines]),
         lines=tuple(lines),
         idempotency_key=key,
-        query=_query(target, credential) if "?" in target else (),
-        is_plain=key is None and "?" not in target,
+        query=_query(target, credential) if has_query else (),
+        is_plain=key is None and not has_query,
         headers=headers,
         kept=kept,
         credential=credential,
@@ -138,6 +135,10 @@ def passed_on(
 def query_names(query: Iterable[str]) -> frozenset[str]:
     """Return the names of an endpoint's query as a client's are compared."""
     return frozenset(stem for name in query for stem in (fold(name), _stem(fold(name))))
+
+
+def _idempotency_key(headers: CIMultiDictProxy[str], names: Container[str], kept: Container[str]) -> str | None:
+    return headers.get(_KEY_FIELD) or None if _KEY_FIELD in names and _KEY_FIELD not in kept else None
 
 
 def _of_one_hop(headers: CIMultiDictProxy[str]) -> frozenset[str]:
