@@ -7,6 +7,8 @@ from functools import lru_cache
 from http import HTTPStatus
 from time import time
 
+import msgspec
+
 from gateway.http.message import Connection, Headers, Request
 
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -31,16 +33,16 @@ class Reply:
         return f"<{type(self).__name__} {self.status}>"
 
 
-class Answer(Reply):
+class Answer(Reply, msgspec.Struct, eq=False):
     """A whole answer.
 
-    `headers` go out as they are given, checked against control characters; length, date, `connection` are added.
+    `fields` go out as they are given, checked against control characters; length, date, `connection` are added.
     """
 
-    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
-        self.status = status
-        self.fields = headers
-        self.content = body
+    status: int
+    fields: Headers
+    content: bytes
+    keep_alive: bool = True
 
     def send_to(self, request: Request) -> None:
         connection = request.connection

@@ -53,8 +53,8 @@ class Server:
         self.retiring = False
         self.connections: set[LaneConnection] = set()
         self.fast_lane = fast_lane
+        self.bounds = bounds
         self._finishing = False
-        self._bounds = bounds
         self._log = log
         self._application = ApplicationServer(handler, render_error, self.made_a_mistake)
 
@@ -64,7 +64,7 @@ class Server:
 
     def __call__(self) -> asyncio.Protocol:
         """The protocol of a connection that was accepted."""
-        most = self.bounds.connections
+        most = self.bounds().connections
         if len(self.connections) >= most:
             return self.limit.turned_away(most)
         return LaneConnection(self, asyncio.get_running_loop())
@@ -109,11 +109,6 @@ class Server:
             each.abort()
 
     # -- what a lane asks
-
-    @property
-    def bounds(self) -> ClientBounds:
-        """Those that hold now."""
-        return self._bounds()
 
     def serves(self, head: Head) -> bool:
         """Whether the lane serves this request; else the application server does."""

@@ -127,7 +127,7 @@ class Echo:
     """A server that answers each request with its number and writes down what it was asked."""
 
     memory = Memory(lambda: 2**30)
-    bounds = ClientBounds(10, 60, 60, 60, 2**30)
+    bounds = staticmethod(lambda: ClientBounds(10, 60, 60, 60, 2**30))
     retiring = False
 
     def __init__(self) -> None:

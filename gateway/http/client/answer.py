@@ -41,7 +41,6 @@ class AnswerParser:
         "parts",
         "reusable",
         "status",
-        "until_close",
     )
 
     def __init__(self, max_head_bytes: int) -> None:
@@ -54,7 +53,6 @@ class AnswerParser:
         # These are set with each head.
         self._keep_alive = False
         self.headers: list[tuple[bytes, bytes]] = []
-        self.until_close = False  # the body ends where the connection does
         self._chunked = False
         self._sized = False  # there is a content-length
         self._allowance = max_head_bytes  # what chunk headers, extensions and trailers may still cost
@@ -74,6 +72,11 @@ class AnswerParser:
         if self.status:
             return "within the body"
         return "within the head" if self._head_bytes else "before the answer"
+
+    @property
+    def until_close(self) -> bool:
+        """Whether the body ends where the connection does."""
+        return self.status not in (0, 204, 304) and not self._sized and not self._chunked
 
     def take_body(self) -> bytes:
         """The body bytes of the last read in one piece."""
@@ -179,7 +182,6 @@ class AnswerParser:
         self._chunked, self._sized = b"transfer-encoding" in names, b"content-length" in names
         if self._chunked:
             self._check_coding()
-        self.until_close = not (self._sized or self._chunked or status in (204, 304))
         self.status = status
 
     def on_chunk_header(self) -> None:

@@ -45,7 +45,7 @@ class LaneConnection(Reading):
             last = self._repetition
             start, _, body = data.partition(last.after)
             if body and start == last.before + b"%d" % len(body):
-                self._idle, self._bounds = None, self._server.bounds
+                self._idle, self._bounds = None, self._server.bounds()
                 idle.set_result(Request(self, head, NOTHING_MORE, len(body), body, head.keep_alive))
                 return
         self._take(data)
@@ -236,7 +236,7 @@ class LaneConnection(Reading):
         if isinstance(peer, tuple):
             self.client = str(peer[0])
         self._idle_patience = IdlePatience(
-            self._loop, lambda: self._server.bounds.keepalive_seconds, lambda: self.is_idle, self._close_transport
+            self._loop, lambda: self._server.bounds().keepalive_seconds, lambda: self.is_idle, self._close_transport
         )
         self._idle = self._loop.create_future()
         self._task = self._loop.create_task(self._run(self._idle))

@@ -23,12 +23,9 @@ class LaneServer(Protocol):
     """
 
     handler: Callable[[Request], Awaitable[Reply]]
+    bounds: Callable[[], ClientBounds]  # those that hold now
     memory: Memory
     retiring: bool  # from then on every answer asks its client to go elsewhere
-
-    @property
-    def bounds(self) -> ClientBounds:
-        """Those that hold now."""
 
     def serves(self, head: Head) -> bool:
         """Whether the lane serves this request; else the application server does."""

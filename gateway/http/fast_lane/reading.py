@@ -59,7 +59,7 @@ class Reading(Writing):
     def __init__(self, server: LaneServer, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._server = server
-        self._bounds = server.bounds
+        self._bounds = server.bounds()
         self.half_closed = False
         self.ends_here = False  # no further request will be taken from this connection
         self._repetition = Repetition()
@@ -210,7 +210,7 @@ class Reading(Writing):
         """Keep an unfinished head, within its time and memory bound."""
         self._ahead = data
         if data:
-            self._head_patience.begin(self._server.bounds.head_seconds)
+            self._head_patience.begin(self._server.bounds().head_seconds)
             # It is there twice at the moment when more of it comes.
             if not self._head_held.has_grown(max(0, 2 * len(data) - self._head_held.size)):
                 self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."), data)
@@ -222,7 +222,7 @@ class Reading(Writing):
         """
         if self._beginning is not None:  # it came in pieces
             self._head_is_over()
-        self._bounds = self._server.bounds  # those that hold now are the request's own to its end
+        self._bounds = self._server.bounds()  # those that hold now are the request's own to its end
         self._linger = LINGERING_SECONDS
         rest = data[body_at:]
         if body is None:
