@@ -91,9 +91,10 @@ class AnswerParser:
         the parser, which never hears of this chunk, goes on with the next.
         """
         end = data.find(b"\r\n", 0, _LONGEST_SIZE)
-        size = len(data) - end - 4
-        if size > 0 and data.endswith(b"\r\n") and data.startswith((b"%x\r\n" % size, b"%X\r\n" % size)):
-            return data[end + 2 : -2]
+        if end > 0 and data.endswith(b"\r\n"):
+            size, piece = data[:end], data[end + 2 : -2]
+            if piece and (size == b"%x" % len(piece) or size == b"%X" % len(piece)):
+                return piece
         return None
 
     def feed(self, data: bytes) -> None:
