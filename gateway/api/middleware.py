@@ -39,7 +39,7 @@ from gateway.http.framing import refuse_ambiguous
 from gateway.http.message import Headers, Request
 from gateway.http.reply import Answer, Reply
 from gateway.http.via import gateways_passed
-from gateway.observability.calls import CLIENT_GONE, Call
+from gateway.observability.calls import CLIENT_GONE, NO_ROUTE, Call
 from gateway.observability.logging import access_line
 from gateway.observability.tracing import trace_of
 from gateway.types import Caller, Scope
@@ -190,25 +190,22 @@ class Dispatcher:
         return response
 
     async def _answer(self, runtime: Runtime, request: Request, call: Call, reading: Reading) -> Reply:
-        route = reading.route
-        if route is None:
-            refuse_ambiguous(request.headers, http11=request.http11)
-            if is_preflight(call.method, runtime.settings.server.cors_origins, request.headers):
-                return preflight_answer(request.headers, call)
-        lookups = runtime.lookups
+        lookups, route = runtime.lookups, reading.route
         lookups.begin()
-        if reading.is_ai and not lookups.features.get("ai"):
-            await require_ai(runtime)
         if route is None:
-            route = reading.find(runtime, self._router_of(reading), request)
+            route = await self._find(runtime, request, reading)
+        elif reading.is_ai and not lookups.features.get("ai"):
+            await require_ai(runtime)
         if reading.family is not None:
             require_family(runtime, reading.family)
         call.route = route.path
         if route.scope is not None:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
             request.held = held = runtime.memory.hold_request()
-            caller = runtime.authenticator.remembered(reading.shown, reading.scope, call.peer)
-            if caller is None:
+            known = lookups.callers.get(reading.shown)
+            if known is not None and reading.scope in known.scopes:
+                caller = known.caller
+            else:
                 caller = await self._caller(runtime, request, call, reading.shown, reading.scope)
             call.caller, held.owner = caller, caller.user.id
         response = await route.handler(Hit(runtime, request, call, reading.params, reading.passed))
@@ -217,13 +214,23 @@ class Dispatcher:
         call.status = call.status or response.status
         return response
 
-    def _router_of(self, reading: Reading) -> Router:
-        return self._by_version if reading.by_version else self._router
+    async def _find(self, runtime: Runtime, request: Request, reading: Reading) -> Route:
+        """Find the route of a head that is new."""
+        head = request.head
+        refuse_ambiguous(head.headers, http11=head.http11)
+        if is_preflight(head.method, runtime.settings.server.cors_origins, head.headers):
+            return _PREFLIGHT
+        if reading.is_ai:
+            await require_ai(runtime)
+        return reading.find(runtime, self._by_version if reading.by_version else self._router, request)
 
     async def _caller(
         self, runtime: Runtime, request: Request, call: Call, shown: Shown, scope: Scope | None
     ) -> Caller:
         """Look the caller up: by its key, else by its session."""
+        caller = runtime.authenticator.remembered(shown, scope, call.peer)
+        if caller is not None:
+            return caller
         if shown.presented is None and _COOKIE in request.headers:
             caller = await signed_in(runtime, request, call, scope, shown.acted_for)
             if caller is not None:
@@ -279,22 +286,23 @@ def is_preflight(method: str, allowed: tuple[str, ...], headers: Mapping[str, st
     return is_allowed and "access-control-request-method" in headers
 
 
-def preflight_answer(headers: Mapping[str, str], call: Call) -> Answer:
+async def preflight_answer(hit: Hit) -> Answer:
     """Return 204 for a preflight of any path.
 
     The request itself finds out whether there is anything. Clients may send headers as they like (the `openai`
     libraries have a dozen of their own), so what is asked for is allowed.
     """
-    asked = headers.get("access-control-request-headers", "")
+    asked = hit.request.headers.get("access-control-request-headers", "")
     extra = (name.strip().lower() for name in asked.split(",")) if _HEADER_NAMES.fullmatch(asked.strip()) else ()
-    call.status = 204
     fields = (
         ("access-control-allow-methods", _METHODS_ALLOWED),
         ("access-control-allow-headers", ", ".join(dict.fromkeys((*_HEADERS_ALLOWED, *extra)))),
         ("access-control-max-age", _PREFLIGHT_SECONDS),
-        ("x-request-id", call.request_id),
     )
     return Answer(204, fields, b"")
+
+
+_PREFLIGHT = Route("OPTIONS", NO_ROUTE, preflight_answer, scope=None)
 
 
 def rendered(fault: GatewayError, call: Call | None = None, shape: ErrorShape = "openai") -> Answer:

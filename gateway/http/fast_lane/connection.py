@@ -44,9 +44,10 @@ class LaneConnection(Reading):
         if head is not None and idle is not None and not idle.done():
             last = self._repetition
             start, _, body = data.partition(last.after)
-            if body and start == last.before + b"%d" % len(body):
+            size = len(body)
+            if size and start == last.before + b"%d" % size:
                 self._idle, self._bounds = None, self._server.bounds()
-                idle.set_result(Request(self, head, NOTHING_MORE, len(body), body, head.keep_alive))
+                idle.set_result(Request(self, head, NOTHING_MORE, size, body, head.keep_alive))
                 return
         self._take(data)
 
