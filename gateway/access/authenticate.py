@@ -264,7 +264,7 @@ class Authenticator:
 
 
 def _scopes_for_good(caller: Caller, *, acts: bool) -> frozenset[str | None]:
-    """Return the scopes of a key that is as good in a moment as it is now.
+    """Return the scopes for which a key need not be judged again.
 
     None of one that may expire, acts for others, or is for some addresses only.
     """

@@ -188,7 +188,7 @@ async def relayed_answer(hit: Hit, ask: Ask, responds: type[OpenAIResponder] = O
 
 
 def relayed(responder: Responder, hit: Hit, ask: Ask) -> Coroutine[None, None, None]:
-    """Relay a request to this responder; its query may ask for a stream."""
+    """Relay a request; its query may ask for a stream."""
     request, passed = hit.request, hit.passed
     if not passed.is_plain:
         asked = request.query.get("stream", "")
@@ -268,7 +268,7 @@ def companions_of(
 def _looked_up(
     hit: Hit, operation: Operation, body: openai.RequestBody | FormBody, catalogue: Catalogue, plain_name: str | None
 ) -> Use:
-    """Resolve the model, and keep what a plain name of it leads to."""
+    """Resolve the model; keep what its plain name leads to."""
     access = _resolved(hit, operation, body, catalogue)
     use = Use(hit.caller, access, terms_of(access, hit.caller))
     if plain_name is not None and catalogue.find(plain_name) is access.model:

@@ -101,9 +101,9 @@ class Held(msgspec.Struct, eq=False):
             raise Overloaded(_FULL)
 
     def grow_by_json(self, raw: bytes, *, is_held: bool = False) -> None:
-        """Hold a small body, and what it becomes once it is read. Raises Overloaded.
+        """Hold a small body, and what it becomes when read.
 
-        `is_held`: its bytes are counted already.
+        `is_held`: its bytes are counted already. Raises Overloaded.
         """
         values = raw.count(b",") + raw.count(b"{") + raw.count(b"[")
         most = values * VALUE_BYTES + len(raw) * _MOST_TIMES_READ

@@ -78,7 +78,7 @@ class Line(NamedTuple):
     socket: socket.socket
 
     def unsent_bytes(self) -> Callable[[], int]:
-        """Return what says how much of what was written has not left yet."""
+        """Return a function that counts the bytes not yet sent."""
         if self.raw is self.transport:
             return self.transport.get_write_buffer_size
         return lambda: self.transport.get_write_buffer_size() + self.raw.get_write_buffer_size()

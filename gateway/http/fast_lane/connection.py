@@ -38,7 +38,7 @@ class LaneConnection(Reading):
         self._awaited: Head | None = None  # the last head, while nothing but a request that repeats it is expected
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes: most often a whole request, with the head of the last one."""
+        """Take bytes: most often a request that repeats the last head."""
         head, self._awaited = self._awaited, None
         idle = self._idle
         if head is not None and idle is not None and not idle.done():
