@@ -269,7 +269,7 @@ def _scopes_for_good(caller: Caller, *, acts: bool) -> frozenset[str | None]:
     None of one that may expire, acts for others, or is for some addresses only.
     """
     key = caller.key
-    is_good = key.enabled and key.expires is None and not acts and not caller.ranges
+    is_good = key.enabled and key.expires is None and not (acts or key.ips or caller.makers)
     return frozenset((None, *key.scopes)) if is_good else frozenset()
 
 
