@@ -63,6 +63,7 @@ def book_of(one: Heard | None, *seen: str) -> Book:
     [
         (heard(), ["good"], [row()]),
         (heard(), ["status-500", "good"], [row()]),
+        (heard(), ["good", "error-first"], [row()]),  # the first was asked later
         (heard(), ["usage-never"], [row(tokens=99, source="estimated")]),
         (heard(broke=True), ["close-in-body"], [row("upstream_error", 1, "estimated")]),
         (heard(), ["error-in-stream"], [row("upstream_error", 0, "none")]),
@@ -100,6 +101,20 @@ def test_the_book_agrees_with_a_ledger_that_is_right(one: Heard, seen: list[str]
 )
 def test_the_book_finds_what_is_wrong(one: Heard | None, seen: list[str], rows: list[dict[str, Any]]) -> None:
     assert len(list(book_of(one, *seen).against(rows))) == 1
+
+
+def test_an_attempt_that_was_given_up_on_may_be_seen_after_the_one_that_answered() -> None:
+    """Its tokens are not the row's; those of neither are wrong all the same."""
+    book = Book()
+    book.write(heard())
+    for number in (9, 10):
+        fields = {"user": "t", "messages": [{"role": "user", "content": "a"}]}
+        book.met(GOOD, Asked("chat/completions", fields, number))
+    (_, first), (_, second) = book.seen["t"]
+    assert first != second
+    for tokens in (first, second):
+        assert list(book.against([row(tokens=tokens)])) == []
+    assert len(list(book.against([row(tokens=first + second)]))) == 1
 
 
 def test_two_answers_in_one_are_seen() -> None:
