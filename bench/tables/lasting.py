@@ -166,8 +166,9 @@ SOAK = Table(
         f"Memory under {plan.soak_seconds:,.0f} s of load: {SOAK_CONNECTIONS} connections of requests, "
         f"{SOAK_STREAMS} of streams"
     ),
-    about="Resident MB of the process, looked at every second: mean of the first window after the "
-    "warm-up (a minute and a half, in which the counts of a sliding minute fill), and of the last. Both are a fifth of the time at most, a window at most a minute.",
+    about="Resident MB of the process, looked at every second: mean of the first window after the warm-up (a minute "
+    "and a half, in which the counts of a sliding minute fill), and of the last. Both are a fifth of the time at most, "
+    "a window at most a minute.",
     columns=(
         Column("first_mb", "first MB", 1),
         Column("last_mb", "last MB", 1),
