@@ -144,7 +144,7 @@ class Account(msgspec.Struct, eq=False):
             return
         self._settled = True
         call, now = self.call, perf_counter()
-        counts = meter.counts or self._was_left(meter)
+        counts = meter.answered or meter.counts or self._was_left(meter)
         usage, source = self._usage(meter, fields, body_size)
         if meter.service_tier is not None or meter.tools is not None or meter.images:
             usage = with_seen(usage, meter)

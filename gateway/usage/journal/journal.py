@@ -44,7 +44,6 @@ class Journal:
         self.directory = directory
         self.owner = os.urandom(8).hex()
         self.max_bytes = max_bytes
-        self.used_bytes = 0
         self.error: str | None = None  # why the last write failed; None where it did not
         self.lost_lines = 0  # retained ones beyond the bound: gone for good
         self._segment_bytes = segment_bytes
@@ -59,6 +58,11 @@ class Journal:
         except OSError as error:
             raise JournalUnavailable(f"no journal can be kept in {directory}: {_reason(error)}") from error
         self._segments = [self.current]
+        self._older_bytes = 0  # of the complete segments
+
+    @property
+    def used_bytes(self) -> int:
+        return self._older_bytes + self.current.size_bytes
 
     @property
     def admits(self) -> bool:
@@ -72,7 +76,7 @@ class Journal:
 
     def admit(self, line: bytes) -> None:
         """Append within `max_bytes`. Raises JournalUnavailable."""
-        if self.used_bytes + len(line) > self.max_bytes:
+        if self._older_bytes + self.current.size_bytes + len(line) > self.max_bytes:
             self._turned_away_bytes = len(line)
             raise JournalUnavailable(f"the journal has reached its bound of {self.max_bytes} bytes")
         self._append(line)
@@ -110,7 +114,6 @@ class Journal:
             self.error = f"the journal cannot be written: {_reason(error)}"
             raise JournalUnavailable(self.error) from error
         self.error = None
-        self.used_bytes += len(line)
 
     # -- behind it
 
@@ -152,7 +155,6 @@ class Journal:
             size_bytes = self.current.size_bytes
             self._append(_NEVER_FINISHED)
             self.current.cut(size_bytes)
-            self.used_bytes -= len(_NEVER_FINISHED)
 
     def take_retained(self) -> bytes:
         """Hand over the retained lines.
@@ -186,6 +188,7 @@ class Journal:
             raise JournalUnavailable(f"no new segment can be made: {_reason(error)}") from error
         with self.lock:
             self._segments.append(following)
+            self._older_bytes += current.size_bytes
             self.current = following
         with contextlib.suppress(OSError):  # moved to the database and deleted already
             current.sync()
@@ -205,7 +208,7 @@ class Journal:
         """
         with self.lock:
             self._segments.remove(segment)
-            self.used_bytes -= segment.size_bytes
+            self._older_bytes -= segment.size_bytes
 
     def close(self, *, keep: bool) -> None:
         """Close all segments; kept ones await replay.
