@@ -155,6 +155,6 @@ async def test_states_of_the_page(tmp_path: Path) -> None:
 
         await page.route(route, hold)
         await page.goto(target)
-        await page.get_by_text("Loading").wait_for(state="attached")
+        await page.get_by_text("Loading").first.wait_for(state="attached")
         await held[0].continue_()
         await page.get_by_text("Nothing used").wait_for()

@@ -74,6 +74,8 @@ def report(query: Any, *, days: int = 90, beside: Row | None = None) -> Row:
             rows += [{"day": day(number), **part, **each} for number, each in zip(ago, per_day, strict=True)]
         else:
             rows.append(part | totals(per_day))
+    if order := query.get("order"):
+        rows.sort(key=lambda row: row[order], reverse=True)
     sums = totals(rows)
     return (
         (beside or {})
