@@ -33,7 +33,7 @@ from gateway.types import Secret
 from gateway.usage import Admission, Group, Order, Settlement, UsageQuery
 from gateway.usage.row_pages import Paging
 from gateway.usage.sql.reader import Reader
-from gateway.usage.sql.rows import row_of
+from gateway.usage.sql.rows import Row, row_of
 from gateway.usage.sql.rows_store import Store
 from gateway.usage.sql.sums.sum_tables import HOURLY_VALUES, VALUES, daily, hours
 from gateway.usage.views import answer_of
@@ -52,7 +52,7 @@ ORDERS: tuple[Order | None, ...] = (None, "cost")
 Ask = Callable[[Reader], Awaitable[Any]]
 
 
-def rows_of(count: int) -> Iterator[list[dict[str, Any]]]:
+def rows_of(count: int) -> Iterator[list[Row]]:
     """In order of time, as a ledger grows."""
     chance = random.Random(7)
     step = timedelta(days=DAYS) / count
@@ -61,7 +61,7 @@ def rows_of(count: int) -> Iterator[list[dict[str, Any]]]:
         yield [_row(number, (FIRST + number * step).timestamp(), chance) for number in numbers]
 
 
-def _row(number: int, at: float, chance: random.Random) -> dict[str, Any]:
+def _row(number: int, at: float, chance: random.Random) -> Row:
     return row_of(*records_of(number, at, chance))
 
 

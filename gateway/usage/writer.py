@@ -196,23 +196,23 @@ class LedgerWriter:
         if len(self._rows) >= _BATCH_ROWS:
             self._store_rows(store)
         elif rows:
-            time.sleep(_REST_SECONDS)
+            _rest()
 
     def _store_rows(self, store: Store) -> None:
         rows = self._rows
         if not rows:
             return
-        self._log_refused(store, store.insert(rows))
+        self._log_refused(store, store.insert(rows, _rest))
         self.moved_rows += len(rows)
         self._rows = []
         self._upkeep.has_answered()
-        time.sleep(_REST_SECONDS)
+        _rest()
 
     def _log_refused(self, store: Store, refused: list[tuple[Row, Exception]]) -> None:
         self.refused_rows += len(refused)
         for row, error in refused:
             self._log.error(
-                "the database refuses a row of the ledger", request_id=row["request_id"], error=store.describe(error)
+                "the database refuses a row of the ledger", request_id=row.request_id, error=store.describe(error)
             )
 
     def _retire(self, segment: Segment, *, current: int) -> None:
@@ -262,8 +262,8 @@ class LedgerWriter:
         def insert(rows: list[Row]) -> None:
             self._log_refused(store, store.insert(rows))
             if len(self.replayed) < _MOST_REPLAYED:
-                self.replayed = self.replayed | {(row["counted_on"], row["key_id"]) for row in rows}
-            time.sleep(_REST_SECONDS)
+                self.replayed = self.replayed | {(row.counted_on, row.key_id) for row in rows}
+            _rest()
 
         try:
             for replayed in replay_abandoned(self._journal.directory, self._journal.owner, insert):
@@ -284,6 +284,11 @@ class LedgerWriter:
         )
         for kept in replayed.set_aside:
             self._log_damage(replayed.damaged, str(kept))
+
+
+def _rest() -> None:
+    """Let the event loop have the interpreter for a moment."""
+    time.sleep(_REST_SECONDS)
 
 
 def _described(error: Exception) -> str:

@@ -15,7 +15,7 @@ from cli_kit import command, write
 
 from gateway.types import Secret
 from gateway.usage import Admission, Settlement
-from gateway.usage.sql.rows import row_of
+from gateway.usage.sql.rows import Row, row_of
 from gateway.usage.sql.rows_store import Store
 
 
@@ -25,7 +25,7 @@ def record(directory: Path, requests: int) -> None:
         store.insert([row(number) for number in range(requests)])
 
 
-def row(number: int) -> dict[str, object]:
+def row(number: int) -> Row:
     request_id = f"{number:05}"
     admitted = Admission(
         request_id=request_id,

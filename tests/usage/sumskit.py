@@ -12,9 +12,23 @@ from ledgerkit import engine_of, stored
 from sqlalchemy import text
 
 from gateway.types import Secret
+from gateway.usage import Admission, Settlement
+from gateway.usage.sql import rows, rows_store
 
 Row = dict[str, Any]
 DAY, HOUR = 24 * 3600 * 1000, 3600 * 1000
+
+
+def row_of(admission: Admission, settlement: Settlement) -> Row:
+    """By column, so that tests can change it and compare it with what is stored."""
+    return rows.row_of(admission, settlement)._asdict()
+
+
+class Store(rows_store.Store):
+    """Takes such rows."""
+
+    def insert(self, rows_: list[Row], *_: Any) -> list[Any]:
+        return super().insert([rows.Row(**row) for row in rows_])
 
 
 def key_of_day(row: Row) -> tuple[Any, ...]:

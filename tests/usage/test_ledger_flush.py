@@ -112,7 +112,7 @@ def test_batches_of_any_size_are_stored_whole_and_once(url: Secret) -> None:
         assert store.insert(batch) == []
         assert store.insert(batch) == [], "a batch may come twice"
     store.close()
-    assert [row["request_id"] for row in rows] == sorted(row["request_id"] for row in stored(url))
+    assert [row.request_id for row in rows] == sorted(row["request_id"] for row in stored(url))
 
 
 async def test_a_clean_close_stores_everything_and_leaves_no_journal(url: Secret, open_ledger: OpenLedger) -> None:

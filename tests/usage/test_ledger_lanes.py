@@ -202,7 +202,7 @@ async def test_a_users_report_costs_the_same_however_many_users_there_are(tmp_pa
         steps = []
         for first, last in ((0, 100), (100, 2_000)):
             admitted = [admission(user=number, organisation=number) for number in range(first, last)]
-            store.insert([row_of(each, settlement(each.request_id)) | {"time_ms": 1} for each in admitted])
+            store.insert([row_of(each, settlement(each.request_id))._replace(time_ms=1) for each in admitted])
             usage = UsageQuery(day, day, user=7)
             query = next(report_queries(usage, ("model",), Made([0], frozenset())))
             steps.append(_steps(store, tmp_path / "usage.db", query, 1))

@@ -11,13 +11,12 @@ from typing import Any, get_args
 
 import pytest
 from ledgerkit import admission, settlement, sqlite_url
+from sumskit import Store, row_of
 
 from gateway.types import Secret
 from gateway.usage import Group, UsageQuery
 from gateway.usage.row_pages import Page, Paging, page_of
 from gateway.usage.sql.reader import Reader
-from gateway.usage.sql.rows import row_of
-from gateway.usage.sql.rows_store import Store
 from gateway.usage.sql.sums.ranks import LISTED
 
 FIRST = datetime(2027, 3, 1, 7, tzinfo=UTC)

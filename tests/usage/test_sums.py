@@ -16,14 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledgerkit import OpenLedger, admission, engine_of, eventually, serve, settlement, sqlite_url, stored
 from sqlalchemy.exc import OperationalError
-from sumskit import check_sums, numbers, used
+from sumskit import Store, check_sums, numbers, row_of, used
 from test_ledger_migrations import execute
 
 from gateway.types import MADE_BY, Secret
 from gateway.usage import Totals, UsageQuery, UsageReport
 from gateway.usage.sql.reader import Reader
-from gateway.usage.sql.rows import row_of
-from gateway.usage.sql.rows_store import Store
 from gateway.usage.sql.sums import keeping
 from gateway.usage.sql.table import ai_usage
 

@@ -40,12 +40,13 @@ def fitted(row: Row, lengths: Mapping[str, int], long_ids: dict[str, str]) -> Ro
 
     What is longer goes into `long_ids`, by its hash.
     """
+    cut: dict[str, Any] = {}
     for column in _COLUMNS:
-        value = row[column]
+        value = getattr(row, column)
         if value is not None and len(value) > lengths.get(column, len(value)):
             long_ids[_hash(value)] = value
-            row = {**row, column: shortened(value, lengths[column])}
-    return row
+            cut[column] = shortened(value, lengths[column])
+    return row._replace(**cut) if cut else row
 
 
 def in_sums(form: str, long_ids: dict[str, str]) -> str:

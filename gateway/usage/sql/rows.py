@@ -9,14 +9,12 @@ import re
 import sys
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
 from gateway.types import Id
 from gateway.usage.journal.records import Admission, Settlement
-
-Row = dict[str, Any]  # a column's name to its value, as SQLAlchemy takes it
 
 ID_CHARACTERS = 600  # what an index of PostgreSQL and MariaDB takes; see `longids` for what is longer
 REQUEST_ID_CHARACTERS = 64
@@ -36,6 +34,7 @@ MOST_TOKENS = 10**12
 MOST_COST_NANO = 10**15
 
 _OF_NUMBERS_AND_QUOTED = frozenset('-0123456789"')
+_BEYOND_NUMBERS = ":"  # what begins with this or a later character is neither
 _WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]*")  # as numbers are written: -0 is a text
 
 
@@ -48,6 +47,8 @@ def stored_id(value: Id) -> str:
     """
     if not isinstance(value, str):
         return str(value)
+    if value >= _BEYOND_NUMBERS and "\0" not in value and value[-1] != " ":  # most are
+        return value
     clean = without_nul(value)
     looks_different = clean[:1] in _OF_NUMBERS_AND_QUOTED and (clean[:1] == '"' or _WHOLE_NUMBER.fullmatch(clean))
     return f'"{clean}"' if looks_different or clean.endswith(" ") else clean
@@ -74,41 +75,79 @@ def id_of_text(text: str) -> Id:
     return int(text) if is_number else text
 
 
+class Row(NamedTuple):
+    """A finished row, in the order of the table's columns."""
+
+    request_id: str
+    client_request_id: str | None
+    time_ms: int
+    user_id: str
+    organisation_id: str | None
+    key_id: str
+    model: str
+    endpoint_id: str | None
+    route: str
+    streamed: bool
+    status: int
+    outcome: str
+    answered: bool
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    total_tokens: int
+    usage_source: str
+    cost_nano: int
+    first_byte_ms: float | None
+    duration_ms: float | None
+    attempts: int
+    counted_on: str | None
+    details: str | None
+    price_id: str | None
+    failures: str | None
+    summed: int
+    further_requests: int | None
+    price: str | None  # no column: it goes beside the table
+
+
 def row_of(admission: Admission, settlement: Settlement) -> Row:
     """The finished row."""
     served = settlement.served_model
-    return {
-        "request_id": _clean(admission.request_id, REQUEST_ID_CHARACTERS),
-        "client_request_id": _optional_text(admission.client_request_id, CLIENT_ID_CHARACTERS),
-        "time_ms": round(admission.time * 1000),
-        "user_id": stored_id(admission.user),
-        "organisation_id": _optional_id(admission.organisation),
-        "key_id": stored_id(admission.key),
-        "model": stored_id(admission.model if served is None else served),
-        "endpoint_id": _optional_id(settlement.endpoint),
-        "route": _clean(admission.route, ROUTE_CHARACTERS),
-        "streamed": admission.streamed,
-        "status": settlement.status,
-        "outcome": settlement.outcome,
-        "answered": settlement.answered,
-        "prompt_tokens": _within(settlement.prompt_tokens, MOST_TOKENS),
-        "completion_tokens": _within(settlement.completion_tokens, MOST_TOKENS),
-        "cached_tokens": _within(settlement.cached_tokens, MOST_TOKENS),
-        "reasoning_tokens": _within(settlement.reasoning_tokens, MOST_TOKENS),
-        "total_tokens": _within(settlement.total_tokens, MOST_TOKENS),
-        "usage_source": settlement.usage_source,
-        "cost_nano": _within(settlement.cost_nano, MOST_COST_NANO),
-        "first_byte_ms": settlement.first_byte_ms,
-        "duration_ms": settlement.duration_ms,
-        "attempts": settlement.attempts,
-        "counted_on": _optional_id(admission.counted_on),
-        "details": _optional_json(settlement.details),
-        "price_id": None if settlement.price is None else price_id(settlement.price),
-        "price": settlement.price,  # no column: it goes beside the table
-        "failures": _optional_json(settlement.failures),
-        "summed": SUMMED,  # whoever stores it adds it to the sums besides
-        "further_requests": _within(settlement.requests - 1, MOST_TOKENS) or None,
-    }
+    price = settlement.price
+    return Row._make(
+        (
+            _clean(admission.request_id, REQUEST_ID_CHARACTERS),
+            _optional_text(admission.client_request_id, CLIENT_ID_CHARACTERS),
+            round(admission.time * 1000),
+            stored_id(admission.user),
+            _optional_id(admission.organisation),
+            stored_id(admission.key),
+            stored_id(admission.model if served is None else served),
+            _optional_id(settlement.endpoint),
+            _clean(admission.route, ROUTE_CHARACTERS),
+            admission.streamed,
+            settlement.status,
+            settlement.outcome,
+            settlement.answered,
+            _within(settlement.prompt_tokens, MOST_TOKENS),
+            _within(settlement.completion_tokens, MOST_TOKENS),
+            _within(settlement.cached_tokens, MOST_TOKENS),
+            _within(settlement.reasoning_tokens, MOST_TOKENS),
+            _within(settlement.total_tokens, MOST_TOKENS),
+            settlement.usage_source,
+            _within(settlement.cost_nano, MOST_COST_NANO),
+            settlement.first_byte_ms,
+            settlement.duration_ms,
+            settlement.attempts,
+            _optional_id(admission.counted_on),
+            _optional_json(settlement.details),
+            None if price is None else price_id(price),
+            _optional_json(settlement.failures),
+            SUMMED,  # whoever stores it adds it to the sums besides
+            _within(settlement.requests - 1, MOST_TOKENS) or None,
+            price,
+        )
+    )
 
 
 def interrupted(admission: Admission) -> Settlement:

@@ -9,9 +9,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
-from operator import itemgetter
-from typing import Any
 
 from sqlalchemy import Connection, func, inspect, select, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
@@ -21,18 +18,23 @@ from gateway.usage.sql.database import Database, is_deadlock
 from gateway.usage.sql.long_ids import fitted
 from gateway.usage.sql.migrations.runner import migrate, steps_left, steps_missing, take_one
 from gateway.usage.sql.migrations.steps import AT_ONCE
+from gateway.usage.sql.row_inserts import inserter
 from gateway.usage.sql.rows import Row
 from gateway.usage.sql.sums import keeping, recounting, rolling
 from gateway.usage.sql.sums.adding import Adder
+from gateway.usage.sql.sums.additions import additions_of_rows
 from gateway.usage.sql.table import ai_usage, insert_new, long_ids, prices
 
 WRITE_SECONDS = 15
 STEP_SECONDS = 3_600  # an index of a hundred million rows
-ROWS_AT_ONCE = (400, 100, 25, 5)  # a statement of each size; SQLite takes 32,766 parameters
 _A_MOMENT_SECONDS = 3.0
 _ASKED_AT_ONCE = 500  # ids
 _MOST_DEADLOCKS = 5  # in a row
 _NOT_THE_DATABASES_FAULT = (DataError, IntegrityError, OverflowError, UnicodeError, ValueError)
+
+
+def _go_on() -> None:
+    """Take no rest."""
 
 
 class Store:
@@ -45,10 +47,8 @@ class Store:
         """`latest`: see `Database`."""
         self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS, latest=latest)
         self._patient = Database(url, read_only=False, statement_seconds=STEP_SECONDS, latest=latest)
-        self._insert, self._parameters = _prepared(self._database)
+        self._insert = inserter(self._database.engine)
         self._adder = Adder(self._database.dialect)
-        sizes = ROWS_AT_ONCE if self._database.dialect == "sqlite" else ()
-        self._insert_many = [(size, _for_many_rows(self._insert, size)) for size in sizes]
         self._migrating_until = time.monotonic() + _A_MOMENT_SECONDS  # it may turn out to be
         self._known_prices: set[str | None] = {None}  # are there already
         self._lengths: dict[str, int] = {}  # of the columns that take only so many characters
@@ -92,20 +92,20 @@ class Store:
         with self._database.begin() as connection:
             connection.execute(text("SELECT 1"))
 
-    def insert(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
+    def insert(self, rows: Sequence[Row], rest: Callable[[], None] = _go_on) -> list[tuple[Row, Exception]]:
         """Store rows that are new; return those never storable.
 
-        Those that no try will ever get in.
+        Those that no try will ever get in. `rest` is called now and then, while no transaction is open.
         """
         try:
-            self._insert_together(rows)
+            self._insert_together(rows, rest)
         except Exception as error:
             if not _is_about_a_row(error):
                 raise
             return self._insert_those_missing(rows)
         return []
 
-    def _insert_together(self, rows: Sequence[Row]) -> None:
+    def _insert_together(self, rows: Sequence[Row], rest: Callable[[], None] = _go_on) -> None:
         """Store all of them and their sums, or nothing.
 
         Raises IntegrityError where one is there already.
@@ -113,14 +113,15 @@ class Store:
         too_long: dict[str, str] = {}
         if self._lengths:
             rows = [fitted(row, self._lengths, too_long) for row in rows]
-        new_prices = {row["price_id"]: row["price"] for row in rows if row["price_id"] not in self._known_prices}
+        new_prices = {row.price_id: row.price for row in rows if row.price_id not in self._known_prices}
+        added = additions_of_rows(rows, rest)
         for is_last in (False,) * _MOST_DEADLOCKS + (True,):
             try:
                 with self._database.begin() as connection:
                     self._adder.hold_gate(connection)
                     self._insert_beside(connection, new_prices, too_long)
-                    self._insert_rows(connection, [self._parameters(row) for row in rows])
-                    self._adder.add(connection, rows)
+                    self._insert(connection, rows)
+                    self._adder.add_sums(connection, added)
             except DBAPIError as error:
                 if is_last or not is_deadlock(error):
                     raise
@@ -139,14 +140,6 @@ class Store:
             whole = [{"hash": key, "id": too_long[key]} for key in sorted(too_long)]
             connection.execute(insert_new(long_ids, dialect), whole)
 
-    def _insert_rows(self, connection: Connection, parameters: list[Any]) -> None:
-        for size, insert in self._insert_many:
-            while len(parameters) >= size:
-                together, parameters = parameters[:size], parameters[size:]
-                connection.exec_driver_sql(insert, tuple(chain.from_iterable(together)))
-        if parameters:
-            connection.exec_driver_sql(self._insert, parameters)
-
     def _insert_those_missing(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
         """Leave alone what comes again, and refuse single bad rows."""
         missing = rows
@@ -164,7 +157,7 @@ class Store:
         """Return those that are not there, each once."""
         by_id: dict[str, Row] = {}
         for row in rows:
-            by_id.setdefault(row["request_id"], row)
+            by_id.setdefault(row.request_id, row)
         with self._database.begin() as connection:
             ids = list(by_id)
             for start in range(0, len(ids), _ASKED_AT_ONCE):
@@ -282,26 +275,6 @@ def _lengths(connection: Connection) -> dict[str, int]:
         return {}
     columns = inspect(connection).get_columns(ai_usage.name)
     return {each["name"]: length for each in columns if (length := getattr(each["type"], "length", None))}
-
-
-def _prepared(database: Database) -> tuple[str, Callable[[Row], Any]]:
-    """Return the insert for the driver, and a row's parameters.
-
-    Compiled once: the values are plain already, and SQLAlchemy's look at each of them took half of the whole time.
-    """
-    compiled = ai_usage.insert().compile(dialect=database.engine.dialect)
-    order = compiled.positiontup
-    return str(compiled), dict if order is None else itemgetter(*order)
-
-
-def _for_many_rows(insert: str, rows: int) -> str:
-    """The same for several rows.
-
-    SQLite's driver lets go of the interpreter's lock for each statement that it runs, and has to win it back from the
-    event loop each time. One statement for many rows spares both threads most of that.
-    """
-    before, values, after = insert.partition(f"({', '.join('?' * len(ai_usage.columns))})")
-    return before + ", ".join([values] * rows) + after
 
 
 def _is_about_a_row(error: Exception) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -14,7 +15,8 @@ from gateway.usage.sql.sums.day_blocks import DAY, around, number_of
 from gateway.usage.sql.sums.sum_tables import GATE, HOURLY_VALUES, VALUES, daily, hours, made, marks
 from gateway.usage.sql.table import insert_new, long_ids
 
-_AT_ONCE = (200, 50, 10)  # a statement of each size on SQLite, see `rows_store`
+_AT_ONCE = (200, 50, 10, 1)  # a statement of each size on SQLite
+_MOST_STATEMENTS = 64
 _VALUES = {daily.name: VALUES, hours.name: HOURLY_VALUES}
 _HELD = select(marks.c.value).where(marks.c.name == GATE).with_for_update(read=True)
 
@@ -24,10 +26,6 @@ class Adder:
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
-        self._sizes = _AT_ONCE if dialect == "sqlite" else ()
-        self._upserts = {
-            (table.name, size): _upsert(table, dialect, size) for table in (daily, hours) for size in (*self._sizes, 1)
-        }
 
     def hold_gate(self, connection: Connection) -> None:
         """Keep the sums from being made anew until the transaction ends.
@@ -67,16 +65,31 @@ class Adder:
             connection.execute(insert_new(made, self._dialect), new)
 
     def _upsert(self, connection: Connection, table: Table, sums: list[tuple[Key, Values]]) -> None:
+        """Add them; on SQLite many by one statement, see `row_inserts`."""
         parameters = [key + values for key, values in sums]
-        for size in self._sizes:
-            while len(parameters) > size - size // 4:
+        if self._dialect != "sqlite":
+            if parameters:
+                connection.exec_driver_sql(_statement(table, self._dialect, 1), parameters)
+            return
+        zeros, parameters = _without_zeros(parameters, len(table.primary_key))
+        for size in _AT_ONCE:
+            while len(parameters) > min(size - size // 4, size - 1):
                 together, parameters = parameters[:size], parameters[size:]
                 # Where a few are missing, the last comes again with nothing to add.
-                nothing = (0,) * len(_VALUES[table.name])
-                together += [sums[-1][0] + nothing] * (size - len(together))
-                connection.exec_driver_sql(self._upserts[table.name, size], tuple(chain.from_iterable(together)))
-        if parameters:
-            connection.exec_driver_sql(self._upserts[table.name, 1], parameters)
+                nothing = together[-1][: len(table.primary_key)]
+                nothing += (0,) * (len(together[-1]) - len(nothing))
+                together += [nothing] * (size - len(together))
+                statement = _statement(table, self._dialect, size, zeros)
+                connection.exec_driver_sql(statement, tuple(chain.from_iterable(together)))
+
+
+def _without_zeros(parameters: list[Values], keys: int) -> tuple[tuple[int, ...], list[Values]]:
+    """Leave out columns that have nothing to add; return their places, too."""
+    columns = list(enumerate(zip(*parameters, strict=True)))
+    zeros = tuple(place for place, column in columns if place >= keys and not any(column))
+    if not zeros or len(zeros) == len(columns) - keys:
+        return (), parameters
+    return zeros, list(zip(*(column for place, column in columns if place not in zeros), strict=True))
 
 
 def _fitted(
@@ -97,11 +110,16 @@ def _part(part: int | str, whole: dict[str, str]) -> int | str:
     return in_sums(part, whole) if isinstance(part, str) else part
 
 
-def _upsert(table: Table, dialect: str, rows: int) -> str:
-    names, values = [column.name for column in table.columns], _VALUES[table.name]
+@lru_cache(maxsize=_MOST_STATEMENTS)
+def _statement(table: Table, dialect: str, rows: int, zeros: tuple[int, ...] = ()) -> str:
+    """`zeros`: the places of columns that have nothing to add."""
+    names = [column.name for column in table.columns]
+    values = [name for place, name in enumerate(names) if name in _VALUES[table.name] and place not in zeros]
     mark = "?" if dialect == "sqlite" else "%s"
-    row = f"({', '.join([mark] * len(names))})"
-    insert = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # noqa: S608 - names of ours
+    row = f"({', '.join('0' if place in zeros else mark for place in range(len(names)))})"
+    # SQLite would copy each page before, to undo the statement alone: all is undone where one fails.
+    insert = "INSERT OR FAIL" if dialect == "sqlite" else "INSERT"
+    insert = f"{insert} INTO {table.name} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"  # names of ours
     if dialect in ("mysql", "mariadb"):
         return f"{insert} ON DUPLICATE KEY UPDATE {', '.join(f'{name} = {name} + VALUES({name})' for name in values)}"
     keys = ", ".join(column.name for column in table.primary_key)
