@@ -87,7 +87,7 @@ async def test_a_request_becomes_a_row(url: Secret, open_ledger: OpenLedger) -> 
         "details": None,
         "price_id": None,
         "failures": None,
-        "summed": 1,
+        "summed": 2,
         "further_requests": None,
     }
 
