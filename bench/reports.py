@@ -5,7 +5,8 @@ store, then asks for a page of every report a few times, cache warm: by each gro
 organisation and of a user, over a month and over a year less a few days (which no one block covers). It prints the
 median and the 95th percentile of each, in CPU time and by the clock, where a machine's other work counts, and a
 server's. With `--sums` the rows are left out and SQLite makes up the sums of so many by itself, in a tenth of the time;
-what is read from rows (hours of a user) is then empty. With `--json` the figures are kept in a file.
+what is read from rows (hours of a user) is then empty. With `--json` the figures are written to a file.
+Pages that a process keeps (`sums.kept_pages`) are found anew each time, unless `--kept`.
 Without `--url` the database is SQLite's, in a directory that goes away at the end; a URL must name an empty database,
 or with `--filled` one that was filled so before.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import statistics
 import sys
@@ -35,6 +37,7 @@ from gateway.usage.row_pages import Paging
 from gateway.usage.sql.reader import Reader
 from gateway.usage.sql.rows import Row, row_of
 from gateway.usage.sql.rows_store import Store
+from gateway.usage.sql.sums import kept_pages
 from gateway.usage.sql.sums.sum_tables import HOURLY_VALUES, VALUES, daily, hours
 from gateway.usage.views import answer_of
 
@@ -243,8 +246,11 @@ def main() -> None:
     parser.add_argument("--sums", action="store_true", help="sums alone, without rows (SQLite)")
     parser.add_argument("--filled", action="store_true", help="the database is there: ask alone")
     parser.add_argument("--only", default="", help="questions with these words, such as 'all, month'")
+    parser.add_argument("--kept", action="store_true", help="pages that were found before may be kept")
     parser.add_argument("--json", type=Path, help="write what was found there as well")
     arguments = parser.parse_args()
+    if not arguments.kept:
+        kept_pages.KEPT_FROM_SECONDS = math.inf
     with tempfile.TemporaryDirectory() as directory:
         url = arguments.url or Secret(f"sqlite:///{Path(directory) / 'usage.db'}")
         if arguments.filled:

@@ -91,6 +91,9 @@ async def check_pages(
                     assert len(page.report.rows) == limit
                     wanted = wanted._replace(after=page.last)
                 assert tell(seen) == tell(expected.report.rows), (asked, groups, order)
+                at_once = await reader.page(asked, groups, Paging(order))  # type: ignore[arg-type]
+                assert tell(at_once.report.rows) == tell(seen), (asked, groups, order)
+                assert (at_once.report.totals, at_once.has_more) == (whole.totals, False)
     await reader.close()
 
 

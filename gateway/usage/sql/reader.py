@@ -33,6 +33,7 @@ from gateway.usage.sql.long_ids import hash_in
 from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.sums import sum_queries as sums
 from gateway.usage.sql.sums.day_blocks import Made
+from gateway.usage.sql.sums.kept_pages import KeptPages, state_of
 from gateway.usage.sql.sums.page_queries import PageFinder, unsummed_query
 from gateway.usage.sql.sums.sum_tables import CACHED, daily
 from gateway.usage.sql.table import ai_usage
@@ -75,6 +76,7 @@ class Reader:
         self._may_be_fresh = may_be_fresh
         self._away_at, self._away_why = 0.0, ""
         self._has_sums = False  # as far as is known
+        self._kept = KeptPages()
 
     async def report(self, usage: UsageQuery, *groups: Group, whose: str = "") -> UsageReport:
         """Return totals, and rows by none, one or two groups."""
@@ -243,12 +245,22 @@ class Reader:
     def _paged(self, connection: Connection, usage: UsageQuery, groups: Groups, wanted: Paging) -> Page:
         """Have the database order and cut a page.
 
-        The whole report where there is no limit, no group, or a row that is not in the sums yet.
+        The whole report where there is no group, or a row that is not in the sums yet.
         """
-        can_cut = bool(groups) and wanted.limit is not None and self._knows_sums(connection)
-        if not can_cut or connection.execute(unsummed_query(usage)).first() is not None:
+        can_order = bool(groups) and self._knows_sums(connection)
+        if not can_order or connection.execute(unsummed_query(usage)).first() is not None:
             return page_of(queries.report_of(self._summed(connection, usage, groups), groups), wanted)
+        begun, asked = time.monotonic(), (usage, groups, wanted)
         listed = Made.of(connection.scalars(sums.listed_query(usage)))
+        state = state_of(connection, usage, groups, listed)
+        page = None if state is None else self._kept.get(asked, state)
+        if page is None:
+            page = self._found(connection, usage, groups, wanted, listed)
+            if state is not None:
+                self._kept.keep(asked, state, page, time.monotonic() - begun)
+        return page
+
+    def _found(self, connection: Connection, usage: UsageQuery, groups: Groups, wanted: Paging, listed: Made) -> Page:
         finder = PageFinder(groups, wanted, listed, connection, self._database.dialect)
         rows = queries.rows_of(self._whole(connection, finder.rows(usage)), groups)
         totals = queries.report_of(self._all(connection, sums.report_queries(usage, (), listed)), ()).totals

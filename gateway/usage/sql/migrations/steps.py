@@ -15,7 +15,18 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, Table, inspect, select, text, update
 
-from gateway.usage.sql.sums.sum_tables import CACHED, CACHED_BEFORE, MARKS, blocks, daily, hours, made, marks, ranks
+from gateway.usage.sql.sums.sum_tables import (
+    CACHED,
+    CACHED_BEFORE,
+    CHANGES,
+    MARKS,
+    blocks,
+    daily,
+    hours,
+    made,
+    marks,
+    ranks,
+)
 from gateway.usage.sql.table import FURTHER_REQUESTS, ai_usage, insert_new, long_ids, prices, schema_version
 from gateway.usage.sql.walks import DAY_OF, MARIADBS_DAY
 
@@ -152,6 +163,10 @@ def _ranks(connection: Connection) -> None:
     _make(connection, ranks)
 
 
+def _changes(connection: Connection) -> None:
+    connection.execute(insert_new(marks, connection.dialect.name), {"name": CHANGES, "value": 0})
+
+
 def _add_columns(connection: Connection, table: Table, *names: str, default: str = "") -> None:
     """Add columns that may be NULL, or have a default.
 
@@ -183,5 +198,6 @@ STEPS = (
     Step(13, "a row's day", _day),
     Step(14, "cached tokens in the sums", _cached_tokens),
     Step(15, "each day's users and keys of the most", _ranks),
+    Step(16, "changes of days that had ended are counted", _changes),
 )
 AT_ONCE = tuple(step for step in STEPS if not step.can_wait)  # before anything is written

@@ -7,18 +7,24 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Table, delete, select, update
 
 from gateway.usage.sql.long_ids import in_sums
 from gateway.usage.sql.sums.additions import Additions, Key, Values, additions_of
 from gateway.usage.sql.sums.day_blocks import DAY, around, number_of
-from gateway.usage.sql.sums.sum_tables import GATE, HOURLY_VALUES, VALUES, daily, hours, made, marks
+from gateway.usage.sql.sums.sum_tables import CHANGES, GATE, HOURLY_VALUES, VALUES, daily, hours, made, marks
 from gateway.usage.sql.table import insert_new, long_ids
 
 _AT_ONCE = (200, 50, 10, 1)  # a statement of each size on SQLite
 _MOST_STATEMENTS = 64
 _VALUES = {daily.name: VALUES, hours.name: HOURLY_VALUES}
 _HELD = select(marks.c.value).where(marks.c.name == GATE).with_for_update(read=True)
+_CHANGED = update(marks).where(marks.c.name == CHANGES).values(value=marks.c.value + 1)
+
+
+def count_change(connection: Connection) -> None:
+    """Say that days which had ended have changed."""
+    connection.execute(_CHANGED)
 
 
 class Adder:
@@ -61,6 +67,7 @@ class Adder:
         listed = set(connection.scalars(select(made.c.block).where(made.c.block.in_(asked))))
         if changed := sorted(listed.difference(each[0] for each in numbers.values())):
             connection.execute(delete(made).where(made.c.block.in_(changed)))
+            count_change(connection)
         if new := [{"block": each[0]} for each in numbers.values() if each[0] not in listed]:
             connection.execute(insert_new(made, self._dialect), new)
 

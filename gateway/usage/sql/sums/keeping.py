@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, and_, delete, select, update
 
 from gateway.usage.sql.rows import SUMMED
-from gateway.usage.sql.sums.adding import Adder
+from gateway.usage.sql.sums.adding import Adder, count_change
 from gateway.usage.sql.sums.additions import DAY_MS, READ
 from gateway.usage.sql.sums.day_blocks import DAY, LONGEST_DAYS, days_of, first_day, level_of, number_of
 from gateway.usage.sql.sums.sum_tables import GATE, ROWS_FROM, blocks, daily, hours, made, marks, ranks
@@ -137,3 +137,4 @@ def _strike_out(connection: Connection, from_day: int, until_day: int | None) ->
     for start in range(0, len(changed), UNLISTED_AT_ONCE):
         some = changed[start : start + UNLISTED_AT_ONCE]
         connection.execute(delete(made).where(made.c.block.in_(some)))
+    count_change(connection)

@@ -82,8 +82,11 @@ class PageFinder:
         In the order of `row_pages`; sums first, then what they are of. Raises ValueError where no row is
         `wanted.after`.
         """
-        after, most, found = self._wanted.after, (self._wanted.limit or 0) + 1, list[Any]()
+        after, found = self._wanted.after, list[Any]()
+        most = None if self._wanted.limit is None else self._wanted.limit + 1
         day = None if after is None else self._begin_behind(after, usage)
+        if most is None:
+            return self._some(usage, None, self._listed)
         ranking = ranking_of(self._groups, self._wanted.order)
         if ranking is not None and usage == UsageQuery(usage.from_day, usage.to_day):  # of everybody
             return self._ranked(usage, ranking, most)
@@ -106,7 +109,7 @@ class PageFinder:
             rows += self._some(usage, most, self._listed._replace(days=sorted(whole)))
         return sorted(rows, key=lambda row: key_of(row, ranking))[:most]
 
-    def _some(self, usage: UsageQuery, most: int, listed: Made) -> list[Any]:
+    def _some(self, usage: UsageQuery, most: int | None, listed: Made) -> list[Any]:
         parts = list(report_parts(usage, self._groups, listed))
         if not parts:
             return []
@@ -116,7 +119,7 @@ class PageFinder:
         query = select(*columns).order_by(*(key.column.desc() if key.falls else key.column for key in keys))
         if self._before is not None:
             query = query.where(_behind(keys))
-        return list(self._connection.execute(query.limit(most)))
+        return list(self._connection.execute(query if most is None else query.limit(most)))
 
     def _begin_behind(self, after: str, usage: UsageQuery) -> date | None:
         """Look the row up; return its day, where it is of one."""

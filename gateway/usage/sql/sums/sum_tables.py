@@ -27,6 +27,7 @@ CACHED = "cached_tokens"
 VALUES = ("requests", "calls", "tokens", "prompt_tokens", "completion_tokens", "cost_nano", CACHED)
 HOURLY_VALUES = (*VALUES, FURTHER_REQUESTS)  # the last for limits' totals alone
 GATE, ROWS_FROM = "gate", "rows_from_ms"  # held by who adds; rows before it may have expired
+CHANGES = "changes"  # of days that had ended, so far: what was found in them may be kept until the next
 MARKS = (GATE, ROWS_FROM)
 CACHED_BEFORE = "cached_before_ms"  # cached tokens of rows before it may lack (`recounting`); no mark: none do
 

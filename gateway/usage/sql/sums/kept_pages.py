@@ -1,0 +1,78 @@
+"""Keep pages of days that have ended, while nothing in these days changes.
+
+Whose groups are as many as the sums (users and models of a month) takes seconds; asked again, of the same days, it is
+there. A row that comes late, a rebuild, sums and rows that expire: each changes the state that a page was found in, and
+it is found anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select
+
+from gateway.usage.reports import Groups, UsageQuery
+from gateway.usage.row_pages import Page, Paging
+from gateway.usage.sql.queries import start_of_day_ms
+from gateway.usage.sql.sums.day_blocks import Made, number_of
+from gateway.usage.sql.sums.sum_queries import days_between
+from gateway.usage.sql.sums.sum_tables import CHANGES, ROWS_FROM, marks
+
+KEPT_FROM_SECONDS = 0.05  # what took less is found again
+MOST_PAGES, MOST_ROWS = 16, 1_000  # a page of so many rows is half a megabyte
+_MARKS = select(marks.c.name, marks.c.value).where(marks.c.name.in_((CHANGES, ROWS_FROM)))
+
+Asked = tuple[UsageQuery, Groups, Paging]
+
+
+class State(NamedTuple):
+    """What a page of ended days depends on."""
+
+    changes: int  # of days that had ended, so far
+    days: int  # with sums; they become fewer by a change only
+
+
+def state_of(connection: Connection, usage: UsageQuery, groups: Groups, listed: Made) -> State | None:
+    """Return the state of the span's days.
+
+    None: one of them goes on, or rows of them that are read may have expired.
+    """
+    days = days_between(usage, listed)
+    if not all(number_of(day, 0) in listed.blocks for day in days):
+        return None
+    found = {row.name: int(row.value) for row in connection.execute(_MARKS)}
+    is_read_from_rows = "hour" in groups
+    if CHANGES not in found or (is_read_from_rows and start_of_day_ms(usage.from_day) < found.get(ROWS_FROM, 0)):
+        return None
+    return State(found[CHANGES], len(days))
+
+
+class KeptPages:
+    """Those asked for last, for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pages: OrderedDict[Asked, tuple[State, Page]] = OrderedDict()
+
+    def get(self, asked: Asked, state: State) -> Page | None:
+        with self._lock:
+            kept = self._pages.get(asked)
+            if kept is None or kept[0] != state:
+                return None
+            self._pages.move_to_end(asked)
+            return kept[1]
+
+    def keep(self, asked: Asked, state: State, page: Page, seconds: float) -> None:
+        """Keep it in place of the one that was asked for longest ago.
+
+        `seconds`: that it took to find.
+        """
+        if seconds < KEPT_FROM_SECONDS or len(page.report.rows) > MOST_ROWS:
+            return
+        with self._lock:
+            self._pages[asked] = state, page
+            self._pages.move_to_end(asked)
+            if len(self._pages) > MOST_PAGES:
+                self._pages.popitem(last=False)
