@@ -79,7 +79,7 @@ class LogStream(io.TextIOBase):
                 self._rouse()
 
     def _rouse(self) -> None:
-        """Let what waits be seen: the thread does not look for it by itself."""
+        """Make the thread look for what waits."""
         if self._is_over:
             self._write_last()
         elif self._thread is None:

@@ -153,6 +153,11 @@ class UsageMeter(msgspec.Struct, eq=False):
         return self.answered or self.usage is not None or self.text_bytes > 0
 
     @property
+    def saw_more(self) -> bool:
+        """Whether there is more to charge than a usage."""
+        return self.service_tier is not None or self.tools is not None or self.images > 0
+
+    @property
     def text_bytes(self) -> int:
         """About so many bytes of text were answered; 0 where nothing was."""
         return max(self._text_bytes, self._whole_text_bytes)

@@ -146,7 +146,7 @@ class Account(msgspec.Struct, eq=False):
         call, now = self.call, perf_counter()
         counts = meter.answered or meter.counts or self._was_left(meter)
         usage, source = self._usage(meter, fields, body_size)
-        if meter.service_tier is not None or meter.tools is not None or meter.images:
+        if meter.saw_more:
             usage = with_seen(usage, meter)
         usage, nano, price = self._charge(usage, source, fields)
         call.usage = usage
@@ -230,7 +230,7 @@ class Account(msgspec.Struct, eq=False):
             call.is_unpriced = card.is_unpriced(usage)
         # `request` is never paid for what runs no model, nor for a rerank that reports tokens.
         by_tokens = operation.usage.request_or_tokens and usage.total_tokens
-        requests = 1 if is_due and not by_tokens else 0
+        requests = int(is_due and not by_tokens)
         return usage, rates.cost_nano(usage, requests=requests), rates.record
 
     def _reported(self, usage: Usage) -> Usage:
