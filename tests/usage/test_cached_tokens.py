@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ledgerkit import OpenLedger, engine_of, eventually, serve, stored
-from sumskit import check_sums
+from sumskit import Store, check_sums
 from test_sums import EVER, roll, some_rows, totals
 
 from gateway.types import Secret
@@ -17,7 +17,6 @@ from gateway.usage.sql.database import Database
 from gateway.usage.sql.migrations.runner import migrate
 from gateway.usage.sql.migrations.steps import STEPS
 from gateway.usage.sql.reader import Reader
-from gateway.usage.sql.rows_store import Store
 from gateway.usage.sql.sums import recounting
 
 TABLES = ("ai_usage_daily", "ai_usage_hourly", "ai_usage_blocks")

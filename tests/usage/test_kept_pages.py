@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ledgerkit import sqlite_url
+from sumskit import Store
 from test_pages import FIRST, PLAIN, rows_with, told
 from test_sums import roll
 
@@ -15,7 +16,6 @@ from gateway.types import Secret
 from gateway.usage import Group, UsageQuery
 from gateway.usage.row_pages import Page, Paging
 from gateway.usage.sql.reader import Reader
-from gateway.usage.sql.rows_store import Store
 from gateway.usage.sql.sums import kept_pages
 from gateway.usage.sql.sums.page_queries import PageFinder
 

@@ -148,9 +148,9 @@ def _further_requests(connection: Connection) -> None:
 
 
 def _cached_tokens(connection: Connection) -> None:
-    """Have every sum tell what was cached; older rows are recounted while we serve.
+    """Add cached tokens to every sum.
 
-    Those by day at last: who sees them so reads all of them so.
+    Older rows are recounted while we serve. Those by day at last: who sees them so reads all of them so.
     """
     if connection.execute(select(made.c.block).limit(1)).first() is not None:
         connection.execute(insert_new(marks, connection.dialect.name), {"name": CACHED_BEFORE, "value": 2**62})

@@ -1,8 +1,8 @@
-"""Keep pages of days that have ended, while nothing in these days changes.
+"""Keep pages of days that have ended, until these days change.
 
-Whose groups are as many as the sums (users and models of a month) takes seconds; asked again, of the same days, it is
-there. A row that comes late, a rebuild, sums and rows that expire: each changes the state that a page was found in, and
-it is found anew.
+What has as many groups as there are sums (users and models of a month) takes seconds; asked again, of the same days, it
+is there. A row that comes late, a rebuild, sums and rows that expire: each changes the state that a page was found in,
+and it is found anew.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class KeptPages:
             return kept[1]
 
     def keep(self, asked: Asked, state: State, page: Page, seconds: float) -> None:
-        """Keep it in place of the one that was asked for longest ago.
+        """Keep a page.
 
-        `seconds`: that it took to find.
+        In place of the one that was asked for longest ago. `seconds`: that it took to find.
         """
         if seconds < KEPT_FROM_SECONDS or len(page.report.rows) > MOST_ROWS:
             return

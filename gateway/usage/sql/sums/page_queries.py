@@ -99,7 +99,10 @@ class PageFinder:
         return found
 
     def _ranked(self, usage: UsageQuery, ranking: Ranking, most: int) -> list[Any]:
-        """Merge each day's own best; a day is read whole only where its list is not enough."""
+        """Merge each day's own best.
+
+        A day is read whole only where its list is not enough.
+        """
         days, unranked = ranked_days(self._listed, days_between(usage, self._listed))
         before = None if self._before is None else key_of(self._before, ranking)
         best = best_of(self._connection, ranking, days, before=before, most=most)

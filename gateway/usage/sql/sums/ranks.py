@@ -63,7 +63,7 @@ def key_of(row: Any, ranking: Ranking) -> tuple[Any, ...]:
 
 
 class Best(NamedTuple):
-    """The best rows behind a key, and days that may have more of them."""
+    """The best rows behind a key; `unread`: days that may have more."""
 
     rows: list[Any]
     unread: list[int]
@@ -72,9 +72,10 @@ class Best(NamedTuple):
 def best_of(
     connection: Connection, ranking: Ranking, days: Sequence[int], *, before: tuple[Any, ...] | None, most: int
 ) -> Best:
-    """Find the best rows of ranked days, and more of a day only where it can have one.
+    """Find the best rows of ranked days.
 
-    Exact but for the days that are named as unread: they are not ranked, or have more than is listed.
+    More of a day is read only where it can have one. Exact but for the days that are named as unread: they are not
+    ranked, or have more than is listed.
     """
     found: list[tuple[tuple[Any, ...], Any]] = []
     unread: list[int] = []

@@ -1,7 +1,8 @@
-"""Add the cached tokens that older sums lack, of rows that are still there.
+"""Add the cached tokens that older sums lack.
 
-Rows say which they are: a gateway that knew of no cached tokens marked them so. A few are done in a short transaction,
-the newest first; whoever is killed goes on where it was. Of rows that have expired nobody knows: their sums say 0.
+From rows that are still there: a gateway that knew of no cached tokens marked those that lack. A few are done in a
+short transaction, the newest first; whoever is killed goes on where it was. Of rows that have expired nobody knows:
+their sums say 0.
 """
 
 from __future__ import annotations
