@@ -68,7 +68,7 @@ def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing],
 
 
 def _cut_to_limits(demand: Demand, at: Standing) -> Standing:
-    """What is over its limit has nothing left, as one at its limit."""
+    """Let what is over its limit have nothing left."""
     most = demand.bounds
     return msgspec.structs.replace(
         at,
