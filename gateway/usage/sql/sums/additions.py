@@ -75,7 +75,7 @@ class Summing:
             found[time_ms - time_ms % HOUR_MS, kind].append(used)
 
     def additions(self, rest: Callable[[], None] | None = None) -> Additions:
-        daily, everybodys, of_keys, of_scopes = (defaultdict[Key, list[Values]](list) for _ in range(4))
+        daily, everybodys, of_keys, of_scopes = (dict[Key, Values]() for _ in range(4))
         for number, ((hour_ms, kind), used) in enumerate(self._of_a_kind.items()):
             organisation, user, key, model, endpoint, counted_on, answered, further, route = kind
             count = len(used)
@@ -83,24 +83,29 @@ class Summing:
             of_hour = (*values, further * count if further else 0)
             organisation = NONE if organisation is None else organisation
             endpoint = NONE if endpoint is None else endpoint
-            daily[hour_ms - hour_ms % DAY_MS, organisation, user, key, model, endpoint].append(values)
-            everybodys[hour_ms, "", answered].append(of_hour)
-            of_keys[hour_ms, key, answered].append(of_hour)
+            _add(daily, (hour_ms - hour_ms % DAY_MS, organisation, user, key, model, endpoint), values)
+            _add(everybodys, (hour_ms, "", answered), of_hour)
+            _add(of_keys, (hour_ms, key, answered), of_hour)
             if counted_on is not None:
-                of_scopes[hour_ms, counted_on, answered].append(of_hour)
+                _add(of_scopes, (hour_ms, counted_on, answered), of_hour)
             if rest is not None and number % _HELPING == _HELPING - 1:
                 rest()
         days = sorted({key[0] // DAY_MS for key in daily})
         hours = [*_of_owners(everybodys, EVERYBODY), *_of_owners(of_keys, "k:"), *_of_owners(of_scopes, "c:")]
-        return Additions([(key, _together(values)) for key, values in sorted(daily.items())], sorted(hours), days)
+        return Additions(sorted(daily.items()), sorted(hours), days)
 
 
-def _of_owners(found: Mapping[Key, list[Values]], kind: str) -> list[tuple[Key, Values]]:
+def _of_owners(found: Mapping[Key, Values], kind: str) -> list[tuple[Key, Values]]:
     return [
-        ((hour_ms, kind + owner, 1 if answered else 0), _together(values))
-        for (hour_ms, owner, answered), values in found.items()
+        ((hour_ms, kind + owner, 1 if answered else 0), values) for (hour_ms, owner, answered), values in found.items()
     ]
 
 
 def _together(values: Sequence[Values]) -> Values:
     return values[0] if len(values) == 1 else tuple(map(sum, zip(*values, strict=True)))
+
+
+def _add(sums: dict[Key, Values], key: Key, values: Values) -> None:
+    """Add to a key; a list for each would be four more objects for the collector."""
+    before = sums.get(key)
+    sums[key] = values if before is None else tuple(map(int.__add__, before, values))
