@@ -8,10 +8,8 @@ from gateway.access.companions import Companion, are_served_at
 from gateway.dialects import openai
 from gateway.dialects.base import Operation, Translated
 from gateway.http.client import Upload
-from gateway.http.client.passed_on import PassedOn
 from gateway.http.multipart import FormBody
 from gateway.limits import Terms, prompt_tokens
-from gateway.proxy.endpoint_client import EndpointClient
 from gateway.proxy.keeping.object_keeper import Keeper
 from gateway.proxy.keeping.pins import Pin
 from gateway.store.base import Catalogue
@@ -120,20 +118,6 @@ class Ask(msgspec.Struct, frozen=True, eq=False):
             ):
                 left_out.add(id_text(one.id))
         return left_out
-
-    def head_at(self, client: EndpointClient, length: int, own_fields: bytes, passed: PassedOn) -> bytes:
-        """The head before a body of so many bytes."""
-        operation = self.operation
-        return client.head(
-            self.target or operation.path,
-            length,
-            own_fields,
-            passed,
-            operation.dialect.protocol,
-            self.body.content_type,
-            method=operation.method,
-            is_lasting=self.target is None,
-        )
 
     def body_for(self, endpoint: Endpoint, model: Model, *, include_usage: bool) -> bytes | Upload:
         """The body as it goes to this endpoint of `model`."""

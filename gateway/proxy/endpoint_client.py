@@ -80,7 +80,6 @@ class EndpointClient:
         passed: PassedOn = NOTHING,
         protocol: ProtocolName = "openai",
         content_type: str = JSON,
-        *,
         method: str = "POST",
         is_lasting: bool = True,
     ) -> bytes:
@@ -91,6 +90,25 @@ class EndpointClient:
 
         `own_fields`: header lines of the request's own, each with its line end. `passed`: what the client's head adds.
         """
+        begin = self._heads.get(path)
+        if begin is None or length == 0 or content_type != JSON or method != "POST" or passed.query:
+            return self._seldom_head(path, length, own_fields, passed, protocol, content_type, method, is_lasting)
+        fields = passed.fields
+        if self._is_particular:
+            fields = passed.lines_with(self._passes, self._own_headers)
+        return b"%b%b%bcontent-length: %d\r\n\r\n" % (begin, fields, own_fields, length)
+
+    def _seldom_head(
+        self,
+        path: str,
+        length: int,
+        own_fields: bytes,
+        passed: PassedOn,
+        protocol: ProtocolName,
+        content_type: str,
+        method: str,
+        is_lasting: bool,
+    ) -> bytes:
         heads, is_usual = self._heads, method == "POST" and length > 0
         if content_type != JSON:
             heads, own_fields = self._untyped_heads, b"content-type: %b\r\n%b" % (content_type.encode(), own_fields)
@@ -157,7 +175,8 @@ class Content(enum.Enum):
     OTHER = "other"
 
 
-_TEXT = Content.TEXT
+# A module's name is quicker than an enumeration's member, which is an attribute of its class.
+TEXT, EVENTS = Content.TEXT, Content.EVENTS
 
 
 class Shape(enum.Enum):
@@ -167,6 +186,9 @@ class Shape(enum.Enum):
     PART = "part"  # an error of whose body no more is waited for; what came of it is in `body`
     EVENTS = "events"  # a stream whose first event is there
     FLOW = "flow"  # too large to hold, compressed, or neither JSON nor text: passed on as it comes
+
+
+WHOLE = Shape.WHOLE
 
 
 class AnswerHead(msgspec.Struct, frozen=True):
@@ -217,7 +239,7 @@ def read_head(headers: RawHeaders) -> AnswerHead:
 
 def _content_of(content_type: bytes | None) -> Content:
     if content_type == b"application/json":
-        return _TEXT
+        return TEXT
     declared = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
     if declared == b"text/event-stream":
         return Content.EVENTS

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from gateway.dialects.affinity import affinity_of
-from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError, UpstreamFailed
+from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError
 from gateway.http.client import Transport
 from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.memory_budget import Held
@@ -28,27 +27,17 @@ from gateway.pool import Cooldown, Lease
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.books.accounting import Accounts
-from gateway.proxy.endpoint_client import EndpointClient, Shape
-from gateway.proxy.failures import Failures, Refusal
+from gateway.proxy.endpoint_client import WHOLE, EndpointClient
 from gateway.proxy.heartbeat import Heartbeat
+from gateway.proxy.judgement import Judgement
 from gateway.proxy.queueing import Turn, Turns
 from gateway.proxy.refusals.judging import (
-    Fault,
-    Meaning,
-    cause_of,
-    fault_in,
-    meaning_of,
-    reason_of,
     refuses_stream_options,
 )
-from gateway.proxy.refusals.refused import refused
-from gateway.proxy.refusals.upstream_text import upstream_text
 from gateway.proxy.responder import Client, Responder
-from gateway.proxy.response import Response
 from gateway.proxy.stream.translating import answering
 from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_fallback, asked_of_own_model, candidates
 from gateway.proxy.usage_meter import UsageMeter
-from gateway.proxy.verdicts import Verdicts, about
 
 # The loop's timers count whole milliseconds and may be one early: a time-out that has fired is over nevertheless.
 TIMER_SLACK_SECONDS = 0.002
@@ -89,140 +78,160 @@ class Relay:
 
         Raises GatewayError where nothing of an answer went out, ConnectionResetError where the client has gone.
         """
-        response = Response(self.log, call, ask, responder, client, UsageMeter(ask.operation.usage))
-        return RelayedRequest(self, call, ask, response, memory, passed).run()
+        sides = call, ask, responder, client, UsageMeter(ask.operation.usage)
+        return RelayedRequest(*sides, self.log, relay=self, memory=memory, passed=passed).run()
 
 
-class RelayedRequest(msgspec.Struct, eq=False):
+class RelayedRequest(Judgement, kw_only=True):
     """Relay one request: each endpoint at most once, then fallbacks' pools."""
 
     relay: Relay
-    call: Call
-    ask: Ask
-    response: Response
-    memory: Held | None = None
-    passed: PassedOn = NOTHING
-    loop: asyncio.AbstractEventLoop = msgspec.field(default_factory=asyncio.get_running_loop)
-    responder: Responder = msgspec.UNSET  # type: ignore[assignment]  # the client's own
-    asked: Ask = msgspec.UNSET  # type: ignore[assignment]  # as the present pool's endpoints take it
+    memory: Held | None
+    passed: PassedOn
+    client_responder: Responder | None = None  # the client's own, where another puts answers back into its protocol
     wants_stream: bool = False
     adds_usage: bool = False
     own_fields: bytes = b""  # header lines for whichever endpoint
     began: float = 0.0
     give_up_at: float = math.inf  # set by the first endpoint's `total`
-    failures: Failures = msgspec.field(default_factory=Failures)
-    verdicts: Verdicts | None = None  # made at the first failed attempt
     turn: Turn | None = None  # where requests wait
 
-    def __post_init__(self) -> None:
-        self.began, self.wants_stream = self.loop.time(), self.ask.wants_stream
-        self.responder, self.asked = self.response.responder, self.ask
-        trace, via = self.call.trace, self.relay.via.line(self.call.via)
-        self.own_fields = via if trace is None else trace.fields + via
-        fields = self.ask.body.fields
-        if fields.get("stream") is True:
-            options = fields.get("stream_options")
-            self.adds_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
-
     async def run(self) -> None:
-        ask, response = self.ask, self.response
-        asked = ask if ask.is_spoken_by(ask.access.model) else await asked_of_own_model(ask, self.memory)
+        relay, call = self.relay, self.call
+        ask = self.asked = self.ask
+        fields = ask.body.fields
+        self.began, self.own_fields = self.loop.time(), relay.via.line(call.via)
+        if call.trace is not None:
+            self.own_fields = call.trace.fields + self.own_fields
+        if "stream" in fields or "stream_format" in fields or ask.streams_by_query:
+            self._expect_stream(ask)
+        own_pool = self._own_pool()
+        asked = ask
+        if own_pool is None or ask.operation.dialect.protocol not in own_pool.spoken_by_all:
+            asked = ask if ask.is_spoken_by(ask.access.model) else await asked_of_own_model(ask, self.memory)
         beats: Heartbeat | Turn | None = None  # what ends with the answer
-        if self.relay.turns is None:
-            account = response.account = await self.relay.accounts.open(self.call, ask, streamed=self.wants_stream)
+        if relay.turns is None:
+            account = self.account = await relay.accounts.open(call, ask, streamed=self.wants_stream)
             if self.wants_stream:
-                beats = Heartbeat(self.loop, self.relay.heartbeat_seconds, response.beat)
-        elif (turn := await self._open_in_turn(self.relay.turns, asked)) is not None:
-            beats, account, asked = turn, turn.account, turn.asked
+                beats = Heartbeat(self.loop, relay.heartbeat_seconds, self.beat)
+        elif (turn := await self._open_in_turn(relay.turns, asked)) is not None:
+            beats, account, asked, own_pool = turn, turn.account, turn.asked, self._own_pool()
         else:
             return
-        response.client.watch(None)
+        self.client.watch(None)
         try:
-            await self._from_any_endpoint(asked)
+            if own_pool is None or not await self._from_pool(own_pool, asked):
+                await self._from_others(asked)
         except asyncio.CancelledError:
-            if not self.call.was_interrupted():
-                response.left()
+            if not call.was_interrupted():
+                self.left()
                 raise
-            response.failed(ShuttingDown())
+            self.failed(ShuttingDown())
         except ConnectionResetError:
-            response.left()
+            self.left()
             raise
         except GatewayError as fault:
-            response.failed(fault)
+            self.failed(fault)
         except Exception:
-            self.relay.log.exception("a mistake of the gateway", request_id=self.call.request_id)
-            response.failed(InternalError(f"The gateway made a mistake (request {self.call.request_id})."))
+            self.log.exception("a mistake of the gateway", request_id=call.request_id)
+            self.failed(InternalError(f"The gateway made a mistake (request {call.request_id})."))
         finally:
             if beats is not None:
                 beats.stop()
-            response.client.unwatch()
+            self.client.unwatch()
         if account.work is not None:
-            await response.book_work(self.relay.accounts.bookings)
+            await self.book_work(relay.accounts.bookings)
+
+    def _expect_stream(self, ask: Ask) -> None:
+        self.wants_stream = ask.wants_stream
+        if ask.body.fields.get("stream") is True:
+            options = ask.body.fields.get("stream_options")
+            self.adds_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
 
     async def _open_in_turn(self, turns: Turns, asked: Ask) -> Turn | None:
         """Admit the request once an endpoint is free.
 
         None where its refusal went into the stream that it had begun.
         """
-        relay, response = self.relay, self.response
-        turn = Turn.of(turns, relay.upstreams, asked, response, self.memory, relay.heartbeat_seconds)
+        relay = self.relay
+        turn = Turn.of(turns, relay.upstreams, asked, self, self.memory, relay.heartbeat_seconds)
         if not await turn.open(relay.accounts):
             return None
-        self.ask = response.ask
         if turn.has_waited:
             self.began, self.turn = self.loop.time(), turn
         return turn
 
     # -- which endpoint
 
-    async def _from_any_endpoint(self, own: Ask) -> None:
-        for upstream, of_own in candidates(self.ask, own, self.relay.upstreams):
-            asked = of_own or await asked_of_fallback(self.ask, upstream.model, self.memory)
-            if asked is not None and await self._from_pool(upstream, asked):
-                return
-            if self._is_out_of_time() or (self.ask.pin is not None and self.call.attempts):
-                break
-        refusal = self.failures.refusal
-        if refusal is None:
-            raise self.failures.error(self.loop.time(), is_pinned=self.ask.pin is not None)
-        self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
-        if refusal.asked is not self.asked:
-            self._use(refusal.asked)
-        self.response.refused(refusal.answer)
-
-    def _use(self, asked: Ask) -> None:
-        """Ask in these words, and put back what is answered."""
-        response = self.response
-        self.asked, response.meter.reader = asked, asked.operation.usage
-        response.responder = answering(self.responder, asked.translated, self.memory, response.meter)
+    def _own_pool(self) -> Upstream | None:
+        """The pool of the request's own model; None where an object's account decides."""
+        ask, upstreams = self.ask, self.relay.upstreams
+        if ask.pin is not None:
+            return None
+        model = ask.access.model
+        known = upstreams.latest.get(model.id)
+        return known if known is not None and known.model is model else upstreams.of(model, ask.catalogue)
 
     async def _from_pool(self, upstream: Upstream, asked: Ask) -> bool:
         """Try the pool's endpoints; whether one had an answer for us."""
         if asked is not self.asked or asked.translated is not None:
             self._use(asked)
-        tried = asked.endpoints_left_out(upstream.model)
-        pool, conversation = upstream.pool, None
-        if upstream.model.rotation == "cache_affinity":
-            call = self.call
-            conversation = affinity_of(self.ask.body.fields, call.conversation, self.ask.caller, upstream.model.id)
+        pool, model, conversation = upstream.pool, upstream.model, None
+        tried: set[str] = set()
+        if (
+            asked.operation.dialect.protocol not in upstream.spoken_by_all
+            or asked.companions
+            or asked.keeps
+            or asked.pin is not None
+        ):
+            tried = asked.endpoints_left_out(model)
+        if model.rotation == "cache_affinity":
+            call, ask = self.call, self.ask
+            conversation = affinity_of(ask.body.fields, call.conversation, ask.caller, model.id)
         take = pool.take if self.turn is None else partial(self.turn.take, pool)
         while (lease := take(self.loop.time(), tried, conversation)) is not None:
             tried.add(lease.endpoint_id)
             if self.call.attempts == 0:
                 self.give_up_at = self.began + lease.endpoint.timeouts.total
             try:
-                is_answered = await self._from_endpoint(upstream, upstream.outlets[lease.endpoint_id], lease)
+                if await self._from_endpoint(upstream, upstream.outlets[lease.endpoint_id], lease):
+                    return True
             finally:
                 lease.release()
-            if is_answered:
-                return True
             if self._is_out_of_time():
                 break
         else:
-            self.failures.obstacles += pool.blocked(self.loop.time(), tried)
+            self.noted().obstacles += pool.blocked(self.loop.time(), tried)
         if self.verdicts is not None:
             self.verdicts.end_pool(self.ask.body, self.loop.time())
         return False
+
+    async def _from_others(self, own: Ask) -> None:
+        """Try fallbacks' pools, or those of an object's account; refuse where none answers."""
+        ask = self.ask
+        is_pinned = ask.pin is not None
+        for upstream, of_own in candidates(ask, own, self.relay.upstreams):
+            if of_own is not None and not is_pinned:
+                continue  # its own model's, which have been tried
+            if self._is_out_of_time() or (is_pinned and self.call.attempts):
+                break
+            asked = of_own or await asked_of_fallback(ask, upstream.model, self.memory)
+            if asked is not None and await self._from_pool(upstream, asked):
+                return
+        refusal = self.noted().refusal
+        if refusal is None:
+            raise self.noted().error(self.loop.time(), is_pinned=is_pinned)
+        self.call.endpoint, self.call.served = refusal.endpoint, refusal.model
+        if refusal.asked is not self.asked:
+            self._use(refusal.asked)
+        self.refused(refusal.answer)
+
+    def _use(self, asked: Ask) -> None:
+        """Ask in these words, and put back what is answered."""
+        if self.client_responder is None:
+            self.client_responder = self.responder
+        self.asked, self.meter.reader = asked, asked.operation.usage
+        self.responder = answering(self.client_responder, asked.translated, self.memory, self.meter)
 
     def _is_out_of_time(self) -> bool:
         return self.loop.time() >= self.give_up_at - TIMER_SLACK_SECONDS
@@ -231,12 +240,11 @@ class RelayedRequest(msgspec.Struct, eq=False):
 
     async def _from_endpoint(self, upstream: Upstream, endpoint_client: EndpointClient, lease: Lease) -> bool:
         """Answer from this endpoint; False to try the next."""
-        call = self.call
+        call, trace = self.call, self.call.trace
         call.attempts += 1
         call.endpoint, call.served = endpoint_client.endpoint, upstream.model
-        if call.trace is not None and call.trace.is_sampled and self.relay.has_spans:
-            parent = span_id(call.request_id, call.attempts)
-            self.own_fields = call.trace.continued(parent) + self.relay.via.line(call.via)
+        if trace is not None and trace.is_sampled and self.relay.has_spans:
+            self.own_fields = trace.continued(span_id(call.request_id, call.attempts)) + self.relay.via.line(call.via)
         asks_usage = (
             self.adds_usage and self.asked.operation.events.asks_usage and not endpoint_client.refuses_stream_options
         )
@@ -246,12 +254,19 @@ class RelayedRequest(msgspec.Struct, eq=False):
                 attempt.close()
                 attempt, error = await self._try(upstream, endpoint_client, False)
                 endpoint_client.refuses_stream_options = error is None and 200 <= attempt.status < 300
-            if error is not None:
-                fault = Fault(cause_of(error), str(error))
-                text = self._text(endpoint_client, attempt)
-                self._failed(lease, fault, reason_of(error, attempt.status), attempt.status, answer_text=text)
-                return False
-            return await self._judge(endpoint_client, lease, attempt)
+            if error is None and attempt.shape is WHOLE and 200 <= attempt.status < 300:  # as most are
+                lease.succeeded(self.loop.time())
+                if self.verdicts is not None:
+                    self.verdicts.succeeded(lease, self.loop.time())
+                attempt.meter_whole(is_text=self.ask.operation.is_text)
+                if self.ask.keeper is not None:
+                    await self.remember(self.ask.keeper, attempt)
+                self.whole(attempt)
+                return True
+            if error is None:
+                return await self.judge(endpoint_client, lease, attempt)
+            self.had_no_answer(endpoint_client, lease, attempt, error)
+            return False
         finally:
             attempt.close()
 
@@ -262,89 +277,49 @@ class RelayedRequest(msgspec.Struct, eq=False):
 
         The caller closes the attempt.
         """
-        asked, endpoint = self.asked, endpoint_client.endpoint
-        began = self.call.attempt_began = perf_counter()
-        passed = self.passed if asked.translated is None else self.passed.in_other_words()
-        body, operation = asked.body_for(endpoint, upstream.model, include_usage=asks_usage), asked.operation
+        asked, call, endpoint, model = self.asked, self.call, endpoint_client.endpoint, upstream.model
+        operation, passed, times = asked.operation, self.passed, endpoint.timeouts
+        began = call.attempt_began = perf_counter()
+        if asked.companions or asked.pin is not None:
+            body = asked.body_for(endpoint, model, include_usage=asks_usage)
+        else:
+            name = endpoint.provider_model or model.provider_model or model.name
+            body = asked.body.upload(name, include_usage=asks_usage)
+        takes_usage_out = asks_usage
+        if asked.translated is not None:
+            passed, takes_usage_out = passed.in_other_words(), False
+        head = endpoint_client.head(
+            asked.target or operation.path,
+            len(body),
+            self.own_fields,
+            passed,
+            operation.dialect.protocol,
+            asked.body.content_type,
+            operation.method,
+            asked.target is None,
+        )
         attempt = Attempt(
             self.loop,
-            endpoint.timeouts,
-            expects_stream=self.wants_stream,
-            take_usage_out=asks_usage and asked.translated is None,
-            give_up_at=self.give_up_at,
-            meter=self.response.meter,
+            times,
+            self.wants_stream,
+            takes_usage_out,
+            self.give_up_at,
+            self.meter,
+            operation.events,
             memory=self.memory,
-            events=operation.events,
         )
+        connect = min(times.connect, max(self.give_up_at - self.loop.time(), 0.001))
         try:
-            exchange = await self.relay.transport.exchange(
-                endpoint_client.origin,
-                asked.head_at(endpoint_client, len(body), self.own_fields, passed),
-                body,
-                attempt,
-                connect_timeout=min(endpoint.timeouts.connect, max(self.give_up_at - self.loop.time(), 0.001)),
-            )
-            self.response.meter.asked = True
+            transport = self.relay.transport
+            exchange = await transport.exchange(endpoint_client.origin, head, body, attempt, connect_timeout=connect)
+            self.meter.asked = True
             return attempt, await attempt.opened(exchange)
         except TransportError as error:
             return attempt, error
         except BaseException:
             if not self.wants_stream:
-                self.response.note_part(attempt)
+                self.note_part(attempt)
             attempt.close()
             raise
         finally:
-            self.call.upstream_seconds += perf_counter() - began
-
-    async def _judge(self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt) -> bool:
-        """Answer the client by what the upstream sent; False for a failure."""
-        status, now = attempt.status, self.loop.time()
-        meaning = meaning_of(status)
-        if meaning is Meaning.ANSWER:
-            self._alive(lease, now)
-            if attempt.shape is Shape.WHOLE:
-                attempt.meter_whole(is_text=self.ask.operation.is_text)
-                await self.response.whole(attempt)
-            else:
-                await self.response.streamed(attempt)
-            return True
-        if meaning is Meaning.FAILED:
-            if status == 401:
-                self.relay.log.error("upstream refuses the credential of this endpoint", **about(self.call, lease))
-            text = self._text(endpoint_client, attempt)
-            self._failed(lease, fault_in(attempt), reason_of(None, status), status, answer_text=text)
-            return False
-        if meaning is Meaning.REDIRECT:
-            # Following it could lead anywhere; relaying it would lead the client past us.
-            self.relay.log.error(
-                "upstream redirects; its url needs correcting", **about(self.call, lease), status=status
-            )
-            self.call.attempt_failed("refused", reason_of(None, status), status)
-            if self.failures.refusal is None:
-                raise UpstreamFailed("The model's endpoint is not set up correctly.")
-            return False
-        self._alive(lease, now)
-        said = {"upstream_said": self._text(endpoint_client, attempt)} if self.relay.logs_texts else {}
-        self.relay.log.info("upstream refuses the request", **about(self.call, lease), status=status, **said)
-        answer = refused(endpoint_client, attempt, self.asked.operation.dialect)
-        if meaning is Meaning.REFUSED:
-            self.response.refused(answer)
-            return True
-        self.call.attempt_failed("refused", reason_of(None, status), status)
-        if self.failures.refusal is None:
-            self.failures.refusal = Refusal(answer, self.call.endpoint, self.call.served, self.asked)
-        return False
-
-    def _alive(self, lease: Lease, now: float) -> None:
-        lease.succeeded(now)
-        if self.verdicts is not None:
-            self.verdicts.succeeded(lease, now)
-
-    def _failed(self, lease: Lease, fault: Fault, reason: str, status: int, *, answer_text: str | None = None) -> None:
-        self.call.attempt_failed(fault.cause.value, reason, status)
-        if self.verdicts is None:
-            self.verdicts = Verdicts(self.call, self.relay.log, self.relay.on_cooldown, self.failures)
-        self.verdicts.failed(lease, fault, self.loop.time(), answer_text)
-
-    def _text(self, endpoint_client: EndpointClient, attempt: Attempt) -> str | None:
-        return upstream_text(endpoint_client, attempt) if self.relay.logs_texts else None
+            call.upstream_seconds += perf_counter() - began

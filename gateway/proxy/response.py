@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from time import perf_counter
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.proxy.books.bookings import Bookings, Used
 from gateway.proxy.endpoint_client import Content, Shape
 from gateway.proxy.keeping.kept_events import KeptEvents, KeptFlow
 from gateway.proxy.keeping.large_answers import remember_compressed
+from gateway.proxy.keeping.object_keeper import Keeper
 from gateway.proxy.refusals.refused import Refused
 from gateway.proxy.responder import Client, Fields, Head, Responder
 from gateway.proxy.usage_meter import UsageMeter, with_seen
@@ -29,30 +31,32 @@ _EVENTS = ("content-type", "text/event-stream")
 class Response(msgspec.Struct, eq=False):
     """The answer to one request."""
 
-    log: FilteringBoundLogger
     call: Call
     ask: Ask
-    responder: Responder
+    responder: Responder  # the client's own, or one that puts answers back into its protocol
     client: Client
     meter: UsageMeter
+    log: FilteringBoundLogger
     account: Account | None = None
     first_event_out: bool = False
     attempt: Attempt | None = None  # whose stream goes to the client
 
-    async def whole(self, attempt: Attempt) -> None:
-        """Answer with a whole answer of the upstream's.
-
-        What it brings is remembered first. Raises StoreUnavailable or LedgerUnavailable.
-        """
-        keeper, call = self.ask.keeper, self.call
-        if keeper is not None and call.served is not None and call.endpoint is not None:
-            self.meter.answered = True
-            encoding = attempt.head.encoding
-            if not await keeper.whole(call.served, call.endpoint, attempt.body, encoding):
-                await remember_compressed(keeper, call.served, call.endpoint, attempt.body, encoding)
-        head = self._answered(attempt.status, attempt.head.passed)
-        self.responder.on_answer(head, attempt.body, attempt.head.encoding)
+    def whole(self, attempt: Attempt) -> None:
+        """Answer with a whole answer of the upstream's."""
+        head = attempt.head
+        self.responder.on_answer(self._answered(attempt.status, head.passed), attempt.body, head.encoding)
         self._end("upstream_error" if self.meter.failed else "ok")
+
+    async def remember(self, keeper: Keeper, attempt: Attempt) -> None:
+        """Keep what a whole answer brings, before it goes out.
+
+        Raises StoreUnavailable or LedgerUnavailable.
+        """
+        served, endpoint, encoding = self.call.served, self.call.endpoint, attempt.head.encoding
+        if served is not None and endpoint is not None:
+            self.meter.answered = True
+            if not await keeper.whole(served, endpoint, attempt.body, encoding):
+                await remember_compressed(keeper, served, endpoint, attempt.body, encoding)
 
     def note_part(self, attempt: Attempt) -> None:
         """Meter a plain answer's part when its client leaves.
@@ -191,10 +195,9 @@ class Response(msgspec.Struct, eq=False):
         return None if live is None or live.mid_event else live.next_number
 
     def _own_fields(self, *, with_timing: bool = True) -> Fields:
-        own = own_fields(self.call, self.ask.catalogue, with_timing=with_timing)
-        if (
-            self.ask.pin is not None and self.ask.needs_no_model
-        ):  # whichever model's endpoint it was, says nothing to the caller
+        own, ask = own_fields(self.call, self.ask.catalogue, with_timing=with_timing), self.ask
+        if ask.pin is not None and ask.needs_no_model:
+            # Whichever model's endpoint it was, says nothing to the caller.
             own = [field for field in own if field[0] != "x-gateway-model"]
         if self.account is not None:
             own += self.account.headers
@@ -209,13 +212,18 @@ def own_fields(call: Call, catalogue: Catalogue, *, with_timing: bool) -> Fields
     own = [("x-request-id", call.request_id), ("x-gateway-attempts", f"{call.attempts}")]
     served, asked = call.served, call.requested_model
     if served is not None:
-        own.append(("x-gateway-model", openai.printable(served.name)))
+        own.append(_model_field(served.name))
     if asked is not None and (served is None or asked != served.name) and _serves_another(call, catalogue):
         own.append(("x-gateway-requested-model", openai.printable(asked)))
     if with_timing:
         share = perf_counter() - call.began - call.upstream_seconds
         own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))
     return own
+
+
+@lru_cache(maxsize=1024)
+def _model_field(name: str) -> tuple[str, str]:
+    return "x-gateway-model", openai.printable(name)
 
 
 def _serves_another(call: Call, catalogue: Catalogue) -> bool:

@@ -12,19 +12,24 @@ from gateway.pool import Cause, Pool
 from gateway.proxy.ask import Ask
 from gateway.proxy.endpoint_client import EndpointClient
 from gateway.store.base import Catalogue
-from gateway.types import Model, id_text
+from gateway.types import Id, Model, ProtocolName, id_text
 
 _COPIES = 2  # of a large body's texts, where they are put in other words: as values, and as bytes
 
 
 class Upstream:
-    """One model's pool and its outlets (by endpoint id as text)."""
+    """One model's pool and its outlets (by endpoint id as text).
 
-    __slots__ = ("guarded", "model", "outlets", "pool")
+    `spoken_by_all`: the protocols that each of its endpoints speaks.
+    """
+
+    __slots__ = ("guarded", "model", "outlets", "pool", "spoken_by_all")
 
     def __init__(self, model: Model, chance: random.Random, *, guarded: bool) -> None:
         self.model = model
         self.guarded = guarded
+        spoken = [frozenset(endpoint.protocols) for endpoint in model.endpoints]
+        self.spoken_by_all = spoken[0].intersection(*spoken[1:]) if spoken else frozenset[ProtocolName]()
         self.pool = Pool(model, chance)
         self.outlets = {id_text(endpoint.id): EndpointClient(endpoint, guarded=guarded) for endpoint in model.endpoints}
 
@@ -36,10 +41,12 @@ class Upstreams:
     """Keep a pool for each model.
 
     Made when a model is first asked for; a changed record gets a new pool that adopts the old one's state.
+    `latest`: those that `of` has returned, by the model's id; each is right for its own `model` only.
     """
 
     def __init__(self, chance: random.Random | None = None) -> None:
         self._chance = chance if chance is not None else random.Random()
+        self.latest: dict[Id, Upstream] = {}
         self._known: dict[str, Upstream] = {}
         # Heard of before the model was first asked for here; by (model, endpoint): cause and end on the loop's clock.
         self._shared: dict[tuple[str, str], tuple[Cause, float]] = {}
@@ -52,8 +59,11 @@ class Upstreams:
         key = id_text(model.id)
         known = self._known.get(key)
         if known is None or known.model is not model:
+            if known is not None:
+                self.latest.pop(known.model.id, None)
             known = self._renewed(known, model, guarded=not catalogue.is_in_file(model))
             self._known[key] = known
+        self.latest[model.id] = known
         return known
 
     def known(self, model_id: str) -> Upstream | None:

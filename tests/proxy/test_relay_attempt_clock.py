@@ -12,9 +12,9 @@ from kit.answers import delta, event
 
 from gateway.dialects.openai.operations import RESPONSES
 from gateway.errors import IdleTimedOut
-from gateway.proxy.attempt import PREPARATION_SECONDS, Attempt
+from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import Shape
-from gateway.proxy.stream.deadline import LOOK_AGAIN_SECONDS
+from gateway.proxy.stream.unfolding import LOOK_AGAIN_SECONDS, PREPARATION_SECONDS
 from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Timeouts
 
