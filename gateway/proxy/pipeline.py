@@ -22,15 +22,15 @@ from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.memory_budget import Held
 from gateway.http.via import Via
 from gateway.observability.calls import Call
-from gateway.observability.tracing import span_id
+from gateway.observability.tracing import Trace, span_id
 from gateway.pool import Cooldown, Lease
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.books.accounting import Accounts
 from gateway.proxy.endpoint_client import WHOLE, EndpointClient
 from gateway.proxy.heartbeat import Heartbeat
-from gateway.proxy.judgement import Judgement
 from gateway.proxy.queueing import Turn, Turns
+from gateway.proxy.refusals.judgement import Judgement
 from gateway.proxy.refusals.judging import (
     refuses_stream_options,
 )
@@ -97,17 +97,12 @@ class RelayedRequest(Judgement, kw_only=True):
     turn: Turn | None = None  # where requests wait
 
     async def run(self) -> None:
-        relay, call = self.relay, self.call
-        ask = self.asked = self.ask
-        fields = ask.body.fields
-        self.began, self.own_fields = self.loop.time(), relay.via.line(call.via)
-        if call.trace is not None:
-            self.own_fields = call.trace.fields + self.own_fields
-        if "stream" in fields or "stream_format" in fields or ask.streams_by_query:
-            self._expect_stream(ask)
+        relay, call, ask = self.relay, self.call, self.ask
+        self._begin(ask)
         own_pool = self._own_pool()
-        asked = ask
-        if own_pool is None or ask.operation.dialect.protocol not in own_pool.spoken_by_all:
+        if own_pool is not None and ask.operation.dialect.protocol in own_pool.spoken_by_all:
+            asked = ask
+        else:
             asked = ask if ask.is_spoken_by(ask.access.model) else await asked_of_own_model(ask, self.memory)
         beats: Heartbeat | Turn | None = None  # what ends with the answer
         if relay.turns is None:
@@ -122,19 +117,12 @@ class RelayedRequest(Judgement, kw_only=True):
         try:
             if own_pool is None or not await self._from_pool(own_pool, asked):
                 await self._from_others(asked)
-        except asyncio.CancelledError:
-            if not call.was_interrupted():
+        except (asyncio.CancelledError, Exception) as error:
+            fault = self._fault(error)
+            if fault is None:
                 self.left()
                 raise
-            self.failed(ShuttingDown())
-        except ConnectionResetError:
-            self.left()
-            raise
-        except GatewayError as fault:
             self.failed(fault)
-        except Exception:
-            self.log.exception("a mistake of the gateway", request_id=call.request_id)
-            self.failed(InternalError(f"The gateway made a mistake (request {call.request_id})."))
         finally:
             if beats is not None:
                 beats.stop()
@@ -142,11 +130,27 @@ class RelayedRequest(Judgement, kw_only=True):
         if account.work is not None:
             await self.book_work(relay.accounts.bookings)
 
-    def _expect_stream(self, ask: Ask) -> None:
-        self.wants_stream = ask.wants_stream
-        if ask.body.fields.get("stream") is True:
-            options = ask.body.fields.get("stream_options")
-            self.adds_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
+    def _begin(self, ask: Ask) -> None:
+        call, fields = self.call, ask.body.fields
+        self.asked, self.began, self.own_fields = ask, self.loop.time(), self.relay.via.line(call.via)
+        if call.trace is not None:
+            self.own_fields = call.trace.fields + self.own_fields
+        if "stream" in fields or "stream_format" in fields or ask.streams_by_query:
+            self.wants_stream = ask.wants_stream
+            if fields.get("stream") is True:
+                options = fields.get("stream_options")
+                self.adds_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
+
+    def _fault(self, error: BaseException) -> GatewayError | None:
+        """The error that ends it; None where its client has left."""
+        if isinstance(error, asyncio.CancelledError):
+            return ShuttingDown() if self.call.was_interrupted() else None
+        if isinstance(error, ConnectionResetError):
+            return None
+        if isinstance(error, GatewayError):
+            return error
+        self.log.exception("a mistake of the gateway", request_id=self.call.request_id)
+        return InternalError(f"The gateway made a mistake (request {self.call.request_id}).")
 
     async def _open_in_turn(self, turns: Turns, asked: Ask) -> Turn | None:
         """Admit the request once an endpoint is free.
@@ -164,7 +168,7 @@ class RelayedRequest(Judgement, kw_only=True):
     # -- which endpoint
 
     def _own_pool(self) -> Upstream | None:
-        """The pool of the request's own model; None where an object's account decides."""
+        """Return the pool of its own model; None where an object's account decides."""
         ask, upstreams = self.ask, self.relay.upstreams
         if ask.pin is not None:
             return None
@@ -177,14 +181,7 @@ class RelayedRequest(Judgement, kw_only=True):
         if asked is not self.asked or asked.translated is not None:
             self._use(asked)
         pool, model, conversation = upstream.pool, upstream.model, None
-        tried: set[str] = set()
-        if (
-            asked.operation.dialect.protocol not in upstream.spoken_by_all
-            or asked.companions
-            or asked.keeps
-            or asked.pin is not None
-        ):
-            tried = asked.endpoints_left_out(model)
+        tried = self._left_out(upstream, asked)
         if model.rotation == "cache_affinity":
             call, ask = self.call, self.ask
             conversation = affinity_of(ask.body.fields, call.conversation, ask.caller, model.id)
@@ -205,6 +202,13 @@ class RelayedRequest(Judgement, kw_only=True):
         if self.verdicts is not None:
             self.verdicts.end_pool(self.ask.body, self.loop.time())
         return False
+
+    def _left_out(self, upstream: Upstream, asked: Ask) -> set[str]:
+        """List endpoints that cannot be asked this."""
+        spoken = asked.operation.dialect.protocol in upstream.spoken_by_all
+        if spoken and not asked.companions and not asked.keeps and asked.pin is None:
+            return set()
+        return asked.endpoints_left_out(upstream.model)
 
     async def _from_others(self, own: Ask) -> None:
         """Try fallbacks' pools, or those of an object's account; refuse where none answers."""
@@ -240,14 +244,12 @@ class RelayedRequest(Judgement, kw_only=True):
 
     async def _from_endpoint(self, upstream: Upstream, endpoint_client: EndpointClient, lease: Lease) -> bool:
         """Answer from this endpoint; False to try the next."""
-        call, trace = self.call, self.call.trace
+        call = self.call
         call.attempts += 1
         call.endpoint, call.served = endpoint_client.endpoint, upstream.model
-        if trace is not None and trace.is_sampled and self.relay.has_spans:
-            self.own_fields = trace.continued(span_id(call.request_id, call.attempts)) + self.relay.via.line(call.via)
-        asks_usage = (
-            self.adds_usage and self.asked.operation.events.asks_usage and not endpoint_client.refuses_stream_options
-        )
+        if call.trace is not None:
+            self._continue_trace(call.trace)
+        asks_usage = self.adds_usage and self._may_ask_usage(endpoint_client)
         attempt, error = await self._try(upstream, endpoint_client, asks_usage)
         try:
             if asks_usage and error is None and refuses_stream_options(attempt):
@@ -255,9 +257,7 @@ class RelayedRequest(Judgement, kw_only=True):
                 attempt, error = await self._try(upstream, endpoint_client, False)
                 endpoint_client.refuses_stream_options = error is None and 200 <= attempt.status < 300
             if error is None and attempt.shape is WHOLE and 200 <= attempt.status < 300:  # as most are
-                lease.succeeded(self.loop.time())
-                if self.verdicts is not None:
-                    self.verdicts.succeeded(lease, self.loop.time())
+                self._alive(lease)
                 attempt.meter_whole(is_text=self.ask.operation.is_text)
                 if self.ask.keeper is not None:
                     await self.remember(self.ask.keeper, attempt)
@@ -269,6 +269,21 @@ class RelayedRequest(Judgement, kw_only=True):
             return False
         finally:
             attempt.close()
+
+    def _may_ask_usage(self, endpoint_client: EndpointClient) -> bool:
+        return self.asked.operation.events.asks_usage and not endpoint_client.refuses_stream_options
+
+    def _continue_trace(self, trace: Trace) -> None:
+        """Give this attempt a span of its own."""
+        if trace.is_sampled and self.relay.has_spans:
+            span = span_id(self.call.request_id, self.call.attempts)
+            self.own_fields = trace.continued(span) + self.relay.via.line(self.call.via)
+
+    def _alive(self, lease: Lease) -> None:
+        now = self.loop.time()
+        lease.succeeded(now)
+        if self.verdicts is not None:
+            self.verdicts.succeeded(lease, now)
 
     async def _try(
         self, upstream: Upstream, endpoint_client: EndpointClient, asks_usage: bool

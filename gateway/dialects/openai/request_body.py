@@ -280,7 +280,7 @@ def _count_escaped_colons(raw: bytes) -> int:
 
 
 def _lone_model_value(raw: bytes) -> re.Match[bytes] | None:
-    """Find the top-level `model`, if that is quick; its value is group 1.
+    """Find the top-level `model` if that is quick; group 1.
 
     An object's own key that is spelled without escapes stands in `raw` as `"model"`. Where these bytes occur only
     once, and no escape can spell a letter of it, they are that key. In a large body the members are as soon located.

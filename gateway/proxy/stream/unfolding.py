@@ -175,10 +175,13 @@ class Unfolding(Holding):
             if self.counted > MAX_ERROR_BYTES:
                 self._end_in_part()
         elif self._flows or self.head.encoding or self.counted > MOST_DECODED_BYTES:
-            self.look()
-            if self.view is not None and (self._flows or self.counted > MAX_HELD_BYTES):
-                self.meter.follow(self.view)
-                self._become(Shape.FLOW)
+            self._look_or_flow()
+
+    def _look_or_flow(self) -> None:
+        self.look()
+        if self.view is not None and (self._flows or self.counted > MAX_HELD_BYTES):
+            self.meter.follow(self.view)
+            self._become(Shape.FLOW)
 
     def _end(self) -> None:
         """The end of whatever is no plain answer."""

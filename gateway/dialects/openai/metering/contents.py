@@ -83,7 +83,7 @@ def contents_of(payload: bytes) -> Contents | None:
 def _add_rare(contents: Contents, parsed: _Payload) -> None:
     """Add what chat completions have none of, but for errors and tiers."""
     kind = parsed.type
-    if parsed.delta and not parsed.choices and kind and kind.endswith("delta") and "audio.delta" not in kind:
+    if parsed.delta and not parsed.choices and _tells_text(kind):
         contents.text_bytes = size_of(parsed.delta)
     if parsed.response is not None:
         _add_response(contents, parsed.response)
@@ -97,6 +97,10 @@ def _add_rare(contents: Contents, parsed: _Payload) -> None:
         contents.failed = kind == "error" or bytes(parsed.error).translate(None, b" \t\r\n") not in _NO_ERROR
     if parsed.status is not _NOTHING:
         contents.unfinished = bytes(parsed.status) in _UNFINISHED
+
+
+def _tells_text(kind: str | None) -> bool:
+    return kind is not None and kind.endswith("delta") and "audio.delta" not in kind
 
 
 def _add_response(contents: Contents, response: _Response) -> None:

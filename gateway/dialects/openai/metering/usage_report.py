@@ -89,17 +89,25 @@ class ReportedUsage(msgspec.Struct, gc=False, omit_defaults=True):
         if given[_OF_CHAT:] != _NOTHING_ELSE:  # in the words of responses, or more than plain counts
             if given[_FIRST_RAW:] != _NOTHING_RAW:
                 return self._read_patiently()
-            prompt = self.input_tokens if prompt is None else prompt
-            completion = self.output_tokens if completion is None else completion
-            of_prompt = of_prompt or self.input_tokens_details
-            of_completion = of_completion or self.output_tokens_details
+            prompt, completion, of_prompt, of_completion = self._in_words_of_chat()
         cached = reasoning = 0
-        if of_prompt is not None or of_completion is not None:
-            if not ((of_prompt is None or of_prompt.is_plain) and (of_completion is None or of_completion.is_plain)):
+        if of_prompt is not None:
+            if not of_prompt.is_plain:
                 return self._read_patiently()
-            cached = (of_prompt.cached_tokens or 0) if of_prompt is not None else 0
-            reasoning = (of_completion.reasoning_tokens or 0) if of_completion is not None else 0
+            cached = of_prompt.cached_tokens or 0
+        if of_completion is not None:
+            if not of_completion.is_plain:
+                return self._read_patiently()
+            reasoning = of_completion.reasoning_tokens or 0
         return _usage(prompt, completion, total, cached, reasoning)
+
+    def _in_words_of_chat(self) -> tuple[int | None, int | None, _OfInput | None, _OfOutput | None]:
+        return (
+            self.input_tokens if self.prompt_tokens is None else self.prompt_tokens,
+            self.output_tokens if self.completion_tokens is None else self.completion_tokens,
+            self.prompt_tokens_details or self.input_tokens_details,
+            self.completion_tokens_details or self.output_tokens_details,
+        )
 
     def _read_patiently(self) -> Usage | None:
         return read_report(decoded(msgspec.Raw(_encode(self))))
@@ -148,10 +156,9 @@ def may_bear_usage(data: bytes) -> bool:
 
 
 def _usage(prompt: int | None, completion: int | None, total: int | None, cached: int, reasoning: int) -> Usage | None:
-    if prompt is None or completion is None or total is None:
-        if prompt is completion is total is None:
-            return None
-        prompt, completion, total = prompt or 0, completion or 0, total or 0
+    if prompt is completion is total is None:
+        return None
+    prompt, completion, total = prompt or 0, completion or 0, total or 0
     least = prompt + completion
     if cached or reasoning:
         if reasoning and total == least + reasoning:
