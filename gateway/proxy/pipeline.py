@@ -103,7 +103,7 @@ class RelayedRequest(Judgement, kw_only=True):
         if own_pool is not None and ask.operation.dialect.protocol in own_pool.spoken_by_all:
             asked = ask
         else:
-            asked = ask if ask.is_spoken_by(ask.access.model) else await asked_of_own_model(ask, self.memory)
+            asked = await asked_of_own_model(ask, self.memory)
         beats: Heartbeat | Turn | None = None  # what ends with the answer
         if relay.turns is None:
             account = self.account = await relay.accounts.open(call, ask, streamed=self.wants_stream)
@@ -168,7 +168,7 @@ class RelayedRequest(Judgement, kw_only=True):
     # -- which endpoint
 
     def _own_pool(self) -> Upstream | None:
-        """Return the pool of its own model; None where an object's account decides."""
+        """Return its own model's pool; None where an object's account decides."""
         ask, upstreams = self.ask, self.relay.upstreams
         if ask.pin is not None:
             return None
@@ -211,7 +211,7 @@ class RelayedRequest(Judgement, kw_only=True):
         return asked.endpoints_left_out(upstream.model)
 
     async def _from_others(self, own: Ask) -> None:
-        """Try fallbacks' pools, or those of an object's account; refuse where none answers."""
+        """Try the pools of fallbacks, or of an object's account."""
         ask = self.ask
         is_pinned = ask.pin is not None
         for upstream, of_own in candidates(ask, own, self.relay.upstreams):

@@ -78,7 +78,7 @@ class Judgement(Response, kw_only=True):
     def had_no_answer(
         self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt, error: TransportError
     ) -> None:
-        """Note an attempt whose answer did not come, or not to its end."""
+        """Note an attempt whose answer did not come whole."""
         text, status = self._text(endpoint_client, attempt), attempt.status
         self._failed(lease, Fault(cause_of(error), str(error)), reason_of(error, status), status, answer_text=text)
 

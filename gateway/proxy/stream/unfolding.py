@@ -1,4 +1,4 @@
-"""An answer as it unfolds: what it is, and how long it is waited for.
+"""What an answer is, and how long it is waited for.
 
 All that is not plain text in one read: streams, errors, large and compressed answers, and time-outs.
 """
@@ -124,7 +124,7 @@ class Unfolding(Holding):
             self._opening = Opening(head.content, holds_preparations=self.events.has_preparations)
 
     def _go_on(self, data: bytes) -> None:
-        """Bytes of whatever is no plain answer and no stream that has begun."""
+        """Bytes of what is neither plain nor a stream that has begun."""
         self.last_read = self.loop.time()
         if self._opening is None:
             self._take(data)
