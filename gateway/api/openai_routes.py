@@ -225,7 +225,9 @@ def body_here(hit: Hit) -> openai.RequestBody | None:
     if request.held is not None:
         request.held.grow_by_json(raw)
     body = openai.read_body(raw)
-    body.mentions = openai.allowed_fields(hit.runtime.settings.routing.refuse_fields).examine(body.fields)
+    rules = openai.allowed_fields(hit.runtime.settings.routing.refuse_fields)
+    if not rules.harmless.issuperset(body.fields):
+        body.mentions = rules.examine(body.fields)
     return body
 
 
