@@ -116,7 +116,7 @@ async def running(
 
 
 async def open_parts(settings: Settings, log: FilteringBoundLogger, current: Current, held: AsyncExitStack) -> Opened:
-    """Open what has to be closed again, in the order of its needs.
+    """Open what has to be closed again, in order.
 
     Raises ConfigError where the store cannot be used as it is configured.
     """

@@ -93,7 +93,7 @@ class Reloader:
             moving = found
 
     def reload_soon(self) -> asyncio.Task[bool]:
-        """Read the file again, once for all that ask before it is read."""
+        """Read the file again, once for all that ask meanwhile."""
         if self._asked is None:
             self._asked = asyncio.get_running_loop().create_task(self.reload())
         return self._asked

@@ -37,7 +37,7 @@ class Responder(Protocol):
 
     @property
     def chunked(self) -> asyncio.WriteTransport | None:
-        """The client's transport, where a stream's chunks go to it as they come.
+        """The client's transport, where chunks go to it as they come.
 
         None where its answer is framed otherwise, or worded anew.
         """

@@ -69,7 +69,7 @@ class ResponsesRelay:
         held: Held,
         turn: SocketTurn | None,
     ) -> None:
-        """Ask for a response, behind those of this socket that wait; tell why not."""
+        """Ask for a response, behind those of this socket that wait."""
         session = self._session
         try:
             if before is not None:

@@ -13,7 +13,7 @@ HOUSE = ROOT / "gateway"
 # An underscore before a name that is documented all the same.
 DOCUMENTED = {
     "_exit",  # os
-    *("_asdict", "_fields", "_replace"),  # named tuples
+    *("_asdict", "_fields", "_make", "_replace"),  # named tuples
     "_mapping",  # SQLAlchemy's rows
 }
 # What aiohttp's documentation imports.

@@ -268,7 +268,7 @@ class RequestQueue:
                 self._part(ticket)
 
     def has_free(self, places: Sequence[Place], now: float) -> bool:
-        """Whether an endpoint of one of the places is free for whoever comes now.
+        """Whether an endpoint is free for whoever comes now.
 
         None is while those that wait for it are being served.
         """

@@ -77,7 +77,7 @@ class Live:
         return data if self._is_text(data) else self._examined(data)
 
     def _is_text(self, data: bytes) -> bool:
-        """Whether these are whole events of text, as far as one can see.
+        """Whether these are whole events of text, at a glance.
 
         As nearly every read of a stream is. They are metered later, many at a time.
         """

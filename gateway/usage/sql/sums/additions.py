@@ -106,6 +106,6 @@ def _together(values: Sequence[Values]) -> Values:
 
 
 def _add(sums: dict[Key, Values], key: Key, values: Values) -> None:
-    """Add to a key; a list for each would be four more objects for the collector."""
+    """Add to a key, without a list that the collector would look at."""
     before = sums.get(key)
     sums[key] = values if before is None else tuple(map(int.__add__, before, values))
