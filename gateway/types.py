@@ -188,9 +188,12 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
-    """A link from a user, organisation or plan to a model."""
+    """A link from a user, organisation or plan to a model.
 
-    id: Id
+    Owners of equal links share one.
+    """
+
+    id: Id | None  # None: the file gives none, and it follows from owner and model (`config.id_of_grant`)
     model: str  # the model's id as text
     limits: Limits | None = None
 

@@ -17,7 +17,7 @@ from gateway.admin_records.editor import Action, Desk, checked, encoded
 from gateway.admin_records.owners import Fields, OwnerKind, fields_of, link_id, owner_in_file
 from gateway.admin_records.record_bodies import GivenLimits, LimitsBody, LinkChange
 from gateway.admin_records.redaction import LinkShown
-from gateway.config import grant_id
+from gateway.config import grant_id, id_of_grant
 from gateway.errors import AlreadyThere, DefinedInFile, InvalidRequest, ModelNotFound, RecordNotFound
 from gateway.store.base import Catalogue
 from gateway.types import Id, Model, id_text
@@ -111,7 +111,7 @@ def refuse_link_of_file(desk: Desk, of: OwnerKind, owner: Id, wanted: str) -> No
     The one with the id `wanted`.
     """
     listed = owner_in_file(desk, of, id_text(owner))
-    if listed is not None and any(id_text(grant.id) == wanted for grant in listed.grants):
+    if listed is not None and any(id_text(id_of_grant(grant, of.word, listed.id)) == wanted for grant in listed.grants):
         raise _defined_in_file(desk, of, owner, f"defines the link `{wanted}`")
 
 
@@ -143,7 +143,8 @@ class _Book:
         self.desk = desk
         self.of_kind = of
         self.owner = owner if listed is None else listed.id
-        self.file_grants = () if listed is None else listed.grants
+        granted = () if listed is None else listed.grants
+        self.file_grants = [id_text(id_of_grant(each, of.word, self.owner)) for each in granted]
         self.catalogue = catalogue
 
     @classmethod
@@ -257,7 +258,7 @@ class _Page:
 
         Another one where a link has it that has been led to another model since.
         """
-        taken = {id_text(self._id(each)) for each in self._links} | {id_text(g.id) for g in self._book.file_grants}
+        taken = {id_text(self._id(each)) for each in self._links} | set(self._book.file_grants)
         return next(made for number in count() if (made := self._made_id(model, number)) not in taken)
 
     def _made_id(self, model: Model, number: int) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, id_for, stored
 from gateway.admin_records.record_bodies import GrantBody, LimitsBody, OwnerBody, UserBody
 from gateway.admin_records.redaction import GrantShown, OwnerShown, UserShown
-from gateway.config import grant_id
+from gateway.config import grant_id, id_of_grant
 from gateway.config.documents import Linked, RecordKind, fields_in
 from gateway.errors import InvalidRequest, RecordNotFound
 from gateway.store.base import Catalogue, page, user_of_any_key
@@ -216,7 +216,10 @@ def _view(desk: Desk, of: OwnerKind, catalogue: Catalogue, owner_id: str, docume
     linked = stored(of.kind, owner_id, document)
     fields = fields_of(of.kind, owner_id, document)
     if owner is not None:
-        own = [_file_grant(grant.id, grant.model, LimitsBody.of(grant.limits), catalogue) for grant in owner.grants]
+        own = [
+            _file_grant(id_of_grant(grant, of.word, owner.id), grant.model, LimitsBody.of(grant.limits), catalogue)
+            for grant in owner.grants
+        ]
         memberships = _memberships(desk, owner)
     elif isinstance(linked, Linked):
         owner, own = linked.owner, []

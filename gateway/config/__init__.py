@@ -19,7 +19,7 @@ import msgspec
 from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode
 
-from gateway.config.convert import Records, grant_id, set_auto_prices
+from gateway.config.convert import Records, grant_id, id_of_grant, set_auto_prices
 from gateway.config.crossrefs import check
 from gateway.config.jsonschema import settings_schema
 from gateway.config.keyline import key_yaml_line
@@ -59,6 +59,7 @@ __all__ = [
     "StudioSettings",
     "UsageSettings",
     "grant_id",
+    "id_of_grant",
     "key_yaml_line",
     "load_settings",
     "parse_settings",

@@ -70,6 +70,7 @@ class Records:
         self._model_ids = {name: id_text(model.id) for name, model in models.items()}
         self._base_dir = base_dir
         self._limits: dict[int, Limits | None] = {}  # by what they are made of, which many records share
+        self._granted: dict[int, tuple[Grant, ...]] = {}  # likewise
 
     def settings(self, proxy: ProxySettings, source: str, files: Mapping[str, Fingerprint | None]) -> Settings:
         file = self._file
@@ -121,10 +122,10 @@ class Records:
         return make_model(shape, [self._model_ids[id_text(name)] for name in shape.fallbacks])
 
     def _organisation(self, shape: OrganisationShape) -> Organisation:
-        return Organisation(id=shape.id, name=shape.name, grants=self._grants("organisation", shape.id, shape.grants))
+        return Organisation(id=shape.id, name=shape.name, grants=self._grants(shape.grants))
 
     def _plan(self, shape: PlanShape) -> Plan:
-        return Plan(id=shape.id, name=shape.name, grants=self._grants("plan", shape.id, shape.grants))
+        return Plan(id=shape.id, name=shape.name, grants=self._grants(shape.grants))
 
     def _user(self, shape: UserShape) -> User:
         return User(
@@ -133,22 +134,32 @@ class Records:
             shape.name,
             tuple([id_text(member) for member in shape.organisations]) if shape.organisations else (),
             tuple([id_text(member) for member in shape.plans]) if shape.plans else (),
-            self._grants("user", shape.id, shape.grants),
+            self._grants(shape.grants) if shape.grants else (),
             shape.enabled,
         )
 
-    def _grants(self, kind: str, owner: Id, shapes: Iterable[GrantShape]) -> tuple[Grant, ...]:
-        return tuple([self._grant(kind, owner, shape) for shape in shapes])
+    def _grants(self, shapes: tuple[GrantShape, ...]) -> tuple[Grant, ...]:
+        found = self._granted.get(id(shapes))
+        if found is None:
+            found = self._granted[id(shapes)] = tuple([self._grant(shape) for shape in shapes])
+        return found
 
-    def _grant(self, kind: str, owner: Id, shape: GrantShape) -> Grant:
+    def _grant(self, shape: GrantShape) -> Grant:
         model, limits = self._model_ids[id_text(shape.model)], shape.limits
-        made = shape.id if shape.id is not None else grant_id(kind, owner, model)
         if limits is None:
-            return Grant(made, model)
+            return Grant(shape.id, model)
         found = self._limits.get(id(limits))
         if found is None:
             found = self._limits[id(limits)] = make_limits(limits)
-        return Grant(made, model, found)
+        return Grant(shape.id, model, found)
+
+
+def id_of_grant(grant: Grant, kind: str, owner: Id) -> Id:
+    """Return a grant's own id, or the derived one.
+
+    `kind` and `owner`: whose grant it is.
+    """
+    return grant.id if grant.id is not None else grant_id(kind, owner, grant.model)
 
 
 def grant_id(kind: str, owner: Id, model: str) -> str:

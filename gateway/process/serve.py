@@ -119,7 +119,8 @@ def settle_the_collector() -> None:
 
     What a request leaves behind goes with its last reference: collections are for the rare cycle.
     """
-    gc.collect()
+    # Not collected before: of what modules and settings leave, some 3,000 small objects are in cycles, and finding
+    # them means to touch every record once more.
     gc.freeze()
     gc.set_threshold(GARBAGE_AT_A_TIME, 20, 50)
     gc.enable()

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gateway.config import Settings, parse_settings
+from gateway.config import Settings, id_of_grant, parse_settings
 from gateway.config.problems import Problems
 from gateway.config.yaml.bulk import MOST_LAYOUTS, MOST_ODD_RECORDS, SHORTEST_CHARACTERS, NotInBulk, compose_in_bulk
 from gateway.config.yaml.expand import Expander
@@ -201,9 +201,9 @@ def test_what_many_users_have_alike_is_held_once() -> None:
     worded = "grants: [{model: one, limits: {rpm: 30, tokens: 1000, period: day}}]"
     records = "".join(f"  - {{id: {number}, name: {LONG_NAME}, {worded}}}\n" for number in range(1, 301))
     settings = settings_of(f"{HEAD}users:\n{records}")
-    grants = [user.grants[0] for user in settings.users]
-    assert len({grant.id for grant in grants}) == len(settings.users) == 300
-    assert len({id(grant.limits) for grant in grants}) == 1
+    ids = {id_of_grant(user.grants[0], "user", user.id) for user in settings.users}
+    assert len(ids) == len(settings.users) == 300
+    assert len({id(user.grants) for user in settings.users}) == 1
     assert settings.users == settings_of(node_by_node(f"{HEAD}users:\n{records}")).users
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gateway.config import Settings, load_settings, parse_settings, settings
+from gateway.config import Settings, id_of_grant, load_settings, parse_settings, settings
 from gateway.config.record_shapes import LimitsShape, TimeoutsShape
 from gateway.config.sections import listening_side
 from gateway.pricing import Price
@@ -136,13 +136,18 @@ def test_grants_name_a_model_by_id_name_or_alias_and_keep_its_id_as_text() -> No
 
 
 def test_a_grant_without_id_gets_one_that_depends_on_owner_and_model_alone() -> None:
-    as_name = parse(ONE_MODEL + "users:\n  - {id: 42, grants: [{model: gpt}]}\n").users[0].grants[0]
-    as_id = parse(ONE_MODEL + "users:\n  - {id: 1}\n  - {id: '42', grants: [{model: 1}]}\n").users[1].grants[0]
-    of_plan = parse(ONE_MODEL + "plans:\n  - {id: 42, grants: [{model: gpt}]}\n").plans[0].grants[0]
+    by_name = parse(ONE_MODEL + "users:\n  - {id: 42, grants: [{model: gpt}]}\n").users[0]
+    by_id = parse(ONE_MODEL + "users:\n  - {id: 1}\n  - {id: '42', grants: [{model: 1}]}\n").users[1]
+    plan = parse(ONE_MODEL + "plans:\n  - {id: 42, grants: [{model: gpt}]}\n").plans[0]
+    as_name, as_id = (id_of_grant(each.grants[0], "user", each.id) for each in (by_name, by_id))
 
-    assert as_name.id == as_id.id
-    assert as_name.id == hashlib.sha256(b"user:42:1").hexdigest()[:16]
-    assert of_plan.id != as_name.id
+    assert as_name == as_id == hashlib.sha256(b"user:42:1").hexdigest()[:16]
+    assert id_of_grant(plan.grants[0], "plan", plan.id) != as_name
+
+
+def test_a_grant_s_own_id_is_kept() -> None:
+    user = parse(ONE_MODEL + "users:\n  - {id: 42, grants: [{id: 7, model: gpt}]}\n").users[0]
+    assert id_of_grant(user.grants[0], "user", user.id) == 7
 
 
 def test_users_take_the_lowest_tier_and_keep_their_memberships_in_order_as_text() -> None:

@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from gateway.access.authenticate import Authenticator, Shown
 from gateway.access.resolve import Named, access_to, accessible, resolve
 from gateway.assembly import yaml_store
-from gateway.config import grant_id, parse_settings
+from gateway.config import grant_id, id_of_grant, parse_settings
 from gateway.errors import ModelNotAccessible, StoreUnavailable
 from gateway.store.base import GrantStore, Kind, RecordStore
 from gateway.store.cached import CachedRecords
@@ -88,7 +88,7 @@ async def test_a_caller_is_the_same_wherever_its_records_live(world: GrantStore)
     assert [each.id for each in caller.plans] == ["pro"]
     assert [(grant.id, grant.model) for grant in caller.user.grants] == [(7, "1")]
     assert caller.organisations[0].grants[0].limits == Limits(tokens=5)
-    assert caller.organisations[0].grants[0].id == grant_id("organisation", 10, "10")
+    assert id_of_grant(caller.organisations[0].grants[0], "organisation", 10) == grant_id("organisation", 10, "10")
     assert caller.plans[0].grants[0].model == "1"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.admin_records.explain.explanation import SourceExplained
+from gateway.config import id_of_grant
 from gateway.store.base import Catalogue, GrantStore, Kind
 from gateway.types import Caller, Grant, Id, Model, Organisation, Plan, Source, id_text
 
@@ -64,8 +65,9 @@ def _owner(
     grant = possible[0]
     model = catalogue.by_id(grant.model)
     assert model is not None  # noqa: S101 - narrows the type; the list above holds no others
-    why = f"its link `{id_text(grant.id)}` grants the model `{model.name}`"
-    return SourceExplained(source, owner, name, True, False, why, grant.id, model.id)
+    link = id_of_grant(grant, source, owner)
+    why = f"its link `{id_text(link)}` grants the model `{model.name}`"
+    return SourceExplained(source, owner, name, True, False, why, link, model.id)
 
 
 def _global(catalogue: Catalogue, wanted: Model | None) -> SourceExplained:

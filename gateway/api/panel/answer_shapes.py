@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.config import id_of_grant
 from gateway.dialects.openai import Usage
 from gateway.limits import Used, nano
 from gateway.types import Access, Id, Limits, Model, OperationKind, Period, Source
@@ -106,8 +107,9 @@ def view(model: Model) -> ModelView:
 
 
 def my_model(access: Access, used: Used) -> MyModel:
-    grant_id = access.grant.id if access.grant is not None else None
-    return MyModel(view(access.model), _limits_view(access.limits), _used_view(used), access.source, grant_id)
+    grant, owner = access.grant, access.owner
+    link = id_of_grant(grant, access.source, owner) if grant is not None and owner is not None else None
+    return MyModel(view(access.model), _limits_view(access.limits), _used_view(used), access.source, link)
 
 
 def _limits_view(limits: Limits | None) -> LimitsView | None:
