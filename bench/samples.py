@@ -72,7 +72,7 @@ FULL = Plan(
     report_rows=None,
     upload_megabytes=1024,
     conversations=800,
-    soak_seconds=60,
+    soak_seconds=240,
 )
 QUICK = msgspec.structs.replace(
     FULL,

@@ -21,7 +21,7 @@ LOADS = 2  # processes, so that it is not the load that sets the pace
 CONNECTIONS = 32  # of each of them
 SOAK_CONNECTIONS = 16
 SOAK_STREAMS = 50
-WARM_UP_SECONDS = 90.0  # at most, likewise: the counts of a sliding minute take as long to be full
+WARM_UP_SECONDS = 90.0  # at most half of the time: the counts of a sliding minute take as long to be full
 WINDOW_SECONDS = 60.0  # at most; a fifth of the time where that is shorter
 
 
@@ -134,7 +134,7 @@ class _Watch:
     def first_and_last_mb(self, seconds: float) -> tuple[float, float]:
         """Means of the first window after the warm-up and of the last one under load."""
         under_load = self._series[: int(seconds / self._every_seconds)] or [self._process.resident_mb()]
-        warm = under_load[int(min(WARM_UP_SECONDS, seconds / 5) / self._every_seconds) :] or under_load
+        warm = under_load[int(min(WARM_UP_SECONDS, seconds / 2) / self._every_seconds) :] or under_load
         size = max(1, int(min(WINDOW_SECONDS, seconds / 5) / self._every_seconds))
         return statistics.fmean(warm[:size]), statistics.fmean(warm[-size:])
 
@@ -167,8 +167,8 @@ SOAK = Table(
         f"{SOAK_STREAMS} of streams"
     ),
     about="Resident MB of the process, looked at every second: mean of the first window after the warm-up (a minute "
-    "and a half, in which the counts of a sliding minute fill), and of the last. Both are a fifth of the time at most, "
-    "a window at most a minute.",
+    "and a half, in which the counts of a sliding minute fill), and of the last. A window is a fifth of "
+    "the time, at most a minute.",
     columns=(
         Column("first_mb", "first MB", 1),
         Column("last_mb", "last MB", 1),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from kit import FakeUpstream, Stage, refusing_port, unanswering_port
+from kit.books import priced_models
 from kit.stage import Record, endpoint, model
 
 HERE = Path(__file__).parent
@@ -70,3 +71,17 @@ async def special(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
         directory = tmp_path_factory.mktemp("special")
         async with Stage.open(directory, lambda upstream: special_models(upstream, dead, deaf)) as stage:
             yield stage
+
+
+@pytest.fixture(scope="module")
+def books_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("books")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def books(books_directory: Path) -> AsyncIterator[Stage]:
+    """A gateway whose models have prices; user 42 belongs to organisation 10."""
+    organisations = [{"id": 10, "grants": [{"model": 1}]}]
+    users = [{"id": 42, "organisations": [10]}, {"id": 43, "organisations": [10]}]
+    async with Stage.open(books_directory, priced_models, organisations=organisations, users=users) as stage:
+        yield stage

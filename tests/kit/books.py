@@ -12,7 +12,7 @@ import itertools
 import json
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,11 @@ from typing import Any
 
 from kit.answers import DONE, LAST_CHUNK, STREAM_HEAD, chunk, delta, event, full
 from kit.gateway import KEYS, GatewayProcess
-from kit.upstream import Received
+from kit.stage import Record, Stage, endpoint, model
+from kit.upstream import FakeUpstream, Received
 from kit.wire import DEADLINE_SECONDS, Reply, Wire, request_bytes
 
+PRICE = {"input": 2.50, "output": 10.00}
 _users = itertools.count(1)
 
 
@@ -33,6 +35,22 @@ def fresh_user() -> str:
 def acting_for(user: str) -> list[tuple[str, str]]:
     """Headers for the panel's key."""
     return [("x-gateway-user", user)]
+
+
+def priced_models(upstream: FakeUpstream) -> Iterator[Record]:
+    """Two models with a price, one without, and forty more for tests that want one of their own."""
+    yield model("gpt", [endpoint(upstream, "gpt.a"), endpoint(upstream, "gpt.b", priority=1)], price=PRICE, id=1)
+    yield model("free", [endpoint(upstream, "free.a")], id="1x")
+    yield model("proud", [endpoint(upstream, "proud")], fallbacks=["free"], price=PRICE)
+    for number in range(40):
+        yield model(f"m{number}", [endpoint(upstream, f"m{number}")], price=PRICE)
+
+
+async def post_for(
+    stage: Stage, user: str, body: dict[str, Any], route: str = "chat/completions", **headers: str
+) -> Reply:
+    named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    return await stage.post(body, route, key=KEYS["panel"], headers=[*acting_for(user), *named])
 
 
 async def ask_for(gateway: GatewayProcess, user: str, body: dict[str, Any], *, tag: str | None = None) -> Reply:
