@@ -5,7 +5,6 @@ Ids for names, hashes for keys, absolute paths.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -47,7 +46,6 @@ from gateway.types import (
     ApiKey,
     Endpoint,
     Grant,
-    Id,
     Limits,
     Model,
     Organisation,
@@ -58,8 +56,6 @@ from gateway.types import (
     id_text,
     usual_auth_header,
 )
-
-_GRANT_ID_CHARACTERS = 16
 
 
 class Records:
@@ -152,23 +148,6 @@ class Records:
         if found is None:
             found = self._limits[id(limits)] = make_limits(limits)
         return Grant(shape.id, model, found)
-
-
-def id_of_grant(grant: Grant, kind: str, owner: Id) -> Id:
-    """Return a grant's own id, or the derived one.
-
-    `kind` and `owner`: whose grant it is.
-    """
-    return grant.id if grant.id is not None else grant_id(kind, owner, grant.model)
-
-
-def grant_id(kind: str, owner: Id, model: str) -> str:
-    """Derive a grant's id from its owner and model.
-
-    For one that was given none: the same in every file and process.
-    """
-    digest = hashlib.sha256(f"{kind}:{owner}:{model}".encode()).hexdigest()
-    return digest[:_GRANT_ID_CHARACTERS]
 
 
 def default_studio_tier(tiers: tuple[str, ...]) -> str:
