@@ -20,8 +20,7 @@ from yaml.error import Mark
 from yaml.nodes import MappingNode, Node, ScalarNode
 
 from gateway.config.convert import Records, set_auto_prices
-from gateway.config.crossrefs import check
-from gateway.config.grant_ids import grant_id, id_of_grant
+from gateway.config.crossrefs import check, grant_id, id_of_grant
 from gateway.config.jsonschema import settings_schema
 from gateway.config.keyline import key_yaml_line
 from gateway.config.problems import Problems

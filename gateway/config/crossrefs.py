@@ -20,9 +20,10 @@ from gateway.config.record_shapes import (
 from gateway.config.schema import AlertShape, GatewayFile, lists_of_records, owners
 from gateway.config.sections.telemetry import check_telemetry
 from gateway.pricing import Price, PriceStep, TierPrice
-from gateway.types import Id, id_text, usual_auth_header
+from gateway.types import Grant, Id, id_text, usual_auth_header
 
 MOST_WEBHOOK_SECRETS = 2
+_GRANT_ID_CHARACTERS = 16
 
 # A record or value whose own reading failed carries an empty text here; it has been told, and is passed over.
 
@@ -66,6 +67,23 @@ def key_digest(key: KeyShape) -> str:
         return key.hash
     plain = key.key.reveal() if key.key else ""
     return hashlib.sha256(plain.encode()).hexdigest() if plain else ""
+
+
+def id_of_grant(grant: Grant, kind: str, owner: Id) -> Id:
+    """Return a grant's own id, or the derived one.
+
+    `kind` and `owner`: whose grant it is.
+    """
+    return grant.id if grant.id is not None else grant_id(kind, owner, grant.model)
+
+
+def grant_id(kind: str, owner: Id, model: str) -> str:
+    """Derive a grant's id from its owner and model.
+
+    For one that was given none: the same in every file and process.
+    """
+    digest = hashlib.sha256(f"{kind}:{owner}:{model}".encode()).hexdigest()
+    return digest[:_GRANT_ID_CHARACTERS]
 
 
 def _models_by_name(models: Iterable[ModelShape], problems: Problems) -> dict[str, ModelShape]:
