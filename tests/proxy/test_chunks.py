@@ -71,6 +71,15 @@ def test_what_needs_a_look_is_left_to_it_whole(events: bytes) -> None:
     assert meter.waiting == []
 
 
+def test_a_large_chunk_of_which_so_many_bytes_are_there_by_chance_is_no_whole_one() -> None:
+    """Its size has a line longer than is looked for; what has come ends as a chunk does, and its rest is under way."""
+    meter, client, stream = UsageMeter(), ClientTransport(), Stream()
+    size = 0x10010
+    begun = b"data: " + b"x" * (size - 14) + b"\n\n\r\n"
+    assert not passage_of(meter, client, stream)(b"%x\r\n%b" % (size, begun))
+    assert client.written == []
+
+
 def test_nothing_is_written_to_a_client_that_has_gone() -> None:
     meter, client, stream = UsageMeter(), ClientTransport(), Stream()
     client.closing = True

@@ -14,6 +14,7 @@ from typing import Protocol
 from gateway.proxy.stream.live import WAITING_BYTES, Live, has_usage
 
 _LONGEST_SIZE = 6  # of a chunk well below a large read, with its line end
+_SHORTEST_SIZE = 3
 _USAGE = b'"usage"'
 
 
@@ -42,7 +43,8 @@ def chunk_passage(
         start = read.find(b"\r\n", 0, _LONGEST_SIZE) + 2
         size = len(read) - start - 2
         if (
-            not live.is_between
+            start < _SHORTEST_SIZE  # the size's line is longer: what comes by chance after it says nothing
+            or not live.is_between
             or not read.endswith(b"\n\n\r\n")
             or not read.startswith((b"%x\r\n" % size, b"%X\r\n" % size))
             or read.find(sign) >= 0
