@@ -84,6 +84,10 @@ class Pool:
         ends = [slot.health.until for slot in self._slots.values() if slot.health.is_cooling(now)]
         return min(ends, default=inf)
 
+    def ends(self) -> tuple[float, ...]:
+        """When each endpoint's last cooldown ends, or ended."""
+        return tuple([slot.health.until for slot in self._slots.values()])
+
     def listen(self, on_change: Callable[[], None] | None) -> None:
         """Call this whenever an endpoint may have become free, or cools.
 

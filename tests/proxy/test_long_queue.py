@@ -80,6 +80,23 @@ async def test_joining_looks_at_nobody_else() -> None:
     await crowd.turns()
 
 
+async def test_who_can_go_to_one_endpoint_alone_leaves_where_that_one_cools_for_longer() -> None:
+    """Another that is free as soon as before says nothing to whom it cannot serve."""
+    loop = asyncio.get_running_loop()
+    model = Model(id="m", name="m", endpoints=tuple([Endpoint(id=id_, url=f"http://{id_}.test/v1") for id_ in "ab"]))
+    upstreams = Upstreams(random.Random(1))
+    pool, queue = upstreams.of(model, Catalogue((model,))).pool, RequestQueue(upstreams, Counters())
+    for endpoint, seconds in (("a", 60), ("b", 80)):
+        assert pool.cool(endpoint, Cause.RATE_LIMITED, loop.time() + seconds, loop.time())
+    ticket = queue.enter("user", (0, 0), "m", most=10, seconds=100)
+    assert ticket is not None
+    waiting = asyncio.create_task(queue.wait(ticket, [Place("m", frozenset(("a",)), None)]))
+    await asyncio.sleep(0)
+    assert pool.cool("b", Cause.RATE_LIMITED, loop.time() + 300, loop.time())
+    assert await asyncio.wait_for(waiting, 5) is None
+    queue.leave(ticket, 0.0)
+
+
 async def test_some_go_on_in_each_turn_of_the_loop_in_their_order() -> None:
     crowd = Crowd()
     crowd.cool(60)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from gateway.errors import ShuttingDown
 from gateway.observability.metrics import Counters
-from gateway.pool import Lease
+from gateway.pool import Lease, Pool
 from gateway.proxy.queueing.line import Line, Order, Rank
 from gateway.proxy.upstreams import Upstream, Upstreams
 
@@ -82,13 +82,13 @@ class Ticket:
 class _Waiting:
     """Those that wait for one model's pool, the next one first."""
 
-    __slots__ = ("free_at", "is_due", "tickets", "timer")
+    __slots__ = ("ends", "is_due", "tickets", "timer")
 
     def __init__(self) -> None:
         self.tickets: list[Ticket] = []
         self.timer: asyncio.TimerHandle | None = None
         self.is_due = False  # it is served later in this turn of the loop
-        self.free_at = -inf  # when the pool may be free, as all that wait know
+        self.ends: tuple[float, ...] = ()  # of the pool's cooldowns, as all that wait know
 
 
 class RequestQueue:
@@ -242,7 +242,7 @@ class RequestQueue:
             self._part(ticket)
             handed += 1
         if waiting.tickets:
-            self._dismiss_hopeless(waiting, pool.free_at(now), now)
+            self._dismiss_hopeless(waiting, pool, now)
             end = pool.next_end(now)
             if end < inf:
                 waiting.timer = loop.call_at(end + _TICK_SECONDS, self.serve, model)
@@ -254,13 +254,14 @@ class RequestQueue:
                     return ticket, place
         return None
 
-    def _dismiss_hopeless(self, waiting: _Waiting, free_at: float, now: float) -> None:
+    def _dismiss_hopeless(self, waiting: _Waiting, pool: Pool, now: float) -> None:
         """Let those go for whom nothing can be free in time.
 
-        Whoever joins knows when that is: they are looked at again only where it has become later.
+        Whoever joins knows when that is: they are looked at again only where a cooldown has another end, be it of an
+        endpoint that only some of them can go to.
         """
-        known, waiting.free_at = waiting.free_at, free_at
-        if free_at <= now or free_at <= known:
+        known, waiting.ends = waiting.ends, pool.ends()
+        if waiting.ends == known or pool.free_at(now) <= now:
             return
         for ticket in list(waiting.tickets):
             if self.free_at(ticket.places, now) > ticket.until:
