@@ -300,11 +300,11 @@ def is_valid(key: ApiKey, now: datetime) -> bool:
 
 
 def _with_scheme(authorization: Sequence[str]) -> str | None:
-    """The key in an `authorization` of a form that we know."""
+    """The key in an `authorization` of a form that we know; None where there is none."""
     if not authorization:
         return None
     scheme, _, credential = authorization[0].partition(" ")
-    return credential.strip() if scheme.lower() in _SCHEMES else None
+    return credential.strip() or None if scheme.lower() in _SCHEMES else None
 
 
 def subprotocols(headers: MultiMapping[str]) -> list[str]:

@@ -92,6 +92,8 @@ async def test_what_a_session_opens(tmp_path: Path) -> None:
             assert (await call(stage, "POST", path, body, cookie=cookie)).status == 401
         beside = await call(stage, "GET", "/api/ai/me", cookie=cookie, key=KEYS["user"])
         assert beside.json()["scopes"] == ["ai:use"]
+        for without_key in ("Bearer ", "Basic Zm9v"):
+            assert (await call(stage, "GET", "/api/ai/me", cookie=cookie, authorization=without_key)).status == 200
         acting = await call(stage, "GET", "/api/ai/me", cookie=cookie, x_gateway_user="7")
         assert (acting.status, acting.json()["error"]) == (400, "invalid_request")
 
