@@ -84,8 +84,9 @@ class LookUps:
 
     def remember(self, name: str, use: Use) -> None:
         """Keep what `use.caller`'s `name` for a model leads to."""
-        if len(self._uses) < MOST_CALLERS:
-            self._uses[id(use.caller), name] = use
+        if len(self._uses) >= MOST_CALLERS:  # most of them may be of callers who are known no longer
+            self._uses.clear()
+        self._uses[id(use.caller), name] = use
 
     def __repr__(self) -> str:
         return f"<LookUps of {len(self.callers)} callers>"

@@ -9,10 +9,11 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.access.authenticate import Authenticator, Shown, key_sha256
-from gateway.access.lookup_cache import LookUps
+from gateway.access.lookup_cache import MOST_CALLERS, LookUps, Use
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey
+from gateway.limits import terms_of
 from gateway.store.file import YamlStore
-from gateway.types import ApiKey, Organisation, Plan, User
+from gateway.types import Access, ApiKey, Model, Organisation, Plan, User
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 KEY = "sk-test-key-of-forty-two-0001"
@@ -52,8 +53,10 @@ def test_a_key_is_taken_from_each_of_its_places(headers: dict[str, str]) -> None
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer "}, {"Authorization": KEY}])
 def test_no_key_is_told_from_a_wrong_one(headers: dict[str, str]) -> None:
+    shown = Shown.of(CIMultiDict(headers))
+    assert shown.presented is None, "so that a session may stand for the caller"
     with pytest.raises(MissingKey):
-        Shown.of(CIMultiDict(headers)).key()
+        shown.key()
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "api-key"])
@@ -100,6 +103,19 @@ async def test_a_caller_of_a_moment_ago_is_refused_once_its_key_expires() -> Non
     now[0] += timedelta(seconds=1)
     with pytest.raises(InvalidKey):
         known.remembered(shown, "ai:use")
+
+
+async def test_what_was_looked_up_last_is_known_however_many_came_before() -> None:
+    """What callers of long ago asked for makes room: they may never come again."""
+    lookups = LookUps(lambda: 1)
+    lookups.begin()
+    known = authenticator(lookups, scopes=frozenset(("ai:use", "act:as")))
+    access = Access(Model(id=1, name="one"), "global")
+    for number in range(MOST_CALLERS + 1):
+        caller = await known.caller(Shown(KEY, f"user-{number}"), "ai:use")
+        lookups.remember("one", use := Use(caller, access, terms_of(access, caller)))
+        assert lookups.use(caller, "one") is use
+    assert len(lookups.callers) <= MOST_CALLERS
 
 
 async def test_the_caller_comes_with_what_they_belong_to() -> None:
