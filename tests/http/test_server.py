@@ -283,3 +283,15 @@ async def test_a_connection_accepted_in_the_last_turn_is_closed(fast_lane: bool)
             with contextlib.suppress(ConnectionError):
                 await wire.send(request_bytes("POST", LANE, b"{}"))
                 assert await wire.ended() == b""
+
+
+async def test_nothing_of_a_request_is_kept_while_its_connection_waits_for_the_next() -> None:
+    """Whichever of its requests it was: thousands of connections may wait so, and no bound counts what they keep."""
+
+    async with served(answer) as (server, port), Wire.open(port) as wire:
+        for _ in range(3):
+            assert await turn(wire, "POST", LANE) == LANE.encode()
+            (connection,) = server.connections
+            async with asyncio.timeout(5):
+                while any(type(each) is Request and each.connection is connection for each in gc.get_objects()):  # noqa: ASYNC110
+                    await asyncio.sleep(0)

@@ -51,9 +51,8 @@ class LaneConnection(Reading):
                 return
         self._take(data)
 
-    async def _run(self, first: asyncio.Future[Request]) -> None:
-        """Serve what comes until the connection ends; cancelled where the client goes."""
-        turn: asyncio.Future[Request] | None = first
+    async def _run(self, turn: asyncio.Future[Request] | None) -> None:
+        """Serve what comes, the first by `turn`; cancelled where the client goes."""
         server = self._server
         while turn is not None:
             request = await turn
