@@ -188,8 +188,8 @@ class Journal:
             raise JournalUnavailable(f"no new segment can be made: {_reason(error)}") from error
         with self.lock:
             self._segments.append(following)
-            self._older_bytes += current.size_bytes
             self.current = following
+            self._older_bytes += current.size_bytes  # second: who asks without the lock must not count it twice
         with contextlib.suppress(OSError):  # moved to the database and deleted already
             current.sync()
         return True
