@@ -300,7 +300,7 @@ def is_valid(key: ApiKey, now: datetime) -> bool:
 
 
 def _with_scheme(authorization: Sequence[str]) -> str | None:
-    """The key in an `authorization` of a form that we know; None where there is none."""
+    """The key, if any, in an `authorization` that we know."""
     if not authorization:
         return None
     scheme, _, credential = authorization[0].partition(" ")
