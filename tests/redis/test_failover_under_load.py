@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from agree.agree_kit import Asked, Load, chat, code_of, gateway, ready, running_upstream, settings
 from kit import KEYS, FakeUpstream, GatewayProcess, Wire, ask, request_bytes
-from kit.books import acting_for, fresh_user, until
+from kit.books import acting_for, fresh_user, rows, until
 from kit.redis_nodes import Cluster, Node, Trio, needs_redis
 from kit.stage import Record, endpoint, model
 
@@ -147,6 +147,7 @@ async def test_a_failover_under_load(form: Callable[[Path], Any], tmp_path: Path
             assert await passed(gateways, before, "counted", each=4) == LIMIT
             spent = await passed(gateways, lasting, "lasting", each=1)
             assert spent == 2 * CLIENTS
+            await rows(gateways[0], lasting, spent)  # each worker begins alone with what the ledger knows by then
 
             await asyncio.to_thread(servers.replicated)
             stop = asyncio.Event()
@@ -165,7 +166,7 @@ async def test_a_failover_under_load(form: Callable[[Path], Any], tmp_path: Path
             assert answers <= {(401, "invalid_api_key"), (503, "store_unavailable")}
             assert (503, "store_unavailable") in answers
 
-            # Redis admits what is left; then each worker alone what is left by the ledger, which knows of those or not.
+            # Redis admits what is left; then each worker alone what is left by the ledger, which knows of these or not.
             assert more <= (1 + WORKERS) * (LIMIT - spent), (spent, more)
 
             # Exact again: who had used everything has nothing, and new ones get all of it and no more.
