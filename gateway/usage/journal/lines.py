@@ -42,7 +42,7 @@ def to_line(record: Record) -> bytes:
         payload = _encode(record)
     except UnicodeEncodeError:  # half a surrogate pair: a header that was no UTF-8
         payload = _encode(_without_surrogates(record))
-    return b"\x1e%08x%b\n" % (crc32(payload), payload)
+    return b"\x1e%08x%b\n" % (crc32(payload), payload)  # `framed`, without a call: two lines a request
 
 
 def framed(payload: bytes) -> bytes:
