@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.api.middleware import require_ai
 from gateway.api.router import Hit, Route
-from gateway.api.usage_routes import JSON, days_in, limit_of, names_of, reading, until_reached
+from gateway.api.usage_routes import JSON, days_in, limit_of, names_of, reading, until_caught_up
 from gateway.errors import InsufficientScope, ReceiptNotFound
 from gateway.http.reply import Answer, Reply
 from gateway.types import Id, id_from_text, id_text
@@ -25,7 +25,7 @@ async def one(hit: Hit) -> Reply:
     await _check(hit)
     wanted, caller = hit.params["id"], hit.caller
     with reading(hit):
-        await until_reached(hit)
+        await until_caught_up(hit)
         ledger = hit.runtime.ledger
         record = await ledger.reader.request(wanted)
         if record is None and ledger.status().waiting:
@@ -54,7 +54,7 @@ async def listed(hit: Hit) -> Reply:
         after=query.get("after"),
     )
     with reading(hit):
-        await until_reached(hit)
+        await until_caught_up(hit)
         found: list[RequestRecord] = await hit.runtime.ledger.reader.requests(asked, whose=id_text(hit.caller.user.id))
     page = receipts_of(found, limit, await names_of(hit), hit.runtime.settings.usage.currency)
     return Answer(200, [JSON], msgspec.json.encode(page))

@@ -108,7 +108,7 @@ def report(find: FindSubject) -> RouteHandler:
         if hit.request.method == "HEAD":
             return head_alone(hit, [JSON, ("x-request-id", hit.call.request_id)])
         with reading(hit):
-            await until_reached(hit)
+            await until_caught_up(hit)
             try:
                 page = await hit.runtime.ledger.reader.page(usage, groups, wanted, whose=id_text(hit.caller.user.id))
             except ValueError as mistake:
@@ -132,7 +132,7 @@ def export(find: FindSubject) -> RouteHandler:
             return head_alone(hit, _csv_headers(hit, usage))
         stream = EventStream()
         with reading(hit):
-            await until_reached(hit)
+            await until_caught_up(hit)
             reader = hit.runtime.ledger.reader
         with reading(hit), reader.exporting(id_text(hit.caller.user.id)):
             try:
@@ -171,18 +171,18 @@ def reading(hit: Hit) -> Iterator[None]:
         raise StoreUnavailable("Usage cannot be read at the moment; it goes on being counted.") from None
 
 
-async def until_reached(hit: Hit) -> None:
-    """Wait until the ledger's table is up to date. Raises QueryFailed.
+async def until_caught_up(hit: Hit) -> None:
+    """Wait for what dead processes left for the ledger. Raises QueryFailed.
 
     After a start, until the table is there and what the last process left behind is in it.
     """
     ledger = hit.runtime.ledger
-    if ledger.status().database_reached:
+    if ledger.status().caught_up:
         return
     try:
         await ledger.flushed(FIRST_ROUND_SECONDS)
     except TimeoutError:
-        raise QueryFailed("the database has not been reached yet") from None
+        raise QueryFailed("the database has not had yet what the last process left") from None
 
 
 async def names_of(hit: Hit) -> dict[str, str]:

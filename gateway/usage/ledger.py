@@ -45,7 +45,7 @@ class LedgerStatus(msgspec.Struct, frozen=True):
     waiting: int  # settled, not yet in the database
     open: int  # admitted, not yet settled
     in_memory: int  # settled while the disk refused: lost if the process dies now
-    database_reached: bool  # whether the database has answered at all
+    caught_up: bool  # whether the database has had what processes now dead left behind
     database_error: str | None  # why the last try failed; None where it did not
     lost: int  # records that neither the disk nor memory took
     refused: int  # rows that the database will never take
@@ -183,7 +183,7 @@ class Ledger:
             waiting=max(0, self._handover.settled_rows - self._writer.moved_rows - self._journal.lost_lines),
             open=self._handover.open_requests,
             in_memory=self._journal.retained(),
-            database_reached=self._writer.reached,
+            caught_up=self._writer.has_caught_up,
             database_error=self._writer.last_error,
             lost=self._journal.lost_lines,
             refused=self._writer.refused_rows,

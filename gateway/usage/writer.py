@@ -60,13 +60,14 @@ class LedgerWriter:
         self.refused_rows = 0
         self.damaged_records = 0
         self.last_error: str | None = None  # None while the database answers
-        self.reached = False  # whether the database has answered at all
+        self.has_caught_up = False  # whether what processes now dead have left is stored, once
         self.replayed: set[tuple[str | None, str]] = set()  # what rows of dead processes count in, as stored
         self._journal = journal
         self._handover = handover
         self._following = Following(journal, handover)
         self._open_store = open_store
         self._store: Store | None = None
+        self._is_prepared = False
         self._log = log
         self._upkeep = Upkeep(retention_days, sums_retention_days)
         self._rows: list[Row] = []  # completed, not yet stored
@@ -140,6 +141,7 @@ class LedgerWriter:
             store = self._ready_store()
             self._move(store)
             self._replay(store)
+            self.has_caught_up = True
             while waiters:
                 waiters.pop()()
             if not self._stopping and self._upkeep.go_on(store, lambda: bool(self._waiters) or self._stopping):
@@ -155,9 +157,9 @@ class LedgerWriter:
     def _ready_store(self) -> Store:
         if self._store is None:
             self._store = self._open_store()
-        if not self.reached:
+        if not self._is_prepared:
             self._store.prepare()
-            self.reached = True
+            self._is_prepared = True
         return self._store
 
     def _failed(self, error: Exception) -> None:

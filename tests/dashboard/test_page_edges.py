@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import pytest
@@ -83,12 +84,12 @@ async def test_nothing_moves_for_those_who_ask_so(tmp_path: Path) -> None:
 
 
 async def test_times_go_on(tmp_path: Path) -> None:
-    """What was said to be some minutes ago is said anew as an open page grows old; the exact time is on hover."""
+    """What was said to be a moment ago is said anew as an open page grows old; the exact time is on hover."""
     async with usage_page(tmp_path, rows=30) as (stage, page):
         await page.clock.install()
         await page.goto(f"{stage.url}/dashboard/usage")
         first = page.locator("details.receipt time").first
-        await expect(first).to_contain_text("ago")
+        await expect(first).to_have_text(re.compile(r"^now$|ago$"))  # as slow as the machine is
         await expect(first).to_have_attribute("title", page_time := await first.get_attribute("title") or "")
         assert page_time.endswith(" UTC")
         await page.clock.fast_forward("03:00:00")
