@@ -162,7 +162,7 @@ def composed(
     objects, passes, upstreams, telemetry = opened.objects, opened.passes, Upstreams(), opened.telemetry
     latest = partial(attrgetter("runtime"), current)
     remembered, bookings = CachedRecords(records, log), Bookings(ledger, limiter, objects)
-    store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness.generation)
+    store, lookups = layered_store(settings, remembered), LookUps(remembered.freshness)
     queue = request_queue(upstreams, opened.counters, opened.live.calls, records)
     key_sets = KeySets(fetcher(transport), passes, partial(attrgetter("runtime.settings.auth.jwt"), current), log)
     authenticator = authenticator_of(settings, store, lookups, key_sets)
@@ -219,7 +219,7 @@ def configured(before: Runtime, settings: Settings) -> Runtime:
 
     Changes nothing that is in use; what is read only at the start is left as it is.
     """
-    store, lookups = layered_store(settings, before.remembered), LookUps(before.remembered.freshness.generation)
+    store, lookups = layered_store(settings, before.remembered), LookUps(before.remembered.freshness)
     authenticator = authenticator_of(settings, store, lookups, before.key_sets)
     return replace(
         before,

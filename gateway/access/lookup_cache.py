@@ -7,12 +7,13 @@ makes a new `LookUps`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
 import msgspec
 
 from gateway.limits import Terms
 from gateway.store.base import Catalogue, GrantStore
+from gateway.store.freshness import Freshness
 from gateway.types import Access, Caller
 
 MOST_CALLERS = 2_000
@@ -40,22 +41,22 @@ class LookUps:
     """Cache look-ups for one generation of records.
 
     `begin` comes before each request's use; what is absent is put there by whoever looks it up, who bounds `callers`.
-
-    `generation` gives the number of the records' present generation.
     """
 
-    __slots__ = ("_generation", "_seen", "_uses", "callers", "catalogue", "features")
+    __slots__ = ("_freshness", "_seen", "_uses", "callers", "catalogue", "features")
 
-    def __init__(self, generation: Callable[[], int]) -> None:
-        self._generation = generation
+    def __init__(self, freshness: Freshness) -> None:
+        self._freshness = freshness
         self._seen = -1
         self._forget()
 
     def begin(self) -> None:
         """Drop everything on a new generation of the records."""
-        generation = self._generation()
-        if generation != self._seen:
-            self._seen = generation
+        freshness = self._freshness
+        if freshness.clock() >= freshness.renew_at:
+            freshness.renew()
+        if freshness.generation != self._seen:
+            self._seen = freshness.generation
             self._forget()
 
     def _forget(self) -> None:

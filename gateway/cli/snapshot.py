@@ -32,6 +32,8 @@ class Snapshot:
     By kind and id.
     """
 
+    identity = ""
+
     def __init__(self, documents: Mapping[tuple[str, str], bytes] | None = None) -> None:
         self._documents = dict(documents or {})
 
@@ -58,10 +60,6 @@ class Snapshot:
     @property
     def available(self) -> bool:
         return True
-
-    @property
-    def identity(self) -> str:
-        return ""
 
     @property
     def receives_changes(self) -> bool:

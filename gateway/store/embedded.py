@@ -77,7 +77,7 @@ class EmbeddedStore:
         self._push: asyncio.Task[None] | None = None
         self._fault: str | None = None
         with ExitStack() as opened:
-            self._reader, self._writer, self._ids, self._identity = self._open(opened)
+            self._reader, self._writer, self._ids, self.identity = self._open(opened)
             self._files = opened.pop_all()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grants")
         self._is_open = True
@@ -107,10 +107,6 @@ class EmbeddedStore:
     @property
     def available(self) -> bool:
         return self._is_open
-
-    @property
-    def identity(self) -> str:
-        return self._identity
 
     @property
     def receives_changes(self) -> bool:

@@ -3,7 +3,7 @@
 "Why does my change not hold yet?" is answered here, and by the ages that `explain` gives. A record is asked for again
 once a change of it is heard of, or when it has been held for too long. What follows from records (callers, what they
 may use, on which terms: `access.lookup_cache`) belongs to a generation: one number, raised by each change that is heard
-of or found, and every FOLLOWS_SECONDS.
+of or found, and every FOLLOWS_SECONDS. Each request compares it (`LookUps.begin`), and calls nothing here for that.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ class Asked(NamedTuple):
 
 
 class Freshness:
-    """Decides by the clock. `doubt_everything` after changes may have been missed."""
+    """Decides by the clock. `doubt_everything` after changes may have been missed.
 
-    __slots__ = ("_doubts", "_generation", "_renew_at", "_source", "clock")
+    `generation` numbers the records' state: a new number invalidates look-ups. From `renew_at` on `renew` is due.
+    """
+
+    __slots__ = ("_doubts", "_source", "clock", "generation", "renew_at")
 
     def __init__(self, source: RecordStore, clock: Callable[[], float]) -> None:
         self._source = source
         self._doubts = 0
-        self._generation = 0
-        self._renew_at = 0.0
+        self.generation = 0
+        self.renew_at = 0.0
         self.clock = clock
 
-    def generation(self) -> int:
-        """Number the records' state; a new number invalidates look-ups."""
-        now = self.clock()
-        if now >= self._renew_at:
-            self._renew_at = now + FOLLOWS_SECONDS
-            self._generation += 1
-        return self._generation
+    def renew(self) -> None:
+        """Begin a new generation: the present one's time is over."""
+        self.renew_at = self.clock() + FOLLOWS_SECONDS
+        self.generation += 1
 
     def changed(self) -> None:
         """Begin a new generation: something is not what it was."""
-        self._generation += 1
+        self.generation += 1
 
     def now(self) -> Asked:
         return Asked(self.clock(), self._doubts)
@@ -84,7 +84,7 @@ class Freshness:
 
     def doubt_everything(self) -> None:
         self._doubts += 1
-        self._generation += 1
+        self.generation += 1
 
 
 class Allowance:

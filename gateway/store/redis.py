@@ -67,7 +67,7 @@ class RedisStore:
         self._epoch = epoch
         self._writer = RecordWriter(link, prefix)
         self._ourselves = os.urandom(8).hex()
-        self._identity = self._from_address = f"{link.address} {prefix}"
+        self.identity = self._from_address = f"{link.address} {prefix}"
         self._change_listeners: list[ChangeListener] = []
         self._cooldown_listeners: list[CooldownListener] = []
         self._learning: asyncio.Task[None] | None = None
@@ -80,10 +80,6 @@ class RedisStore:
     @property
     def available(self) -> bool:
         return self.link.is_up
-
-    @property
-    def identity(self) -> str:
-        return self._identity
 
     @property
     def receives_changes(self) -> bool:
@@ -238,7 +234,7 @@ class RedisStore:
         """
         with contextlib.suppress(StoreUnavailable):
             run_id = await self.link.tagged.call_script(_RUN_ID, ())
-            self._identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
+            self.identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
 
     def _take_change(self, message: bytes) -> None:
         """Pass a published change on to listeners.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 from multidict import CIMultiDict
@@ -12,7 +13,9 @@ from gateway.access.authenticate import Authenticator, Shown, key_sha256
 from gateway.access.lookup_cache import MOST_CALLERS, LookUps, Use
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, MissingKey
 from gateway.limits import terms_of
+from gateway.store.base import RecordStore
 from gateway.store.file import YamlStore
+from gateway.store.freshness import Freshness
 from gateway.types import Access, ApiKey, Model, Organisation, Plan, User
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -31,6 +34,11 @@ def authenticator(
         lowest_tier="free",
     )
     return Authenticator(store, clock, lookups)
+
+
+def ageless() -> LookUps:
+    """Look-ups of records that never change."""
+    return LookUps(Freshness(cast(RecordStore, None), lambda: 0.0))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +91,7 @@ async def test_a_user_to_act_for_has_one_name_of_256_bytes_at_most(users: list[s
 
 async def test_a_caller_of_a_moment_ago_is_asked_for_the_scope_again() -> None:
     """What is remembered is who they are, not what they may do with this request."""
-    lookups = LookUps(lambda: 1)
+    lookups = ageless()
     lookups.begin()
     known = authenticator(lookups, scopes=frozenset(("ai:use",)))
     shown = Shown.of(CIMultiDict({"x-api-key": KEY}))
@@ -95,7 +103,7 @@ async def test_a_caller_of_a_moment_ago_is_asked_for_the_scope_again() -> None:
 
 
 async def test_a_caller_of_a_moment_ago_is_refused_once_its_key_expires() -> None:
-    lookups, now = LookUps(lambda: 1), [NOW]
+    lookups, now = ageless(), [NOW]
     lookups.begin()
     known = authenticator(lookups, clock=lambda: now[0], expires=NOW + timedelta(seconds=1))
     shown = Shown.of(CIMultiDict({"x-api-key": KEY}))
@@ -107,7 +115,7 @@ async def test_a_caller_of_a_moment_ago_is_refused_once_its_key_expires() -> Non
 
 async def test_what_was_looked_up_last_is_known_however_many_came_before() -> None:
     """What callers of long ago asked for makes room: they may never come again."""
-    lookups = LookUps(lambda: 1)
+    lookups = ageless()
     lookups.begin()
     known = authenticator(lookups, scopes=frozenset(("ai:use", "act:as")))
     access = Access(Model(id=1, name="one"), "global")

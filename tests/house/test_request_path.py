@@ -14,8 +14,8 @@ from kit.stage import ask, endpoint, model
 from kit.wire import Wire, request_bytes
 
 # The goal is 15 files and 9 rooms. These are where it stands: they may only fall.
-MOST_FILES = 34
-MOST_ROOMS = 10
+MOST_FILES = 30
+MOST_ROOMS = 8
 REQUESTS = 12
 
 Calls = Counter[str]  # "file function" → how often
