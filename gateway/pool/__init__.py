@@ -1,7 +1,7 @@
 """One model's endpoints: rotation, cooldowns, leases (contract §5).
 
-    pool.py       Pool: take an endpoint, and what follows from a failure
-    lease.py      a request's hold on an endpoint: say how it went, give it back
+    pool.py       Pool: take an endpoint; Lease: a request's hold on it, which says how it went and gives it back
+    cooling.py    what follows from a failure
     rotation.py   whose turn it is among those that are free
     state.py      what is remembered of an endpoint, and the frozen shapes shown to others
     retry_after.py  how long an upstream asks to be left alone
@@ -12,8 +12,7 @@ Everything here decides and nothing waits: `now` is handed in (seconds of one mo
 """
 
 from gateway.pool.blame import Blame
-from gateway.pool.lease import Lease
-from gateway.pool.pool import Pool
+from gateway.pool.pool import Lease, Pool
 from gateway.pool.retry_after import LONGEST_WAIT_SECONDS, retry_after_seconds
 from gateway.pool.state import Blocked, Cause, Cooldown, EndpointState, Obstacle
 from gateway.pool.verdict import no_answer

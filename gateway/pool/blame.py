@@ -5,7 +5,7 @@ Contract §5: llama.cpp and LiteLLM answer so to a client's mistake.
 
 from __future__ import annotations
 
-from gateway.pool.lease import Lease
+from gateway.pool.pool import Lease
 
 
 class Blame:

@@ -1,4 +1,4 @@
-"""A model's endpoints: which is free, and what follows from a failure."""
+"""A model's endpoints, and a request's hold on one: take it, say how it went, give it back."""
 
 from __future__ import annotations
 
@@ -7,33 +7,23 @@ from collections.abc import Callable, Container
 from math import inf
 from random import Random
 
-from gateway.pool.lease import Lease
-from gateway.pool.retry_after import LONGEST_WAIT_SECONDS
+import msgspec
+
+from gateway.pool.cooling import Cooling
 from gateway.pool.rotation import Tier
-from gateway.pool.state import BODIES_IN_A_ROW, Blocked, Cause, Cooldown, EndpointState, Obstacle, Slot, same_credential
-from gateway.types import Model
-
-FAILURES_IN_A_ROW = 3
-FAILURE_COOLDOWNS_SECONDS = (5.0, 10.0, 20.0, 40.0, 60.0)
-JITTER = 0.1  # lengthens a cooldown for failures by up to this share, so that workers do not probe in step
-RATE_LIMIT_COOLDOWN_SECONDS = 5.0  # where the upstream does not say how long
-CREDENTIALS_COOLDOWN_SECONDS = 60.0
-
-_FAILURES = frozenset((Cause.BROKEN, Cause.TIMED_OUT))
+from gateway.pool.state import Blocked, Cause, Cooldown, EndpointState, Health, Obstacle, Slot, same_credential
+from gateway.types import Endpoint, Model
 
 
-class Pool:
-    """The endpoints of one model.
+class Pool(Cooling):
+    """The endpoints of one model: which is free.
 
     Every `now` is in seconds of one monotonic clock.
     """
 
     def __init__(self, model: Model, random: Random) -> None:
-        self.model = model
-        self._random = random
         self._tiers = _tiers(model)
-        self._slots = {slot.id: slot for tier in self._tiers for slot in tier.slots}
-        self._successor: Pool | None = None
+        super().__init__(model, random, {slot.id: slot for tier in self._tiers for slot in tier.slots})
         self._on_change: Callable[[], None] | None = None
 
     def take(self, now: float, tried: Container[str] = (), conversation: int | None = None) -> Lease | None:
@@ -114,23 +104,6 @@ class Pool:
                 obstacles.append(Obstacle(Blocked.FULL, now, attempted=False))
         return obstacles
 
-    def cool(self, endpoint_id: str, cause: Cause, until: float, now: float) -> bool:
-        """A cooldown that another worker began. True where it changes anything here.
-
-        The last endpoint of this pool that is not cooling is spared here as well: two workers may each have cooled
-        another endpoint at the same time, and together they would have cooled them all.
-        """
-        slot = self._slots.get(endpoint_id)
-        end = min(until, now + LONGEST_WAIT_SECONDS)
-        if slot is None or not end > max(now, slot.health.until):
-            return False
-        is_known_to_fail = slot.health.on_probation and slot.health.is_cooling(now)
-        if cause in _FAILURES and not is_known_to_fail:
-            if self._is_last_to_stand(slot, now):
-                return False
-            slot.health.begin_probation()
-        return slot.health.rest(cause, end)
-
     def reset(self, endpoint_id: str) -> bool:
         """End a cooldown for an admin, and forget its failures.
 
@@ -178,81 +151,6 @@ class Pool:
             tried.append(lease.endpoint_id)
         return tried
 
-    def judge(self, lease: Lease, cause: Cause, now: float, retry_after_seconds: float | None) -> Cooldown | None:
-        """Decide what follows from a lease's failure, for `Lease.failed`.
-
-        Endpoints that a reload has replaced are left alone.
-        """
-        pool = self._latest()
-        slot = pool._slots.get(lease.endpoint_id)
-        if slot is None or not lease.concerns(slot):
-            return None
-        if cause is Cause.RATE_LIMITED:
-            return pool._rest(slot, cause, now, _asked_for(retry_after_seconds))
-        if cause is Cause.CREDENTIALS:
-            is_replaced = not same_credential(lease.endpoint, slot.endpoint)
-            return None if is_replaced else pool._rest(slot, cause, now, CREDENTIALS_COOLDOWN_SECONDS)
-        if lease.is_outdated():
-            return None
-        asked = 0.0 if retry_after_seconds is None or cause is not Cause.BROKEN else _asked_for(retry_after_seconds)
-        return pool._count_failure(slot, cause, now, asked)
-
-    def judge_request(self, lease: Lease, body: bytes, now: float) -> Cooldown | None:
-        """Decide what a request's own fault means, for `Lease.failed_by_request`."""
-        pool = self._latest()
-        slot = pool._slots.get(lease.endpoint_id)
-        if slot is None or not lease.concerns(slot) or lease.is_outdated():
-            return None
-        health, known = slot.health, len(slot.health.bodies)
-        if not health.add_body(body) or len(health.bodies) < BODIES_IN_A_ROW:
-            return None
-        if known < BODIES_IN_A_ROW:
-            health.failures += known  # an outage after all: those before were failures too
-        return pool._count_failure(slot, Cause.BROKEN, now)
-
-    def _count_failure(self, slot: Slot, cause: Cause, now: float, asked_seconds: float = 0.0) -> Cooldown | None:
-        """Count a failure, and begin a cooldown where one is due.
-
-        `asked_seconds`: the upstream's Retry-After; 0 where it has none.
-        """
-        health = slot.health
-        health.fail()
-        # One upstream's hiccup must not become our outage: with nothing else standing it goes on, and its count stays.
-        if self._is_last_to_stand(slot, now):
-            return None
-        seconds = asked_seconds
-        if health.on_probation or health.failures >= FAILURES_IN_A_ROW:
-            health.begin_probation()
-            seconds = max(seconds, self._failure_cooldown_seconds(health.cooldowns))
-        return self._rest(slot, cause, now, seconds) if seconds > 0 else None
-
-    def _failure_cooldown_seconds(self, cooldowns: int) -> float:
-        step = min(cooldowns, len(FAILURE_COOLDOWNS_SECONDS)) - 1
-        return FAILURE_COOLDOWNS_SECONDS[step] * (1 + JITTER * self._random.random())
-
-    def _rest(self, slot: Slot, cause: Cause, now: float, seconds: float) -> Cooldown | None:
-        until = now + seconds
-        if not slot.health.rest(cause, until):
-            return None
-        return Cooldown(
-            model_id=self.model.id,
-            model_name=self.model.name,
-            endpoint_id=slot.endpoint.id,
-            endpoint_url=slot.url,
-            cause=cause,
-            wait_ms=round(seconds * 1000),
-            until=until,
-        )
-
-    def _is_last_to_stand(self, slot: Slot, now: float) -> bool:
-        return all(other is slot or other.health.is_cooling(now) for other in self._slots.values())
-
-    def _latest(self) -> Pool:
-        pool = self
-        while pool._successor is not None:
-            pool = pool._successor
-        return pool
-
     def _layout(self) -> list[tuple[object, ...]]:
         return [(self.model.rotation, slot.id, slot.endpoint.priority, slot.weight) for slot in self._slots.values()]
 
@@ -263,6 +161,103 @@ class Pool:
     def __repr__(self) -> str:
         endpoints = ", ".join(repr(slot) for slot in self._slots.values()) or "no endpoints"
         return f"<pool of model {self.model.name} by {self.model.rotation}: {endpoints}>"
+
+
+class Lease(msgspec.Struct, eq=False):
+    """One request's hold on an endpoint, released by its holder.
+
+    For a stream that is at the stream's end. `Pool.take` makes it, and counts it as one in flight.
+
+    A request that is cancelled is released without a verdict, which says nothing against the endpoint.
+    Verdicts may come late (after a reload, after the release, under a longer cooldown): then they do no harm.
+    """
+
+    _pool: Cooling
+    _health: Health
+    _epoch: int
+    endpoint: Endpoint
+    endpoint_id: str
+    is_probe: bool
+    _is_undecided_probe: bool
+    _is_held: bool = True
+
+    def succeeded(self, now: float) -> None:
+        """Mark the endpoint alive; the in-flight slot stays held.
+
+        By a first event, a whole answer, or a 4xx to be relayed.
+
+        No success shortens a cooldown, and one of a request from before a cooldown for failures ends neither its
+        probation nor its doubling: that takes a request from after it.
+        """
+        health = self._health
+        if health.is_spotless:
+            return
+        if self._epoch == health.epoch:
+            self._end_probe()
+            health.succeed()
+        else:
+            health.end_row()
+
+    def failed(self, cause: Cause, now: float, *, retry_after_seconds: float | None = None) -> Cooldown | None:
+        """Count a failed attempt; return the cooldown that it causes.
+
+        One that begins by it, or whose end moves out; None where none does.
+
+        `retry_after_seconds`: what the upstream asks for. For RATE_LIMITED None is the default of 5 s; 0 cools for no
+        time at all and is told nevertheless, with `wait_ms` 0. For a BROKEN one it cools at once.
+        """
+        self._end_probe()
+        return self._pool.judge(self, cause, now, retry_after_seconds)
+
+    def failed_by_request(self, body: bytes, now: float) -> Cooldown | None:
+        """Count a failure that seems the request's own fault.
+
+        Only the third different request's in a row counts.
+
+        `body`: a digest of the request's body.
+        """
+        self._end_probe()
+        return self._pool.judge_request(self, body, now)
+
+    def obstacle(self, cause: Cause) -> Obstacle:
+        """This failed attempt, for `no_answer`. To be asked for after `failed`."""
+        return Obstacle(cause, self._health.until, attempted=True)
+
+    def release(self) -> None:
+        """Release the in-flight slot, and an undecided probe.
+
+        A second call does nothing.
+        """
+        if self._is_held:
+            self._is_held = False
+            health = self._health
+            health.in_flight -= 1
+            if self._is_undecided_probe:
+                self._end_probe()
+            if health.on_change is not None:
+                health.on_change()
+
+    def concerns(self, slot: Slot) -> bool:
+        """Whether the slot still holds the endpoint that was leased.
+
+        A reload may have put another in its place.
+        """
+        return slot.health is self._health
+
+    def is_outdated(self) -> bool:
+        """Whether the endpoint was cooled or reset since the request began."""
+        return self._epoch != self._health.epoch
+
+    def _end_probe(self) -> None:
+        if self._is_undecided_probe:
+            self._is_undecided_probe = False
+            if self._epoch == self._health.epoch:
+                self._health.probes -= 1
+
+    def __repr__(self) -> str:
+        kind = "probe" if self.is_probe else "request"
+        state = "held" if self._is_held else "released"
+        return f"<lease of endpoint {self.endpoint_id} for a {kind}, {state}>"
 
 
 def _tiers(model: Model) -> tuple[Tier, ...]:
@@ -280,9 +275,3 @@ def _inherit(slot: Slot, predecessor: Slot) -> None:
     # A corrected credential deserves its chance at once, not after what is left of the old one's minute.
     if slot.health.cause is Cause.CREDENTIALS and not same_credential(slot.endpoint, predecessor.endpoint):
         slot.health.until = -inf
-
-
-def _asked_for(retry_after_seconds: float | None) -> float:
-    if retry_after_seconds is None:
-        return RATE_LIMIT_COOLDOWN_SECONDS
-    return min(max(retry_after_seconds, 0.0), LONGEST_WAIT_SECONDS)
