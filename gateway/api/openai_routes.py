@@ -62,9 +62,9 @@ def relay_handler(operation: Operation) -> RouteHandler:
         body = body_here(hit) or await body_of(hit)
         ask = await ask_for(hit, operation, body)
         if body.size < openai.LARGE_BYTES:
-            concerns_objects = operation.may_concern_objects(body.fields, body.raw)
+            concerns_objects = body.may_concern_objects(operation)
         else:
-            concerns_objects = await hit.runtime.intake.do(lambda: operation.may_concern_objects(body.fields, body.raw))
+            concerns_objects = await hit.runtime.intake.do(lambda: body.may_concern_objects(operation))
         if concerns_objects:
             ask = await with_objects(hit, ask)
         responder = OpenAIResponder(hit.request, operation.events)

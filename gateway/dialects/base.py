@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from gateway.dialects.references import OTHER_SPELLINGS, Positions
+from gateway.dialects.references import Positions
 from gateway.errors import GatewayError
 from gateway.types import Model, OperationKind, ProtocolName
 from gateway.types import Usage as Usage
@@ -21,8 +21,6 @@ Json = dict[str, Any]
 Family = Literal["core", "objects", "videos", "containers", "evals", "fine_tuning", "skills"]
 
 # Headers of a client's that go up on the OpenAI surface; those of its trace do on every route.
-_BACKSLASH = 0x5C
-_WINDOW_BYTES, _LONGEST_SIGN = 1 << 18, 64
 CLIENT_HEADERS = ("accept", "openai-beta", "idempotency-key", "x-client-request-id")
 
 
@@ -284,33 +282,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
             learns_by = frozenset([learnt.field for learnt in self.learns if learnt.field is not None])
             msgspec.structs.force_setattr(self, "learns_by", learns_by)
 
-    def may_concern_objects(self, fields: Json, raw: bytes) -> bool:
-        """Whether a request may name objects, or its answers bring some.
-
-        By its bytes alone, and quick: a plain request pays for nothing of what others need.
-        """
-        if (self.learns_by is None or not self.learns_by.isdisjoint(fields)) and self._brings_objects(fields):
-            return True
-        return may_have(self.pins.signs, raw)
-
-    def _brings_objects(self, fields: Json) -> bool:
+    def brings_objects(self, fields: Json) -> bool:
+        """Whether answers to this request may bring some."""
         return bool(self.segments or self.contents.positions or any(learnt.is_asked(fields) for learnt in self.learns))
 
     def __repr__(self) -> str:
         return f"<Operation {self.method} {self.path}>"
-
-
-def may_have(signs: tuple[bytes, ...], raw: bytes) -> bool:
-    """Whether JSON may have one of these names, however it is spelled."""
-    if not signs:
-        return False
-    if len(raw) > _WINDOW_BYTES:  # a copy of a part at a time, and others have their turn between them
-        starts = range(0, len(raw), _WINDOW_BYTES - _LONGEST_SIGN)
-        return any(may_have(signs, raw[at : at + _WINDOW_BYTES]) for at in starts)
-    folded = raw.lower()
-    for sign in signs:
-        if folded.find(sign) >= 0:  # `in` takes the bytes for a number first, and makes an error of that
-            return True
-    if _BACKSLASH not in folded and folded.isascii():
-        return False
-    return any(folded.find(each) >= 0 for each in OTHER_SPELLINGS)

@@ -214,7 +214,9 @@ class UsageMeter(msgspec.Struct, eq=False):
         return contents
 
     def _add(self, contents: Contents) -> None:
-        if contents.usage is not None:
+        if self.usage is None:
+            self.usage = contents.usage
+        elif contents.usage is not None:
             self.usage = self.reader.joined(self.usage, contents.usage)
         self._text_bytes += contents.text_bytes
         if contents.whole_text_bytes > self._whole_text_bytes:

@@ -21,7 +21,7 @@ async def pinned(hit: Hit, ask: Ask, own: Container[object] = ()) -> Ask:
     `own`: ids of responses that are known on this socket alone; they need not be stored. Raises as `with_objects`.
     """
     body = ask.body
-    if not isinstance(body, openai.RequestBody) or not ask.operation.may_concern_objects(body.fields, body.raw):
+    if not isinstance(body, openai.RequestBody) or not body.may_concern_objects(ask.operation):
         return ask
     if body.fields.get(_PREVIOUS) not in own:
         return await with_objects(hit, ask)

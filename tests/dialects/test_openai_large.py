@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.base import may_have
 from gateway.dialects.openai import locating
-from gateway.dialects.openai.request_body import read_body
+from gateway.dialects.openai.request_body import may_have, read_body
 from gateway.dialects.openai.spliced import SplicedBody
 from gateway.errors import InvalidJson
 

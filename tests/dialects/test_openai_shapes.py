@@ -13,6 +13,7 @@ from openai._streaming import SSEDecoder
 from gateway import errors
 from gateway.dialects.openai import (
     Usage,
+    contents_of,
     error_body,
     error_event,
     flat_error_body,
@@ -210,6 +211,9 @@ def test_usage_is_read_in_both_vocabularies(answer: dict[str, Any]) -> None:
     """From bytes and from an object that is decoded already."""
     assert usage_of(encoded(answer)) == ALL_COUNTS
     assert usage_of(answer) == ALL_COUNTS
+    contents = contents_of(encoded(answer))
+    assert contents is not None
+    assert contents.usage == ALL_COUNTS
 
 
 @pytest.mark.parametrize(
@@ -239,6 +243,9 @@ def test_usage_is_taken_where_it_makes_sense(usage: object, expected: Usage | No
     """Upstreams write all sorts of things there; a ledger holds numbers of tokens."""
     assert usage_of(encoded({"usage": usage})) == expected
     assert usage_of({"usage": usage}) == expected
+    contents = contents_of(encoded({"usage": usage}))
+    assert contents is not None
+    assert contents.usage == expected
 
 
 @pytest.mark.parametrize(

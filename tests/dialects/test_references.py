@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.base import may_have
 from gateway.dialects.openai.operations import CHAT_COMPLETIONS, RESPONSES
+from gateway.dialects.openai.request_body import RequestBody, may_have
 from gateway.dialects.references import NONE, Position, Positions, is_of_type
 
 FOUND = [
@@ -60,8 +60,8 @@ def test_nothing_is_found_elsewhere(body: dict[str, Any]) -> None:
 
 def test_a_plain_chat_is_not_looked_through() -> None:
     plain = {"model": "m", "messages": [{"role": "user", "content": "Grüße, 你好 – see file_id and audio"}]}
-    assert not CHAT_COMPLETIONS.may_concern_objects(plain, json.dumps(plain).encode())
-    assert not CHAT_COMPLETIONS.may_concern_objects(plain, json.dumps(plain, ensure_ascii=False).encode())
+    assert not RequestBody(json.dumps(plain).encode(), plain).may_concern_objects(CHAT_COMPLETIONS)
+    assert not RequestBody(json.dumps(plain, ensure_ascii=False).encode(), plain).may_concern_objects(CHAT_COMPLETIONS)
 
 
 @pytest.mark.parametrize("spelled", [rb'"file_\u0069d"', rb'"FILE_ID"', rb'"f\u0049le_id"', rb'"file\u005fid"'])

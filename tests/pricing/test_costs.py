@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pricing.calculator import ARROWS, cost
 from pricing.reports import SHAPES
 
-from gateway.dialects.openai.metering.usage_report import usage_of
+from gateway.dialects.openai.metering.contents import contents_of
 from gateway.pricing import Price, Usage, UsageDetails, rate_card, rates_of_record
 
 PER_SEED = 20  # usages of one seed: what Hypothesis draws is a number, for these are many
@@ -123,7 +123,9 @@ def test_a_report_costs_what_it_says(seed: int) -> None:
     for _ in range(PER_SEED):
         kept, report = rng.choice(SHAPES)(a_usage(rng))
         body = {"response": {"usage": report}} if rng.random() < 0.5 else {"usage": report}
-        usage = usage_of(msgspec.json.encode(body)) or Usage()
+        contents = contents_of(msgspec.json.encode(body))
+        assert contents is not None
+        usage = contents.usage or Usage()
         tier = usage.details.service_tier if usage.details is not None else None
         due = kept | {"tier": tier, "request": 1}
         assert card.rates(usage).cost_nano(usage, requests=1) == cost(price, due), (price, report)

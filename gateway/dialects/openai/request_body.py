@@ -15,11 +15,13 @@ from typing import Any, ClassVar
 import msgspec
 import orjson
 
+from gateway.dialects.base import Operation
 from gateway.dialects.openai.choosing import Mention
 from gateway.dialects.openai.locating import Member, Spans, locate_members
 from gateway.dialects.openai.repetition import repetition_in
 from gateway.dialects.openai.scan import Size, measure, tame
 from gateway.dialects.openai.spliced import Edit, Piece, SplicedBody, Text, spliced
+from gateway.dialects.references import OTHER_SPELLINGS
 from gateway.errors import InvalidJson
 
 _TOO_DEEP = "The request body is nested too deeply (more than 254 levels)."
@@ -39,6 +41,7 @@ _lean_decoder = msgspec.json.Decoder()
 _FEW_VALUES = 10_000  # which are looked at one by one
 _LEAST_INT, _MOST_INT, _INFINITE = -(2**63), 2**64 - 1, (math.inf, -math.inf)
 _MODEL = 0  # in the place of its name
+_WINDOW_BYTES, _LONGEST_SIGN = 1 << 18, 64  # of what is searched at a time, and of what is searched for
 
 
 class RequestBody(msgspec.Struct, eq=False):
@@ -68,6 +71,16 @@ class RequestBody(msgspec.Struct, eq=False):
         """Digest the body at a cost independent of its size."""
         ends = self.raw[:_DIGESTED_BYTES], self.raw[-_DIGESTED_BYTES:]
         return blake2b(b"%d:%b%b" % (self.size, *ends), digest_size=16).digest()
+
+    def may_concern_objects(self, operation: Operation) -> bool:
+        """Whether it may name objects, or its answers bring some.
+
+        By its bytes alone, and quick: a plain request pays for nothing of what others need.
+        """
+        learns_by = operation.learns_by
+        if (learns_by is None or not learns_by.isdisjoint(self.fields)) and operation.brings_objects(self.fields):
+            return True
+        return may_have(operation.pins.signs, self.raw)
 
     def rewritten(self, model: str, mentioned: Sequence[str] = (), *, include_usage: bool = False) -> bytes:
         """Rewrite `raw` for the provider's `model`, without `modelId`.
@@ -156,6 +169,22 @@ class RequestBody(msgspec.Struct, eq=False):
         if self._members is None:
             self._members = locate_members(self.raw, len(self.fields))
         return self._members
+
+
+def may_have(signs: tuple[bytes, ...], raw: bytes) -> bool:
+    """Whether JSON may have one of these names, however it is spelled."""
+    if not signs:
+        return False
+    if len(raw) > _WINDOW_BYTES:  # a copy of a part at a time, and others have their turn between them
+        starts = range(0, len(raw), _WINDOW_BYTES - _LONGEST_SIGN)
+        return any(may_have(signs, raw[at : at + _WINDOW_BYTES]) for at in starts)
+    folded = raw.lower()
+    for sign in signs:
+        if folded.find(sign) >= 0:  # `in` takes the bytes for a number first, and makes an error of that
+            return True
+    if _BACKSLASH not in folded and folded.isascii():
+        return False
+    return any(folded.find(each) >= 0 for each in OTHER_SPELLINGS)
 
 
 def size_of(raw: bytes) -> Size:

@@ -12,7 +12,8 @@ from functools import reduce
 from itertools import islice
 from typing import Any, NamedTuple
 
-from gateway.dialects.base import Operation, may_have
+from gateway.dialects.base import Operation
+from gateway.dialects.openai.request_body import may_have
 from gateway.dialects.references import Positions, Reference
 from gateway.errors import ObjectNotFound, ObjectsApart
 from gateway.objects.accounts import Account, Accounts

@@ -7,13 +7,14 @@ large for one look, and those of another shape, are scanned instead (`answer_sca
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
 from gateway.dialects.base import Contents, ToolCalls, UsageReader
 from gateway.dialects.openai.metering.answer_scan import JsonScan
 from gateway.dialects.openai.metering.texts import Choice, size_of, text_of_choices, texts_of
-from gateway.dialects.openai.metering.usage_report import ReportedUsage, decoded, seconds_of, usage_of
+from gateway.dialects.openai.metering.usage_report import MOST_TOKENS, decoded, read_report, seconds_of, usage_of
 from gateway.dialects.openai.payload import UNREADABLE, top_members
 from gateway.types import Usage, UsageDetails
 
@@ -22,6 +23,115 @@ _NO_ERROR = frozenset((b"null", b"{}", b"[]", b'""', b"false"))
 _UNFINISHED = (b'"queued"', b'"in_progress"')
 _CALLS = ("web_search_call", "file_search_call", "code_interpreter_call", "web_fetch_call")
 _ENDS = frozenset(("response.completed", "response.failed", "response.incomplete"))
+
+
+# What nearly every upstream sends, decoded in one step; anything else is no error but read with more patience.
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+
+
+class _Crossing(msgspec.Struct, gc=False, omit_defaults=True):
+    text_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+
+
+class _OfInput(msgspec.Struct, gc=False, omit_defaults=True):
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+    cached_tokens_details: _Crossing | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        return not (self.audio_tokens or self.image_tokens or self.cache_write_tokens or self.cached_tokens_details)
+
+
+class _OfOutput(msgspec.Struct, gc=False, omit_defaults=True):
+    reasoning_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+    image_tokens: _Count | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        return not (self.audio_tokens or self.image_tokens)
+
+
+class Report(msgspec.Struct, gc=False, omit_defaults=True):
+    """A `usage` in the words of chat completions or of responses.
+
+    What only some upstreams report is raw, and read apart.
+    """
+
+    prompt_tokens: _Count | None = None
+    completion_tokens: _Count | None = None
+    total_tokens: _Count | None = None
+    prompt_tokens_details: _OfInput | None = None
+    completion_tokens_details: _OfOutput | None = None
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    input_tokens_details: _OfInput | None = None
+    output_tokens_details: _OfOutput | None = None
+    input_token_details: msgspec.Raw = _NOTHING
+    output_token_details: msgspec.Raw = _NOTHING
+    cached_tokens: msgspec.Raw = _NOTHING
+    prompt_cache_hit_tokens: msgspec.Raw = _NOTHING
+    cache_read_input_tokens: msgspec.Raw = _NOTHING
+    cache_creation_input_tokens: msgspec.Raw = _NOTHING
+    cache_creation: msgspec.Raw = _NOTHING
+    seconds: msgspec.Raw = _NOTHING
+    prompt_audio_seconds: msgspec.Raw = _NOTHING
+    server_tool_use: msgspec.Raw = _NOTHING
+    service_tier: msgspec.Raw = _NOTHING
+    speed: msgspec.Raw = _NOTHING
+
+    def read(self) -> Usage | None:
+        """None where it holds no count."""
+        given = msgspec.structs.astuple(self)
+        prompt, completion, total, of_prompt, of_completion = given[:_OF_CHAT]
+        if given[_OF_CHAT:] != _NOTHING_ELSE:  # in the words of responses, or more than plain counts
+            if given[_FIRST_RAW:] != _NOTHING_RAW:
+                return self._read_patiently()
+            prompt, completion, of_prompt, of_completion = self._in_words_of_chat()
+        cached = reasoning = 0
+        if of_prompt is not None:
+            if not of_prompt.is_plain:
+                return self._read_patiently()
+            cached = of_prompt.cached_tokens or 0
+        if of_completion is not None:
+            if not of_completion.is_plain:
+                return self._read_patiently()
+            reasoning = of_completion.reasoning_tokens or 0
+        return _usage(prompt, completion, total, cached, reasoning)
+
+    def _in_words_of_chat(self) -> tuple[int | None, int | None, _OfInput | None, _OfOutput | None]:
+        return (
+            self.input_tokens if self.prompt_tokens is None else self.prompt_tokens,
+            self.output_tokens if self.completion_tokens is None else self.completion_tokens,
+            self.prompt_tokens_details or self.input_tokens_details,
+            self.completion_tokens_details or self.output_tokens_details,
+        )
+
+    def _read_patiently(self) -> Usage | None:
+        return read_report(decoded(msgspec.Raw(_encode(self))))
+
+
+_OF_CHAT = Report.__struct_fields__.index("input_tokens")  # all before it is what chat completions have
+_FIRST_RAW = Report.__struct_fields__.index("input_token_details")
+_NOTHING_ELSE = msgspec.structs.astuple(Report())[_OF_CHAT:]
+_NOTHING_RAW = msgspec.structs.astuple(Report())[_FIRST_RAW:]
+
+
+def _usage(prompt: int | None, completion: int | None, total: int | None, cached: int, reasoning: int) -> Usage | None:
+    if prompt is completion is total is None:
+        return None
+    prompt, completion, total = prompt or 0, completion or 0, total or 0
+    least = prompt + completion
+    if cached or reasoning:
+        if reasoning and total == least + reasoning:
+            completion, least = completion + reasoning, total  # xAI and Gemini report it beside the completion
+        cached, reasoning = min(cached, prompt), min(reasoning, completion)
+    return Usage(prompt, completion, total if total > least else least, cached, reasoning)
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -39,14 +149,14 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _Response(msgspec.Struct, gc=False):
-    usage: ReportedUsage | None = None
+    usage: Report | None = None
     service_tier: str | None = None
     output: list[_Item] | None = None
 
 
 class _Payload(msgspec.Struct, gc=False):
     choices: list[Choice] | None = None
-    usage: ReportedUsage | None = None
+    usage: Report | None = None
     service_tier: str | None = None
     type: str | None = None
     delta: str | None = None
@@ -57,6 +167,7 @@ class _Payload(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Payload).decode
+_encode = msgspec.json.Encoder().encode
 _FIRST_RARE = _Payload.__struct_fields__.index("service_tier")
 _NOTHING_RARE = msgspec.structs.astuple(_Payload())[_FIRST_RARE:]
 

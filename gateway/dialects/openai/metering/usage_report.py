@@ -1,10 +1,13 @@
-"""Read the usage that an upstream reports."""
+"""Read an odd report of usage with patience.
+
+What nearly every upstream sends, `contents` reads by itself.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, overload
+from typing import Any, overload
 
 import msgspec
 
@@ -13,122 +16,11 @@ from gateway.dialects.base import last_usage as last_usage
 from gateway.dialects.openai.payload import UNREADABLE, top_members
 from gateway.dialects.token_counts import USUAL_TIERS, Counts
 
-_MOST_TOKENS = 10**12  # no answer has more; a sum of such counts still fits 64 bits
+MOST_TOKENS = 10**12  # no answer has more; a sum of such counts still fits 64 bits
 _MOST_DIGITS = 13
 _MOST_SECONDS = 10**7
 _DECIMAL = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,20})?")
 _CACHE_NAMES = frozenset(("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation"))
-_NULL = msgspec.Raw(b"null")
-_encode = msgspec.json.Encoder().encode
-
-
-# What nearly every upstream sends, decoded in one step; anything else is no error but read with more patience.
-_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)]
-
-
-class _Crossing(msgspec.Struct, gc=False, omit_defaults=True):
-    text_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-    image_tokens: _Count | None = None
-
-
-class _OfInput(msgspec.Struct, gc=False, omit_defaults=True):
-    cached_tokens: _Count | None = None
-    cache_write_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-    image_tokens: _Count | None = None
-    cached_tokens_details: _Crossing | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        return not (self.audio_tokens or self.image_tokens or self.cache_write_tokens or self.cached_tokens_details)
-
-
-class _OfOutput(msgspec.Struct, gc=False, omit_defaults=True):
-    reasoning_tokens: _Count | None = None
-    audio_tokens: _Count | None = None
-    image_tokens: _Count | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        return not (self.audio_tokens or self.image_tokens)
-
-
-class ReportedUsage(msgspec.Struct, gc=False, omit_defaults=True):
-    """A `usage` in the words of chat completions or of responses.
-
-    What only some upstreams report is raw, and read apart.
-    """
-
-    prompt_tokens: _Count | None = None
-    completion_tokens: _Count | None = None
-    total_tokens: _Count | None = None
-    prompt_tokens_details: _OfInput | None = None
-    completion_tokens_details: _OfOutput | None = None
-    input_tokens: _Count | None = None
-    output_tokens: _Count | None = None
-    input_tokens_details: _OfInput | None = None
-    output_tokens_details: _OfOutput | None = None
-    input_token_details: msgspec.Raw = _NULL
-    output_token_details: msgspec.Raw = _NULL
-    cached_tokens: msgspec.Raw = _NULL
-    prompt_cache_hit_tokens: msgspec.Raw = _NULL
-    cache_read_input_tokens: msgspec.Raw = _NULL
-    cache_creation_input_tokens: msgspec.Raw = _NULL
-    cache_creation: msgspec.Raw = _NULL
-    seconds: msgspec.Raw = _NULL
-    prompt_audio_seconds: msgspec.Raw = _NULL
-    server_tool_use: msgspec.Raw = _NULL
-    service_tier: msgspec.Raw = _NULL
-    speed: msgspec.Raw = _NULL
-
-    def read(self) -> Usage | None:
-        """None where it holds no count."""
-        given = msgspec.structs.astuple(self)
-        prompt, completion, total, of_prompt, of_completion = given[:_OF_CHAT]
-        if given[_OF_CHAT:] != _NOTHING_ELSE:  # in the words of responses, or more than plain counts
-            if given[_FIRST_RAW:] != _NOTHING_RAW:
-                return self._read_patiently()
-            prompt, completion, of_prompt, of_completion = self._in_words_of_chat()
-        cached = reasoning = 0
-        if of_prompt is not None:
-            if not of_prompt.is_plain:
-                return self._read_patiently()
-            cached = of_prompt.cached_tokens or 0
-        if of_completion is not None:
-            if not of_completion.is_plain:
-                return self._read_patiently()
-            reasoning = of_completion.reasoning_tokens or 0
-        return _usage(prompt, completion, total, cached, reasoning)
-
-    def _in_words_of_chat(self) -> tuple[int | None, int | None, _OfInput | None, _OfOutput | None]:
-        return (
-            self.input_tokens if self.prompt_tokens is None else self.prompt_tokens,
-            self.output_tokens if self.completion_tokens is None else self.completion_tokens,
-            self.prompt_tokens_details or self.input_tokens_details,
-            self.completion_tokens_details or self.output_tokens_details,
-        )
-
-    def _read_patiently(self) -> Usage | None:
-        return read_report(decoded(msgspec.Raw(_encode(self))))
-
-
-_OF_CHAT = ReportedUsage.__struct_fields__.index("input_tokens")  # all before it is what chat completions have
-_FIRST_RAW = ReportedUsage.__struct_fields__.index("input_token_details")
-_NOTHING_ELSE = msgspec.structs.astuple(ReportedUsage())[_OF_CHAT:]
-_NOTHING_RAW = msgspec.structs.astuple(ReportedUsage())[_FIRST_RAW:]
-
-
-class _Response(msgspec.Struct):
-    usage: ReportedUsage | None = None
-
-
-class _Payload(msgspec.Struct):
-    usage: ReportedUsage | None = None
-    response: _Response | None = None
-
-
-_decode = msgspec.json.Decoder(_Payload).decode
 
 
 def usage_of(payload: bytes | Mapping[str, Any]) -> Usage | None:
@@ -155,30 +47,7 @@ def may_bear_usage(data: bytes) -> bool:
     return mentions > 0 and mentions != data.count(b'"usage":null')
 
 
-def _usage(prompt: int | None, completion: int | None, total: int | None, cached: int, reasoning: int) -> Usage | None:
-    if prompt is completion is total is None:
-        return None
-    prompt, completion, total = prompt or 0, completion or 0, total or 0
-    least = prompt + completion
-    if cached or reasoning:
-        if reasoning and total == least + reasoning:
-            completion, least = completion + reasoning, total  # xAI and Gemini report it beside the completion
-        cached, reasoning = min(cached, prompt), min(reasoning, completion)
-    return Usage(prompt, completion, total if total > least else least, cached, reasoning)
-
-
 def _usage_in_bytes(payload: bytes) -> Usage | None:
-    try:
-        parsed = _decode(payload)
-    except UNREADABLE:  # no JSON, or not as it should be: picked out by hand
-        return _usage_in_odd_bytes(payload)
-    usage = parsed.usage.read() if parsed.usage is not None else None
-    if usage is None and parsed.response is not None and parsed.response.usage is not None:
-        return parsed.response.usage.read()
-    return usage
-
-
-def _usage_in_odd_bytes(payload: bytes) -> Usage | None:
     top = top_members(payload)
     return (read_report(decoded(top.usage)) or _usage_in_response(top.response)) if top else None
 
@@ -283,9 +152,9 @@ def _count(value: object) -> int | None:
         digits = value.strip()
         value = int(digits) if digits.isdecimal() and len(digits) <= _MOST_DIGITS else None
     if type(value) is int:  # not isinstance: True is an int as well
-        return value if 0 <= value <= _MOST_TOKENS else None
+        return value if 0 <= value <= MOST_TOKENS else None
     if type(value) is float:
-        return round(value) if 0 <= value <= _MOST_TOKENS else None  # a NaN is in no range
+        return round(value) if 0 <= value <= MOST_TOKENS else None  # a NaN is in no range
     return None
 
 
