@@ -22,7 +22,8 @@ A map of the house, from the top floor down; imports point downward only.
     http/           in: fast_lane/, app_server/ (aiohttp); out: client/; server-sent events, memory bound;
                     multipart/: forms
     redis/          links to Redis that look after themselves
-    observability/  logging, tracing, metrics/, otel/ (spans), the calls in flight
+    observability/  the calls in flight, what is left of each that has ended (counts, access line); logging, tracing,
+                    metrics/, otel/ (spans)
     dialects/       wire shapes of OpenAI's protocol, rewriting a body
     pool/           rotation and cooldown, pure decisions
     config/         gateway.yaml → settings; yaml/, checks, schema, reload
@@ -38,6 +39,7 @@ Where to find what people look for first:
     include_usage taken out of a stream   proxy/stream/live.py
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) cancels the request;
                                           proxy/attempt.py (close) aborts, http/client/connection.py closes
+    a request's line in the log            observability/finished.py (access_line)
     what a reload swaps                   app.py (configured) builds an api/runtime.py, process/serve.py swaps it in
     why a change does not hold yet        store/freshness.py; `explain` says how old what it used is
     a new relayed route                   dialects/openai/operations/text.py (one row)

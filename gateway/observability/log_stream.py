@@ -29,12 +29,13 @@ class LogStream(io.TextIOBase):
     """A text stream that never blocks nor fails its callers.
 
     `lost` counts lines that were not written; `loss_line` renders the line that says so once writing works again. It
-    may be used from any thread, and by a fork, which begins with an empty buffer.
+    may be used from any thread, and by a fork, which begins with an empty buffer. Whoever holds `lock` may add to
+    `waiting` and `held_bytes` while the thread is looking.
     """
 
     def __init__(self, fd: int, *, most_bytes: int = MOST_BYTES) -> None:
         self._fd = fd
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self.loss_line: Callable[[int], bytes] | None = None
         self._begin()
         this = weakref.ref(self)
@@ -53,14 +54,14 @@ class LogStream(io.TextIOBase):
 
     def _begin(self) -> None:
         # Reentrant: a collection of garbage inside `put` may run a finalizer whose error is written here as well.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
+        self.lock = threading.RLock()
+        self._changed = threading.Condition(self.lock)
         self._hurry = threading.Event()
         self._thread: threading.Thread | None = None
-        self._is_looking = False  # the thread will see what is put, without being told
+        self.is_looking = False  # the thread will see what is put, without being told
         self._is_over = False
-        self._waiting: list[bytes] = []
-        self._held_bytes = 0  # waiting, or being written
+        self.waiting: list[bytes] = []
+        self.held_bytes = 0  # waiting, or being written
         self._is_torn = False  # what went out last has no line end
         self._is_well = True  # the last write went out whole
         self._reported = 0  # of `lost`
@@ -68,14 +69,14 @@ class LogStream(io.TextIOBase):
 
     def put(self, line: bytes) -> None:
         """Queue whole lines, each with its end. Returns at once."""
-        with self._lock:
-            held_bytes = self._held_bytes + len(line)
-            if held_bytes > self._most_bytes:
+        with self.lock:
+            held_bytes = self.held_bytes + len(line)
+            if held_bytes > self.most_bytes:
                 self.lost += line.count(b"\n")
                 return
-            self._waiting.append(line)
-            self._held_bytes = held_bytes
-            if not self._is_looking:
+            self.waiting.append(line)
+            self.held_bytes = held_bytes
+            if not self.is_looking:
                 self._rouse()
 
     def _rouse(self) -> None:
@@ -85,14 +86,14 @@ class LogStream(io.TextIOBase):
         elif self._thread is None:
             self._start()
         else:
-            self._is_looking = True
+            self.is_looking = True
             self._changed.notify_all()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="log", daemon=True)
         with contextlib.suppress(RuntimeError):  # no room for a thread: the next line tries again
             thread.start()
-            self._thread, self._is_looking = thread, True
+            self._thread, self.is_looking = thread, True
 
     # -- as a text stream
 
@@ -106,7 +107,7 @@ class LogStream(io.TextIOBase):
             if self._thread is None:
                 return
             self._hurry.set()
-            self._changed.wait_for(lambda: not self._held_bytes, seconds)
+            self._changed.wait_for(lambda: not self.held_bytes, seconds)
             self._hurry.clear()
 
     def end(self) -> None:
@@ -142,25 +143,25 @@ class LogStream(io.TextIOBase):
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting:
-                    self._is_looking = False
+                while not self.waiting:
+                    self.is_looking = False
                     if self._is_over:
                         return
                     self._changed.wait()
-                self._is_looking = True
-                lines, self._waiting, lost = self._waiting, [], self.lost
+                self.is_looking = True
+                lines, self.waiting, lost = self.waiting, [], self.lost
             for piece in _pieces(lines):
                 self._write(piece)
             # What is lost from here on came after lines that wait: it is told behind them.
-            self._log_losses(lost if self._waiting else self.lost)
+            self._log_losses(lost if self.waiting else self.lost)
             with self._changed:
-                self._held_bytes -= sum(map(len, lines))
+                self.held_bytes -= sum(map(len, lines))
                 self._changed.notify_all()
             self._hurry.wait(LINGER_SECONDS)
 
     def _write_last(self) -> None:
         """Write what the interpreter says at its end, if there is room."""
-        lines, self._waiting, self._held_bytes = self._waiting, [], 0
+        lines, self.waiting, self.held_bytes = self.waiting, [], 0
         if select.select((), (self._fd,), (), 0)[1]:
             self._write(b"".join(lines)[:ONE_PIECE_BYTES])
 

@@ -16,8 +16,9 @@ from typing import TextIO, cast
 import orjson
 import pytest
 
+from gateway.observability.finished import AccessLine
 from gateway.observability.log_stream import ONE_PIECE_BYTES, LogStream
-from gateway.observability.logging import AccessLine, make_logger
+from gateway.observability.logging import make_logger
 
 LINE = b"0123456789" * 10 + b"\n"
 
@@ -51,7 +52,7 @@ class Pipe:
         """Put lines into a clogged pipe until the first is lost; how many were put."""
         self.clog()
         self.stream.put(LINE)
-        wait_until(lambda: not self.stream._waiting)  # else the thread might make room once more
+        wait_until(lambda: not self.stream.waiting)  # else the thread might make room once more
         lines = 1
         while not self.stream.lost:
             self.stream.put(LINE)
@@ -147,7 +148,7 @@ def test_losses_are_told_behind_the_lines_that_came_before_them(make_pipe: Calla
     pipe.stream.loss_line = lambda count: b"lost %d\n" % count
     pipe.clog()
     pipe.stream.put(b"first, in the thread's hands\n")
-    wait_until(lambda: not pipe.stream._waiting)
+    wait_until(lambda: not pipe.stream.waiting)
     for line in (b"second\n", b"a third, too long\n"):
         pipe.stream.put(line)
     found = pipe.read_until(b"lost 1\n").lstrip(b".")

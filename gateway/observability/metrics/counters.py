@@ -1,7 +1,7 @@
-"""Count requests as they end, by dictionary look-ups and additions.
+"""Everything that one worker counts, and its samples for Prometheus.
 
-A request adds to a single `Tally`, that of everything which labels tell apart. Metrics that look at fewer labels are
-summed when they are scraped.
+Requests are counted as they end, by `finished`; here is what is counted besides, and how it is summed when it is
+scraped.
 """
 
 from __future__ import annotations
@@ -9,142 +9,25 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from operator import add
-from typing import NamedTuple
 
 from gateway.errors import InternalError
-from gateway.observability.calls import NO_ROUTE, Call, FailedTry
-from gateway.observability.metrics.families import (
-    DURATION_SECONDS,
-    FIRST_BYTE_SECONDS,
-    OWN_SECONDS,
-    WAIT_SECONDS,
-    Labels,
-    Samples,
-    Value,
-)
+from gateway.observability.finished import MOST_SERIES, NO_REQUEST, OTHER_MODEL, FinishedRequests, Key, RequestCounts
+from gateway.observability.metrics.families import WAIT_SECONDS, Labels, Samples, Value
 from gateway.types import Id, id_text
 
-# Models may be made at run time, and be renamed: beyond so many combinations new models are counted as one.
-MOST_SERIES = 20_000
-MOST_UNPRICED = 200  # models and tiers; these are an upstream's words
-OTHER_MODEL = "(other)"
-NO_REQUEST = "(unparsable)"  # what came was no request that one could look at
 
-
-class Key(NamedTuple):
-    """A counter's labels, in the order that `finished` writes."""
-
-    method: str  # "" where there is no route: it could be any word
-    route: str
-    status: int
-    model: str
-    endpoint: Id
-    outcome: str | None
-    code: str | None
-
-
-class RequestCounts:
-    """The counts of requests of one kind.
-
-    Of a histogram here are the buckets, and apart from them the sum of what is in them.
-    """
-
-    __slots__ = (
-        "asked",
-        "attempts",
-        "cached",
-        "completion",
-        "duration",
-        "duration_seconds",
-        "failed",
-        "first_byte",
-        "first_byte_seconds",
-        "own",
-        "own_seconds",
-        "prompt",
-        "reasoning",
-    )
-
-    def __init__(self) -> None:
-        self.asked = 0  # requests that went to an upstream
-        self.attempts = 0  # of these requests
-        self.failed = 0  # attempts that had no answer
-        self.prompt = 0
-        self.completion = 0
-        self.cached = 0
-        self.reasoning = 0
-        self.duration = [0] * (len(DURATION_SECONDS) + 1)
-        self.first_byte = [0] * (len(FIRST_BYTE_SECONDS) + 1)
-        self.own = [0] * (len(OWN_SECONDS) + 1)
-        self.duration_seconds = self.first_byte_seconds = self.own_seconds = 0.0
-
-    @property
-    def count(self) -> int:
-        """How many requests have ended."""
-        return sum(self.duration)
-
-    @property
-    def answered(self) -> int:
-        """How many attempts did not fail."""
-        return self.attempts - self.failed
-
-    @property
-    def failovers(self) -> int:
-        """How many attempts followed a request's first."""
-        return self.attempts - self.asked
-
-
-class Counters:
+class Counters(FinishedRequests):
     """Count one worker's requests.
 
     For the event loop's thread, but for `samples`.
     """
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[object, ...], RequestCounts] = {}
-        self._failures: dict[tuple[str, Id, str], int] = defaultdict(int)
+        super().__init__()
         self._cooldowns: dict[tuple[str, Id, str], int] = defaultdict(int)
         self._taken_ids = 0
-        self._unpriced: dict[tuple[str, str], int] = defaultdict(int)  # by model and service tier
         self._waits: dict[str, list[float]] = {}  # by model
         self._not_queued: dict[tuple[str, str], int] = defaultdict(int)  # by model and reason
-
-    def finished(self, call: Call, now: float) -> None:
-        """Count a request that has ended at `now` (of `time.perf_counter`)."""
-        began, attempts, endpoint, served = call.began, call.attempts, call.endpoint, call.served or call.granted_model
-        model = "" if served is None else served.name
-        endpoint_id = "" if endpoint is None else endpoint.id
-        key = (call.method, call.route, call.status, model, endpoint_id, call.outcome, call.code)
-        counts = self._counts.get(key) or self._begun(Key(*key))
-        seconds = now - began
-        counts.duration[bisect_left(DURATION_SECONDS, seconds)] += 1
-        counts.duration_seconds += seconds
-        if attempts:
-            counts.asked += 1
-            counts.attempts += attempts
-            if call.failures is not None:
-                self._failed(counts, call.failures)
-            if call.is_unpriced:
-                self._count_unpriced(model, call)
-        if call.first_byte is not None:
-            seconds = call.first_byte - began
-            counts.first_byte[bisect_left(FIRST_BYTE_SECONDS, seconds)] += 1
-            counts.first_byte_seconds += seconds
-            seconds -= call.upstream_seconds
-            counts.own[bisect_left(OWN_SECONDS, seconds)] += 1
-            counts.own_seconds += seconds
-        usage = call.usage
-        if usage is not None:
-            counts.prompt += usage.prompt_tokens
-            counts.completion += usage.completion_tokens
-            if usage.cached_tokens or usage.reasoning_tokens:
-                counts.cached += usage.cached_tokens
-                counts.reasoning += usage.reasoning_tokens
-
-    def unparsable(self, status: int, code: str) -> None:
-        """Count bytes that could not be parsed as a request."""
-        key = Key("", NO_REQUEST, status, "", "", None, code)
-        (self._counts.get(key) or self._begun(key)).duration[0] += 1
 
     def cooled(self, model: str, endpoint: Id, cause: str) -> None:
         self._cooldowns[model, endpoint, cause] += 1
@@ -177,9 +60,9 @@ class Counters:
         # first.
         _add(sums["gateway_errors_total"], (InternalError.code, "", ""), 0)
         _add(sums["gateway_object_ids_taken_total"], (), self._taken_ids)
-        for key, counts in list(self._counts.items()):
+        for key, counts in list(self.counts.items()):
             _add_samples(sums, Key(*key), counts)  # type: ignore[arg-type]  # keys are written in its order
-        for (model, endpoint, cause), count in list(self._failures.items()):
+        for (model, endpoint, cause), count in list(self.failures.items()):
             _add(sums["gateway_upstream_attempts_total"], (model, id_text(endpoint), cause), count)
         for (model, endpoint, cause), count in list(self._cooldowns.items()):
             _add(sums["gateway_cooldowns_total"], (model, id_text(endpoint), cause), count)
@@ -187,32 +70,12 @@ class Counters:
             _add(sums["gateway_queue_wait_seconds"], (model,), waits)
         for (model, reason), count in list(self._not_queued.items()):
             _add(sums["gateway_queue_refused_total"], (model, reason), count)
-        for (model, tier), count in list(self._unpriced.items()):
+        for (model, tier), count in list(self.unpriced.items()):
             _add(sums["gateway_unpriced_total"], (model, tier), count)
         return {name: [(_safe(labels), value) for labels, value in found.items()] for name, found in sums.items()}
 
-    def _failed(self, counts: RequestCounts, failures: list[FailedTry]) -> None:
-        counts.failed += len(failures)
-        for model, endpoint, cause, *_ in failures:
-            failure = model, endpoint, cause
-            if failure in self._failures or len(self._failures) < MOST_SERIES:
-                self._failures[failure] += 1
-
-    def _count_unpriced(self, model: str, call: Call) -> None:
-        details = call.usage.details if call.usage is not None else None
-        tier = (details.service_tier or "") if details is not None else ""
-        known = (model, tier) in self._unpriced or len(self._unpriced) < MOST_UNPRICED
-        self._unpriced[(model, tier) if known else (OTHER_MODEL, "")] += 1
-
-    def _begun(self, key: Key) -> RequestCounts:
-        if key.route == NO_ROUTE:
-            key = key._replace(method="")
-        if len(self._counts) >= MOST_SERIES and key not in self._counts:
-            key = key._replace(model=OTHER_MODEL, endpoint="")
-        return self._counts.get(key) or self._counts.setdefault(tuple(key), RequestCounts())
-
     def __repr__(self) -> str:
-        return f"<Counters of {sum(counts.count for counts in self._counts.values())} requests>"
+        return f"<Counters of {sum(counts.count for counts in self.counts.values())} requests>"
 
 
 def empty_histogram(bounds: tuple[float, ...]) -> list[float]:

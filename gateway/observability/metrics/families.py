@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
+from gateway.observability.finished import DURATION_SECONDS, FIRST_BYTE_SECONDS, OWN_SECONDS
+
 Kind = Literal["counter", "gauge", "histogram"]
 Labels = tuple[str, ...]
 # A histogram's value: how many fell into each bucket (not cumulated, the last beyond all bounds), then their sum.
 Value = float | list[float]
 Samples = dict[str, list[tuple[Labels, Value]]]  # by the family's name; encodes as JSON as it is
 
-DURATION_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-FIRST_BYTE_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 WAIT_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
-OWN_SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 class Family(NamedTuple):
