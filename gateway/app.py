@@ -22,6 +22,7 @@ from gateway.access.tokens import KeySets, Tokens
 from gateway.api import Router, all_routes, rows_by_version
 from gateway.api.intake import Intake
 from gateway.api.middleware import Dispatcher, rendered
+from gateway.api.ops import PROBED
 from gateway.api.ops.alerting import alerting, on_cooldown, queue_of
 from gateway.api.router import error_shape
 from gateway.api.runtime import Current, Runtime, view_of
@@ -280,6 +281,7 @@ def make_server(current: Current) -> Server:
         limit=ConnectionLimit(refusal.serialised(http11=True), runtime.log),
         relayed=router.relayed,
         upgrades=SocketPaths(router.upgrades, current),
+        probed=PROBED,
         fast_lane=runtime.settings.server.fast_lane,
         bounds=partial(attrgetter("runtime.bounds"), current),
         log=runtime.log,

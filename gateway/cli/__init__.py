@@ -22,7 +22,9 @@ stored_records.py   the run-time store, as commands beside a running gateway may
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 __all__ = ["main"]
 
@@ -32,7 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Modules are there for good: looking through them for garbage while they load takes a sixth of that time.
     gc.disable()
     try:
+        with _unfound("rich"):
+            import structlog.dev  # noqa: F401 - for tracebacks in colours that we do not use it would load 50 modules
         from gateway.cli import entry
     finally:
         gc.enable()
     return entry.main(argv)
+
+
+@contextmanager
+def _unfound(name: str) -> Iterator[None]:
+    """Have a module that others load where it is there be missing meanwhile."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # what the import system takes for "there is none"
+    try:
+        yield
+    finally:
+        del sys.modules[name]

@@ -91,7 +91,6 @@ async def serve(
     async with running(settings, log, log_stream=log_stream) as current:
         server = make_server(current)
         async with beside_others(current, aggregation), reloading(current, watched), upgrading(upgrade, replaced, log):
-            await server.start()
             listener = await loop.create_server(server, sock=sock, backlog=LISTEN_BACKLOG)
             url, port = base_url(sock)
             settle_the_collector()

@@ -1,6 +1,7 @@
 """WebSockets: agents' /v1/responses, and /v1/realtime (contract §13).
 
-routes.py             start here: the two handshakes, answered or refused as HTTP
+routes.py             the rows; what serves them is loaded with the first
+handshakes.py         start here: the two handshakes, answered or refused as HTTP
 sockets.py            all open sockets: their keys, pings, silence, and their end in a drain
 session.py            one client's socket, and what the requests on it share
 responses_session.py  /v1/responses: its first `create` decides between the two ways

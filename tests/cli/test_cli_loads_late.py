@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 LATE = (
+    "aiohttp",
     "genai_prices",
     "gateway.cli.connections",
     "gateway.cli.litellm.conversion",
@@ -13,6 +14,7 @@ LATE = (
     "gateway.demo",
     "gateway.limits.redis",
     "gateway.store.redis",
+    "gateway.websockets.handshakes",
     "opentelemetry",
     "redis",
     "sqlalchemy",
@@ -25,6 +27,16 @@ def test_the_command_line_loads_late_what_few_need() -> None:
     loaded = done.stdout.split()
     assert "gateway.process.serve" in loaded
     assert [name for name in loaded if any(name == late or name.startswith(f"{late}.") for late in LATE)] == []
+
+
+def test_what_a_library_loads_for_colours_is_left_out_and_can_be_loaded_by_whoever_wants_it() -> None:
+    program = (
+        "import sys; from gateway.cli import main; main(['schema'])\n"
+        "print('rich' in sys.modules, file=sys.stderr)\n"
+        "import rich.console; print(rich.console.Console, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stderr.splitlines() == ["False", "<class 'rich.console.Console'>"]
 
 
 def test_modules_are_loaded_without_a_look_for_garbage_which_every_command_then_has_again() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -23,7 +24,7 @@ from gateway.http.reply import Answer, EventStream, Reply
 from gateway.http.server import Server
 
 Handler = Callable[[Request], Awaitable[Reply]]
-LANE, PAGE, SOCKET = "/lane", "/page", "/socket"
+LANE, PAGE, PROBE, SOCKET = "/lane", "/page", "/probe", "/socket"
 HANDSHAKE = [
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
@@ -40,9 +41,9 @@ class Mistakes(list[str]):
 
 
 @asynccontextmanager
-async def served(handler: Handler, *, fast_lane: bool = True) -> AsyncIterator[tuple[Server, int]]:
+async def served(handler: Handler, *, fast_lane: bool = True, mistakes: int = 0) -> AsyncIterator[tuple[Server, int]]:
     """A server on a port of its own; nothing may be left of its requests, and no mistake be made."""
-    mistakes = Mistakes()
+    made = Mistakes()
     server = Server(
         handler,
         render_error=lambda fault, _path: Answer(fault.status, (), fault.code.encode()),
@@ -51,10 +52,10 @@ async def served(handler: Handler, *, fast_lane: bool = True) -> AsyncIterator[t
         relayed=frozenset({LANE}),
         fast_lane=fast_lane,
         bounds=lambda: ClientBounds(10, 5, 5, 5, 2**30),
-        log=mistakes,  # type: ignore[arg-type]
+        log=made,  # type: ignore[arg-type]
         upgrades=frozenset({SOCKET}),
+        probed=frozenset({PROBE}),
     )
-    await server.start()
     listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
     before = asyncio.all_tasks()
     try:
@@ -67,7 +68,7 @@ async def served(handler: Handler, *, fast_lane: bool = True) -> AsyncIterator[t
         while server.connections or asyncio.all_tasks() - before:  # noqa: ASYNC110
             await asyncio.sleep(0)
     gc.collect()  # a task that nobody ended is complained of here
-    assert mistakes == []
+    assert len(made) == mistakes
 
 
 async def echo(asked: web.Request) -> web.StreamResponse:
@@ -295,3 +296,38 @@ async def test_nothing_of_a_request_is_kept_while_its_connection_waits_for_the_n
             async with asyncio.timeout(5):
                 while any(type(each) is Request and each.connection is connection for each in gc.get_objects()):  # noqa: ASYNC110
                     await asyncio.sleep(0)
+
+
+async def test_requests_that_come_while_the_application_is_loaded_are_answered_in_turn() -> None:
+    """Also those that come behind one of them on its connection, and who has left meanwhile is in nobody's way."""
+    async with served(answer) as (_, port), Wire.open(port) as one, Wire.open(port) as other:
+        async with Wire.open(port) as gone:
+            await gone.send(request_bytes("GET", PAGE))
+        await one.send(request_bytes("GET", PAGE) + request_bytes("POST", LANE, b"{}"))
+        assert await turn(other, "POST", LANE) == LANE.encode()
+        assert [(await one.reply()).body for _ in range(2)] == [PAGE.encode(), LANE.encode()]
+
+
+async def test_probes_and_relays_alone_have_no_application_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(answer) as (_, port), Wire.open(port) as wire:
+        with monkeypatch.context() as patched:
+            patched.setitem(sys.modules, "gateway.http.app_server.application", None)
+            for method, target in [("GET", PROBE), ("POST", LANE), ("GET", PROBE)]:
+                assert await turn(wire, method, target) == target.encode()
+        assert await turn(wire, "GET", PAGE) == PAGE.encode()
+
+
+async def test_an_application_that_cannot_be_loaded_costs_its_own_requests_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with served(answer, mistakes=1) as (_, port):
+        with monkeypatch.context() as patched:
+            patched.setitem(sys.modules, "gateway.http.app_server.application", None)
+            async with Wire.open(port) as wire:
+                await wire.send(request_bytes("GET", PAGE))
+                with contextlib.suppress(ConnectionError):
+                    assert await wire.ended() == b""
+            async with Wire.open(port) as wire:
+                assert await turn(wire, "POST", LANE) == LANE.encode()
+        async with Wire.open(port) as wire:
+            assert await turn(wire, "GET", PAGE) == PAGE.encode()

@@ -7,6 +7,7 @@ alerting.py  what alerts look at, and where they are queued
 
 from gateway.api.ops import health, metrics
 
-__all__ = ["ROUTES"]
+__all__ = ["PROBED", "ROUTES"]
 
 ROUTES = [*health.ROUTES, *metrics.ROUTES]
+PROBED = frozenset(route.path for route in ROUTES)

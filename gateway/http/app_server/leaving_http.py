@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-
-from aiohttp import web
+from typing import TYPE_CHECKING
 
 from gateway.http.message import Request
 from gateway.http.reply import Reply
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 
 class Upgrade(Reply):

@@ -135,9 +135,9 @@ class LaneConnection(Reading):
 
     # -- what its reading half asks of it
 
-    def application_protocol(self) -> asyncio.Protocol:
-        """Make the application server's side of this connection."""
-        return self._server.application_protocol(self)
+    def ask_for_application(self) -> None:
+        """Have `begin_passage` called as soon as the application server is loaded."""
+        self._server.when_application_is_there(self)
 
     def request(self, head: Head, content: Body, length: int | None, body: bytes | None = None) -> Request:
         """Make a request of this connection."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,7 +35,8 @@ class LaneServer(Protocol):
     def render_error(self, fault: GatewayError, path: str) -> Answer:
         """Render a fault found in parsing, in its path's shape."""
 
-    def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol: ...
+    def when_application_is_there(self, connection: LaneConnection) -> None:
+        """Call `begin_passage`: at once, or when the application server is loaded."""
 
     def joined(self, connection: LaneConnection) -> None: ...
 

@@ -7,6 +7,7 @@ and refusals are the same whoever serves.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from gateway.errors import ClientTooSlow, GatewayError, HeadTooLarge, Overloaded
 from gateway.http.fast_lane.heads import (
@@ -84,8 +85,8 @@ class Reading(Writing):
         """End the connection with the answer, the body unread."""
         self._linger = 0.0
 
-    def application_protocol(self) -> asyncio.Protocol:
-        """Make the application server's side of this connection."""
+    def ask_for_application(self) -> None:
+        """Have `begin_passage` called as soon as the application server is loaded."""
         raise NotImplementedError
 
     def request(self, head: Head, content: Body, length: int | None, body: bytes | None = None) -> Request:
@@ -261,11 +262,22 @@ class Reading(Writing):
         return "upgrade" in head.headers and self._server.may_upgrade(head)
 
     def _pass_on(self, request: Request) -> None:
-        """Give a request to the application server."""
+        """Give a request to the application server, once that is loaded."""
         if self.transport is None or self.transport.is_closing():
             return
+        self._passage.request = request
+        self.ask_for_application()
+
+    def begin_passage(self, application: Callable[[], asyncio.Protocol]) -> None:
+        """Let the application have the request that was passed on.
+
+        `application` makes its side of this connection.
+        """
+        request = self._passage.request
+        if request is None or self.transport is None or self.transport.is_closing():
+            return
         if not self._passage.is_joined:
-            self._passage.join(self.application_protocol(), self.transport)
+            self._passage.join(application(), self.transport)
         may_upgrade = self._may_upgrade(request.head)
         if may_upgrade:  # where it is refused, older releases of aiohttp go on as if it had been granted
             request.keep_alive = False
