@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _unfound(name: str) -> Iterator[None]:
-    """Have a module that others load where it is there be missing meanwhile."""
+    """Hide an optional module while the block imports others."""
     if name in sys.modules:
         yield
         return

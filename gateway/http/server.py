@@ -132,7 +132,7 @@ class Server:
         return head.http11 and head.method == "GET" and head.path in self.upgrades
 
     def when_application_is_there(self, connection: LaneConnection) -> None:
-        """Call `begin_passage`: at once, or when the application server is loaded."""
+        """Call `begin_passage` once the application server is loaded."""
         if self._application is not None:
             connection.begin_passage(partial(self._application.protocol, connection))
             return
@@ -154,7 +154,7 @@ class Server:
         self._log.exception("a request ended with a mistake of the gateway")
 
     async def _load(self) -> None:
-        """Load the application server on a thread, and let in who waits for it."""
+        """Load the application server on a thread; serve who waits."""
         try:
             module = await asyncio.to_thread(import_module, "gateway.http.app_server.application")
             application: ApplicationServer = module.ApplicationServer(

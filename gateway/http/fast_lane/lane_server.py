@@ -36,7 +36,7 @@ class LaneServer(Protocol):
         """Render a fault found in parsing, in its path's shape."""
 
     def when_application_is_there(self, connection: LaneConnection) -> None:
-        """Call `begin_passage`: at once, or when the application server is loaded."""
+        """Call `begin_passage` once the application server is loaded."""
 
     def joined(self, connection: LaneConnection) -> None: ...
 
