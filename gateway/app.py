@@ -167,13 +167,15 @@ def composed(
     queue = request_queue(upstreams, opened.counters, opened.live.calls, records)
     key_sets = KeySets(fetcher(transport), passes, partial(attrgetter("runtime.settings.auth.jwt"), current), log)
     authenticator = authenticator_of(settings, store, lookups, key_sets)
+    via = Via(records.identity)
+    records.on_identity(via.identify)
     relay = Relay(
         transport,
         upstreams,
         Accounts(ledger, limiter, bookings),
         partial(on_cooldown, current),
         log,
-        Via(partial(attrgetter("identity"), records)),
+        via,
         settings.server.stream_heartbeat_seconds,
         turns_of(settings, queue, latest),
         has_spans=telemetry.is_on,

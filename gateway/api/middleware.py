@@ -32,10 +32,12 @@ from gateway.errors import (
     FeatureDisabled,
     GatewayError,
     InternalError,
+    Overloaded,
     ShuttingDown,
 )
 from gateway.http.client.passed_on import NOTHING, passed_on
 from gateway.http.framing import refuse_ambiguous
+from gateway.http.memory_budget import FULL, REQUEST_BYTES, SPARE_BYTES, Held
 from gateway.http.message import Headers, Request
 from gateway.http.reply import Answer, Reply
 from gateway.http.via import gateways_passed
@@ -201,7 +203,11 @@ class Dispatcher:
         call.route = route.path
         if route.scope is not None:
             runtime.calls.enter(call, runtime.settings.server.max_in_flight)
-            request.held = held = runtime.memory.hold_request()
+            memory = runtime.memory
+            if memory.held + REQUEST_BYTES > runtime.bounds.memory_bytes:
+                raise Overloaded(FULL)
+            memory.held += REQUEST_BYTES
+            request.held = held = Held(memory, REQUEST_BYTES, SPARE_BYTES)
             known = lookups.callers.get(reading.shown)
             if known is not None and reading.scope in known.scopes:
                 caller = known.caller

@@ -18,6 +18,7 @@ from gateway.dialects import openai
 from gateway.dialects.base import EventRules, Operation, Usage
 from gateway.dialects.openai.operations import FORM
 from gateway.errors import GatewayError, UpstreamFailed
+from gateway.http.memory_budget import MOST_TIMES_READ, VALUE_BYTES
 from gateway.http.message import Request
 from gateway.http.multipart import FormBody
 from gateway.http.reply import Answer, EventStream, Reply
@@ -222,8 +223,13 @@ def body_here(hit: Hit) -> openai.RequestBody | None:
     raw = request.body
     if raw is None or len(raw) >= openai.LARGE_BYTES:
         return None
-    if request.held is not None:
-        request.held.grow_by_json(raw)
+    if (held := request.held) is not None:
+        # More than it can become when it is read, and still there is room as a rule.
+        most = (raw.count(b",") + raw.count(b"{") + raw.count(b"[")) * VALUE_BYTES + len(raw) * MOST_TIMES_READ
+        if most <= held.spare:
+            held.spare -= most
+        else:
+            held.grow_by_json(raw)
     body = openai.read_body(raw)
     rules = openai.allowed_fields(hit.runtime.settings.routing.refuse_fields)
     if not rules.harmless.issuperset(body.fields):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
@@ -64,6 +64,9 @@ class Snapshot:
     @property
     def receives_changes(self) -> bool:
         return True
+
+    def on_identity(self, listener: Callable[[str], None]) -> None:
+        """It stays what it is."""
 
     async def start(self) -> None:
         """Nothing to begin."""

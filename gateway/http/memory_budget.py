@@ -21,9 +21,8 @@ REQUEST_BYTES = 80 * 1024
 SPARE_BYTES = 16 * 1024
 # What a value of JSON takes as a Python object beside its text, half of an object with one member being the worst.
 VALUE_BYTES = 128
-_MOST_TIMES_READ = 6  # a body of JSON as it came, and read: see `size_when_read`
-
-_FULL = "The gateway holds as many bodies and answers as it may; ask again in a moment."
+MOST_TIMES_READ = 6  # a body of JSON as it came, and read: see `size_when_read`
+FULL = "The gateway holds as many bodies and answers as it may; ask again in a moment."
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ARENA_MAX = -3, -1, -8  # of malloc.h
 _OWN_MAPPING_BYTES = 256 * 1024
 
@@ -50,14 +49,6 @@ class Memory:
         """A share of it, for one request; it holds nothing yet."""
         return Held(self)
 
-    def hold_request(self) -> Held:
-        """Hold what any request takes. Raises Overloaded where there is no room."""
-        held = self.held + REQUEST_BYTES
-        if held > self.bound():
-            raise Overloaded(_FULL)
-        self.held = held
-        return Held(self, REQUEST_BYTES, SPARE_BYTES)
-
     def __repr__(self) -> str:
         return f"<Memory: {self.held:,} of {self.most:,} bytes held>"
 
@@ -65,14 +56,16 @@ class Memory:
 class Held(msgspec.Struct, eq=False):
     """The memory that one request holds, released at its end.
 
-    `owner`: the user whose request it is, if known. `spare`: what of `size` nothing has taken yet.
+    `owner`: the user whose request it is, if known. `spare`: what of `size` nothing has taken yet. Most
+    requests never need more, so whoever has a small piece takes it from there without a call; and what is no upload is
+    given back by a subtraction.
     """
 
     memory: Memory
     size: int = 0
     spare: int = 0
     owner: Id | None = None
-    _uploads: bool = False
+    is_upload: bool = False
 
     def begin_upload(self) -> None:
         """Count this as its owner's upload until `end_upload`.
@@ -81,15 +74,15 @@ class Held(msgspec.Struct, eq=False):
         """
         if self.owner is None:
             return
-        self._uploads = True
+        self.is_upload = True
         size, self.size, self.spare = self.size, 0, 0
         self.memory.held -= size
         self.grow(size)
 
     def end_upload(self) -> None:
-        if self._uploads:
+        if self.is_upload:
             self._leave_share(self.size)
-            self._uploads = False
+            self.is_upload = False
 
     def grow(self, size: int) -> None:
         """Hold more bytes. Raises Overloaded where there is no room."""
@@ -98,7 +91,7 @@ class Held(msgspec.Struct, eq=False):
         elif not self.has_grown(size):
             if not self._has_share(size):
                 raise Overloaded("Your unfinished uploads hold as much as they may; ask again in a moment.")
-            raise Overloaded(_FULL)
+            raise Overloaded(FULL)
 
     def grow_by_json(self, raw: bytes, *, is_held: bool = False) -> None:
         """Hold a small body, and what it becomes when read.
@@ -106,11 +99,7 @@ class Held(msgspec.Struct, eq=False):
         `is_held`: its bytes are counted already. Raises Overloaded.
         """
         values = raw.count(b",") + raw.count(b"{") + raw.count(b"[")
-        most = values * VALUE_BYTES + len(raw) * _MOST_TIMES_READ
-        if most <= self.spare:  # whatever its texts are
-            self.spare -= most
-        else:
-            self.grow(size_when_read(raw, values) + (0 if is_held else len(raw)))
+        self.grow(size_when_read(raw, values) + (0 if is_held else len(raw)))
 
     def has_grown(self, size: int) -> bool:
         """Hold more bytes; False where there is no room."""
@@ -120,7 +109,7 @@ class Held(msgspec.Struct, eq=False):
         memory = self.memory
         if memory.held + size > memory.bound():
             return False
-        if self._uploads and self.owner is not None:
+        if self.is_upload and self.owner is not None:
             if not self._has_share(size):
                 return False
             memory.uploads[self.owner] = memory.uploads.get(self.owner, 0) + size
@@ -129,13 +118,13 @@ class Held(msgspec.Struct, eq=False):
         return True
 
     def shrink(self, size: int) -> None:
-        if self.spare + size <= SPARE_BYTES and not self._uploads:
+        if self.spare + size <= SPARE_BYTES and not self.is_upload:
             self.spare += size
             return
         self._give_back(min(size, self.size))
 
     def _give_back(self, size: int) -> None:
-        if self._uploads:
+        if self.is_upload:
             self._leave_share(size)
         self.memory.held -= size
         self.size -= size
@@ -143,13 +132,13 @@ class Held(msgspec.Struct, eq=False):
     def release(self) -> None:
         """Hold nothing any more. A second call does nothing."""
         size = self.size
-        if self._uploads:
+        if self.is_upload:
             self._leave_share(size)
         self.memory.held -= size
         self.size = self.spare = 0
 
     def _has_share(self, size: int) -> bool:
-        if not self._uploads or self.owner is None:
+        if not self.is_upload or self.owner is None:
             return True
         of_owner = self.memory.uploads.get(self.owner, 0)
         return of_owner <= self.size or of_owner + size <= self.memory.most // 2
@@ -175,7 +164,7 @@ def size_when_read(raw: bytes, values: int) -> int:
     One character outside Latin-1 makes four bytes of each character of its text, be it an escaped one.
     """
     is_plain = raw.isascii() and raw.find(b"\\u") < 0
-    return values * VALUE_BYTES + len(raw) * (2 if is_plain else _MOST_TIMES_READ - 1)
+    return values * VALUE_BYTES + len(raw) * (2 if is_plain else MOST_TIMES_READ - 1)
 
 
 def give_back_freed_memory() -> None:

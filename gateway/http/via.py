@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 
 from multidict import CIMultiDictProxy, istr
 
@@ -27,30 +26,28 @@ def gateways_passed(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
 class Via:
     """This gateway's name, one for all of its workers and machines.
 
-    `identity`: of the store that they share; it may become known later than the first request comes.
+    `identity`: of the store that they share; it may become known later than the first request comes. `own_line` is the
+    header line of a request that has come through no other gateway.
     """
 
-    def __init__(self, identity: Callable[[], str]) -> None:
-        self._identity = identity
-        self._known = ""
-        self._name = ""
-        self._line = b""
+    def __init__(self, identity: str) -> None:
+        self.identify(identity)
+
+    def identify(self, identity: str) -> None:
+        """Take the name that follows from the store's identity."""
+        self._name = "1.1 gw-" + hashlib.sha256(identity.encode()).hexdigest()[:12]
+        self.own_line = f"via: {self._name}\r\n".encode()
 
     def line(self, passed: tuple[str, ...]) -> bytes:
         """Return the `via` line. Raises LoopDetected.
 
         For a request that has been here, or in too many.
         """
-        identity = self._identity()
-        if identity != self._known:
-            self._known = identity
-            self._name = "1.1 gw-" + hashlib.sha256(identity.encode()).hexdigest()[:12]
-            self._line = f"via: {self._name}\r\n".encode()
         if not passed:
-            return self._line
+            return self.own_line
         if len(passed) > MOST_GATEWAYS or any(entry[3:] == self._name[3:] for entry in passed):
             raise LoopDetected("This request has been through this gateway before: a model's endpoint leads back here.")
         return f"via: {', '.join((*passed, self._name))}\r\n".encode()
 
     def __repr__(self) -> str:
-        return f"<Via {self._name or 'without a name yet'}>"
+        return f"<Via {self._name}>"

@@ -132,7 +132,9 @@ class RelayedRequest(Judgement, kw_only=True):
 
     def _begin(self, ask: Ask) -> None:
         call, fields = self.call, ask.body.fields
-        self.asked, self.began, self.own_fields = ask, self.loop.time(), self.relay.via.line(call.via)
+        via = self.relay.via
+        self.asked, self.began = ask, self.loop.time()
+        self.own_fields = via.line(call.via) if call.via else via.own_line
         if call.trace is not None:
             self.own_fields = call.trace.fields + self.own_fields
         if "stream" in fields or "stream_format" in fields or ask.streams_by_query:

@@ -167,6 +167,9 @@ class RecordStore(Protocol):
         One for all who share it at a time.
         """
 
+    def on_identity(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the identity whenever it turns out to be another."""
+
     @property
     def receives_changes(self) -> bool:
         """Whether others' changes are received, so that caching is safe."""

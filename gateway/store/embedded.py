@@ -112,6 +112,9 @@ class EmbeddedStore:
     def receives_changes(self) -> bool:
         return True
 
+    def on_identity(self, listener: Callable[[str], None]) -> None:
+        """It stays what it is."""
+
     async def start(self) -> None:
         """Nothing to begin: the file is open."""
 

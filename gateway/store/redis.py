@@ -68,6 +68,7 @@ class RedisStore:
         self._writer = RecordWriter(link, prefix)
         self._ourselves = os.urandom(8).hex()
         self.identity = self._from_address = f"{link.address} {prefix}"
+        self._identity_listeners: list[Callable[[str], None]] = []
         self._change_listeners: list[ChangeListener] = []
         self._cooldown_listeners: list[CooldownListener] = []
         self._learning: asyncio.Task[None] | None = None
@@ -84,6 +85,9 @@ class RedisStore:
     @property
     def receives_changes(self) -> bool:
         return self._changes.is_up
+
+    def on_identity(self, listener: Callable[[str], None]) -> None:
+        self._identity_listeners.append(listener)
 
     async def start(self) -> None:
         await asyncio.gather(self.link.start(), self._changes.start())
@@ -235,6 +239,8 @@ class RedisStore:
         with contextlib.suppress(StoreUnavailable):
             run_id = await self.link.tagged.call_script(_RUN_ID, ())
             self.identity = f"{_text(run_id)} {self._prefix}" if run_id else self._from_address
+            for listener in self._identity_listeners:
+                listener(self.identity)
 
     def _take_change(self, message: bytes) -> None:
         """Pass a published change on to listeners.

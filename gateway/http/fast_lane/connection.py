@@ -73,14 +73,24 @@ class LaneConnection(Reading):
                 self.abort()
                 break
             finally:
-                if request.held is not None:
-                    request.held.release()
-                self._on_gone, self._on_pressure = False, None
+                self._settle(request)
             if (self._arriving is not None or self.ends_here) and not await self._may_follow():
                 break
             turn = self._next_turn() if reply.keep_alive else None
             del request, reply  # nothing of them is kept until the next one
         self._close_transport()
+
+    def _settle(self, request: Request) -> None:
+        """Give back what the request held, and watch its client no more."""
+        self._on_gone, self._on_pressure = False, None
+        held = request.held
+        if held is None:
+            return
+        if held.is_upload:
+            held.release()
+        else:
+            held.memory.held -= held.size
+            held.size = held.spare = 0
 
     def _next_turn(self) -> asyncio.Future[Request]:
         """Return what gives the next request, which may be here already."""
