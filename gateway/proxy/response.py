@@ -170,7 +170,9 @@ class Response(msgspec.Struct, eq=False):
         try:
             if not self.responder.started:
                 self.call.status, self.call.streamed = 200, True
-                self.responder.on_head(Head(200, [_EVENTS], self._own_fields()))
+                # What is waited for at this moment is in no sum yet, and is none of the gateway's own time.
+                waiting_since = max(self.call.attempt_began, self.call.began + self.call.upstream_seconds)
+                self.responder.on_head(Head(200, [_EVENTS], self._own_fields(waiting_since=waiting_since)))
             self.responder.on_heartbeat()
         except ConnectionResetError:
             return False
@@ -194,8 +196,9 @@ class Response(msgspec.Struct, eq=False):
         live = self.attempt.live
         return None if live is None or live.mid_event else live.next_number
 
-    def _own_fields(self, *, with_timing: bool = True) -> Fields:
-        own, ask = own_fields(self.call, self.ask.catalogue, with_timing=with_timing), self.ask
+    def _own_fields(self, *, with_timing: bool = True, waiting_since: float = 0.0) -> Fields:
+        ask = self.ask
+        own = own_fields(self.call, ask.catalogue, with_timing=with_timing, waiting_since=waiting_since)
         if ask.pin is not None and ask.needs_no_model:
             # Whichever model's endpoint it was, says nothing to the caller.
             own = [field for field in own if field[0] != "x-gateway-model"]
@@ -204,19 +207,19 @@ class Response(msgspec.Struct, eq=False):
         return own
 
 
-def own_fields(call: Call, catalogue: Catalogue, *, with_timing: bool) -> Fields:
+def own_fields(call: Call, catalogue: Catalogue, *, with_timing: bool, waiting_since: float = 0.0) -> Fields:
     """List the gateway's own headers for a call.
 
-    As it stands (contract §4).
+    As it stands (contract §4). `waiting_since`: when the wait began that has not ended; 0.0 for none.
     """
     own = [("x-request-id", call.request_id), ("x-gateway-attempts", f"{call.attempts}")]
     served, asked = call.served, call.requested_model
     if served is not None:
         own.append(_model_field(served.name))
-    if asked is not None and (served is None or asked != served.name) and _serves_another(call, catalogue):
-        own.append(("x-gateway-requested-model", openai.printable(asked)))
+        if asked is not None and asked != served.name and _serves_another(call, catalogue):
+            own.append(("x-gateway-requested-model", openai.printable(asked)))
     if with_timing:
-        share = perf_counter() - call.began - call.upstream_seconds
+        share = (waiting_since or perf_counter()) - call.began - call.upstream_seconds
         own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))
     return own
 

@@ -27,6 +27,7 @@ async def test_rate_limited_everywhere(stage: Stage) -> None:
         reply = await stage.post(model.chat())
         assert_error(reply, 429, "upstream_rate_limited", "rate_limit_error")
         assert 15 <= int(reply.header("retry-after") or 0) <= 20
+        assert reply.header("x-gateway-requested-model") is None, "no other model serves"
     assert model.asked() == [1, 1]
 
 

@@ -314,6 +314,8 @@ async def test_a_stream_that_waits_gets_heartbeats_then_its_events(queued: Stage
         wire = await held.crowd.ask(held.model.chat(stream=True))
         head = await wire.head()
         assert (head.status, head.header("content-type")) == (200, "text/event-stream")
+        own_milliseconds = float((head.header("server-timing") or "").removeprefix("gateway;dur="))
+        assert own_milliseconds < BEAT_SECONDS * 1000, "the wait is the upstream's time"
         assert (await wire.event()).startswith(b":")
         assert (await wire.event()).startswith(b":")
         held.release.set()

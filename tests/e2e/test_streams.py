@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 
 import pytest
 from kit import CLOSE, DONE, RESET, Stage, answer, ask, event, events, raw
@@ -214,6 +215,16 @@ async def test_a_heartbeat_opens_the_stream_and_the_events_follow(strict: Stage)
     comments, events_sent = rest[: rest.index(b"data:")], rest[rest.index(b"data:") :]
     assert all(line.startswith(b":") or not line for line in comments.split(b"\n"))
     assert events_sent == delta("one") + DONE
+
+
+async def test_what_a_heartbeat_waited_for_is_none_of_the_gateways_own_time(strict: Stage) -> None:
+    """The head that a heartbeat sends tells the gateway's share alone, not the upstream's silence."""
+    model = strict.model()
+    model.a.replies(raw(asyncio.Event()))
+    async with strict.asking(model.chat(stream=True)) as wire:
+        share = re.fullmatch(r"gateway;dur=([0-9.]+)", (await wire.head()).header("server-timing") or "")
+        assert share is not None
+        assert float(share[1]) < 400, "milliseconds of silence before the head went out"
 
 
 async def test_a_heartbeat_each_interval(strict: Stage) -> None:

@@ -93,6 +93,7 @@ class Wait(msgspec.Struct, eq=False):
             return
         call, began = self.call, perf_counter()
         self.has_waited = call.is_queued = True
+        call.attempt_began = began
         try:
             self.begun()
             await self._until_free(ticket, places)
