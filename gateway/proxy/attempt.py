@@ -122,9 +122,8 @@ class Attempt(Unfolding):
         if not self._is_plain or self.view is not None:
             self._end()
             return
-        self.shape, self._done = WHOLE, True
-        if self._timer is not None:
-            self._timer.cancel()
+        self.shape = WHOLE
+        self._be_done()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

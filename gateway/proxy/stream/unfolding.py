@@ -88,11 +88,10 @@ class Unfolding(Holding):
     def abandon(self) -> None:
         """Abort a running exchange. Idempotent."""
         if not self._done:
-            self._done = True
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._exchange is not None:
-                self._exchange.abort()
+            exchange = self._exchange
+            self._be_done()
+            if exchange is not None:
+                exchange.abort()
 
     def on_failure(self, error: TransportError) -> None:
         if self._done:
@@ -284,10 +283,15 @@ class Unfolding(Holding):
         self.on_failure(ConnectionCut("there is no room for the answer"))
 
     def _finish(self) -> None:
+        self._be_done()
+        self._ring()
+
+    def _be_done(self) -> None:
+        """Let go of what knows this attempt, lest they keep each other."""
         self._done = True
         if self._timer is not None:
             self._timer.cancel()
-        self._ring()
+        self._exchange = self._timer = None
 
     def _ring(self) -> None:
         if self._waiter is not None and not self._waiter.done():

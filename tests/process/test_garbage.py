@@ -1,0 +1,49 @@
+"""What a request leaves behind goes with its last reference: the collector of garbage finds nothing of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from kit import FakeUpstream
+from kit.answers import DONE, LAST_CHUNK, STREAM_HEAD, Behaviour, answer, as_openai, chunk, delta, raw, upstream_error
+from kit.gateway import KEYS, GatewayProcess, config
+from kit.stage import ask, endpoint, model
+from kit.wire import Wire, request_bytes
+
+REQUESTS = 150  # more than the interpreter leaves at its end
+REFUSED = answer(400, {"error": {"message": "no", "type": "invalid_request_error", "param": None, "code": None}})
+IN_ONE_READ = raw(STREAM_HEAD + chunk(delta("a")) + chunk(DONE) + LAST_CHUNK)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "stream", "status"),
+    [
+        (as_openai(), False, 200),
+        (as_openai(), True, 200),
+        (IN_ONE_READ, True, 200),
+        (REFUSED, False, 400),
+        (upstream_error(500), False, 502),
+        (upstream_error(500), True, 502),
+    ],
+    ids=["whole", "stream", "stream in one read", "refused", "failed", "stream failed"],
+)
+async def test_a_request_leaves_nothing_to_the_collector(
+    tmp_path: Path, behaviour: Behaviour, stream: bool, status: int
+) -> None:
+    written = tmp_path / "garbage.json"
+    program = [str(Path(__file__).with_name("garbage_gateway.py")), str(written)]
+    upstream = await FakeUpstream.start(behaviour)
+    try:
+        settings = config([model("m", [endpoint(upstream, "a"), endpoint(upstream, "b")])])
+        body = ask("m", stream=True) if stream else ask("m")
+        request = request_bytes("POST", "/v1/chat/completions", body, key=KEYS["user"])
+        async with GatewayProcess.start(settings, tmp_path, program) as gateway, Wire.open(gateway.port) as wire:
+            for _ in range(REQUESTS):
+                await wire.send(request)
+                assert (await wire.reply()).status == status
+    finally:
+        await upstream.close()
+    kinds = json.loads(written.read_text())
+    assert {kind: count for kind, count in kinds.items() if count >= REQUESTS} == {}
