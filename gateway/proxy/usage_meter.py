@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.base import Contents, Scan, ToolCalls, Usage, UsageReader
+from gateway.dialects.event_batch import Envelope, envelope_of
 from gateway.dialects.openai import USAGE_READER
 from gateway.dialects.token_counts import USUAL_TIERS
 from gateway.http.sse import EventFramer, Fragment, events_data
@@ -19,6 +20,7 @@ _RETELLING = (b"response.completed", b"response.incomplete", b"response.failed",
 _BLANKS_BEFORE_JSON = 16
 _SHORTEST_EVENT_BYTES = 24  # no shorter one has room for a text or a usage
 _TYPE_WITHIN_BYTES = 200
+_MOST_ENVELOPES = 3  # some streams change theirs with each event: looking for it is not worth while then
 _NAMED_ERROR = (b"event: error", b"event:error")
 
 
@@ -38,6 +40,8 @@ class UsageMeter(msgspec.Struct, eq=False):
     waiting: list[
         bytes
     ] = []  # whole events of a stream that look like text alone; what they are is read many at a time, before any later
+    _envelope: Envelope | None = None  # of the events that came last
+    _envelopes_left: int = _MOST_ENVELOPES
     _text_bytes: int = 0
     _whole_text_bytes: int = 0  # the same text, told as a whole at the end
     _scan: Scan | None = None  # of an event too large to be held
@@ -65,18 +69,30 @@ class UsageMeter(msgspec.Struct, eq=False):
             return False
         return True in [self._payload(payload) for payload in events_data(data, _SHORTEST_EVENT_BYTES)]
 
-    def catch_up(self) -> None:
-        """Meter the events that wait."""
+    def catch_up(self) -> bytes:
+        """Meter the events that wait; return them, unless they are as others before but for their text."""
         events = b"".join(self.waiting)
         self.waiting.clear()
-        read = self.reader.texts
+        if self._envelope is not None:
+            size = self._envelope.text_bytes(events)
+            if size is not None:
+                self._text_bytes += size
+                return b""
+        self._read_together(events)
+        return events
+
+    def _read_together(self, events: bytes) -> None:
+        read, self._envelope = self.reader.texts, None
         contents = read(events) if read is not None else None
-        if contents is None:
+        if read is None or contents is None:
             self.events(events)
             return
         self._text_bytes += contents.text_bytes
         if contents.service_tier is not None:
             self.service_tier = contents.service_tier
+        if self._envelopes_left:
+            self._envelopes_left -= 1
+            self._envelope = envelope_of(events[events.rfind(b"\n\n", 0, -2) + 2 :], read)
 
     def message(self, data: bytes) -> None:
         """Meter one event that came as a message of its own."""

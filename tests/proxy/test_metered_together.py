@@ -6,6 +6,7 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,3 +86,61 @@ def test_it_is_the_same_alone_and_together(reader: UsageReader, events: list[byt
     passed = b"".join([live.feed(said[a:b]) for a, b in itertools.pairwise([0, *cuts, len(said)])]) + live.end()
     assert passed == said
     assert counted(together) == counted(alone)
+
+
+ENVELOPES = [
+    (b'data: {"choices":[{"index":0,"delta":{"content":"', b'"},"finish_reason":null}],"service_tier":"flex"}\n\n'),
+    (b'data: {"choices": [{"index": 0, "delta": {"content": "', b'"}}], "created": 7}\n\n'),
+    (b'data: {"choices":[{"delta":{"content":"', b'"}},{"delta":{"content":"twice"}}]}\n\n'),
+    (b'data: {"choices":[{"delta":{"content":null,"refusal":"', b'"}}]}\n\n'),
+    (b'data: {"choices":[{"delta":{"content":"more"}}],"note":{"content":"', b'"}}\n\n'),
+    (b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"text":"', b'"}}\n\n'),
+    (b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"thinking": "', b'"}}\n\n'),
+]
+said = st.text(max_size=9).map(str.encode) | st.sampled_from(
+    [b"", b"\xc3", b"\xa9", b"\xc3\xa9", b'"', b"\\n", b"\\", b'"}}]}\n\ndata: {"a":"', b"\t", b"\x7f", b"\xff"]
+)
+
+
+@pytest.mark.parametrize("reader", [USAGE_READER, MESSAGES_READER], ids=["openai", "anthropic"])
+@settings(max_examples=100)
+@given(
+    runs=st.lists(
+        st.tuples(st.sampled_from(ENVELOPES), st.lists(said, min_size=1, max_size=60)), min_size=1, max_size=6
+    ),
+    data=st.data(),
+)
+def test_events_that_differ_in_their_text_alone_count_that_text(
+    reader: UsageReader, runs: list[tuple[tuple[bytes, bytes], list[bytes]]], data: st.DataObject
+) -> None:
+    """As they would one by one: with escapes, bytes that are no UTF-8, texts that end their event, others between."""
+    events = [head + text + tail for (head, tail), texts in runs for text in texts]
+    alone, together = UsageMeter(reader), UsageMeter(reader)
+    for event in whole_events(b"".join(events)):
+        alone.events(event)
+    live = Live(together, END_SIGNS, is_numbered=False, take_usage_out=False)
+    while events:
+        count = data.draw(st.integers(1, 12))
+        live.feed(b"".join(events[:count]))
+        del events[:count]
+        live.catch_up()
+    assert counted(together) == counted(alone)
+
+
+def test_a_stream_of_one_kind_is_decoded_once() -> None:
+    """All later events are known by what stands around their text."""
+    decoded: list[bytes] = []
+
+    def texts(events: bytes) -> Any:
+        decoded.append(events)
+        assert USAGE_READER.texts is not None
+        return USAGE_READER.texts(events)
+
+    meter = UsageMeter(msgspec.structs.replace(USAGE_READER, texts=texts))
+    head, tail = ENVELOPES[0]
+    for word in ("first", "second", "thïrd"):
+        meter.waiting += [head + word.encode() + tail] * 8
+        meter.catch_up()
+    assert decoded[0].count(b"first") == 8
+    assert not any(b"second" in each for each in decoded)
+    assert (meter.text_bytes, meter.service_tier) == (8 * len("firstsecondthïrd".encode()), "flex")

@@ -13,8 +13,9 @@ from typing import Protocol
 
 from gateway.proxy.stream.live import WAITING_BYTES, Live, has_usage
 
-_LONGEST_SIZE = 6  # of a chunk well below a large read, with its line end
-_SHORTEST_SIZE = 3
+_THREE_DIGITS = (
+    0x100 + 7
+)  # the shortest read that is one chunk whose size has three digits; of one or four, they are rare
 _USAGE = b'"usage"'
 
 
@@ -29,8 +30,8 @@ def chunk_passage(
 ) -> Callable[[bytes], bool]:
     """Return what passes a read on that is one chunk of text.
 
-    It returns False for any other, untouched. To be asked between chunks only. `transport`: the client's, on which
-    answers are chunked.
+    It returns False for any other, untouched, and for chunks of 4 KiB and more. To be asked between chunks only.
+    `transport`: the client's, on which answers are chunked.
     """
     write, is_closing, waiting, (sign, *further_signs) = (
         transport.write,
@@ -40,13 +41,13 @@ def chunk_passage(
     )
 
     def take(read: bytes) -> bool:
-        start = read.find(b"\r\n", 0, _LONGEST_SIZE) + 2
-        size = len(read) - start - 2
+        size = len(read)
+        start = 4 if size < _THREE_DIGITS else 5
+        size -= start + 2
         if (
-            start < _SHORTEST_SIZE  # the size's line is longer: what comes by chance after it says nothing
-            or not live.is_between
+            read[:start].lower() != b"%x\r\n" % size
             or not read.endswith(b"\n\n\r\n")
-            or not read.startswith((b"%x\r\n" % size, b"%X\r\n" % size))
+            or not live.is_between
             or read.find(sign) >= 0
             or (read.find(_USAGE) >= 0 and has_usage(read))
             or is_closing()

@@ -96,9 +96,9 @@ class Live:
 
     def catch_up(self) -> None:
         """Look through the events that wait."""
-        if self._take_usage_out and not self._is_finished:
-            self._look_for_finish(b"".join(self.waiting))
-        self._meter.catch_up()
+        events = self._meter.catch_up()
+        if events and self._take_usage_out and not self._is_finished:
+            self._look_for_finish(events)
         self.waiting_bytes = 0
 
     def _examined(self, data: bytes) -> bytes:
