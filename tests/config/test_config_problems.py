@@ -37,6 +37,12 @@ SHAPE = [
     ('server:\n  "a\\nb": 1', "2: server.'a\\nb': unknown key"),
     ("server:\n  ? [a]\n  : 1", "2: server: a key must be text, found a list"),
     ("server: {port: 1}\nchat: {}\nserver: {}", "3: server: given twice (first on line 1)"),
+    ("tiers: [a]\nusers: [{id: 1}]\nusers: []", "3: users: given twice (first on line 2)"),
+    (
+        "include: [3]\nserver: {}",
+        "1: include[0]: expected text, found the whole number 3 (put it in quotes if text is meant)",
+    ),
+    ("include: ['']\nserver: {}", "1: include[0]: must not be empty"),
     ("features:\n  ai: true\n  ai: false", "3: features.ai: given twice (first on line 2)"),
     ("server: 5", "1: server: expected a mapping, found a single value"),
     ("server: !x {}", "1: server: expected a mapping, found a mapping with a YAML tag that has no meaning here"),

@@ -54,6 +54,8 @@ def included_files(
     known = {os.path.realpath(own)} if own is not None else set()
     found: list[Included] = []
     for index, pattern in enumerate(main.include):
+        if not pattern:
+            continue  # no text, or an empty one: it has been told
         place = main.place.inside("include", index)
         try:
             for path in _matches(pattern, base_dir, seen):
@@ -122,7 +124,7 @@ def joined(parts: Sequence[Part], problems: Problems) -> GatewayFile:
     whole = msgspec.structs.replace(parts[0].file)  # what stands in for a file that cannot be used is shared
     places: dict[str, Place] = {}
     for number, (file, root) in enumerate(parts):
-        for section in _sections(root):
+        for section in dict.fromkeys(_sections(root)):  # a key given twice in one file has been told
             here = file.place.inside(section)
             if number and section == "include":
                 problems.add_at(here, "only the file that the gateway is started with may include others")
