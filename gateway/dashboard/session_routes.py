@@ -80,6 +80,8 @@ async def sign_out(hit: Hit) -> Reply:
 
 async def issue_ticket(hit: Hit) -> Reply:
     """Make a ticket for the pages, for the user acted for."""
+    if "x-gateway-user" not in hit.request.headers:  # a slip of the panel's must not sign a browser in as the panel
+        raise InvalidRequest("A ticket is for the user that the header `x-gateway-user` names.")
     body = typed(await raw_body(hit) or b"{}", TicketBody)
     ticket = await hit.runtime.sessions.issue_ticket(hit.caller, body.scopes)
     url = f"{origin_of(hit.runtime, hit.request)}/dashboard/session?ticket={quote(ticket)}"
@@ -90,7 +92,9 @@ async def issue_ticket(hit: Hit) -> Reply:
 def safe_next(given: str | None) -> str:
     """Return a path below /dashboard/, else that of the first page."""
     is_safe = given is not None and given.startswith("/dashboard/") and given.isprintable() and "\\" not in given
-    return given if is_safe and given is not None and "//" not in given and ".." not in given else "/dashboard/ai-chat"
+    if not is_safe or given is None or "//" in given or ".." in given.lower().replace("%2e", "."):
+        return "/dashboard/ai-chat"
+    return given
 
 
 def is_framed_by_another_site(hit: Hit) -> bool:

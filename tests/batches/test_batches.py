@@ -140,6 +140,8 @@ async def test_only_an_input_of_ours_is_taken(shop: Batching) -> None:
     mine = (await shop.upload(jsonl(line(model="pair")))).json()["id"]
     other = await shop.ask("POST", "/batches", asked | {"input_file_id": mine, "endpoint": "/v1/embeddings"})
     assert (other.status, other.error()["code"]) == (400, "invalid_batch")
+    assert other.error()["param"] == "input_file_id"
+    assert CHAT in other.error()["message"]
     foreign = await shop.ask("POST", "/batches", asked | {"input_file_id": mine}, key="stranger")
     assert (foreign.status, foreign.error()["code"]) == (404, "object_not_found")
     assert not [each for each in shop.provider.asked if each[2] == "batches"][-1:] or all(

@@ -165,11 +165,15 @@ async def ticket_once(directory: Path, store: dict[str, Any]) -> None:
         more = await call(stage, "POST", "/api/ai/tickets", {"scopes": ["usage:read"]}, key=KEYS["panel"], **plain)
         scopes = (await call(stage, "POST", "/dashboard/session", {"ticket": more.json()["ticket"]})).json()["scopes"]
         assert scopes == ["ai:use", "usage:read"]
+        unnamed = await call(stage, "POST", "/api/ai/tickets", {}, key=KEYS["panel"], sec_fetch_site="")
+        assert (unnamed.status, unnamed.json()["error"]) == (400, "invalid_request"), "for whom?"
         nobody = await call(stage, "POST", "/api/ai/tickets", {}, key=KEYS["user"], sec_fetch_site="")
         assert (nobody.status, nobody.json()["error"]) == (403, "insufficient_scope")
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/v1/models", "/dashboard/../x", "\\x"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "/v1/models", "/dashboard/../x", "/dashboard/%2E./x", "\\x"]
+)
 async def test_signing_in_goes_nowhere_else(tmp_path: Path, target: str) -> None:
     async with opened(tmp_path) as stage:
         reply = await call(stage, "POST", "/dashboard/session", {"key": OWNER, "next": target})

@@ -112,7 +112,7 @@ async def ask_of_batch(hit: Hit, operation: Operation, body: openai.RequestBody)
     runtime.objects.touch([record])
     summed = input_of(record)
     if fields.get("endpoint") != summed.url:
-        raise InvalidBatch(f"The file's lines are for `{summed.url}`, so `endpoint` must be that.", param="endpoint")
+        raise _no_input(f"The file's lines are for `{summed.url}`, so `endpoint` must be that.")
     model = catalogue.by_id(summed.model)
     if model is None:
         raise ModelNotFound("The model of the file's lines does not exist any more.", param="model")
