@@ -48,6 +48,7 @@ from gateway.http.bounds import ClientBounds
 from gateway.http.client import Origin, Transport
 from gateway.http.client.addresses import may_be_reached
 from gateway.http.connection_limit import ConnectionLimit, room_for
+from gateway.http.fast_lane import answer_bytes
 from gateway.http.memory_budget import Memory
 from gateway.http.multipart import Spools
 from gateway.http.multipart.form_intake import FormIntake
@@ -280,7 +281,7 @@ def make_server(current: Current) -> Server:
     return Server(
         Dispatcher(current, router, Router(rows_by_version())),
         render_error=refused,
-        limit=ConnectionLimit(refusal.serialised(http11=True), runtime.log),
+        limit=ConnectionLimit(answer_bytes(refusal), runtime.log),
         relayed=router.relayed,
         upgrades=SocketPaths(router.upgrades, current),
         probed=PROBED,

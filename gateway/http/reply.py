@@ -1,18 +1,10 @@
-"""Answers, and their heads as bytes: `Answer` is whole, `EventStream` is streamed."""
+"""What a handler returns: `Answer` is whole, `EventStream` is streamed."""
 
 from __future__ import annotations
-
-from email.utils import formatdate
-from functools import lru_cache
-from http import HTTPStatus
-from time import time
 
 import msgspec
 
 from gateway.http.message import Connection, Headers, Request
-
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
-_pair = ": ".join
 
 
 class Reply:
@@ -49,11 +41,6 @@ class Answer(Reply, msgspec.Struct, eq=False):
         if not request.keep_alive or connection.ends_here:
             self.keep_alive = False
         connection.send_answer(request, self.status, self.fields, self.content, close=not self.keep_alive)
-
-    def serialised(self, *, http11: bool) -> bytes:
-        """Return the whole answer as bytes."""
-        framing = f"content-length: {len(self.content)}\n"
-        return head_bytes(self.status, self.fields, framing, close=not self.keep_alive, http11=http11) + self.content
 
 
 class EventStream(Reply):
@@ -111,24 +98,3 @@ def with_answer_fields(fields: Headers, answer_fields: Headers) -> Headers:
     """Add what every answer bears, instead of its own of those names."""
     names = {name for name, _ in answer_fields if name != "vary"}  # which may come as often as it likes
     return (*(field for field in fields if field[0] not in names), *answer_fields)
-
-
-def head_bytes(status: int, fields: Headers, framing: str, *, close: bool, http11: bool) -> bytes:
-    """Return a whole head. Raises ValueError.
-
-    For a control character in a field: nothing can be smuggled in. `framing`: lines of ours, each with its line end.
-    """
-    lines = "\n".join(map(_pair, fields))
-    if lines.count("\n") >= (len(fields) or 1) or "\r" in lines or "\0" in lines:
-        raise ValueError("a control character in a response header")
-    beginning = _beginning(status, http11, close, int(time()))
-    head = f"{beginning}{framing}{lines}\n\n" if lines else f"{beginning}{framing}\n"
-    return head.replace("\n", "\r\n").encode("latin-1")
-
-
-@lru_cache(maxsize=64)
-def _beginning(status: int, http11: bool, close: bool, second: int) -> str:
-    """Return what all answers of a second begin with."""
-    connection = "connection: close\n" if close else ""
-    date = formatdate(second, usegmt=True)
-    return f"HTTP/1.{int(http11)} {status} {_PHRASES.get(status, '')}\ndate: {date}\n{connection}"

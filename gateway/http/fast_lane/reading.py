@@ -15,7 +15,6 @@ from gateway.http.fast_lane.heads import (
     Beginning,
     Framed,
     Repetition,
-    asked_path,
     head_end,
     read_head,
     without_blank_lines,
@@ -86,7 +85,7 @@ class Reading(Writing):
         self._linger = 0.0
 
     def ask_for_application(self) -> None:
-        """Have `begin_passage` called as soon as the application server is loaded."""
+        """Have `begin_passage` called once the application server is loaded."""
         raise NotImplementedError
 
     def request(self, head: Head, content: Body, length: int | None, body: bytes | None = None) -> Request:
@@ -95,6 +94,13 @@ class Reading(Writing):
 
     def unwatch(self) -> None:
         """End what a route's `watch` began."""
+        raise NotImplementedError
+
+    def refuse(self, fault: GatewayError, data: bytes) -> None:
+        """Answer what was no request, as the connection's last.
+
+        `data`: what there is of it, which may say whose shape the answer is to have.
+        """
         raise NotImplementedError
 
     def _go_on(self) -> None:
@@ -171,7 +177,7 @@ class Reading(Writing):
             framed = read_head(data, body_at)
             self._look_ahead(framed, data)
         except GatewayError as fault:
-            self._refuse(fault, data)
+            self.refuse(fault, data)
             return
         length = framed.head.declared_length or 0
         body = framed.chunks or (CountedBody(length) if length else None)
@@ -214,7 +220,7 @@ class Reading(Writing):
             self._head_patience.begin(self._server.bounds().head_seconds)
             # It is there twice at the moment when more of it comes.
             if not self._head_held.has_grown(max(0, 2 * len(data) - self._head_held.size)):
-                self._refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."), data)
+                self.refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."), data)
 
     def _read(self, head: Head, data: bytes, body_at: int, body: CountedBody | ChunkedBody | None) -> Request:
         """Read a request whose head is whole.
@@ -245,18 +251,6 @@ class Reading(Writing):
         idle, self._idle = self._idle, None
         if idle is not None and not idle.done():
             idle.set_result(request)
-
-    def _refuse(self, fault: GatewayError, data: bytes) -> None:
-        """Answer what was no request, as the connection's last.
-
-        `data`: what there is of it, which may say whose shape the answer is to have.
-        """
-        self._head_is_over()
-        if self.transport is not None and not self.transport.is_closing():
-            answer = self._server.render_error(fault, asked_path(data))
-            answer.force_close()
-            self.transport.write(answer.serialised(http11=True))
-            self._close_transport()
 
     def _may_upgrade(self, head: Head) -> bool:
         return "upgrade" in head.headers and self._server.may_upgrade(head)
@@ -301,7 +295,7 @@ class Reading(Writing):
         self._head_patience.end()
 
     def _head_timed_out(self) -> None:
-        self._refuse(ClientTooSlow("The request's head did not arrive in time."), self._ahead)
+        self.refuse(ClientTooSlow("The request's head did not arrive in time."), self._ahead)
 
     def _close_transport(self) -> None:
         """Close once the last bytes are out.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from gateway.http.message import Headers, Request
-from gateway.http.reply import head_bytes, with_answer_fields
+from gateway.http.message import Headers
 from gateway.http.write_watch import WriteWatch
 
 # Up to this size a piece is joined with its framing: one small copy costs less than a scattered write.
@@ -53,16 +52,6 @@ class Writing(asyncio.Protocol):
     def unsent_bytes(self) -> int:
         """What was written and has not left yet."""
         return self.transport.get_write_buffer_size() if self.transport is not None else 0
-
-    def open_stream(self, request: Request, status: int, fields: Headers, *, close: bool) -> None:
-        """Send the head of an answer whose body comes piece by piece."""
-        http11 = self._chunked = request.head.http11
-        self._head_only = request.head.method == "HEAD"
-        self._is_framed = http11 and not self._head_only
-        if self.answer_fields:
-            fields = with_answer_fields(fields, self.answer_fields)
-        framing = "transfer-encoding: chunked\n" if http11 else ""
-        self._open_transport().write(head_bytes(status, fields, framing, close=close, http11=http11))
 
     def send(self, data: bytes) -> None:
         """Send a piece of the body. Raises ConnectionResetError.
