@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import select
+import stat
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,8 @@ from typing import TextIO
 MOST_BYTES = 4 << 20
 # Workers share a pipe: what is written in one piece of at most this size is not mixed with what others write.
 ONE_PIECE_BYTES = 4096
+# A file takes each write whole, after the one before: the kernel locks it, and its end or the position that they share.
+ONE_PIECE_OF_A_FILE_BYTES = 256 * 1024
 # Under load one write serves many lines; a line that comes alone waits no longer than this for the next look.
 LINGER_SECONDS = 0.02
 FLUSH_SECONDS = 1.0
@@ -36,6 +39,7 @@ class LogStream(io.TextIOBase):
     def __init__(self, fd: int, *, most_bytes: int = MOST_BYTES) -> None:
         self._fd = fd
         self.most_bytes = most_bytes
+        self._piece_bytes = _piece_bytes(fd)
         self.loss_line: Callable[[int], bytes] | None = None
         self._begin()
         this = weakref.ref(self)
@@ -150,7 +154,7 @@ class LogStream(io.TextIOBase):
                     self._changed.wait()
                 self.is_looking = True
                 lines, self.waiting, lost = self.waiting, [], self.lost
-            for piece in _pieces(lines):
+            for piece in _pieces(lines, self._piece_bytes):
                 self._write(piece)
             # What is lost from here on came after lines that wait: it is told behind them.
             self._log_losses(lost if self.waiting else self.lost)
@@ -198,11 +202,19 @@ def _begin_anew(stream: LogStream | None) -> None:
         stream._begin()
 
 
-def _pieces(lines: Sequence[bytes]) -> Iterator[bytes]:
+def _piece_bytes(fd: int) -> int:
+    """How much goes out in one write: each gives up the interpreter's lock."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return ONE_PIECE_OF_A_FILE_BYTES
+    return ONE_PIECE_BYTES
+
+
+def _pieces(lines: Sequence[bytes], most_bytes: int) -> Iterator[bytes]:
     """Join lines into pieces up to a bound."""
     first = size = 0
     for index, line in enumerate(lines):
-        if size and size + len(line) > ONE_PIECE_BYTES:
+        if size and size + len(line) > most_bytes:
             yield b"".join(lines[first:index])
             first, size = index, 0
         size += len(line)

@@ -110,6 +110,42 @@ def test_lines_that_come_together_are_written_in_pieces_that_a_pipe_takes_whole(
     os.close(writing)
 
 
+def test_lines_that_come_together_are_one_write_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each write gives up the interpreter's lock, for which a busy loop then has to be waited."""
+    writes: list[int] = []
+    write = os.write
+
+    def counted(fd: int, data: bytes) -> int:
+        writes.append(write(fd, data))
+        return writes[-1]
+
+    monkeypatch.setattr("gateway.observability.log_stream.os.write", counted)
+    with (tmp_path / "log").open("ab") as file:
+        stream = LogStream(file.fileno())
+        for _ in range(2000):
+            stream.put(LINE)
+        stream.flush(10)
+    assert sum(writes) == 2000 * len(LINE)
+    assert len(writes) <= 20
+
+
+@pytest.mark.parametrize("mode", ["wb", "ab"], ids=["one position", "the end"])
+def test_workers_that_share_a_file_keep_their_lines_apart(tmp_path: Path, mode: str) -> None:
+    """They inherit one open file, or a successor opens it once more at its end."""
+    with (tmp_path / "log").open(mode, buffering=0) as file, (tmp_path / "log").open("ab", buffering=0) as again:
+        other = os.dup(file.fileno()) if mode == "wb" else again.fileno()
+        streams = [LogStream(file.fileno()), LogStream(other)]
+        lines = [b"a" * 300 + b"\n", b"b" * 500 + b"\n"]
+        for _ in range(5000):
+            for stream, line in zip(streams, lines, strict=True):
+                stream.put(line)
+        for stream in streams:
+            stream.flush(10)
+    found = (tmp_path / "log").read_bytes().splitlines(keepends=True)
+    assert [found.count(line) for line in lines] == [5000, 5000]
+    assert len(found) == 10_000
+
+
 def test_at_the_end_the_thread_ends_and_last_words_still_come_out(make_pipe: Callable[..., Pipe]) -> None:
     """A thread that the interpreter stops may hold the lock: then the process would never end."""
     before = threading.active_count()
