@@ -6,7 +6,7 @@ organisation and of a user, over a month and over a year less a few days (which 
 median and the 95th percentile of each, in CPU time and by the clock, where a machine's other work counts, and a
 server's. With `--sums` the rows are left out and SQLite makes up the sums of so many by itself, in a tenth of the time;
 what is read from rows (hours of a user) is then empty. With `--json` the figures are written to a file.
-Pages that a process keeps (`sums.kept_pages`) are found anew each time, unless `--kept`.
+Pages that a process keeps (`pages.kept_pages`, `pages.kept_totals`) are found anew each time, unless `--kept`.
 Without `--url` the database is SQLite's, in a directory that goes away at the end; a URL must name an empty database,
 or with `--filled` one that was filled so before.
 """
@@ -34,10 +34,10 @@ from bench.targets import REPOSITORY, gateway_version
 from gateway.types import Secret
 from gateway.usage import Admission, Group, Order, Settlement, UsageQuery
 from gateway.usage.row_pages import Paging
+from gateway.usage.sql.pages import kept_pages
 from gateway.usage.sql.reader import Reader
 from gateway.usage.sql.rows import Row, row_of
 from gateway.usage.sql.rows_store import Store
-from gateway.usage.sql.sums import kept_pages
 from gateway.usage.sql.sums.sum_tables import HOURLY_VALUES, VALUES, daily, hours
 from gateway.usage.views import answer_of
 

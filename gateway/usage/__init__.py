@@ -22,6 +22,7 @@ sql/       drivers    which driver a URL asks for
            rows       from records to columns; `long_ids`: ids that no column holds
            table      what is written, by `rows_store`; `migrations`: from older tables to these
            sums/      by day and hour, kept beside the rows; reports and limits read them
+           pages/     a page of a report, ordered and cut; what is kept where that takes long
            queries    and `reader`: what is asked; `walks`: one user's rows, a few days at a time; `lanes`: threads
                       that do not wait for each other
 

@@ -1,4 +1,4 @@
-"""Order and cut a report in memory; in SQL: `sql/sums/page_queries.py`."""
+"""Order and cut a report in memory; in SQL: `sql/pages/page_queries.py`."""
 
 from __future__ import annotations
 

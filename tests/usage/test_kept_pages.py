@@ -15,9 +15,9 @@ from test_sums import roll
 from gateway.types import Secret
 from gateway.usage import Group, UsageQuery
 from gateway.usage.row_pages import Page, Paging
+from gateway.usage.sql.pages import kept_pages
+from gateway.usage.sql.pages.page_queries import PageFinder
 from gateway.usage.sql.reader import Reader
-from gateway.usage.sql.sums import kept_pages
-from gateway.usage.sql.sums.page_queries import PageFinder
 
 SPAN = UsageQuery(date(2027, 3, 1), date(2027, 4, 20))
 ASKED: list[tuple[Group, ...]] = [("user", "model"), ("day",), ("hour", "user")]

@@ -30,15 +30,17 @@ from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
 from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
+from gateway.usage.sql.pages.kept_pages import KeptPages, state_of
+from gateway.usage.sql.pages.kept_spans import KeptSpans
+from gateway.usage.sql.pages.page_queries import PageFinder, unsummed_query
 from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.sums import sum_queries as sums
 from gateway.usage.sql.sums.day_blocks import Made
-from gateway.usage.sql.sums.kept_pages import KeptPages, state_of
-from gateway.usage.sql.sums.page_queries import PageFinder, unsummed_query
 from gateway.usage.sql.sums.sum_tables import CACHED, daily
 from gateway.usage.sql.table import ai_usage
 
 QUERY_SECONDS = 10.0
+MAKING_SECONDS = 120.0  # what is kept for later, on a busy machine
 EXPORTED_AT_ONCE = 500
 MOST_REPORTS, MOST_REPORTS_OF_ONE = 32, 4  # being made or waiting
 MOST_EXPORTS, MOST_EXPORTS_OF_ONE = 16, 2
@@ -77,6 +79,7 @@ class Reader:
         self._away_at, self._away_why = 0.0, ""
         self._has_sums = False  # as far as is known
         self._kept = KeptPages()
+        self._spans = KeptSpans(lambda: Database(url, read_only=True, statement_seconds=MAKING_SECONDS, latest=latest))
 
     async def report(self, usage: UsageQuery, *groups: Group, whose: str = "") -> UsageReport:
         """Return totals, and rows by none, one or two groups."""
@@ -144,6 +147,13 @@ class Reader:
         rows = await self._ask(self._reports, lambda connection: self._last_used(connection, user))
         return {id_text(id_of(row.of)): datetime.fromtimestamp(row.time_ms / 1000, UTC) for row in rows}
 
+    async def has_prepared(self, seconds: float) -> bool:
+        """Wait until totals that took long are kept.
+
+        False: they are not yet.
+        """
+        return await asyncio.to_thread(self._spans.wait, seconds)
+
     async def close(self) -> None:
         """End the queries that run."""
         self._database.cut()
@@ -152,6 +162,7 @@ class Reader:
     def _close(self) -> None:
         for lane in (self._totals, self._reports, self._exports):
             lane.close(_CLOSE_SECONDS)
+        self._spans.close(_CLOSE_SECONDS)
         self._database.close()
 
     async def _limit_totals(self, by: LimitScope, since: float, scope: str | None) -> dict[str, Totals]:
@@ -258,10 +269,13 @@ class Reader:
             page = self._found(connection, usage, groups, wanted, listed)
             if state is not None:
                 self._kept.keep(asked, state, page, time.monotonic() - begun)
+            if wanted.limit is not None:
+                self._spans.asked(usage, groups, time.monotonic() - begun)
         return page
 
     def _found(self, connection: Connection, usage: UsageQuery, groups: Groups, wanted: Paging, listed: Made) -> Page:
-        finder = PageFinder(groups, wanted, listed, connection, self._database.dialect)
+        kept = self._spans.find(connection, usage, groups, listed)
+        finder = PageFinder(groups, wanted, listed, connection, self._database.dialect, kept)
         rows = queries.rows_of(self._whole(connection, finder.rows(usage)), groups)
         totals = queries.report_of(self._all(connection, sums.report_queries(usage, (), listed)), ()).totals
         return cut(UsageReport(totals, rows), wanted.limit)
@@ -324,4 +338,4 @@ class _Whole(SimpleNamespace):
 
 
 def _with_whole_ids(row: Any, whole: dict[str, str]) -> _Whole:
-    return _Whole(**{name: whole.get(hash_in(value) or "", value) for name, value in row._mapping.items()})
+    return _Whole(**{name: whole.get(hash_in(value) or "", value) for name, value in row._asdict().items()})

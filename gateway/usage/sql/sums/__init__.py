@@ -9,6 +9,5 @@ additions     what some rows add to it
 adding        that, into the database, in the transaction of the rows
 recounting    cached tokens, which older sums have not
 keeping       rows that nobody has added yet; sums that are old, or made anew
-sum_queries   which question the sums can answer, and how; page_queries: a page of the answer;
-              kept_pages: those of days that have ended
+sum_queries   which question the sums can answer, and how; `pages`: a page of the answer
 """

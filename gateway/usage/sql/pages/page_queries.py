@@ -6,16 +6,17 @@ amount is to: then as many days are looked at as the page has.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import date, timedelta
+from operator import add
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 from msgspec.structs import replace
 from sqlalchemy import (
     ColumnElement,
     Connection,
     LargeBinary,
+    Result,
     Select,
     Subquery,
     and_,
@@ -32,6 +33,8 @@ from sqlalchemy import (
 from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.row_pages import Paging
 from gateway.usage.sql.long_ids import forms_in_columns
+from gateway.usage.sql.pages.kept_totals import BETWEEN, KeptTotals, NotKept, Others, check_ids
+from gateway.usage.sql.pages.page_ids import readings, time_of
 from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.rows import NONE, stored_forms
 from gateway.usage.sql.sums.additions import DAY_MS
@@ -43,6 +46,8 @@ from gateway.usage.sql.table import ai_usage
 Query = Select[Any]
 
 _OF_TIME = ("day", "hour")
+_AT_ONCE = 500  # rows that are read together
+_MOST_NAMED = 2_000  # ids in one statement
 _BY_CODE_POINT = "C"  # PostgreSQL's; the others compare so anyway
 
 
@@ -67,13 +72,23 @@ class PageFinder:
     Long ids are as their columns have them.
     """
 
-    def __init__(self, groups: Groups, wanted: Paging, listed: Made, connection: Connection, dialect: str) -> None:
+    def __init__(
+        self,
+        groups: Groups,
+        wanted: Paging,
+        listed: Made,
+        connection: Connection,
+        dialect: str,
+        kept: KeptTotals | None = None,
+    ) -> None:
+        """`kept`: of nearly all days of the span."""
+        self._kept = kept
         self._groups = groups
         self._wanted = wanted
         self._listed = listed
         self._connection = connection
         self._dialect = dialect
-        self._places = PLACES[: len(groups)] + (PLACES[2:] if "endpoint" in groups else ())
+        self.places = PLACES[: len(groups)] + (PLACES[2:] if "endpoint" in groups else ())
         self._before: Any = None
 
     def rows(self, usage: UsageQuery) -> list[Any]:
@@ -82,11 +97,19 @@ class PageFinder:
         In the order of `row_pages`; sums first, then what they are of. Raises ValueError where no row is
         `wanted.after`.
         """
-        after, found = self._wanted.after, list[Any]()
+        after = self._wanted.after
         most = None if self._wanted.limit is None else self._wanted.limit + 1
         day = None if after is None else self._begin_behind(after, usage)
         if most is None:
             return self._some(usage, None, self._listed)
+        return self._beside(usage, most) or self._first(usage, most, day)
+
+    def _first(self, usage: UsageQuery, most: int, day: date | None) -> list[Any]:
+        """Find the first rows, from this day on.
+
+        None: of all.
+        """
+        found = list[Any]()
         ranking = ranking_of(self._groups, self._wanted.order)
         if ranking is not None and usage == UsageQuery(usage.from_day, usage.to_day):  # of everybody
             return self._ranked(usage, ranking, most)
@@ -97,6 +120,67 @@ class PageFinder:
             if len(found) >= most:
                 break
         return found
+
+    def by_ids(self, usage: UsageQuery) -> Result[Any]:
+        """Query all rows in their ids' order, a few at a time."""
+        parts = list(report_parts(usage, self._groups, self._listed))
+        found = self._grouped(parts, are_quoted=False).subquery("found")
+        columns = [found.c[name] for name in (*AMOUNTS, *self.places)]
+        query = select(*columns).order_by(*(key.column for key in self._id_keys(found)))
+        return self._connection.execute(query, execution_options={"yield_per": _AT_ONCE})
+
+    def _beside(self, usage: UsageQuery, most: int) -> list[Any] | None:
+        """Add the days that are not kept to those that are.
+
+        None: nothing is, or ids of two types may come together.
+        """
+        kept = self._kept
+        if kept is None:
+            return None
+        days = sorted({*days_between(usage, self._listed)} - kept.span.days)
+        parts = list(report_parts(usage, self._groups, self._listed._replace(days=days)))
+        amounts: dict[str, int] = {}
+        amount = AMOUNTS.index(AMOUNT_OF[self._wanted.order or "requests"])
+        for part in parts:
+            query = part.found.add_columns(self._joined(part), part.amounts[amount])
+            for ids, used in self._rows(query):
+                amounts[ids] = amounts.get(ids, 0) + int(used)
+        before = self._before
+        if before is not None:
+            before = [int(getattr(before, name)) for name in AMOUNTS] + [getattr(before, name) for name in self.places]
+        try:
+            check_ids(amounts, len(self.places))
+        except NotKept:
+            return None
+        return kept.best(
+            self._wanted.order, before, most, Others(amounts, lambda groups: self._amounts_of(groups, parts))
+        )
+
+    def _amounts_of(self, groups: Collection[str], parts: Sequence[Part]) -> dict[str, tuple[int, ...]]:
+        """Sum these groups, found by each of their ids."""
+        found: dict[str, tuple[int, ...]] = {}
+        named = zip(self.places, zip(*(ids.split(BETWEEN) for ids in groups), strict=True), strict=True)
+        by = {name: {*ids} for name, ids in named}
+        for part in parts:
+            near = [part.of[name].in_(ids) for name, ids in by.items() if len(ids) <= _MOST_NAMED]
+            query = part.found.add_columns(*part.amounts, self._joined(part)).where(*near)
+            for row in self._rows(query):
+                ids, used = row[-1], map(int, row[:-1])
+                if ids in groups:
+                    found[ids] = tuple(map(add, found[ids], used) if ids in found else used)
+        return found
+
+    def _rows(self, query: Query) -> Iterator[Any]:
+        """Read a few at a time: the collector meets fewer."""
+        for some in self._connection.execute(query).partitions(_AT_ONCE):
+            yield from some
+
+    def _joined(self, part: Part) -> ColumnElement[str]:
+        """Join a group's ids to one text."""
+        first, *others = (part.of[name] for name in self.places)
+        for column in others:
+            first = first.concat(BETWEEN).concat(column)
+        return first
 
     def _ranked(self, usage: UsageQuery, ranking: Ranking, most: int) -> list[Any]:
         """Merge each day's own best.
@@ -118,7 +202,7 @@ class PageFinder:
             return []
         found = self._grouped(parts, are_quoted=self._are_quoted(parts)).subquery("found")
         keys = self._keys(found)
-        columns = [found.c[name] for name in (*AMOUNTS, *self._places)]
+        columns = [found.c[name] for name in (*AMOUNTS, *self.places)]
         query = select(*columns).order_by(*(key.column.desc() if key.falls else key.column for key in keys))
         if self._before is not None:
             query = query.where(_behind(keys))
@@ -126,9 +210,9 @@ class PageFinder:
 
     def _begin_behind(self, after: str, usage: UsageQuery) -> date | None:
         """Look the row up; return its day, where it is of one."""
-        for texts in _readings(after, self._groups):
-            of = dict(zip(self._places, texts, strict=True))
-            times = [_time(of[name]) for name in self._places if not self._is_id(name)]
+        for texts in readings(after, self._groups):
+            of = dict(zip(self.places, texts, strict=True))
+            times = [time_of(of[name]) for name in self.places if not self._is_id(name)]
             days = [date.min if time is None else time.date() for time in times]
             if all(usage.from_day <= day <= usage.to_day for day in days):
                 asked = replace(usage, from_day=days[0], to_day=days[0]) if days else usage
@@ -154,11 +238,9 @@ class PageFinder:
             grouped = [part.summed() for part in parts]
             return grouped[0] if len(grouped) == 1 else select(union_all(*grouped).subquery("parts"))
         at = _together(parts).c
-        of = [at[name] for name in self._places]
-        by = (
-            [self._unquoted(at[name]) if self._is_id(name) else at[name] for name in self._places] if are_quoted else of
-        )
-        named = [func.max(at[name]).label(name) for name in self._places] if are_quoted else of  # numbers hold
+        of = [at[name] for name in self.places]
+        by = [self._unquoted(at[name]) if self._is_id(name) else at[name] for name in self.places] if are_quoted else of
+        named = [func.max(at[name]).label(name) for name in self.places] if are_quoted else of  # numbers hold
         return select(*_sums(at), *named).group_by(*by)
 
     def _are_quoted(self, parts: Sequence[Part]) -> bool:
@@ -178,10 +260,13 @@ class PageFinder:
             return _Key(found.c[name], falls, getattr(self._before, name, None))
 
         keys = [key(AMOUNT_OF[self._wanted.order], falls=True)] if self._wanted.order else []
-        keys += [key(name) for name in self._places if not self._is_id(name)]
-        keys.append(key("requests", falls=True))
-        for name in filter(self._is_id, self._places):
-            of = key(name)
+        keys += [key(name) for name in self.places if not self._is_id(name)]
+        return [*keys, key("requests", falls=True), *self._id_keys(found)]
+
+    def _id_keys(self, found: Subquery) -> list[_Key]:
+        keys = []
+        for name in filter(self._is_id, self.places):
+            of = _Key(found.c[name], falls=False, value=getattr(self._before, name, None))
             keys.append(_Key(case((of.column == NONE, 0), else_=1), falls=False, value=int(of.value != NONE)))
             keys.append(of._replace(column=self._by_code_point(of.column)))
         return keys
@@ -194,13 +279,13 @@ class PageFinder:
             narrowed.append(part._replace(found=part.found.where(*named)))
         at = _together(narrowed).c
         return select(
-            *_sums(at), *(func.max(at[name]).label(name) for name in self._places), func.count().label("found")
+            *_sums(at), *(func.max(at[name]).label(name) for name in self.places), func.count().label("found")
         )
 
     def _forms(self, name: str, text: str | None) -> Sequence[Any]:
         if self._is_id(name):
             return (NONE,) if text is None else forms_in_columns(stored_forms(text))
-        time = _time(text)
+        time = time_of(text)
         return () if time is None else (round(time.timestamp() * 1000),)
 
     def _unquoted(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -244,33 +329,3 @@ def _growing(usage: UsageQuery) -> Iterator[UsageQuery]:
         if last == usage.to_day:
             return
         first, length = last + timedelta(days=1), length * 2
-
-
-def _readings(after: str, groups: Groups) -> Iterator[tuple[str | None, ...]]:
-    """Yield what a row's id can mean.
-
-    Texts in the order of `PLACES`; the id has the first group, an endpoint's model, the second group unless it is None.
-    """
-    for texts in _texts(after, has_model="endpoint" in groups, has_second=len(groups) > 1):
-        if texts[0] == "null":
-            yield (None, *texts[1:])
-        yield texts
-
-
-def _texts(after: str, *, has_model: bool, has_second: bool) -> list[tuple[str | None, ...]]:
-    if not has_model:
-        pair = [unquote(part) for part in after.split(",")]
-        return ([(pair[0], pair[1])] if len(pair) == 2 else []) + [(after, None)] if has_second else [(after,)]
-    of, model, second = ([unquote(part) for part in after.split(",")] + [None] * 3)[:3]
-    if model is None or after.count(",") > 1 + has_second:
-        return []
-    return [(of, second, model)] if has_second else [(of, model)]
-
-
-def _time(text: str | None) -> datetime | None:
-    """A day or an hour as reports have them."""
-    try:
-        time = datetime.fromisoformat(text or "")
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
