@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
+from collections.abc import Iterator
 from itertools import islice
 
 import msgspec
@@ -39,7 +40,8 @@ class Count:
 class Admitted(msgspec.Struct, gc=False):
     """A request in a window of 60 s, running or over.
 
-    There are many of them: of numbers alone, none is looked at when garbage is collected.
+    There are many of them: of numbers alone, none is looked at when garbage is collected. One that is no longer
+    `in_window` has been cancelled, or is too old.
     """
 
     time: float
@@ -50,13 +52,25 @@ class Admitted(msgspec.Struct, gc=False):
 class Scope:
     """What is counted together under one name."""
 
-    __slots__ = ("counts", "latest", "leaves_at", "running", "touched", "window", "window_tokens")
+    __slots__ = (
+        "counts",
+        "latest",
+        "leaves_at",
+        "running",
+        "touched",
+        "window",
+        "window_requests",
+        "window_tokens",
+    )
 
     def __init__(self) -> None:
         self.counts: dict[Period, Count] = {}
         self.running = 0
         self.touched = 0.0
-        self.window: OrderedDict[str, Admitted] = OrderedDict()  # those of the last 60 s by request id, oldest first
+        self.window: deque[Admitted] = (
+            deque()
+        )  # those of the last 60 s, oldest first; the newest has not been cancelled
+        self.window_requests = 0  # without those that were cancelled
         self.window_tokens = 0
         self.latest = 0.0  # no admission in the window is newer
         self.leaves_at = 0.0  # none leaves the window earlier
@@ -72,29 +86,36 @@ class Scope:
             self._let_go(now)
         return now
 
-    def leave(self, request_id: str) -> None:
-        self.window_tokens -= self.window.pop(request_id).tokens
+    def leave(self, cancelled: Admitted) -> None:
+        window = self.window
+        cancelled.in_window = False
+        self.window_requests -= 1
+        self.window_tokens -= cancelled.tokens
+        while window and not window[-1].in_window:
+            window.pop()
         self.leaves_at = 0.0  # to be looked for anew
 
     def _let_go(self, now: float) -> None:
         window = self.window
         while window:
-            oldest = window[next(iter(window))]
-            if now - oldest.time < WINDOW_SECONDS:
-                self.leaves_at = oldest.time + WINDOW_SECONDS
-                return
-            window.popitem(last=False)
-            self.window_tokens -= oldest.tokens
-            oldest.in_window = False
+            oldest = window[0]
+            if oldest.in_window:
+                if now - oldest.time < WINDOW_SECONDS:
+                    self.leaves_at = oldest.time + WINDOW_SECONDS
+                    return
+                self.window_requests -= 1
+                self.window_tokens -= oldest.tokens
+                oldest.in_window = False
+            window.popleft()
 
     def _back_at(self, now: float) -> float:
         """The time to go by where `now` lies before the latest admission."""
-        newest = next((each.time for each in reversed(self.window.values())), now)
+        newest = self.window[-1].time if self.window else now
         if newest <= now:
             return now
         if newest - now <= _LATE_SECONDS:
             return newest
-        for each in self.window.values():  # the clock has stepped back: the window keeps its shape and goes with it
+        for each in self.window:  # the clock has stepped back: the window keeps its shape and goes with it
             each.time -= newest - now
         self.latest, self.leaves_at = now, self.leaves_at - (newest - now)
         return now
@@ -120,12 +141,12 @@ class Scope:
             self.counts[period] = count
 
     def standing(self, count: Count | None, now: float, rpm_wait: float = 0.0, tpm_wait: float = 0.0) -> Standing:
-        window = self.window
-        leaves = self.leaves_at - now if window else WINDOW_SECONDS
+        requests = self.window_requests
+        leaves = self.leaves_at - now if requests else WINDOW_SECONDS
         if count is None:
-            return Standing(len(window), self.window_tokens, leaves, self.running, rpm_wait=rpm_wait, tpm_wait=tpm_wait)
+            return Standing(requests, self.window_tokens, leaves, self.running, rpm_wait=rpm_wait, tpm_wait=tpm_wait)
         return Standing(
-            len(window),
+            requests,
             self.window_tokens,
             leaves,
             self.running,
@@ -143,10 +164,10 @@ class Scope:
 
     def rpm_wait(self, rpm: int, now: float) -> float:
         """Return the seconds until the window has room for one more request."""
-        to_leave = len(self.window) - rpm + 1
+        to_leave = self.window_requests - rpm + 1
         if to_leave <= 0:
             return 0.0
-        leaver = next(islice(self.window.values(), to_leave - 1, None), None)
+        leaver = next(islice(self._counted(), to_leave - 1, None), None)
         return WINDOW_SECONDS if leaver is None else leaver.time + WINDOW_SECONDS - now
 
     def tpm_wait(self, tpm: int, now: float) -> float:
@@ -155,12 +176,15 @@ class Scope:
         A lower bound where more than a hundred would have to leave.
         """
         left, wait = self.window_tokens, 0.0
-        for each in islice(self.window.values(), _MOST_LOOKED_AT):
+        for each in islice(self._counted(), _MOST_LOOKED_AT):
             if left < tpm:
                 return wait
             left -= each.tokens
             wait = each.time + WINDOW_SECONDS - now
         return wait if tpm > 0 and wait else WINDOW_SECONDS
+
+    def _counted(self) -> Iterator[Admitted]:
+        return (each for each in self.window if each.in_window)
 
 
 class Hold(msgspec.Struct, eq=False):
@@ -184,7 +208,7 @@ class Hold(msgspec.Struct, eq=False):
         rpm, tpm, concurrency, requests, tokens, cost = self.bounds
         scope, count = self.scope, self.count
         return (
-            len(scope.window) < rpm
+            scope.window_requests < rpm
             and scope.window_tokens < tpm
             and scope.running < concurrency
             and (
@@ -206,11 +230,13 @@ class Hold(msgspec.Struct, eq=False):
         scope.running += 1
         if self.is_windowed:
             taken = scope.window_tokens
-            if not scope.window:
+            if not scope.window_requests:
                 scope.leaves_at = now + WINDOW_SECONDS
+            scope.window_requests += 1
             scope.latest = now
             here = tokens if taken + tokens <= most_of_minute else max(0, most_of_minute - taken)
-            scope.window[wanted.request_id] = self.admitted = Admitted(now, here)
+            self.admitted = Admitted(now, here)
+            scope.window.append(self.admitted)
             scope.window_tokens = taken + here
         if count is not None:
             taken = count.tokens + count.tokens_reserved
@@ -245,7 +271,7 @@ class Hold(msgspec.Struct, eq=False):
         if self.count is not None:
             self.count.requests -= self.wanted.requests
         if self.admitted is not None and self.admitted.in_window:
-            self.scope.leave(self.wanted.request_id)
+            self.scope.leave(self.admitted)
 
     def detach(self) -> None:
         """It runs on without a place among running ones."""
