@@ -5,9 +5,9 @@ Each in pieces of one short transaction: a gateway serves meanwhile, and what is
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, Select, and_, delete, select, update
 
 from gateway.usage.sql.rows import SUMMED
 from gateway.usage.sql.sums.adding import Adder, count_change
@@ -39,9 +39,7 @@ def add_some(connection: Connection, adder: Adder) -> int:
     Raises Overtaken: then nothing may be kept of it.
     """
     adder.hold_gate(connection)
-    columns = (_usage[name] for name in READ)
-    found = select(*columns).where(_UNSUMMED).order_by(_usage.time_ms.desc()).limit(ADDED_AT_ONCE)
-    rows = connection.execute(found).mappings().all()
+    rows = connection.execute(newest_unsummed()).mappings().all()
     if not rows:
         return 0
     ids = sorted(row["request_id"] for row in rows)
@@ -54,6 +52,16 @@ def add_some(connection: Connection, adder: Adder) -> int:
         raise Overtaken
     adder.add(connection, [dict(row) for row in rows])
     return len(rows)
+
+
+def newest_unsummed() -> Select[Any]:
+    """Query a few rows, in the order of their index.
+
+    By time alone, PostgreSQL would come by every row that was added before.
+    """
+    columns = (_usage[name] for name in READ)
+    newest_first = (_usage.summed.desc(), _usage.time_ms.desc())
+    return select(*columns).where(_UNSUMMED).order_by(*newest_first).limit(ADDED_AT_ONCE)
 
 
 def is_summed(connection: Connection) -> bool:
