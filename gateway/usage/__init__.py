@@ -1,8 +1,9 @@
 """The ledger: the durable record of usage, one row a request (§8).
 
 ledger     what the rest of the gateway sees
-handover   finished rows on their way to the database, in memory
-writer     the thread that brings them there; `following`: what memory could not hold is read back
+journal/journal.py  what a request passes through: two records written, and remembered until the writer takes them
+writer     the thread that brings rows to the database: from memory (`handover`), or read back from the journal where
+           memory could not hold them (`following`)
 upkeep     what the same thread does besides: rows without sums, long steps of a migration, blocks, what is old
 reports    what can be asked, and the shapes of the answers; `row_pages`: rows in an order, a page at a time
 receipts   what is known of single requests
@@ -10,9 +11,10 @@ rebuild    makes the sums anew
 views      the answers of the usage routes
 
 journal/   records    the two records of a request: admitted, settled
-           lines      records as bytes, with a checksum; damage never hides an intact record
+           journal    appending them on the request's way, and what memory knows of them
+           lines      records found in bytes again; damage never hides an intact record
            segments   the journal's files; a lock tells a living owner from a dead one
-           journal    appending on the request's way, and the account of the segments
+           own_segments   those of this process: begun, told to the disk, let go
            keeper     the thread that looks after the files: sync, rotation, warnings
            pairing    records become rows
            replay     the journals of dead processes

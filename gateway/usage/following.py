@@ -1,14 +1,14 @@
 """Read this process's journal where memory had no room.
 
-What had ended by then is read back (see `handover`).
+What had ended by then is read back (see `journal.journal`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.usage.handover import Gap, Handover
-from gateway.usage.journal.journal import Journal
+from gateway.usage.handover import Handover
+from gateway.usage.journal.journal import Gap, Journal
 from gateway.usage.journal.lines import scan
 from gateway.usage.journal.pairing import READ_BYTES, Pairing, Tail
 from gateway.usage.journal.records import Admission, CarriedAdmission, Record
@@ -45,7 +45,7 @@ class Following:
         """
         if self._gap is not gap:
             self._gap, self._pairing = gap, Pairing(gap.open)
-        for segment in self._journal.segments():
+        for segment in self._journal.segments.all():
             if segment.number < gap.segment:
                 continue
             for records in self._tail_of(segment).read():
@@ -70,7 +70,7 @@ class Following:
         """
         self._journal.retry_retained()
         with self._journal.lock:
-            return self._paired(scan(self._journal.take_retained()).records, self._journal.current.number)
+            return self._paired(scan(self._journal.take_retained()).records, self._journal.segments.current.number)
 
     def _close(self) -> list[Row]:
         """Read the rest with appends held, if it is little.
@@ -80,20 +80,22 @@ class Following:
         with self._journal.lock:
             if self._unread_bytes() > READ_BYTES or self._journal.retained():
                 return []
-            current = self._journal.current
+            current = self._journal.segments.current
             tail = self._tail_of(current)
             rows = [row for records in tail.read() for row in self._paired(records, current.number)]
             if self._unread_bytes() == 0:
                 # Settled, and not found: the disk did not give the end back.
                 lost = self._handover.ended_among(self._pairing.request_ids())
                 rows += self._pairing.interrupted(lost)
-                self._handover.gap = self._gap = None
+                self._journal.gap = self._gap = None
                 self._pairing = Pairing()
             return rows
 
     def _unread_bytes(self) -> int:
         tails = [
-            self._tail_of(each) for each in self._journal.segments() if self._gap and each.number >= self._gap.segment
+            self._tail_of(each)
+            for each in self._journal.segments.all()
+            if self._gap and each.number >= self._gap.segment
         ]
         return sum(tail.segment.size_bytes - tail.offset for tail in tails)
 

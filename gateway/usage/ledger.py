@@ -15,9 +15,9 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from gateway.types import Id, Secret, id_text
-from gateway.usage.handover import MOST_FINISHED, Handover
-from gateway.usage.journal.journal import SEGMENT_BYTES, Journal
+from gateway.usage.journal.journal import MOST_FINISHED, Journal
 from gateway.usage.journal.keeper import Keeper
+from gateway.usage.journal.own_segments import SEGMENT_BYTES
 from gateway.usage.sql.drivers import check_driver
 from gateway.usage.sql.rows import id_of
 from gateway.usage.writer import LedgerWriter
@@ -67,19 +67,17 @@ class Ledger:
         self,
         url: Secret,
         journal: Journal,
-        handover: Handover,
         keeper: Keeper,
         writer: LedgerWriter,
         *,
         refuses: bool,
         latest_url: Callable[[], Secret] | None = None,
     ) -> None:
-        self.admit = handover.admit  # before the upstream is asked; raises JournalUnavailable: then it must not be
-        self.settle = handover.settle  # before the answer's last byte goes out; while the disk refuses, memory keeps it
-        self.defer, self.book = handover.defer, handover.book  # of work that goes on after its request
+        self.admit = journal.admit  # before the upstream is asked; raises JournalUnavailable: then it must not be
+        self.settle = journal.settle  # before the answer's last byte goes out; while the disk refuses, memory keeps it
+        self.defer, self.book = journal.defer, journal.book  # of work that goes on after its request
         self._url, self._latest_url = url, latest_url
         self._journal = journal
-        self._handover = handover
         self._keeper = keeper
         self._writer = writer
         self._refuses = refuses
@@ -113,12 +111,15 @@ class Ledger:
         """
         check_driver(url)
         journal = Journal(
-            journal_directory, max_bytes=max_journal_bytes, segment_bytes=segment_bytes, sync_each=sync_seconds == 0
+            journal_directory,
+            max_bytes=max_journal_bytes,
+            segment_bytes=segment_bytes,
+            most_finished=most_in_memory,
+            sync_each=sync_seconds == 0,
+            serves_on=when_unwritable == "serve",
         )
-        handover = Handover(journal, most=most_in_memory, serves_on=when_unwritable == "serve")
         writer = LedgerWriter(
             journal,
-            handover,
             _store_of(url, latest_url),
             log,
             retention_days=retention_days,
@@ -127,7 +128,7 @@ class Ledger:
         keeper = Keeper(journal, log, sync_seconds=sync_seconds)
         writer.start()
         keeper.start()
-        return cls(url, journal, handover, keeper, writer, refuses=when_unwritable == "refuse", latest_url=latest_url)
+        return cls(url, journal, keeper, writer, refuses=when_unwritable == "refuse", latest_url=latest_url)
 
     async def flushed(self, seconds: float | None = None) -> None:
         """Wait until everything settled is in the database.
@@ -177,11 +178,11 @@ class Ledger:
 
     def status(self) -> LedgerStatus:
         return LedgerStatus(
-            journal_bytes=self._journal.used_bytes,
+            journal_bytes=self._journal.segments.used_bytes,
             journal_max_bytes=self._journal.max_bytes,
             journal_error=self._journal.error,
-            waiting=max(0, self._handover.settled_rows - self._writer.moved_rows - self._journal.lost_lines),
-            open=self._handover.open_requests,
+            waiting=max(0, self._journal.settled_rows - self._writer.moved_rows - self._journal.lost_lines),
+            open=len(self._journal.open),
             in_memory=self._journal.retained(),
             caught_up=self._writer.has_caught_up,
             database_error=self._writer.last_error,
@@ -203,7 +204,7 @@ class Ledger:
     def _close_threads(self, seconds: float) -> None:
         self._keeper.stop()
         is_done = self._writer.stop(seconds)
-        self._journal.close(keep=not is_done)
+        self._journal.segments.close(keep=not is_done)
 
     def __repr__(self) -> str:
         return f"<Ledger {self._journal!r}, {self._writer.moved_rows} rows stored>"

@@ -17,8 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from gateway.errors import JournalUnavailable, LedgerUnusable
 from gateway.usage.following import Following
 from gateway.usage.handover import Handover
-from gateway.usage.journal.journal import Journal
-from gateway.usage.journal.lines import to_line
+from gateway.usage.journal.journal import Journal, to_line
 from gateway.usage.journal.pairing import carried
 from gateway.usage.journal.records import Admission
 from gateway.usage.journal.replay import Replayed, replay_abandoned
@@ -49,7 +48,6 @@ class LedgerWriter:
     def __init__(
         self,
         journal: Journal,
-        handover: Handover,
         open_store: Callable[[], Store],
         log: FilteringBoundLogger,
         *,
@@ -63,8 +61,8 @@ class LedgerWriter:
         self.has_caught_up = False  # whether what processes now dead have left is stored, once
         self.replayed: set[tuple[str | None, str]] = set()  # what rows of dead processes count in, as stored
         self._journal = journal
-        self._handover = handover
-        self._following = Following(journal, handover)
+        self._handover = Handover(journal)
+        self._following = Following(journal, self._handover)
         self._open_store = open_store
         self._store: Store | None = None
         self._is_prepared = False
@@ -180,8 +178,8 @@ class LedgerWriter:
 
     def _move(self, store: Store) -> None:
         self._store_rows(store)  # those of a round that failed, before more are taken: memory stays bounded
-        segments = self._journal.segments()
-        gap = self._handover.gap  # before memory is emptied: nothing is added to it while there is one
+        segments = self._journal.segments.all()
+        gap = self._journal.gap  # before memory is emptied: nothing is added to it while there is one
         for _ in range(0, len(self._handover), _HELPING_ROWS):
             self._take(self._handover.take(_HELPING_ROWS), store)
         self._store_rows(store)
@@ -233,7 +231,7 @@ class LedgerWriter:
         source.moved_to(current, held_back)
         damaged = self._following.damage_in(segment)
         self.damaged_records += damaged
-        self._journal.forget(segment)
+        self._journal.segments.forget(segment)
         if damaged:
             self._log_damage(damaged, str(segment.set_aside()))
         else:
@@ -248,7 +246,7 @@ class LedgerWriter:
             some = admissions[start : start + _CARRIED_AT_ONCE]
             self._journal.carry(b"".join(to_line(carried(admission)) for admission in some))
         if admissions:
-            self._journal.sync()
+            self._journal.segments.sync()
 
     def _log_damage(self, damaged: int, kept: str) -> None:
         self._log.error("the disk did not give a journal back as it was written", damaged=damaged, kept_as=kept)
@@ -268,7 +266,7 @@ class LedgerWriter:
             _rest()
 
         try:
-            for replayed in replay_abandoned(self._journal.directory, self._journal.owner, insert):
+            for replayed in replay_abandoned(self._journal.segments.directory, self._journal.segments.owner, insert):
                 self._log_replayed(replayed)
         except OSError as error:  # a file that is not ours to read must not hold up our own usage
             self._log.error("a journal cannot be replayed", error=str(error))

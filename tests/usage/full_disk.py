@@ -9,9 +9,11 @@ import tempfile
 from pathlib import Path
 
 from gateway.errors import JournalUnavailable
-from gateway.usage.journal.journal import Journal
+from gateway.usage.journal.journal import Journal, to_line
+from gateway.usage.journal.records import Settlement
 
 LIMIT_BYTES = 110
+END = Settlement("one", "gpt-4o", "openai-a", 200, "ok")
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -24,18 +26,18 @@ _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 with tempfile.TemporaryDirectory() as directory:
     journal = Journal(Path(directory), max_bytes=10_000)
-    (segment,) = journal.segments()
-    journal.admit(b"a" * 100)
+    (segment,) = journal.segments.all()
+    journal.append(b"a" * 100)
     resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT_BYTES, hard))
     try:
-        journal.admit(b"b" * 100)
+        journal.append(b"b" * 100)
     except JournalUnavailable as fault:
         say(f"refused: {fault}")
-    journal.settle(b"c" * 63)
+    journal.settle(END)
     size = segment.path.stat().st_size
     say(f"size {size}, retained {journal.retained()}, error {journal.error is not None}")
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     taken = journal.retry_retained()
-    size = segment.path.stat().st_size
-    say(f"retried {taken}, size {size}, retained {journal.retained()}, error {journal.error is not None}")
-    journal.close(keep=False)
+    size = segment.path.stat().st_size - len(to_line(END))
+    say(f"retried {taken}, size {size} and its line, retained {journal.retained()}, error {journal.error is not None}")
+    journal.segments.close(keep=False)

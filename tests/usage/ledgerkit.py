@@ -123,7 +123,7 @@ def leave_journal(directory: Path, lines: Iterable[bytes]) -> Path:
     """A journal as a dead process leaves it."""
     journal = Journal(directory, max_bytes=10**9)
     for line in lines:
-        journal.settle(line)
-    (segment,) = journal.segments()
-    journal.close(keep=True)
+        journal.carry(line)
+    (segment,) = journal.segments.all()
+    journal.segments.close(keep=True)
     return segment.path

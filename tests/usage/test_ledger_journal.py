@@ -8,11 +8,12 @@ import pytest
 from ledgerkit import admission, leave_journal, program, segment_files, settlement
 
 from gateway.errors import JournalUnavailable
-from gateway.usage.journal.journal import Journal
-from gateway.usage.journal.lines import scan, to_line
+from gateway.usage.journal.journal import Journal, to_line
+from gateway.usage.journal.lines import scan
 from gateway.usage.journal.segments import claim_all, close_all, other_owners
 
-LINE = to_line(admission("one"))
+ONE, END = admission("one"), settlement("one")
+LINE = to_line(ONE)
 
 
 def records_in(directory: Path) -> list[str]:
@@ -22,50 +23,50 @@ def records_in(directory: Path) -> list[str]:
 def test_a_record_is_in_the_file_when_the_call_returns(tmp_path: Path) -> None:
     """Nothing waits in a buffer of ours: whoever reads the file next, after a kill, finds it."""
     journal = Journal(tmp_path, max_bytes=10_000)
-    journal.admit(LINE)
-    journal.settle(to_line(settlement("one")))
+    journal.admit(ONE)
+    journal.settle(END)
     assert records_in(tmp_path) == ["one", "one"]
-    journal.close(keep=True)
+    journal.segments.close(keep=True)
 
 
 def test_beyond_its_bound_nothing_is_admitted_but_what_runs_may_end(tmp_path: Path) -> None:
     """The bound keeps a disk from being filled; it must not lose the usage of requests already admitted."""
     journal = Journal(tmp_path, max_bytes=len(LINE) + 10)
-    journal.admit(LINE)
+    journal.admit(ONE)
     with pytest.raises(JournalUnavailable, match="reached its bound"):
-        journal.admit(to_line(admission("two")))
-    journal.settle(to_line(settlement("one")))
+        journal.admit(admission("two"))
+    journal.settle(END)
     assert records_in(tmp_path) == ["one", "one"]
     assert journal.retained() == 0
-    journal.close(keep=True)
+    journal.segments.close(keep=True)
 
 
 def test_it_is_known_to_admit_nothing_until_there_is_room_again(tmp_path: Path) -> None:
     """For load balancers: they send nobody meanwhile, so it must be found out without a request."""
     journal = Journal(tmp_path, max_bytes=len(LINE) + 10, segment_bytes=1)
-    journal.admit(LINE)
+    journal.admit(ONE)
     assert journal.admits
     with pytest.raises(JournalUnavailable):
-        journal.admit(LINE)
+        journal.admit(ONE)
     assert not journal.admits
-    (full,) = journal.segments()
-    assert journal.rotate_if_due()
+    (full,) = journal.segments.all()
+    assert journal.segments.rotate_if_due()
     assert not journal.admits
-    journal.forget(full)
+    journal.segments.forget(full)
     assert journal.admits
-    journal.admit(LINE)
-    journal.close(keep=True)
+    journal.admit(ONE)
+    journal.segments.close(keep=True)
 
 
 def test_serving_on_keeps_what_does_not_fit_in_memory_up_to_a_bound(tmp_path: Path) -> None:
     """By choice of the operator requests go on without a journal; memory is bounded and losses are counted."""
-    journal = Journal(tmp_path, max_bytes=0, retained_lines=2)
+    journal = Journal(tmp_path, max_bytes=0, retained_lines=2, serves_on=True)
     for number in range(5):
-        journal.admit_or_retain(to_line(admission(str(number))))
+        journal.admit(admission(str(number)))
     assert (journal.retained(), journal.lost_lines) == (2, 3)
     assert [record.request_id for record in scan(journal.take_retained()).records] == ["0", "1"]
     assert journal.retained() == 0
-    journal.close(keep=True)
+    journal.segments.close(keep=True)
 
 
 def test_a_full_disk_takes_half_a_record_back() -> None:
@@ -76,7 +77,7 @@ def test_a_full_disk_takes_half_a_record_back() -> None:
     assert answer.decode().split("\n") == [
         "refused: the journal cannot be written: only 10 of 100 bytes were written: the disk is full",
         "size 100, retained 1, error True",
-        "retried 1, size 163, retained 0, error False",
+        "retried 1, size 100 and its line, retained 0, error False",
         "",
     ]
 
@@ -91,12 +92,12 @@ def test_a_directory_that_cannot_be_made_is_told_at_the_start(tmp_path: Path) ->
 def test_a_closed_journal_writes_into_no_other_file(tmp_path: Path) -> None:
     """The number of a closed file is soon another file's: late records must not end up there."""
     journal = Journal(tmp_path, max_bytes=1_000)
-    journal.close(keep=False)
+    journal.segments.close(keep=False)
     with (tmp_path / "other").open("wb") as other:
         assert other.fileno() > 0
         with pytest.raises(JournalUnavailable):
-            journal.admit(LINE)
-        journal.settle(LINE)
+            journal.admit(ONE)
+        journal.settle(END)
     assert (tmp_path / "other").read_bytes() == b""
 
 
@@ -106,36 +107,36 @@ def test_a_deleted_journal_is_begun_anew(tmp_path: Path) -> None:
     for path in segment_files(tmp_path / "journal"):
         path.unlink()
     (tmp_path / "journal").rmdir()
-    assert journal.rotate_if_due()
-    journal.admit(LINE)
+    assert journal.segments.rotate_if_due()
+    journal.admit(ONE)
     assert records_in(tmp_path / "journal") == ["one"]
-    journal.close(keep=False)
+    journal.segments.close(keep=False)
 
 
 def test_a_long_segment_is_followed_by_a_new_one(tmp_path: Path) -> None:
     """Segments are bounded, so that what is in the database can be let go piece by piece."""
     journal = Journal(tmp_path, max_bytes=10_000, segment_bytes=len(LINE))
-    assert not journal.rotate_if_due()
-    journal.admit(LINE)
-    assert journal.rotate_if_due()
-    assert not journal.rotate_if_due()
-    first, second = journal.segments()
-    assert (first.size_bytes, second.size_bytes, journal.used_bytes) == (len(LINE), 0, len(LINE))
-    journal.forget(first)
+    assert not journal.segments.rotate_if_due()
+    journal.admit(ONE)
+    assert journal.segments.rotate_if_due()
+    assert not journal.segments.rotate_if_due()
+    first, second = journal.segments.all()
+    assert (first.size_bytes, second.size_bytes, journal.segments.used_bytes) == (len(LINE), 0, len(LINE))
+    journal.segments.forget(first)
     first.delete()
-    assert journal.used_bytes == 0
+    assert journal.segments.used_bytes == 0
     assert segment_files(tmp_path) == [second.path]
-    journal.close(keep=False)
+    journal.segments.close(keep=False)
 
 
 def test_the_files_of_a_living_process_are_not_touched(tmp_path: Path) -> None:
     """Its lock tells that the owner lives, whatever its process id."""
     journal = Journal(tmp_path, max_bytes=10_000)
-    assert other_owners(tmp_path, "someone else") == [journal.owner]
-    assert other_owners(tmp_path, journal.owner) == []
-    assert claim_all(tmp_path, journal.owner) is None
-    journal.close(keep=True)
-    claimed = claim_all(tmp_path, journal.owner)
+    assert other_owners(tmp_path, "someone else") == [journal.segments.owner]
+    assert other_owners(tmp_path, journal.segments.owner) == []
+    assert claim_all(tmp_path, journal.segments.owner) is None
+    journal.segments.close(keep=True)
+    claimed = claim_all(tmp_path, journal.segments.owner)
     assert claimed is not None
     close_all(claimed)
 

@@ -25,7 +25,7 @@ from ledgerkit import (
 from sumskit import check_sums
 
 from gateway.types import Secret
-from gateway.usage.journal.lines import to_line
+from gateway.usage.journal.journal import to_line
 from gateway.usage.journal.records import Record
 from gateway.usage.journal.segments import other_owners
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ledgerkit import admission, settlement
 
 from gateway.types import UsageDetails
-from gateway.usage.journal.lines import scan, to_line
+from gateway.usage.journal.journal import to_line
+from gateway.usage.journal.lines import scan
 from gateway.usage.journal.pairing import Tail, carried
 from gateway.usage.journal.records import FailedAttempt, Record
 from gateway.usage.journal.segments import Segment

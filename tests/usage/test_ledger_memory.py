@@ -73,14 +73,14 @@ async def test_beyond_its_bound_rows_are_read_back(open_ledger: OpenLedger, tmp_
         ledger.admit(admission("never ends"))
         ids = serve(ledger, 100)
         assert ledger.status().waiting == 100
-        assert len(ledger._handover) == most
+        assert len(ledger._journal.finished) == most
         await eventually(lambda: len(segment_files(tmp_path / "journal")) > 1)
         ids += serve(ledger, 50)
         ledger.settle(settlement("long"))
     await ledger.flushed(20)
     assert outcomes(url) == dict.fromkeys([*ids, "long"], "ok")
     assert (ledger.status().waiting, ledger.status().open) == (0, 1)
-    assert ledger._handover.gap is None
+    assert ledger._journal.gap is None
     before = segment_files(tmp_path / "journal")
     serve(ledger, 20)
     await eventually(lambda: set(before).isdisjoint(segment_files(tmp_path / "journal")))

@@ -109,7 +109,7 @@ async def test_a_stop_does_not_wait_for_it(server: Server, open_ledger: OpenLedg
     after = await open_ledger(url)
     assert outcomes(url) == dict.fromkeys(ids, "ok")
     await after.close()
-    assert segment_files(after._journal.directory) == []
+    assert segment_files(after._journal.segments.directory) == []
 
 
 async def test_a_stop_ends_what_is_being_stored(postgres: PrivatePostgres, open_ledger: OpenLedger) -> None:

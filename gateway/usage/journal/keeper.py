@@ -49,11 +49,11 @@ class Keeper:
         error: str | None = None
         try:
             self._journal.retry_retained()
-            self._journal.rotate_if_due()
+            self._journal.segments.rotate_if_due()
             if self._journal.error is not None:
                 self._journal.probe()
             if self._syncs:
-                self._journal.sync()
+                self._journal.segments.sync()
         except JournalUnavailable as fault:
             error = str(fault)
         self._log_error(error or self._journal.error)
@@ -68,13 +68,13 @@ class Keeper:
         self._logged_error = error
 
     def _warn_when_filling(self) -> None:
-        percent = 100 * self._journal.used_bytes // self._journal.max_bytes
+        percent = 100 * self._journal.segments.used_bytes // self._journal.max_bytes
         reached = next((mark for mark in _WARN_AT_PERCENT if percent >= mark), 0)
         if reached > self._logged_percent:
             self._log.warning(
                 "the journal fills up because the database does not take the usage; at 100 % requests are refused",
                 percent=percent,
-                bytes=self._journal.used_bytes,
+                bytes=self._journal.segments.used_bytes,
             )
         self._logged_percent = reached
 

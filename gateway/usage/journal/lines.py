@@ -1,6 +1,6 @@
-"""Encode records as lines: `RS crc32 json LF`.
+"""Find records in lines: `RS crc32 json LF`.
 
-Damage never hides an intact record beside it.
+Damage never hides an intact record beside it. What writes them is `journal.to_line`.
 
 JSON has no raw control characters, so neither the RS (0x1e) that begins a record nor the LF that ends it can occur
 inside: wherever bytes were lost or changed, the next RS is where a record begins.
@@ -22,7 +22,6 @@ _UNFINISHED = re.compile(rb"\x1e[^\x00-\x1f]*")
 
 _Any = TypeVar("_Any")
 
-_encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
 
 
@@ -35,14 +34,6 @@ class Scan(NamedTuple, Generic[_Any]):
     records: list[_Any]
     consumed: int
     damaged: int
-
-
-def to_line(record: Record) -> bytes:
-    try:
-        payload = _encode(record)
-    except UnicodeEncodeError:  # half a surrogate pair: a header that was no UTF-8
-        payload = _encode(_without_surrogates(record))
-    return b"\x1e%08x%b\n" % (crc32(payload), payload)  # `framed`, without a call: two lines a request
 
 
 def framed(payload: bytes) -> bytes:
@@ -95,7 +86,8 @@ def _start_of_unfinished(data: bytes, position: int) -> int:
     return len(data)
 
 
-def _without_surrogates(record: Record) -> Record:
+def without_surrogates(record: Record) -> Record:
+    """Return a record that JSON can encode."""
     texts = {name: value for name, value in msgspec.structs.asdict(record).items() if isinstance(value, str)}
     clean = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
     return msgspec.structs.replace(record, **clean)

@@ -89,7 +89,7 @@ class Segment:
             raise
         if written != len(data):
             self.cut(self.size_bytes)
-            raise OSError(f"only {written} of {len(data)} bytes were written: the disk is full")
+            raise cut_short(written, data)
         self.size_bytes += written
 
     def cut(self, size_bytes: int) -> None:
@@ -149,6 +149,10 @@ class Segment:
 
     def __repr__(self) -> str:
         return f"<Segment {self.path.name}, {self.size_bytes} bytes{', closed' if self.fd < 0 else ''}>"
+
+
+def cut_short(written: int, data: bytes) -> OSError:
+    return OSError(f"only {written} of {len(data)} bytes were written: the disk is full")
 
 
 def other_owners(directory: Path, ours: str) -> list[str]:
