@@ -34,7 +34,7 @@ Where to find what people look for first:
 
     what a request costs                  pricing/rates.py; what was used: dialects/openai/metering/
     what is reserved for it               proxy/books/reserving.py; tools, images, sound: proxy/books/besides.py
-    retry-after of a 429                  ours: limits/headers.py; an upstream's: pool/retry_after.py reads it,
+    retry-after of a 429                  ours: limits/refusals.py; an upstream's: pool/retry_after.py reads it,
                                           pool/cooling.py cools by it, pool/verdict.py tells the client
     include_usage taken out of a stream   proxy/stream/live.py
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) cancels the request;

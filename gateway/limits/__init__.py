@@ -3,15 +3,16 @@
 base.py      the contract of a limiter                   demand.py    demands, standings, what was used
 scopes.py    who is counted together, by which limits    periods.py   calendar periods in UTC
 estimate.py  tokens to reserve, or where none are        prompt.py    how large a prompt is
-             reported                                    headers.py   `x-ratelimit-*`, and why a request was refused
-memory.py    a limiter within one process; counts.py: its counters
+             reported                                    reservation.py  what is held, and `x-ratelimit-*`
+memory.py    a limiter within one process;               refusals.py  why a request was refused, and until when
+             counts.py: its counters
 redis.py     one for many workers and machines; script_codec.py: arguments and replies of its `script.lua`;
              totals_loader.py: what the ledger knows
 
 `redis.py` is not imported here: only who uses it needs redis-py.
 """
 
-from gateway.limits.base import Limiter, Rebuild, Reservation
+from gateway.limits.base import Limiter, Rebuild
 from gateway.limits.demand import Demand, Standing, Used, nano
 from gateway.limits.estimate import (
     EstimatedUsage,
@@ -22,9 +23,10 @@ from gateway.limits.estimate import (
     reserved_tokens,
     reserved_usage,
 )
-from gateway.limits.headers import expected_refusal, rate_limit_headers
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
+from gateway.limits.refusals import expected_refusal
+from gateway.limits.reservation import Reservation, rate_limit_headers
 from gateway.limits.scopes import (
     CALLS_A_MINUTE,
     Terms,

@@ -19,38 +19,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-import msgspec
-
 from gateway.limits.demand import Demand, Standing, Used
-from gateway.limits.headers import rate_limit_headers
+from gateway.limits.reservation import Reservation
 from gateway.types import Limits
 
 # From a scope and the first second of a period: what the ledger knows to be used since. Its errors reach the caller.
 Rebuild = Callable[[str, float], Awaitable[Used]]
-
-
-class Reservation(msgspec.Struct, eq=False):
-    """What one admitted request holds until it is settled or cancelled.
-
-    `tokens` and `cost` (currency units) are what it may use; what it holds is no more than was left. `standings` is how
-    each demand stood with it, at `now`. `requests`: so many it counts for in totals.
-    """
-
-    request_id: str
-    demands: Sequence[Demand]
-    tokens: int
-    cost: float
-    standings: Sequence[Standing]
-    now: float
-    requests: int = 1
-
-    def headers(self) -> list[tuple[str, str]]:
-        """`x-ratelimit-*` as of the admission."""
-        return rate_limit_headers(self.demands, self.standings, self.now)
-
-    def __repr__(self) -> str:
-        scopes = ", ".join(demand.scope for demand in self.demands)
-        return f"<Reservation {self.request_id}: {self.tokens} tokens of {scopes or 'nobody'}>"
 
 
 # A reservation, and the tokens and billionths that it came to. Called where it is set, as each is settled.

@@ -1,4 +1,4 @@
-"""Counters of the in-memory limiter: scopes, period totals, reservations."""
+"""Count a scope's use, in a window of 60 s and in totals."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from itertools import islice
 
 import msgspec
 
-from gateway.limits.base import Reservation
-from gateway.limits.demand import WINDOW_SECONDS, Bounds, Standing, Used, nano
+from gateway.limits.demand import WINDOW_SECONDS, Used, nano
 from gateway.limits.periods import bounds
 from gateway.types import Period
 
@@ -17,7 +16,7 @@ from gateway.types import Period
 # waited for a load come back with the time at which they began to wait.
 _LATE_SECONDS = 5.0
 # A clock that steps back over a period's edge by less stays in the period that has begun.
-_EDGE_SECONDS = 60.0
+EDGE_SECONDS = 60.0
 _MOST_LOOKED_AT = 100  # entries of a window, in search of the moment when it has room
 
 
@@ -126,7 +125,7 @@ class Scope:
         It need not be asked for a period that directly follows one that was counted: it starts from nothing.
         """
         count = self.counts.get(period)
-        if count is None or count.start - _EDGE_SECONDS <= now < count.end:
+        if count is None or count.start - EDGE_SECONDS <= now < count.end:
             return count
         start, end = bounds(period, now)
         if start != count.end:
@@ -137,30 +136,8 @@ class Scope:
     def install(self, period: Period, count: Count, now: float) -> None:
         """Take the ledger's totals, unless a later period counts already."""
         known = self.counts.get(period)
-        if known is None or not count.start <= known.start <= now + _EDGE_SECONDS:
+        if known is None or not count.start <= known.start <= now + EDGE_SECONDS:
             self.counts[period] = count
-
-    def standing(self, count: Count | None, now: float, rpm_wait: float = 0.0, tpm_wait: float = 0.0) -> Standing:
-        requests = self.window_requests
-        leaves = self.leaves_at - now if requests else WINDOW_SECONDS
-        if count is None:
-            return Standing(requests, self.window_tokens, leaves, self.running, rpm_wait=rpm_wait, tpm_wait=tpm_wait)
-        return Standing(
-            requests,
-            self.window_tokens,
-            leaves,
-            self.running,
-            count.requests,
-            count.tokens,
-            count.cost,
-            count.tokens_reserved,
-            count.cost_reserved,
-            count.start,
-            count.end,
-            rpm_wait,
-            tpm_wait,
-            count.requests_reserved,
-        )
 
     def rpm_wait(self, rpm: int, now: float) -> float:
         """Return the seconds until the window has room for one more request."""
@@ -185,96 +162,3 @@ class Scope:
 
     def _counted(self) -> Iterator[Admitted]:
         return (each for each in self.window if each.in_window)
-
-
-class Hold(msgspec.Struct, eq=False):
-    """One request's reservation in one scope: asked for, then taken.
-
-    It reserves no more than what is left of a limit: then one large request is not felt beyond its own end.
-    """
-
-    wanted: Reservation
-    bounds: Bounds
-    scope: Scope
-    count: Count | None  # None where no totals are limited
-    time: float  # by which the window goes
-    is_windowed: bool
-    is_running: bool = False
-    admitted: Admitted | None = None  # where there are limits by the minute
-    tokens_reserved: int = 0
-    cost_reserved: int = 0
-
-    def has_room(self) -> bool:
-        rpm, tpm, concurrency, requests, tokens, cost = self.bounds
-        scope, count = self.scope, self.count
-        return (
-            scope.window_requests < rpm
-            and scope.window_tokens < tpm
-            and scope.running < concurrency
-            and (
-                count is None
-                or (
-                    count.requests + self.wanted.requests <= requests
-                    and count.tokens + count.tokens_reserved < tokens
-                    and count.cost + count.cost_reserved < cost
-                )
-            )
-        )
-
-    def take(self) -> Standing:
-        """Reserve; return how the demand stands with it."""
-        wanted, scope, count, now = self.wanted, self.scope, self.count, self.time
-        tokens, requests, cost = wanted.tokens, wanted.requests, nano(wanted.cost) if wanted.cost else 0
-        _, most_of_minute, _, _, most_tokens, most_cost = self.bounds
-        self.is_running = True
-        scope.running += 1
-        if self.is_windowed:
-            taken = scope.window_tokens
-            if not scope.window_requests:
-                scope.leaves_at = now + WINDOW_SECONDS
-            scope.window_requests += 1
-            scope.latest = now
-            here = tokens if taken + tokens <= most_of_minute else max(0, most_of_minute - taken)
-            self.admitted = Admitted(now, here)
-            scope.window.append(self.admitted)
-            scope.window_tokens = taken + here
-        if count is not None:
-            taken = count.tokens + count.tokens_reserved
-            self.tokens_reserved = reserved = tokens if taken + tokens <= most_tokens else max(0, most_tokens - taken)
-            count.tokens_reserved += reserved
-            count.requests += requests
-            count.requests_reserved += requests
-            if cost:
-                taken = count.cost + count.cost_reserved
-                self.cost_reserved = cost if taken + cost <= most_cost else max(0, most_cost - taken)
-                count.cost_reserved += self.cost_reserved
-        return scope.standing(count, now)
-
-    def settle(self, tokens: int, cost: int) -> None:
-        scope, count = self.scope, self.count
-        if self.is_running:
-            self.is_running = False
-            scope.running -= 1
-        if count is not None:
-            count.requests_reserved -= self.wanted.requests
-            count.tokens_reserved -= self.tokens_reserved
-            count.cost_reserved -= self.cost_reserved
-            count.tokens += tokens
-            count.cost += cost
-        admitted = self.admitted
-        if admitted is not None and admitted.in_window:
-            scope.window_tokens += tokens - admitted.tokens
-            admitted.tokens = tokens
-
-    def cancel(self) -> None:
-        self.settle(0, 0)
-        if self.count is not None:
-            self.count.requests -= self.wanted.requests
-        if self.admitted is not None and self.admitted.in_window:
-            self.scope.leave(self.admitted)
-
-    def detach(self) -> None:
-        """It runs on without a place among running ones."""
-        if self.is_running:
-            self.is_running = False
-            self.scope.running -= 1

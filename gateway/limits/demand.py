@@ -14,7 +14,7 @@ import msgspec
 from gateway.types import Limits, Period
 
 WINDOW_SECONDS = 60.0  # over which rpm and tpm slide
-_NANO_PER_UNIT = 1_000_000_000
+NANO_PER_UNIT = 1_000_000_000
 NO_LIMIT = 1 << 62  # more than can be counted
 
 
@@ -116,8 +116,8 @@ def is_limiting(limits: Limits | None) -> bool:
 
 
 def nano(cost: float) -> int:
-    return round(cost * _NANO_PER_UNIT)
+    return round(cost * NANO_PER_UNIT)
 
 
 def units(cost_nano: int) -> float:
-    return cost_nano / _NANO_PER_UNIT
+    return cost_nano / NANO_PER_UNIT

@@ -1,4 +1,4 @@
-"""A limiter within one process.
+"""A limiter within one process: reserve, settle.
 
 Plain dictionaries on one event loop: nothing between two awaits needs a lock.
 """
@@ -9,11 +9,23 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
 
-from gateway.limits.base import OnSettled, Rebuild, Reservation
-from gateway.limits.counts import Count, Hold, Scope
-from gateway.limits.demand import Bounds, Demand, Standing, Used, nano, still_asked, totals_period
-from gateway.limits.headers import refusal
+import msgspec
+
+from gateway.limits.base import OnSettled, Rebuild
+from gateway.limits.counts import EDGE_SECONDS, Admitted, Count, Scope
+from gateway.limits.demand import (
+    NANO_PER_UNIT,
+    WINDOW_SECONDS,
+    Bounds,
+    Demand,
+    Standing,
+    Used,
+    still_asked,
+    totals_period,
+)
 from gateway.limits.periods import bounds
+from gateway.limits.refusals import refusal
+from gateway.limits.reservation import Reservation
 from gateway.single_flight import SingleFlight
 from gateway.types import Limits, Period
 
@@ -61,7 +73,7 @@ class MemoryLimiter:
     def settle(self, reservation: Reservation, *, tokens: int, cost: float, now: float) -> None:
         held = self._holds.pop(reservation.request_id, None)
         if held is not None:
-            cost_nano = nano(cost)
+            cost_nano = round(cost * NANO_PER_UNIT)  # `nano`, without a call
             for each in held[1]:
                 each.settle(tokens, cost_nano)
             if self.on_settled is not None:
@@ -149,9 +161,11 @@ class MemoryLimiter:
         now, period, count = wanted.now, demand.period, None
         scope = self._touch(demand.scope, now)
         if period is not None:
-            count = scope.count_at(period, now)
-            if count is None:
-                return None
+            count = scope.counts.get(period)
+            if count is None or not count.start - EDGE_SECONDS <= now < count.end:
+                count = scope.count_at(period, now)
+                if count is None:
+                    return None
         is_windowed = demand.is_windowed
         if is_windowed and (now < scope.latest or now >= scope.leaves_at):
             now = scope.slide(now)
@@ -161,7 +175,8 @@ class MemoryLimiter:
         scope, limits = self._touch(demand.scope, now), demand.limits
         at = scope.slide(now)
         period = demand.period
-        return scope.standing(
+        return standing_of(
+            scope,
             None if period is None else scope.count_at(period, now),
             at,
             rpm_wait=0.0 if limits.rpm is None else scope.rpm_wait(limits.rpm, at),
@@ -209,3 +224,123 @@ class MemoryLimiter:
             self._touch(name, now).install(period, Count(start, end, totals), now)
 
         await self._loads.join((name, period, start), load)
+
+
+class Hold(msgspec.Struct, eq=False):
+    """One request's reservation in one scope: asked for, then taken.
+
+    It reserves no more than what is left of a limit: then one large request is not felt beyond its own end.
+    """
+
+    wanted: Reservation
+    bounds: Bounds
+    scope: Scope
+    count: Count | None  # None where no totals are limited
+    time: float  # by which the window goes
+    is_windowed: bool
+    is_running: bool = False
+    admitted: Admitted | None = None  # where there are limits by the minute
+    tokens_reserved: int = 0
+    cost_reserved: int = 0
+
+    def has_room(self) -> bool:
+        rpm, tpm, concurrency, requests, tokens, cost = self.bounds
+        scope, count = self.scope, self.count
+        return (
+            scope.window_requests < rpm
+            and scope.window_tokens < tpm
+            and scope.running < concurrency
+            and (
+                count is None
+                or (
+                    count.requests + self.wanted.requests <= requests
+                    and count.tokens + count.tokens_reserved < tokens
+                    and count.cost + count.cost_reserved < cost
+                )
+            )
+        )
+
+    def take(self) -> Standing:
+        """Reserve; return how the demand stands with it."""
+        wanted, scope, count, now = self.wanted, self.scope, self.count, self.time
+        tokens, requests, cost = wanted.tokens, wanted.requests, 0
+        if wanted.cost:
+            cost = round(wanted.cost * NANO_PER_UNIT)  # `nano`, without a call
+        _, most_of_minute, _, _, most_tokens, most_cost = self.bounds
+        self.is_running = True
+        scope.running += 1
+        if self.is_windowed:
+            taken = scope.window_tokens
+            if not scope.window_requests:
+                scope.leaves_at = now + WINDOW_SECONDS
+            scope.window_requests += 1
+            scope.latest = now
+            here = tokens if taken + tokens <= most_of_minute else max(0, most_of_minute - taken)
+            self.admitted = Admitted(now, here)
+            scope.window.append(self.admitted)
+            scope.window_tokens = taken + here
+        if count is not None:
+            taken = count.tokens + count.tokens_reserved
+            self.tokens_reserved = reserved = tokens if taken + tokens <= most_tokens else max(0, most_tokens - taken)
+            count.tokens_reserved += reserved
+            count.requests += requests
+            count.requests_reserved += requests
+            if cost:
+                taken = count.cost + count.cost_reserved
+                self.cost_reserved = cost if taken + cost <= most_cost else max(0, most_cost - taken)
+                count.cost_reserved += self.cost_reserved
+        return standing_of(scope, count, now)
+
+    def settle(self, tokens: int, cost: int) -> None:
+        scope, count = self.scope, self.count
+        if self.is_running:
+            self.is_running = False
+            scope.running -= 1
+        if count is not None:
+            count.requests_reserved -= self.wanted.requests
+            count.tokens_reserved -= self.tokens_reserved
+            count.cost_reserved -= self.cost_reserved
+            count.tokens += tokens
+            count.cost += cost
+        admitted = self.admitted
+        if admitted is not None and admitted.in_window:
+            scope.window_tokens += tokens - admitted.tokens
+            admitted.tokens = tokens
+
+    def cancel(self) -> None:
+        self.settle(0, 0)
+        if self.count is not None:
+            self.count.requests -= self.wanted.requests
+        if self.admitted is not None and self.admitted.in_window:
+            self.scope.leave(self.admitted)
+
+    def detach(self) -> None:
+        """It runs on without a place among running ones."""
+        if self.is_running:
+            self.is_running = False
+            self.scope.running -= 1
+
+
+def standing_of(
+    scope: Scope, count: Count | None, now: float, rpm_wait: float = 0.0, tpm_wait: float = 0.0
+) -> Standing:
+    requests = scope.window_requests
+    leaves = scope.leaves_at - now if requests else WINDOW_SECONDS
+    if count is None:
+        return Standing(requests, scope.window_tokens, leaves, scope.running, rpm_wait=rpm_wait, tpm_wait=tpm_wait)
+    return Standing(
+        requests,
+        scope.window_tokens,
+        leaves,
+        scope.running,
+        count.requests,
+        count.tokens,
+        count.cost,
+        count.tokens_reserved,
+        count.cost_reserved,
+        count.start,
+        count.end,
+        rpm_wait,
+        tpm_wait,
+        count.requests_reserved,
+    )

@@ -23,11 +23,12 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from gateway.errors import StoreUnavailable
-from gateway.limits.base import OnSettled, Rebuild, Reservation
+from gateway.limits.base import OnSettled, Rebuild
 from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
-from gateway.limits.headers import refusal
 from gateway.limits.memory import MemoryLimiter
 from gateway.limits.periods import bounds
+from gateway.limits.refusals import refusal
+from gateway.limits.reservation import Reservation
 from gateway.limits.script_codec import (
     ADMITTED,
     MICROSECONDS,
@@ -55,10 +56,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Live(NamedTuple):
-    """A running request.
-
-    `alone`: the limiter that admitted it while Redis was away.
-    """
+    """A running request; `alone` admitted it while Redis was away."""
 
     reservation: Reservation
     alone: MemoryLimiter | None = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gateway.limits.base import Reservation
 from gateway.limits.demand import Demand, Standing, nano, still_asked, totals_period
+from gateway.limits.reservation import Reservation
 
 MICROSECONDS = 1_000_000
 ADMITTED, REFUSED = 0, 1

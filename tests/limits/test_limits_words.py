@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from limits_kit import NOON, Counter, Ledger, RedisServer, demand, link
 
 from gateway.limits import MemoryLimiter, Used, bounds, demands, grant_scope, key_of, key_scope
-from gateway.limits.headers import duration_text
 from gateway.limits.redis import RedisLimiter
+from gateway.limits.reservation import duration_text
 from gateway.redis.timeout import Patience
 from gateway.types import Access, ApiKey, Caller, Grant, Id, Limits, Model, Period, User
 

@@ -1,27 +1,19 @@
-"""Limits as callers see them: `x-ratelimit-*` headers and refusals."""
+"""Say why a request was refused, and when to come again."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import NamedTuple
 
-import msgspec
-
 from gateway.errors import NO_RETRY, QuotaUsedUp, RateLimited
-from gateway.limits.demand import NO_LIMIT, Demand, Standing, nano
+from gateway.limits.demand import Demand, Standing, nano
+from gateway.limits.reservation import rate_limit_headers
 from gateway.limits.scopes import whose
 
 _MOST_RETRY_SECONDS = 60
-_LONGEST_IN_MS, _NOTHING_SECONDS = 0.9990005, 5e-7  # a difference of times is never exact
 _RUNNING_RETRY_SECONDS = 1.0  # when a running request will end cannot be known
-
-
-# One limit as headers show it: left, seconds to the reset (negated), limit. The least of several is the tightest.
-_Gauge = tuple[int, float, int]
-_NO_GAUGE: _Gauge = (NO_LIMIT, 0.0, NO_LIMIT)
 
 
 class _Full(NamedTuple):
@@ -29,55 +21,6 @@ class _Full(NamedTuple):
 
     reason: str
     wait_seconds: float | None
-
-
-def rate_limit_headers(demands: Sequence[Demand], standings: Sequence[Standing], now: float) -> list[tuple[str, str]]:
-    """Return `x-ratelimit-*` headers of the tightest request and token limits.
-
-    The tightest is the one with fewest left (`rpm` against a total of requests, `tpm` against one of tokens), and of
-    equals the one that resets last. A sliding minute resets when its oldest request is a minute old, a total at its
-    period's end.
-    """
-    of_requests = of_tokens = _NO_GAUGE
-    for demand, at in zip(demands, standings, strict=True):
-        rpm, tpm, _, requests, tokens, _ = demand.bounds
-        leaves, ends = -at.minute_leaves, now - at.period_end
-        left = requests - at.requests
-        of_requests = min(of_requests, (rpm - at.minute_requests, leaves, rpm), (left, ends, requests))
-        left = tokens - at.tokens - at.tokens_reserved
-        of_tokens = min(of_tokens, (tpm - at.minute_tokens, leaves, tpm), (left, ends, tokens))
-    if of_requests[0] < 0 or of_tokens[0] < 0:
-        return rate_limit_headers(demands, list(map(_cut_to_limits, demands, standings)), now)
-    headers: list[tuple[str, str]] = []
-    left, reset_seconds, limit = of_requests
-    reset = duration_text(-reset_seconds)
-    if limit != NO_LIMIT:
-        headers = [
-            ("x-ratelimit-limit-requests", f"{limit}"),
-            ("x-ratelimit-remaining-requests", f"{left}"),
-            ("x-ratelimit-reset-requests", reset),
-        ]
-    left, seconds, limit = of_tokens
-    if limit != NO_LIMIT:
-        headers += (
-            ("x-ratelimit-limit-tokens", f"{limit}"),
-            ("x-ratelimit-remaining-tokens", f"{left}"),
-            ("x-ratelimit-reset-tokens", reset if seconds == reset_seconds else duration_text(-seconds)),
-        )
-    return headers
-
-
-def _cut_to_limits(demand: Demand, at: Standing) -> Standing:
-    """Let what is over its limit have nothing left."""
-    most = demand.bounds
-    return msgspec.structs.replace(
-        at,
-        minute_requests=min(at.minute_requests, most.rpm),
-        minute_tokens=min(at.minute_tokens, most.tpm),
-        requests=min(at.requests, most.requests),
-        tokens=min(at.tokens + at.tokens_reserved, most.tokens),
-        tokens_reserved=0,
-    )
 
 
 def refusal(
@@ -117,25 +60,6 @@ def _refusal(
     longest = max(full, key=lambda each: each.wait_seconds or 0.0)
     seconds = max(1, min(_MOST_RETRY_SECONDS, math.ceil(longest.wait_seconds or 0.0)))
     return RateLimited(f"{longest.reason} Try again in {seconds} s.", headers=(("retry-after", str(seconds)), *headers))
-
-
-def duration_text(seconds: float) -> str:
-    """Format a duration as OpenAI does, rounded up.
-
-    `250ms`, `1s`, `6m0s`, `26h30m0s`; rounded up, so that no client comes too early.
-    """
-    if seconds > _LONGEST_IN_MS:
-        return _whole_seconds_text(math.ceil(seconds - _NOTHING_SECONDS))
-    milliseconds = math.ceil(round(seconds * 1000, 3))
-    return f"{milliseconds}ms" if milliseconds > 0 else "0ms"
-
-
-@lru_cache(maxsize=256)  # every request of a moment is given the same
-def _whole_seconds_text(seconds: int) -> str:
-    hours, minutes, rest = seconds // 3600, seconds // 60 % 60, seconds % 60
-    if hours:
-        return f"{hours}h{minutes}m{rest}s"
-    return f"{minutes}m{rest}s" if minutes else f"{rest}s"
 
 
 def _full(demand: Demand, at: Standing, requests: int) -> Iterator[_Full]:
