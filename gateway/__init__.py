@@ -34,12 +34,12 @@ Where to find what people look for first:
 
     what a request costs                  pricing/rates.py; what was used: dialects/openai/metering/
     what is reserved for it               proxy/books/reserving.py; tools, images, sound: proxy/books/besides.py
-    retry-after of a 429                  ours: limits/refusals.py; an upstream's: pool/retry_after.py reads it,
+    retry-after of a 429                  ours: limits/over_limit.py; an upstream's: pool/retry_after.py reads it,
                                           pool/cooling.py cools by it, pool/verdict.py tells the client
     include_usage taken out of a stream   proxy/stream/live.py
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) cancels the request;
                                           proxy/attempt.py (close) aborts, http/client/connection.py closes
-    a request's line in the log            observability/finished.py (access_line)
+    a request's line in the log            observability/ended.py (access_line)
     what a reload swaps                   app.py (configured) builds an api/runtime.py, process/serve.py swaps it in
     why a change does not hold yet        store/freshness.py; `explain` says how old what it used is
     a new relayed route                   dialects/openai/operations/text.py (one row)

@@ -42,7 +42,7 @@ from gateway.http.message import Headers, Request
 from gateway.http.reply import Answer, Reply
 from gateway.http.via import gateways_passed
 from gateway.observability.calls import CLIENT_GONE, NO_ROUTE, Call
-from gateway.observability.finished import access_line
+from gateway.observability.ended import access_line
 from gateway.observability.tracing import trace_of
 from gateway.types import Caller, Scope
 

@@ -4,7 +4,7 @@ base.py      the contract of a limiter                   demand.py    demands, s
 scopes.py    who is counted together, by which limits    periods.py   calendar periods in UTC
 estimate.py  tokens to reserve, or where none are        prompt.py    how large a prompt is
              reported                                    reservation.py  what is held, and `x-ratelimit-*`
-memory.py    a limiter within one process;               refusals.py  why a request was refused, and until when
+memory.py    a limiter within one process;               over_limit.py  why one was refused, and until when
              counts.py: its counters
 redis.py     one for many workers and machines; script_codec.py: arguments and replies of its `script.lua`;
              totals_loader.py: what the ledger knows
@@ -24,8 +24,8 @@ from gateway.limits.estimate import (
     reserved_usage,
 )
 from gateway.limits.memory import MemoryLimiter
+from gateway.limits.over_limit import expected_refusal
 from gateway.limits.periods import bounds
-from gateway.limits.refusals import expected_refusal
 from gateway.limits.reservation import Reservation, rate_limit_headers
 from gateway.limits.scopes import (
     CALLS_A_MINUTE,

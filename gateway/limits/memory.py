@@ -23,8 +23,8 @@ from gateway.limits.demand import (
     still_asked,
     totals_period,
 )
+from gateway.limits.over_limit import refusal
 from gateway.limits.periods import bounds
-from gateway.limits.refusals import refusal
 from gateway.limits.reservation import Reservation
 from gateway.single_flight import SingleFlight
 from gateway.types import Limits, Period

@@ -26,8 +26,8 @@ from gateway.errors import StoreUnavailable
 from gateway.limits.base import OnSettled, Rebuild
 from gateway.limits.demand import Demand, Standing, Used, nano, totals_period
 from gateway.limits.memory import MemoryLimiter
+from gateway.limits.over_limit import refusal
 from gateway.limits.periods import bounds
-from gateway.limits.refusals import refusal
 from gateway.limits.reservation import Reservation
 from gateway.limits.script_codec import (
     ADMITTED,

@@ -16,7 +16,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-from gateway.observability.finished import AccessLine, with_access_lines
+from gateway.observability.ended import AccessLine, with_access_lines
 from gateway.observability.line_text import escaped, harmless_json, make_printable, make_short
 from gateway.observability.log_stream import LogStream
 

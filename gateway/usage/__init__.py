@@ -1,7 +1,7 @@
 """The ledger: the durable record of usage, one row a request (§8).
 
-ledger     what the rest of the gateway sees
-journal/journal.py  what a request passes through: two records written, and remembered until the writer takes them
+ledger     what the rest of the gateway sees; a request passes through `journal/journal` alone: two records written,
+           and remembered until the writer takes them
 writer     the thread that brings rows to the database: from memory (`handover`), or read back from the journal where
            memory could not hold them (`following`)
 upkeep     what the same thread does besides: rows without sums, long steps of a migration, blocks, what is old

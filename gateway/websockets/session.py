@@ -28,7 +28,7 @@ from gateway.errors import (
 )
 from gateway.http.memory_budget import Held
 from gateway.observability.calls import Call
-from gateway.observability.finished import access_line
+from gateway.observability.ended import access_line
 from gateway.types import Caller
 from gateway.websockets.frames import content_of, error_event
 from gateway.websockets.sockets import Sockets

@@ -7,7 +7,7 @@ from metrics_kit import Scrape
 
 from gateway.dialects.openai import Usage
 from gateway.observability.calls import Call
-from gateway.observability.finished import MOST_SERIES, MOST_UNPRICED, OTHER_MODEL
+from gateway.observability.ended import MOST_SERIES, MOST_UNPRICED, OTHER_MODEL
 from gateway.observability.metrics import FAMILIES, Counters, Samples, joined
 from gateway.observability.metrics.exposition import exposition
 from gateway.observability.metrics.families import lasting

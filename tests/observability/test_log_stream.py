@@ -16,7 +16,7 @@ from typing import TextIO, cast
 import orjson
 import pytest
 
-from gateway.observability.finished import AccessLine
+from gateway.observability.ended import AccessLine
 from gateway.observability.log_stream import ONE_PIECE_BYTES, LogStream
 from gateway.observability.logging import make_logger
 

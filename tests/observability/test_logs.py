@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.observability.finished import AccessLine
+from gateway.observability.ended import AccessLine
 from gateway.observability.logging import LibraryLogs, make_logger
 from gateway.types import Secret
 

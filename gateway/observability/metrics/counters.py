@@ -1,6 +1,6 @@
 """Everything that one worker counts, and its samples for Prometheus.
 
-Requests are counted as they end, by `finished`; here is what is counted besides, and how it is summed when it is
+Requests are counted as they end (`ended`); here is what is counted besides, and how it is summed when it is
 scraped.
 """
 
@@ -11,7 +11,7 @@ from collections import defaultdict
 from operator import add
 
 from gateway.errors import InternalError
-from gateway.observability.finished import MOST_SERIES, NO_REQUEST, OTHER_MODEL, FinishedRequests, Key, RequestCounts
+from gateway.observability.ended import MOST_SERIES, NO_REQUEST, OTHER_MODEL, FinishedRequests, Key, RequestCounts
 from gateway.observability.metrics.families import WAIT_SECONDS, Labels, Samples, Value
 from gateway.types import Id, id_text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
-from gateway.observability.finished import DURATION_SECONDS, FIRST_BYTE_SECONDS, OWN_SECONDS
+from gateway.observability.ended import DURATION_SECONDS, FIRST_BYTE_SECONDS, OWN_SECONDS
 
 Kind = Literal["counter", "gauge", "histogram"]
 Labels = tuple[str, ...]

@@ -132,7 +132,10 @@ class Journal:
                 self._retain_or_lose(line, is_elsewhere=self.gap is None)
 
     def append(self, line: bytes) -> None:
-        """Write all of the line or nothing of it, for the lock's holder. Raises JournalUnavailable."""
+        """Write all of the line or nothing. Raises JournalUnavailable.
+
+        For the holder of the lock.
+        """
         segment = self.segments.current
         try:
             written = os.write(segment.fd, line)

@@ -97,7 +97,7 @@ class RequestCounts:
 
 
 class FinishedRequests:
-    """Count the requests of one worker as they end, on its event loop."""
+    """Count a worker's requests as they end, on its event loop."""
 
     def __init__(self) -> None:
         self.counts: dict[tuple[object, ...], RequestCounts] = {}
@@ -231,9 +231,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def with_access_lines(logger_class: Any, put: Callable[[bytes], object], stream: LogStream | None) -> Any:
-    """Return a logger class with a short way for access lines, to `stream` where there is one.
+    """Return a logger class with a short way for access lines.
 
-    Structlog's steps would be a tenth of a request.
+    It leads to `stream` where there is one. Structlog's steps would be a tenth of a request.
     """
 
     class AccessLogger(logger_class):  # type: ignore[misc]  # structlog makes its class at run time
