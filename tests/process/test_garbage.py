@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from kit.gateway import KEYS, GatewayProcess, config
 from kit.stage import ask, endpoint, model
 from kit.wire import Wire, request_bytes
 
+ROUTE = "/v1/chat/completions"
 REQUESTS = 150  # more than the interpreter leaves at its end
 REFUSED = answer(400, {"error": {"message": "no", "type": "invalid_request_error", "param": None, "code": None}})
 IN_ONE_READ = raw(STREAM_HEAD + chunk(delta("a")) + chunk(DONE) + LAST_CHUNK)
@@ -32,17 +35,34 @@ IN_ONE_READ = raw(STREAM_HEAD + chunk(delta("a")) + chunk(DONE) + LAST_CHUNK)
 async def test_a_request_leaves_nothing_to_the_collector(
     tmp_path: Path, behaviour: Behaviour, stream: bool, status: int
 ) -> None:
-    written = tmp_path / "garbage.json"
+    request = request_bytes("POST", ROUTE, ask("m", stream=True) if stream else ask("m"), key=KEYS["user"])
+    async with observed(tmp_path, behaviour) as gateway, Wire.open(gateway.port) as wire:
+        for _ in range(REQUESTS):
+            await wire.send(request)
+            assert (await wire.reply()).status == status
+
+
+@pytest.mark.parametrize("headers", [[], [("connection", "close")]], ids=["client", "gateway"])
+async def test_a_connection_leaves_nothing_to_the_collector(tmp_path: Path, headers: list[tuple[str, str]]) -> None:
+    """Whoever ends it."""
+    request = request_bytes("POST", ROUTE, ask("m"), key=KEYS["user"], headers=headers)
+    async with observed(tmp_path, as_openai()) as gateway:
+        for _ in range(REQUESTS):
+            async with Wire.open(gateway.port) as wire:
+                await wire.send(request)
+                assert (await wire.reply()).status == 200
+
+
+@asynccontextmanager
+async def observed(directory: Path, behaviour: Behaviour) -> AsyncIterator[GatewayProcess]:
+    """A gateway that must not have left as many of anything as there were requests."""
+    written = directory / "garbage.json"
     program = [str(Path(__file__).with_name("garbage_gateway.py")), str(written)]
     upstream = await FakeUpstream.start(behaviour)
     try:
         settings = config([model("m", [endpoint(upstream, "a"), endpoint(upstream, "b")])])
-        body = ask("m", stream=True) if stream else ask("m")
-        request = request_bytes("POST", "/v1/chat/completions", body, key=KEYS["user"])
-        async with GatewayProcess.start(settings, tmp_path, program) as gateway, Wire.open(gateway.port) as wire:
-            for _ in range(REQUESTS):
-                await wire.send(request)
-                assert (await wire.reply()).status == status
+        async with GatewayProcess.start(settings, directory, program) as gateway:
+            yield gateway
     finally:
         await upstream.close()
     kinds = json.loads(written.read_text())

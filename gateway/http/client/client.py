@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter, defaultdict
+from time import monotonic
 from typing import NamedTuple
 
 from gateway.errors import ConnectFailed, ConnectionCut, TransportError
@@ -115,7 +116,7 @@ class Transport:
 
     def released(self, connection: Connection) -> None:
         """Back into the pool."""
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = monotonic()
         self._idle[connection.origin].append(connection)
         if self._sweeper is None:
             self._sweep_later()
@@ -151,7 +152,7 @@ class Transport:
 
     def _taken(self, idle: list[Connection]) -> Connection | None:
         """Take the last of these that can still be used."""
-        too_old = asyncio.get_running_loop().time() - self._max_idle_seconds
+        too_old = monotonic() - self._max_idle_seconds
         while idle:
             connection = idle.pop()
             idle_since, connection.idle_since = connection.idle_since, 0.0
@@ -174,7 +175,7 @@ class Transport:
     def _sweep(self) -> None:
         """Close connections that have been idle for too long."""
         self._sweeper = None
-        too_old = asyncio.get_running_loop().time() - self._max_idle_seconds
+        too_old = monotonic() - self._max_idle_seconds
         for origin, connections in list(self._idle.items()):
             for connection in list(connections):
                 if connection.idle_since <= too_old:

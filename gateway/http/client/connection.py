@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, origin: Origin, owner: Owner, max_head_bytes: int) -> None:
         self.origin = origin
-        self.idle_since = 0.0  # on the loop's clock; 0 while it is not in the pool
+        self.idle_since = 0.0  # by time.monotonic(); 0 while it is not in the pool
         self._owner = owner
         self._answer = AnswerParser(max_head_bytes)
         self._exchange: Exchange | None = None

@@ -39,6 +39,7 @@ class LaneConnection(Answering):
         )
         self._idle = self._loop.create_future()
         self._task = self._loop.create_task(self._run(self._idle))
+        self._task.add_done_callback(self._ended)
         self._server.joined(self)
 
     def eof_received(self) -> bool:
@@ -56,11 +57,15 @@ class LaneConnection(Answering):
         self._head_is_over()
         if self._idle_patience is not None:
             self._idle_patience.end()
+            self._idle_patience = None  # it knows this connection, and its task does: neither keeps the other
         self._server.left(self)
         super().connection_lost(exc)
         self._cancel()
         self.unwatch()
         self._passage.lost(exc)
+
+    def _ended(self, _task: asyncio.Task[None]) -> None:
+        self._task = None
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -7,22 +7,21 @@ from collections.abc import Callable
 
 
 class HeadPatience:
-    """Call `over` where a head is not whole in time.
+    """Call somebody where a head is not whole in time.
 
     The time runs from its first byte, however it drips.
     """
 
-    __slots__ = ("_loop", "_over", "_timer")
+    __slots__ = ("_loop", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, over: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._over = over
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, seconds: float) -> None:
+    def begin(self, seconds: float, over: Callable[[], None]) -> None:
         """Begin to wait, unless that has begun already."""
         if self._timer is None:
-            self._timer = self._loop.call_later(seconds, self._ended)
+            self._timer = self._loop.call_later(seconds, self._ended, over)
 
     def end(self) -> None:
         """Stop the time-out."""
@@ -30,9 +29,9 @@ class HeadPatience:
             self._timer.cancel()
             self._timer = None
 
-    def _ended(self) -> None:
+    def _ended(self, over: Callable[[], None]) -> None:
         self._timer = None
-        self._over()
+        over()
 
 
 class IdlePatience:

@@ -70,7 +70,7 @@ class Reading(Writing):
         self._passage = Passage()
         self._beginning: Beginning | None = None  # judges a head that is not whole
         self._head_held = server.memory.hold()  # by a head that is not whole
-        self._head_patience = HeadPatience(loop, self._head_timed_out)
+        self._head_patience = HeadPatience(loop)
         self._linger = LINGERING_SECONDS
         self._linger_bytes = LINGERING_BYTES
         self._pausers = 0  # reasons for which nothing is read
@@ -217,7 +217,7 @@ class Reading(Writing):
         """Keep an unfinished head, within its time and memory bound."""
         self._ahead = data
         if data:
-            self._head_patience.begin(self._server.bounds().head_seconds)
+            self._head_patience.begin(self._server.bounds().head_seconds, self._head_timed_out)
             # It is there twice at the moment when more of it comes.
             if not self._head_held.has_grown(max(0, 2 * len(data) - self._head_held.size)):
                 self.refuse(Overloaded("The gateway holds as many requests as it may; ask again in a moment."), data)
