@@ -9,8 +9,8 @@ A map of the house, from the top floor down; imports point downward only.
     dashboard/      the pages: sign-in, sessions' routes, static/ (ES modules and CSS)
     websockets/     responses and realtime over WebSockets: relayed frame by frame, or bridged to streams
     batches/        files of many requests: lines judged and rewritten; what is booked when it ends
-    proxy/          one relayed request: pipeline, attempt, response, usage meter; refusals/, stream/;
-                    books/: reserved, booked; keeping/: stored objects in answers; queueing/: what waits for an endpoint
+    proxy/          one relayed request: pipeline, attempt, books/accounting; what is rare beside them: response,
+                    refusals/, stream/; keeping/: stored objects in answers; queueing/: what waits for an endpoint
     admin_records/  changes to records, and their rules; explain/: who gets which model, and why
     access/         from headers to a caller, from a request to a model; what was looked up just now;
                     tokens/: callers by JWT

@@ -17,7 +17,7 @@ from gateway.errors import InvalidRequest
 from gateway.http.reply import Answer, Reply
 from gateway.limits import call_terms
 from gateway.proxy.ask import Ask
-from gateway.proxy.response import own_fields
+from gateway.proxy.attempt import own_fields
 from gateway.proxy.upstreams import asked_of_own_model
 from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Model
@@ -82,8 +82,8 @@ async def _estimated(hit: Hit, ask: Ask, tokens: int) -> Answer:
     account = await hit.runtime.relay.accounts.open(call, ask, streamed=False)
     call.served, call.status, call.outcome, meter.answered = ask.access.model, 200, "ok", True
     account.settle(meter, call.served, ask.body.fields, body_size=ask.body.size)
-    own = own_fields(call, ask.catalogue, with_timing=True)[1:]  # its id is put there for what asked no upstream
-    fields = [_JSON, *own, *account.headers, *request_id_field(call.request_id), ("x-gateway-estimated", "tokens")]
+    own = own_fields(call, ask, account.headers)[1:]  # its id is put there for what asked no upstream
+    fields = [_JSON, *own, *request_id_field(call.request_id), ("x-gateway-estimated", "tokens")]
     return Answer(200, fields, b'{"input_tokens":%d}' % tokens)
 
 

@@ -109,7 +109,7 @@ async def form_of(hit: Hit, *, adds_model: bool = True) -> FormBody:
             max_bytes=server.max_upload_mb * 2**20,
             seconds=server.timeouts.body,
             refused=refused,
-            before_large=partial(hit.runtime.relay.accounts.take_place, hit.call, hit.caller),
+            before_large=partial(hit.runtime.relay.accounts.places.take, hit.call, hit.caller),
             adds_model=adds_model,
         )
     finally:
@@ -213,7 +213,7 @@ async def body_of(hit: Hit) -> openai.RequestBody:
         max_bytes=server.max_body_mb * 2**20,
         seconds=server.timeouts.body,
         refused=refused,
-        before_large=partial(hit.runtime.relay.accounts.take_place, hit.call, hit.caller),
+        before_large=partial(hit.runtime.relay.accounts.places.take, hit.call, hit.caller),
     )
 
 

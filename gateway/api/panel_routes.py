@@ -113,7 +113,7 @@ async def asked_of(
             hit.request,
             max_bytes=server.max_body_mb * 2**20,
             seconds=server.timeouts.body,
-            before_large=partial(runtime.relay.accounts.take_place, hit.call, hit.caller),
+            before_large=partial(runtime.relay.accounts.places.take, hit.call, hit.caller),
         )
     except InvalidJson as fault:
         raise InvalidRequest(fault.message) from None

@@ -24,10 +24,11 @@ from gateway.errors import ClientFault, GatewayError
 from gateway.limits import estimated_usage
 from gateway.objects.index import ObjectIndex
 from gateway.objects.record import ObjectRecord, Unsettled
+from gateway.proxy.books.accounting import with_seen
 from gateway.proxy.books.bookings import Bookings, Deferred, Used, card_of, deferred_in
 from gateway.proxy.keeping.answer_objects import is_unfinished
 from gateway.proxy.keeping.refresher import Refresher, Seen
-from gateway.proxy.usage_meter import UsageMeter, with_seen
+from gateway.proxy.usage_meter import UsageMeter
 from gateway.store.base import Catalogue
 from gateway.types import Outcome, Usage
 from gateway.usage import UsageSource

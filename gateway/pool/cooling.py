@@ -29,7 +29,7 @@ class Judged(Protocol):
 
 
 class Cooling:
-    """The endpoints of one model, by id: which fails, and cools for how long.
+    """The endpoints of one model: which cools, for how long.
 
     Every `now` is in seconds of one monotonic clock.
     """

@@ -1,4 +1,4 @@
-"""A model's endpoints, and a request's hold on one: take it, say how it went, give it back."""
+"""A model's endpoints, and a request's hold on one."""
 
 from __future__ import annotations
 

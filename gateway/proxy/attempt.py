@@ -1,20 +1,46 @@
-"""One try against one endpoint.
+"""One try against one endpoint, and what its answer tells the client.
 
 An `Attempt` is what the transport talks to. It gathers a whole answer, or watches a stream until its first event with
-data; from then on bytes go from the upstream's read straight into the client's transport, in whole events.
+data; from then on bytes go from the upstream's read straight into the client's transport, in whole events. An
+`Answering` tells the client a whole answer and settles the request's account; all others are in `response`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from time import perf_counter
 
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from gateway.dialects import openai
 from gateway.errors import Overloaded, TransportError
 from gateway.http.client import Exchange
-from gateway.proxy.endpoint_client import TEXT, WHOLE, RawHeaders, read_head
+from gateway.observability.calls import Call
+from gateway.proxy.ask import Ask
+from gateway.proxy.books.accounting import Account
+from gateway.proxy.endpoint_client import TEXT, WHOLE, AnswerHead, RawHeaders, content_of
+from gateway.proxy.responder import Client, Field, Fields, Head, Responder
 from gateway.proxy.stream.chunks import chunk_passage
 from gateway.proxy.stream.opening import BOM
 from gateway.proxy.stream.unfolding import Unfolding
+from gateway.proxy.usage_meter import UsageMeter
+from gateway.store.base import Catalogue
+from gateway.types import Outcome
+
+# content-encoding is not in the contract's list, yet a compressed body is unreadable without it.
+_PASSED = {
+    b"content-type": "content-type",
+    b"content-language": "content-language",
+    b"content-disposition": "content-disposition",
+    b"content-encoding": "content-encoding",
+    b"openai-processing-ms": "openai-processing-ms",
+    b"openai-version": "openai-version",
+    b"x-request-id": "x-upstream-request-id",
+    b"request-id": "x-upstream-request-id",
+}
 
 
 class Attempt(Unfolding):
@@ -31,15 +57,24 @@ class Attempt(Unfolding):
         """What is held: of a whole answer, everything."""
         return self.held if type(self.held) is bytes else self.whole()
 
-    async def opened(self, exchange: Exchange) -> TransportError | None:
-        """Wait for a whole answer or a first event; return the failure."""
+    def opening(self, exchange: Exchange) -> asyncio.Future[None]:
+        """Return what a whole answer, first event or failure completes."""
         loop, self._exchange, self._answer_by = self.loop, exchange, self.give_up_at
         if self.expects_stream:
             self._answer_by = min(loop.time() + self.timeouts.first_byte, self.give_up_at)
         self._timer = loop.call_at(self._answer_by, self._look_again)
-        while self.shape is None and self.failure is None:
-            self._waiter = loop.create_future()
-            await self._waiter
+        waiter = self._waiter = loop.create_future()
+        if self.shape is not None or self.failure is not None:
+            waiter.set_result(None)
+        return waiter
+
+    async def opened(self, exchange: Exchange) -> TransportError | None:
+        """Wait for a whole answer or a first event; return the failure."""
+        await self.opening(exchange)
+        return await self.unpacked()
+
+    async def unpacked(self) -> TransportError | None:
+        """Read a compressed whole answer to its end; return the failure."""
         if self.shape is None:
             if self._no_room:
                 raise Overloaded("The gateway holds as many bodies and answers as it may; ask again in a moment.")
@@ -81,10 +116,14 @@ class Attempt(Unfolding):
 
     def meter_whole(self, *, is_text: bool) -> None:
         """Meter a whole answer; at a glance where it is small JSON."""
-        if self._looks or not self.meter.is_plain(self.body):
-            self._look_to_the_end()
-            if self.view is not None:
-                self.meter.whole(self.view, is_text=is_text)
+        meter, body = self.meter, self.body
+        contents = meter.reader.contents(body) if not self._looks and body.startswith(b"{") else None
+        if contents is not None:
+            meter.take(contents)
+            return
+        self._look_to_the_end()
+        if self.view is not None:
+            meter.whole(self.view, is_text=is_text)
 
     def close(self) -> None:
         """Abort a running exchange and release what is held. Idempotent."""
@@ -122,8 +161,10 @@ class Attempt(Unfolding):
         if not self._is_plain or self.view is not None:
             self._end()
             return
-        self.shape = WHOLE
-        self._be_done()
+        self.shape, self._done = WHOLE, True  # as `_be_done`
+        if self._timer is not None:
+            self._timer.cancel()
+        self._exchange = self._timer = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -134,3 +175,96 @@ class Attempt(Unfolding):
 
     def __repr__(self) -> str:
         return f"<Attempt: {self.shape.value if self.shape else 'waiting'}, status {self.status}>"
+
+
+def read_head(headers: RawHeaders) -> AnswerHead:
+    """Read an answer's headers in one pass.
+
+    Of several request ids of the upstream's the first is passed; types likewise.
+    """
+    passed: list[tuple[str, str]] = []
+    content_type: bytes | None = None
+    encoding = b""
+    has_id = False
+    for name, value in headers:
+        shown = _PASSED.get(name)
+        if shown is None:
+            continue
+        if name == b"content-type":
+            content_type = value if content_type is None else content_type
+        elif name == b"content-encoding":
+            declared = value.strip().lower()
+            encoding = encoding or (declared if declared != b"identity" else b"")
+        elif shown == "x-upstream-request-id":
+            if has_id:
+                continue
+            has_id = True
+        passed.append((shown, value.decode("latin-1")))
+    return AnswerHead(passed, TEXT if content_type == b"application/json" else content_of(content_type), encoding)
+
+
+class Answering(msgspec.Struct, eq=False):
+    """The answer to one request."""
+
+    call: Call
+    ask: Ask
+    responder: Responder  # the client's own, or one that puts answers back into its protocol
+    client: Client
+    meter: UsageMeter
+    log: FilteringBoundLogger
+    account: Account | None = None
+
+    def whole(self, attempt: Attempt) -> None:
+        """Answer with a whole answer, which has been metered."""
+        head = attempt.head
+        self.responder.on_answer(self.answered(attempt.status, head.passed), attempt.body, head.encoding)
+        self.settle("upstream_error" if self.meter.failed else "ok")
+        self.responder.on_end(self.meter.usage)
+
+    def answered(self, status: int, passed: Fields) -> Head:
+        """Note that an upstream answers; return our head."""
+        self.meter.answered = True
+        self.call.first_byte = perf_counter()
+        if not self.responder.started:
+            self.call.status = status
+        account = self.account
+        return Head(status, passed, own_fields(self.call, self.ask, account.headers if account is not None else ()))
+
+    def settle(self, outcome: Outcome) -> None:
+        """Settle the account. Only the first call counts."""
+        self.call.outcome = outcome
+        if self.account is not None:
+            self.account.settle(self.meter, self.call.served, self.ask.body.fields, body_size=self.ask.body.size)
+
+
+def own_fields(
+    call: Call, ask: Ask, limits: Sequence[Field] = (), *, with_timing: bool = True, waiting_since: float = 0.0
+) -> Fields:
+    """List the gateway's own headers for a call.
+
+    As it stands (contract §4). `limits`: those of its account. `waiting_since`: when the wait began that has not ended;
+    0.0 for none.
+    """
+    own = [("x-request-id", call.request_id), ("x-gateway-attempts", f"{call.attempts}")]
+    served, asked = call.served, call.requested_model
+    if served is not None:
+        if ask.pin is None or not ask.needs_no_model:  # else whichever model's endpoint it was, says nothing
+            own.append(_model_field(served.name))
+        if asked is not None and asked != served.name and _serves_another(call, ask.catalogue):
+            own.append(("x-gateway-requested-model", openai.printable(asked)))
+    if with_timing:
+        share = (waiting_since or perf_counter()) - call.began - call.upstream_seconds
+        own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))
+    own += limits
+    return own
+
+
+@lru_cache(maxsize=1024)
+def _model_field(name: str) -> tuple[str, str]:
+    return "x-gateway-model", openai.printable(name)
+
+
+def _serves_another(call: Call, catalogue: Catalogue) -> bool:
+    """Whether another model answers than the client named."""
+    named = catalogue.find(call.requested_model or "")
+    return named is None or named is not call.served

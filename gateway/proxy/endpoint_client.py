@@ -1,4 +1,4 @@
-"""Write requests to one endpoint, and classify the heads of its answers."""
+"""Write request heads for one endpoint; classify its answers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,10 @@ from gateway import __version__
 from gateway.http.client import Origin, request_head
 from gateway.http.client.passed_on import NOTHING, PassedOn, query_names
 from gateway.proxy.refusals.masking import Mask
-from gateway.types import AuthHeader, Endpoint, ProtocolName
+from gateway.types import AuthHeader, Endpoint, Model, ProtocolName
 
 RawHeaders = list[tuple[bytes, bytes]]
 JSON = "application/json"
-
-# content-encoding is not in the contract's list, yet a compressed body is unreadable without it.
-_PASSED = {
-    b"content-type": "content-type",
-    b"content-language": "content-language",
-    b"content-disposition": "content-disposition",
-    b"content-encoding": "content-encoding",
-    b"openai-processing-ms": "openai-processing-ms",
-    b"openai-version": "openai-version",
-    b"x-request-id": "x-upstream-request-id",
-    b"request-id": "x-upstream-request-id",
-}
-
 
 _OFTEN_PASSED = (
     "accept",
@@ -46,16 +33,20 @@ _OF_TRACES = ("traceparent", "tracestate")  # which every request has already th
 class EndpointClient:
     """Build the requests to one endpoint.
 
-    Request heads are made once for each route, all but the length.
+    Request heads are made once for each route, all but the length. `plain_heads` has by path what those of posted JSON
+    begin with, to which nothing is added but the client's fields, the request's own, and the length.
+
+    `model`: its name, as the provider has it.
 
     `refuses_stream_options` is learnt: the endpoint answered 400 or 422 to it once and was content without.
     `guarded`: the address that it is connected to must be one that endpoints made at run time may have.
     """
 
-    def __init__(self, endpoint: Endpoint, *, guarded: bool = False) -> None:
+    def __init__(self, endpoint: Endpoint, *, model: Model | None = None, guarded: bool = False) -> None:
         url = urlsplit(endpoint.url)
         host = url.hostname or ""
         self.endpoint = endpoint
+        self.model = endpoint.provider_model or (model.provider_model or model.name if model is not None else "")
         is_tls = url.scheme == "https"
         ca_file = (endpoint.ca_file or "") if is_tls else ""
         self.origin = Origin(url.scheme, host, url.port or (443 if is_tls else 80), guarded, ca_file)
@@ -68,6 +59,7 @@ class EndpointClient:
         # Of most endpoints a client's header is neither theirs too nor one of more: then no head is a special one.
         self._passes = [name for name in endpoint.pass_headers if name not in _OF_TRACES]
         self._is_particular = bool(self._passes) or not self._own_headers.isdisjoint(_OFTEN_PASSED)
+        self.plain_heads: dict[str, bytes] = {}
         self._heads: dict[str, bytes] = {}
         self._untyped_heads: dict[str, bytes] = {}  # for forms: each has a boundary of its own
         self._mask: Mask | None = None
@@ -90,25 +82,6 @@ class EndpointClient:
 
         `own_fields`: header lines of the request's own, each with its line end. `passed`: what the client's head adds.
         """
-        begin = self._heads.get(path)
-        if begin is None or length == 0 or content_type != JSON or method != "POST" or passed.query:
-            return self._seldom_head(path, length, own_fields, passed, protocol, content_type, method, is_lasting)
-        fields = passed.fields
-        if self._is_particular:
-            fields = passed.lines_with(self._passes, self._own_headers)
-        return b"%b%b%bcontent-length: %d\r\n\r\n" % (begin, fields, own_fields, length)
-
-    def _seldom_head(
-        self,
-        path: str,
-        length: int,
-        own_fields: bytes,
-        passed: PassedOn,
-        protocol: ProtocolName,
-        content_type: str,
-        method: str,
-        is_lasting: bool,
-    ) -> bytes:
         heads, is_usual = self._heads, method == "POST" and length > 0
         if content_type != JSON:
             heads, own_fields = self._untyped_heads, b"content-type: %b\r\n%b" % (content_type.encode(), own_fields)
@@ -117,7 +90,7 @@ class EndpointClient:
             is_json = heads is self._heads and length > 0
             begin = self._head_up_to_length(path, protocol, method, is_json=is_json)
             if is_usual and is_lasting:
-                heads[path] = begin
+                self._keep(path, begin, heads)
         fields = passed.fields
         if self._is_particular:
             fields = passed.lines_with(self._passes, self._own_headers)
@@ -126,6 +99,11 @@ class EndpointClient:
         if not length and method != "POST":
             return b"%b%b%b\r\n" % (begin, fields, own_fields)
         return b"%b%b%bcontent-length: %d\r\n\r\n" % (begin, fields, own_fields, length)
+
+    def _keep(self, path: str, begin: bytes, heads: dict[str, bytes]) -> None:
+        heads[path] = begin
+        if heads is self._heads and not self._is_particular:
+            self.plain_heads[path] = begin
 
     def _with_query(self, begin: bytes, passed: PassedOn) -> bytes:
         """Add a client's query, but for what the endpoint's own has."""
@@ -211,35 +189,8 @@ class AnswerHead(msgspec.Struct, frozen=True):
 NO_HEAD = AnswerHead([], Content.TEXT, encoding=b"")
 
 
-def read_head(headers: RawHeaders) -> AnswerHead:
-    """Read an answer's headers in one pass.
-
-    Of several request ids of the upstream's the first is passed; types likewise.
-    """
-    passed: list[tuple[str, str]] = []
-    content_type: bytes | None = None
-    encoding = b""
-    has_id = False
-    for name, value in headers:
-        shown = _PASSED.get(name)
-        if shown is None:
-            continue
-        if name == b"content-type":
-            content_type = value if content_type is None else content_type
-        elif name == b"content-encoding":
-            declared = value.strip().lower()
-            encoding = encoding or (declared if declared != b"identity" else b"")
-        elif shown == "x-upstream-request-id":
-            if has_id:
-                continue
-            has_id = True
-        passed.append((shown, value.decode("latin-1")))
-    return AnswerHead(passed, _content_of(content_type), encoding)
-
-
-def _content_of(content_type: bytes | None) -> Content:
-    if content_type == b"application/json":
-        return TEXT
+def content_of(content_type: bytes | None) -> Content:
+    """Classify a declared content type."""
     declared = b"" if content_type is None else content_type.partition(b";")[0].strip().lower()
     if declared == b"text/event-stream":
         return Content.EVENTS

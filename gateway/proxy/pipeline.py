@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -16,8 +16,8 @@ from time import perf_counter
 from structlog.typing import FilteringBoundLogger
 
 from gateway.dialects.affinity import affinity_of
-from gateway.errors import GatewayError, InternalError, ShuttingDown, TransportError
-from gateway.http.client import Transport
+from gateway.errors import TransportError
+from gateway.http.client import Transport, Upload
 from gateway.http.client.passed_on import NOTHING, PassedOn
 from gateway.http.memory_budget import Held
 from gateway.http.via import Via
@@ -27,13 +27,11 @@ from gateway.pool import Cooldown, Lease
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.books.accounting import Accounts
-from gateway.proxy.endpoint_client import WHOLE, EndpointClient
+from gateway.proxy.endpoint_client import JSON, WHOLE, EndpointClient
 from gateway.proxy.heartbeat import Heartbeat
 from gateway.proxy.queueing import Turn, Turns
 from gateway.proxy.refusals.judgement import Judgement
-from gateway.proxy.refusals.judging import (
-    refuses_stream_options,
-)
+from gateway.proxy.refusals.judging import refuses_stream_options
 from gateway.proxy.responder import Client, Responder
 from gateway.proxy.stream.translating import answering
 from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_fallback, asked_of_own_model, candidates
@@ -106,7 +104,11 @@ class RelayedRequest(Judgement, kw_only=True):
             asked = await asked_of_own_model(ask, self.memory)
         beats: Heartbeat | Turn | None = None  # what ends with the answer
         if relay.turns is None:
-            account = self.account = await relay.accounts.open(call, ask, streamed=self.wants_stream)
+            account = relay.accounts.account(call, ask)
+            if ask.terms.demands:
+                await relay.accounts.reserve(account, ask)
+            relay.accounts.admit(account, ask, streamed=self.wants_stream)
+            self.account = account
             if self.wants_stream:
                 beats = Heartbeat(self.loop, relay.heartbeat_seconds, self.beat)
         elif (turn := await self._open_in_turn(relay.turns, asked)) is not None:
@@ -118,11 +120,7 @@ class RelayedRequest(Judgement, kw_only=True):
             if own_pool is None or not await self._from_pool(own_pool, asked):
                 await self._from_others(asked)
         except (asyncio.CancelledError, Exception) as error:
-            fault = self._fault(error)
-            if fault is None:
-                self.left()
-                raise
-            self.failed(fault)
+            self.ended_by(error)
         finally:
             if beats is not None:
                 beats.stop()
@@ -142,17 +140,6 @@ class RelayedRequest(Judgement, kw_only=True):
             if fields.get("stream") is True:
                 options = fields.get("stream_options")
                 self.adds_usage = not (isinstance(options, dict) and options.get("include_usage") is True)
-
-    def _fault(self, error: BaseException) -> GatewayError | None:
-        """The error that ends it; None where its client has left."""
-        if isinstance(error, asyncio.CancelledError):
-            return ShuttingDown() if self.call.was_interrupted() else None
-        if isinstance(error, ConnectionResetError):
-            return None
-        if isinstance(error, GatewayError):
-            return error
-        self.log.exception("a mistake of the gateway", request_id=self.call.request_id)
-        return InternalError(f"The gateway made a mistake (request {self.call.request_id}).")
 
     async def _open_in_turn(self, turns: Turns, asked: Ask) -> Turn | None:
         """Admit the request once an endpoint is free.
@@ -190,10 +177,15 @@ class RelayedRequest(Judgement, kw_only=True):
         take = pool.take if self.turn is None else partial(self.turn.take, pool)
         while (lease := take(self.loop.time(), tried, conversation)) is not None:
             tried.add(lease.endpoint_id)
-            if self.call.attempts == 0:
-                self.give_up_at = self.began + lease.endpoint.timeouts.total
             try:
-                if await self._from_endpoint(upstream, upstream.outlets[lease.endpoint_id], lease):
+                attempt = await self._ask(upstream, upstream.outlets[lease.endpoint_id], lease)
+                if attempt.shape is WHOLE and 200 <= attempt.status < 300:  # as most are
+                    self._well_answered(lease, attempt)
+                    if self.ask.keeper is not None:
+                        await self.remember(self.ask.keeper, attempt)
+                    self.whole(attempt)
+                    return True
+                if await self.judge(upstream.outlets[lease.endpoint_id], lease, attempt):
                     return True
             finally:
                 lease.release()
@@ -244,36 +236,17 @@ class RelayedRequest(Judgement, kw_only=True):
 
     # -- one endpoint
 
-    async def _from_endpoint(self, upstream: Upstream, endpoint_client: EndpointClient, lease: Lease) -> bool:
-        """Answer from this endpoint; False to try the next."""
+    def _ask(self, upstream: Upstream, endpoint_client: EndpointClient, lease: Lease) -> Awaitable[Attempt]:
+        """Begin an attempt at this endpoint; await its answer."""
         call = self.call
+        if call.attempts == 0:
+            self.give_up_at = self.began + lease.endpoint.timeouts.total
         call.attempts += 1
         call.endpoint, call.served = endpoint_client.endpoint, upstream.model
         if call.trace is not None:
             self._continue_trace(call.trace)
-        asks_usage = self.adds_usage and self._may_ask_usage(endpoint_client)
-        attempt, error = await self._try(upstream, endpoint_client, asks_usage)
-        try:
-            if asks_usage and error is None and refuses_stream_options(attempt):
-                attempt.close()
-                attempt, error = await self._try(upstream, endpoint_client, False)
-                endpoint_client.refuses_stream_options = error is None and 200 <= attempt.status < 300
-            if error is None and attempt.shape is WHOLE and 200 <= attempt.status < 300:  # as most are
-                self._alive(lease)
-                attempt.meter_whole(is_text=self.ask.operation.is_text)
-                if self.ask.keeper is not None:
-                    await self.remember(self.ask.keeper, attempt)
-                self.whole(attempt)
-                return True
-            if error is None:
-                return await self.judge(endpoint_client, lease, attempt)
-            self.had_no_answer(endpoint_client, lease, attempt, error)
-            return False
-        finally:
-            attempt.close()
-
-    def _may_ask_usage(self, endpoint_client: EndpointClient) -> bool:
-        return self.asked.operation.events.asks_usage and not endpoint_client.refuses_stream_options
+        asks_usage = self.adds_usage and self.asked.operation.events.asks_usage
+        return self._try(upstream, endpoint_client, asks_usage and not endpoint_client.refuses_stream_options)
 
     def _continue_trace(self, trace: Trace) -> None:
         """Give this attempt a span of its own."""
@@ -281,58 +254,35 @@ class RelayedRequest(Judgement, kw_only=True):
             span = span_id(self.call.request_id, self.call.attempts)
             self.own_fields = trace.continued(span) + self.relay.via.line(self.call.via)
 
-    def _alive(self, lease: Lease) -> None:
-        now = self.loop.time()
-        lease.succeeded(now)
-        if self.verdicts is not None:
-            self.verdicts.succeeded(lease, now)
-
-    async def _try(
-        self, upstream: Upstream, endpoint_client: EndpointClient, asks_usage: bool
-    ) -> tuple[Attempt, TransportError | None]:
+    async def _try(self, upstream: Upstream, endpoint_client: EndpointClient, asks_usage: bool) -> Attempt:
         """Send the request and wait for its answer to open.
 
-        The caller closes the attempt.
+        Of no answer the attempt has no `shape`, but a `failure`. The caller closes it.
         """
-        asked, call, endpoint, model = self.asked, self.call, endpoint_client.endpoint, upstream.model
-        operation, passed, times = asked.operation, self.passed, endpoint.timeouts
+        call, times = self.call, endpoint_client.endpoint.timeouts
         began = call.attempt_began = perf_counter()
-        if asked.companions or asked.pin is not None:
-            body = asked.body_for(endpoint, model, include_usage=asks_usage)
-        else:
-            name = endpoint.provider_model or model.provider_model or model.name
-            body = asked.body.upload(name, include_usage=asks_usage)
-        takes_usage_out = asks_usage
-        if asked.translated is not None:
-            passed, takes_usage_out = passed.in_other_words(), False
-        head = endpoint_client.head(
-            asked.target or operation.path,
-            len(body),
-            self.own_fields,
-            passed,
-            operation.dialect.protocol,
-            asked.body.content_type,
-            operation.method,
-            asked.target is None,
-        )
+        head, body = self._request(upstream, endpoint_client, asks_usage)
+        asked, until = self.asked, self.give_up_at
         attempt = Attempt(
             self.loop,
             times,
             self.wants_stream,
-            takes_usage_out,
-            self.give_up_at,
+            asks_usage and asked.translated is None,
+            until,
             self.meter,
-            operation.events,
+            asked.operation.events,
             memory=self.memory,
         )
-        connect = min(times.connect, max(self.give_up_at - self.loop.time(), 0.001))
+        connect = min(times.connect, max(until - self.loop.time(), 0.001))
         try:
             transport = self.relay.transport
             exchange = await transport.exchange(endpoint_client.origin, head, body, attempt, connect_timeout=connect)
             self.meter.asked = True
-            return attempt, await attempt.opened(exchange)
+            await attempt.opening(exchange)
+            if attempt.shape is None or attempt.head.encoding:
+                await attempt.unpacked()
         except TransportError as error:
-            return attempt, error
+            attempt.failure = error.with_traceback(None)  # whose frames know the attempt
         except BaseException:
             if not self.wants_stream:
                 self.note_part(attempt)
@@ -340,3 +290,35 @@ class RelayedRequest(Judgement, kw_only=True):
             raise
         finally:
             call.upstream_seconds += perf_counter() - began
+        if asks_usage and refuses_stream_options(attempt):
+            attempt.close()
+            attempt = await self._try(upstream, endpoint_client, asks_usage=False)
+            endpoint_client.refuses_stream_options = attempt.shape is not None and 200 <= attempt.status < 300
+        return attempt
+
+    def _request(
+        self, upstream: Upstream, endpoint_client: EndpointClient, asks_usage: bool
+    ) -> tuple[bytes, bytes | Upload]:
+        """The request's head and body as they go to this endpoint."""
+        asked, passed = self.asked, self.passed
+        operation = asked.operation
+        if asked.companions or asked.pin is not None:
+            body = asked.body_for(endpoint_client.endpoint, upstream.model, include_usage=asks_usage)
+        else:
+            body = asked.body.upload(endpoint_client.model, include_usage=asks_usage)
+        if asked.translated is not None:
+            passed = passed.in_other_words()
+        begin, kind = endpoint_client.plain_heads.get(asked.target or operation.path), asked.body.content_type
+        if begin is not None and kind == JSON and operation.method == "POST" and body and not passed.query:
+            return b"%b%b%bcontent-length: %d\r\n\r\n" % (begin, passed.fields, self.own_fields, len(body)), body
+        path, protocol = asked.target or operation.path, operation.dialect.protocol
+        fields, lasts = self.own_fields, asked.target is None
+        return endpoint_client.head(path, len(body), fields, passed, protocol, kind, operation.method, lasts), body
+
+    def _well_answered(self, lease: Lease, attempt: Attempt) -> None:
+        """Meter a whole answer, which speaks for its endpoint."""
+        now = self.loop.time()
+        lease.succeeded(now)
+        if self.verdicts is not None:
+            self.verdicts.succeeded(lease, now)
+        attempt.meter_whole(is_text=self.ask.operation.is_text)

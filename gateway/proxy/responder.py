@@ -17,7 +17,8 @@ import msgspec
 from gateway.dialects.base import Usage
 from gateway.errors import GatewayError
 
-Fields = list[tuple[str, str]]
+Field = tuple[str, str]
+Fields = list[Field]
 
 
 class Head(msgspec.Struct, frozen=True):

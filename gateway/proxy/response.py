@@ -1,51 +1,33 @@
-"""Answer one request, and settle its account at every ending."""
+"""Answer one request by a stream, a refusal or a fault.
+
+However it ends, its account is settled.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from time import perf_counter
+import asyncio
 
-import msgspec
-from structlog.typing import FilteringBoundLogger
-
-from gateway.dialects import openai
-from gateway.errors import GatewayError, ShuttingDown, StreamIncomplete, UpstreamFailed
-from gateway.observability.calls import CLIENT_GONE, Call
-from gateway.proxy.ask import Ask
-from gateway.proxy.attempt import Attempt
-from gateway.proxy.books.accounting import Account
+from gateway.errors import GatewayError, InternalError, ShuttingDown, StreamIncomplete, UpstreamFailed
+from gateway.observability.calls import CLIENT_GONE
+from gateway.proxy.attempt import Answering, Attempt, own_fields
+from gateway.proxy.books.accounting import with_seen
 from gateway.proxy.books.bookings import Bookings, Used
 from gateway.proxy.endpoint_client import Content, Shape
 from gateway.proxy.keeping.kept_events import KeptEvents, KeptFlow
 from gateway.proxy.keeping.large_answers import remember_compressed
 from gateway.proxy.keeping.object_keeper import Keeper
 from gateway.proxy.refusals.refused import Refused
-from gateway.proxy.responder import Client, Fields, Head, Responder
-from gateway.proxy.usage_meter import UsageMeter, with_seen
-from gateway.store.base import Catalogue
+from gateway.proxy.responder import Fields, Head
 from gateway.types import Outcome
 
 _EVENTS = ("content-type", "text/event-stream")
 
 
-class Response(msgspec.Struct, eq=False):
-    """The answer to one request."""
+class Response(Answering):
+    """The answer to one request, whole or not."""
 
-    call: Call
-    ask: Ask
-    responder: Responder  # the client's own, or one that puts answers back into its protocol
-    client: Client
-    meter: UsageMeter
-    log: FilteringBoundLogger
-    account: Account | None = None
     first_event_out: bool = False
     attempt: Attempt | None = None  # whose stream goes to the client
-
-    def whole(self, attempt: Attempt) -> None:
-        """Answer with a whole answer of the upstream's."""
-        head = attempt.head
-        self.responder.on_answer(self._answered(attempt.status, head.passed), attempt.body, head.encoding)
-        self._end("upstream_error" if self.meter.failed else "ok")
 
     async def remember(self, keeper: Keeper, attempt: Attempt) -> None:
         """Keep what a whole answer brings, before it goes out.
@@ -71,9 +53,10 @@ class Response(msgspec.Struct, eq=False):
 
     def refused(self, refusal: Refused) -> None:
         """Answer with the upstream's refusal."""
-        head = self._answered(refusal.status, refusal.fields)
+        head = self.answered(refusal.status, refusal.fields)
         self.responder.on_refusal(head, refusal.body, refusal.text)
-        self._end("upstream_error")
+        self._conclude("upstream_error")
+        self.responder.on_end(self.meter.usage)
 
     async def streamed(self, attempt: Attempt) -> None:
         """Relay a stream to its end. Raises StreamIncomplete.
@@ -86,7 +69,7 @@ class Response(msgspec.Struct, eq=False):
             raise UpstreamFailed("The model's answer came in a form that a stream cannot bear.")
         self.attempt = attempt
         events = await self._kept(attempt)
-        head = self._answered(attempt.status, attempt.head.passed)
+        head = self.answered(attempt.status, attempt.head.passed)
         if not goes_on:
             self.responder.on_head(head)
         self.first_event_out = True
@@ -99,7 +82,8 @@ class Response(msgspec.Struct, eq=False):
             broken = await events.pour(into_stream=goes_on)
         if broken is None:
             self.meter.conclude()
-            self._end("upstream_error" if self.meter.failed else "ok")
+            self.settle("upstream_error" if self.meter.failed else "ok")
+            self.responder.on_end(self.meter.usage)
             return
         endpoint = call.endpoint.id if call.endpoint is not None else None
         self.log.warning("stream broke off", request_id=call.request_id, endpoint=endpoint, why=str(broken))
@@ -123,12 +107,32 @@ class Response(msgspec.Struct, eq=False):
         await keeper.remember(keeper.news_in(attempt.body, call.served, call.endpoint))
         return KeptEvents(keeper, attempt, self.responder.on_event, call.served, call.endpoint)
 
+    def ended_by(self, error: BaseException) -> None:
+        """Answer with an error; settle where the client has gone."""
+        fault = self._fault(error)
+        if fault is None:
+            self.left()
+            del error  # lest it and this frame keep each other
+            raise  # noqa: PLE0704 - it is being handled by who calls
+        self.failed(fault)
+
+    def _fault(self, error: BaseException) -> GatewayError | None:
+        """The error that ends it; None where its client has left."""
+        if isinstance(error, asyncio.CancelledError):
+            return ShuttingDown() if self.call.was_interrupted() else None
+        if isinstance(error, ConnectionResetError):
+            return None
+        if isinstance(error, GatewayError):
+            return error
+        self.log.exception("a mistake of the gateway", request_id=self.call.request_id)
+        return InternalError(f"The gateway made a mistake (request {self.call.request_id}).")
+
     def failed(self, fault: GatewayError) -> None:
         """Answer with an error: raised, or in-band after the head."""
         responder = self.responder
         if not responder.started:
             self.call.status = fault.status
-        self.settle("interrupted" if isinstance(fault, ShuttingDown) else "upstream_error")
+        self._conclude("interrupted" if isinstance(fault, ShuttingDown) else "upstream_error")
         if not responder.started:
             fault.headers = (*fault.headers, *self._own_fields(with_timing=False))
             raise fault
@@ -143,14 +147,7 @@ class Response(msgspec.Struct, eq=False):
         It is billed for what was seen.
         """
         self.call.status = CLIENT_GONE
-        self.settle("cancelled")
-
-    def settle(self, outcome: Outcome) -> None:
-        """Settle the account. Only the first call counts."""
-        self.call.outcome = outcome
-        self.meter.conclude()
-        if self.account is not None:
-            self.account.settle(self.meter, self.call.served, self.ask.body.fields, body_size=self.ask.body.size)
+        self._conclude("cancelled")
 
     async def book_work(self, bookings: Bookings) -> None:
         """Book work that has ended within its own stream."""
@@ -178,16 +175,10 @@ class Response(msgspec.Struct, eq=False):
             return False
         return True
 
-    def _answered(self, status: int, passed: Fields) -> Head:
-        self.meter.answered = True
-        self.call.first_byte = perf_counter()
-        if not self.responder.started:
-            self.call.status = status
-        return Head(status, passed, self._own_fields())
-
-    def _end(self, outcome: Outcome) -> None:
+    def _conclude(self, outcome: Outcome) -> None:
+        """Settle by all that has come of an answer."""
+        self.meter.conclude()
         self.settle(outcome)
-        self.responder.on_end(self.meter.usage)
 
     def _next_number(self) -> int | None:
         """The number of an event that would follow; None where none could."""
@@ -197,39 +188,5 @@ class Response(msgspec.Struct, eq=False):
         return None if live is None or live.mid_event else live.next_number
 
     def _own_fields(self, *, with_timing: bool = True, waiting_since: float = 0.0) -> Fields:
-        ask = self.ask
-        own = own_fields(self.call, ask.catalogue, with_timing=with_timing, waiting_since=waiting_since)
-        if ask.pin is not None and ask.needs_no_model:
-            # Whichever model's endpoint it was, says nothing to the caller.
-            own = [field for field in own if field[0] != "x-gateway-model"]
-        if self.account is not None:
-            own += self.account.headers
-        return own
-
-
-def own_fields(call: Call, catalogue: Catalogue, *, with_timing: bool, waiting_since: float = 0.0) -> Fields:
-    """List the gateway's own headers for a call.
-
-    As it stands (contract §4). `waiting_since`: when the wait began that has not ended; 0.0 for none.
-    """
-    own = [("x-request-id", call.request_id), ("x-gateway-attempts", f"{call.attempts}")]
-    served, asked = call.served, call.requested_model
-    if served is not None:
-        own.append(_model_field(served.name))
-        if asked is not None and asked != served.name and _serves_another(call, catalogue):
-            own.append(("x-gateway-requested-model", openai.printable(asked)))
-    if with_timing:
-        share = (waiting_since or perf_counter()) - call.began - call.upstream_seconds
-        own.append(("server-timing", f"gateway;dur={share * 1000:.2f}"))
-    return own
-
-
-@lru_cache(maxsize=1024)
-def _model_field(name: str) -> tuple[str, str]:
-    return "x-gateway-model", openai.printable(name)
-
-
-def _serves_another(call: Call, catalogue: Catalogue) -> bool:
-    """Whether another model answers than the client named."""
-    named = catalogue.find(call.requested_model or "")
-    return named is None or named is not call.served
+        limits = self.account.headers if self.account is not None else ()
+        return own_fields(self.call, self.ask, limits, with_timing=with_timing, waiting_since=waiting_since)

@@ -31,7 +31,9 @@ class Upstream:
         spoken = [frozenset(endpoint.protocols) for endpoint in model.endpoints]
         self.spoken_by_all = spoken[0].intersection(*spoken[1:]) if spoken else frozenset[ProtocolName]()
         self.pool = Pool(model, chance)
-        self.outlets = {id_text(endpoint.id): EndpointClient(endpoint, guarded=guarded) for endpoint in model.endpoints}
+        self.outlets = {
+            id_text(each.id): EndpointClient(each, model=model, guarded=guarded) for each in model.endpoints
+        }
 
     def __repr__(self) -> str:
         return f"<Upstream of {self.model.name}: {self.pool!r}>"

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
-from gateway.dialects.base import Contents, Scan, ToolCalls, Usage, UsageReader
+from gateway.dialects.base import Scan
 from gateway.dialects.event_batch import Envelope, envelope_of
-from gateway.dialects.openai import USAGE_READER
-from gateway.dialects.token_counts import USUAL_TIERS
 from gateway.http.sse import EventFramer, Fragment, events_data
 from gateway.proxy.answer_view import BodyReader, View
-from gateway.types import UsageDetails
+from gateway.proxy.books.accounting import Seen
 
-_NO_CALLS = ToolCalls()
-_NO_DETAILS = UsageDetails()
 _RETELLING = (b"response.completed", b"response.incomplete", b"response.failed", b".done")
 _BLANKS_BEFORE_JSON = 16
 _SHORTEST_EVENT_BYTES = 24  # no shorter one has room for a text or a usage
@@ -24,26 +16,13 @@ _MOST_ENVELOPES = 3  # some streams change theirs with each event: looking for i
 _NAMED_ERROR = (b"event: error", b"event:error")
 
 
-class UsageMeter(msgspec.Struct, eq=False):
+class UsageMeter(Seen):
     """Meter an answer: its reported usage, or its text's size."""
 
-    reader: UsageReader = USAGE_READER
-    asked: bool = False  # some upstream has been sent the request
-    answered: bool = False  # some upstream gave an answer, be it a refusal
-    unfinished: bool = False  # the answer says that the work is yet to be done
-    usage: Usage | None = None
-    failed: bool = False  # an error took the answer's place, or came in its midst
-    service_tier: str | None = None  # the last reported
-    tools: ToolCalls | None = None
-    images: int = 0
-    ended: bool = False  # a response has said that it is over, be it that it failed
-    waiting: list[
-        bytes
-    ] = []  # whole events of a stream that look like text alone; what they are is read many at a time, before any later
+    # Whole events of a stream that look like text alone; what they are is read many at a time, before any later.
+    waiting: list[bytes] = []  # noqa: RUF012 - each has its own
     _envelope: Envelope | None = None  # of the events that came last
     _envelopes_left: int = _MOST_ENVELOPES
-    _text_bytes: int = 0
-    _whole_text_bytes: int = 0  # the same text, told as a whole at the end
     _scan: Scan | None = None  # of an event too large to be held
     _scan_retells: bool = False
     _body: BodyReader | None = None  # what is passed on as it comes
@@ -76,7 +55,7 @@ class UsageMeter(msgspec.Struct, eq=False):
         if self._envelope is not None:
             size = self._envelope.text_bytes(events)
             if size is not None:
-                self._text_bytes += size
+                self.text_seen += size
                 return b""
         self._read_together(events)
         return events
@@ -87,7 +66,7 @@ class UsageMeter(msgspec.Struct, eq=False):
         if read is None or contents is None:
             self.events(events)
             return
-        self._text_bytes += contents.text_bytes
+        self.text_seen += contents.text_bytes
         if contents.service_tier is not None:
             self.service_tier = contents.service_tier
         if self._envelopes_left:
@@ -111,20 +90,7 @@ class UsageMeter(msgspec.Struct, eq=False):
         `is_text`: it is one also where it is no JSON.
         """
         if isinstance(view.reader, BodyReader):
-            contents = self._take_body(view.reader, is_text=is_text)
-            self.unfinished = contents.unfinished and (self.usage is None or self.usage.total_tokens == 0)
-
-    def is_plain(self, body: bytes) -> bool:
-        """Meter a whole answer that is a JSON object.
-
-        False where it is none that one decoding reads.
-        """
-        contents = self.reader.contents(body) if body.startswith(b"{") else None
-        if contents is None:
-            return False
-        self._add(contents)
-        self.unfinished = contents.unfinished and (self.usage is None or self.usage.total_tokens == 0)
-        return True
+            self.take(view.reader.contents(is_text=is_text))
 
     def body_view(self, encoding: bytes) -> View:
         """Return a view of a body that is no stream.
@@ -153,30 +119,12 @@ class UsageMeter(msgspec.Struct, eq=False):
             self._end_scan()
         if self._body is not None:
             self._body.end()
-            self._take_body(self._body, is_text=False)
+            self.add(self._body.contents(is_text=False))
             self._body = None
 
     def unread(self, size: int) -> None:
         """Count bytes passed on unreadable as text."""
-        self._text_bytes += size
-
-    @property
-    def counts(self) -> bool:
-        """Whether an upstream answered, so that its usage counts.
-
-        Be it one of which nothing reached the client.
-        """
-        return self.answered or self.usage is not None or self.text_bytes > 0
-
-    @property
-    def saw_more(self) -> bool:
-        """Whether there is more to charge than a usage."""
-        return self.service_tier is not None or self.tools is not None or self.images > 0
-
-    @property
-    def text_bytes(self) -> int:
-        """About so many bytes of text were answered; 0 where nothing was."""
-        return max(self._text_bytes, self._whole_text_bytes)
+        self.text_seen += size
 
     def _name(self, data: bytes) -> None:
         """Events may be errors by their name alone."""
@@ -193,9 +141,9 @@ class UsageMeter(msgspec.Struct, eq=False):
         contents = self.reader.contents(data) if data.find(b"{", 0, _BLANKS_BEFORE_JSON) >= 0 else None
         if contents is None:
             return None
-        self._text_bytes += contents.text_bytes
-        if contents.whole_text_bytes > self._whole_text_bytes:
-            self._whole_text_bytes = contents.whole_text_bytes
+        self.text_seen += contents.text_bytes
+        if contents.whole_text_bytes > self.text_retold:
+            self.text_retold = contents.whole_text_bytes
         if contents.failed:
             self.failed = True
         elif contents.ended:
@@ -220,31 +168,9 @@ class UsageMeter(msgspec.Struct, eq=False):
             self.service_tier = scan.service_tier or self.service_tier
             self.tools = scan.tools or self.tools
             if self._scan_retells:
-                self._whole_text_bytes = max(self._whole_text_bytes, scan.text_bytes)
+                self.text_retold = max(self.text_retold, scan.text_bytes)
             else:
-                self._text_bytes += scan.text_bytes
-
-    def _take_body(self, body: BodyReader, *, is_text: bool) -> Contents:
-        contents = body.contents(is_text=is_text)
-        self._add(contents)
-        return contents
-
-    def _add(self, contents: Contents) -> None:
-        if self.usage is None:
-            self.usage = contents.usage
-        elif contents.usage is not None:
-            self.usage = self.reader.joined(self.usage, contents.usage)
-        self._text_bytes += contents.text_bytes
-        if contents.whole_text_bytes > self._whole_text_bytes:
-            self._whole_text_bytes = contents.whole_text_bytes
-        if contents.failed:
-            self.failed = True
-        if contents.service_tier:
-            self.service_tier = contents.service_tier
-        if contents.tools is not None:
-            self.tools = contents.tools
-        if contents.images:
-            self.images += contents.images
+                self.text_seen += scan.text_bytes
 
 
 class _EventsReader:
@@ -268,16 +194,3 @@ class _EventsReader:
         rest = self._framer.end()
         if rest:
             self._meter.events(rest)
-
-
-def with_seen(usage: Usage, meter: UsageMeter) -> Usage:
-    """Add what stands beside a usage: tier, tool calls, images."""
-    calls, reported = meter.tools or _NO_CALLS, usage.details or _NO_DETAILS
-    tier = None if meter.service_tier in USUAL_TIERS else meter.service_tier
-    seen = {name: max(count, getattr(reported, name)) for name, count in calls._asdict().items()}
-    return replaced(usage, **seen, images=meter.images, service_tier=tier or reported.service_tier)
-
-
-def replaced(usage: Usage, **details: Any) -> Usage:
-    changed = msgspec.structs.replace(usage.details or _NO_DETAILS, **details)
-    return msgspec.structs.replace(usage, details=None if changed == _NO_DETAILS else changed)

@@ -23,9 +23,9 @@ from gateway.objects.accounts import Accounts
 from gateway.objects.index import Filter, Order
 from gateway.objects.record import ObjectRecord
 from gateway.proxy.ask import Ask
+from gateway.proxy.attempt import own_fields
 from gateway.proxy.keeping.answer_objects import METADATA, mark_of, records_in
 from gateway.proxy.keeping.refresher import Refresher
-from gateway.proxy.response import own_fields
 from gateway.proxy.usage_meter import UsageMeter
 from gateway.store.base import Catalogue
 from gateway.types import Access, Model, id_text
@@ -64,8 +64,8 @@ def list_handler(operation: Operation, rules: ListRules) -> RouteHandler:
             hit.call.status, hit.call.outcome = 200, "ok"
         finally:
             account.settle(meter, None, {}, body_size=0)
-        own = own_fields(hit.call, catalogue, with_timing=True)
-        return Answer(200, [_JSON, *own[1:], *account.headers], _listed(shown, has_more=page.has_more))
+        own = own_fields(hit.call, ask, account.headers)
+        return Answer(200, [_JSON, *own[1:]], _listed(shown, has_more=page.has_more))
 
     return handler
 

@@ -20,7 +20,8 @@ from gateway.errors import ConnectFailed, ConnectTimedOut, TransportError
 from gateway.http.client import Transport
 from gateway.http.client.passed_on import NOTHING, passed_on
 from gateway.pool.state import without_credentials
-from gateway.proxy.endpoint_client import EndpointClient, read_head
+from gateway.proxy.attempt import read_head
+from gateway.proxy.endpoint_client import EndpointClient
 from gateway.types import Endpoint, Model
 
 AT_A_TIME = 8

@@ -1,25 +1,26 @@
 """Account for a request: reserve and journal first, settle at its end.
 
-`Accounts` is shared; `Account` is one request's. However a request ends, `Account.settle` is called once for it.
+`Accounts` is shared; `Account` is one request's, and goes by what was `Seen` of its answer. However a request ends,
+`Account.settle` is called once for it.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from time import perf_counter
 from typing import Any
 
 import msgspec
 
-from gateway.dialects.base import Operation, Usage
+from gateway.dialects.base import Contents, Operation, ToolCalls, Usage, UsageReader
+from gateway.dialects.openai import USAGE_READER
+from gateway.dialects.token_counts import USUAL_TIERS
 from gateway.errors import JournalUnavailable, LedgerUnavailable
 from gateway.limits import (
     Limiter,
     Reservation,
     estimated_usage,
-    place_demands,
     prompt_tokens,
     reserved_usage,
 )
@@ -27,14 +28,14 @@ from gateway.objects.record import Unsettled
 from gateway.observability.calls import Call, FailedTry
 from gateway.proxy.ask import Ask
 from gateway.proxy.books.besides import characters_of
-from gateway.proxy.books.bookings import Bookings, Deferred, packed
+from gateway.proxy.books.bookings import Bookings, WorkBegun
+from gateway.proxy.books.head_places import PlacesOnHead
 from gateway.proxy.books.reserving import reserved_by
-from gateway.proxy.usage_meter import UsageMeter, replaced, with_seen
-from gateway.types import Caller, Model, id_text
+from gateway.types import Model, UsageDetails
 from gateway.usage import NANO, Admission, FailedAttempt, Ledger, Settlement, UsageSource
 
 NOTHING_USED = Usage()
-_HEAD = ".head"  # what the name of a request is continued with for the place that it has before it is admitted
+_NO_CALLS, _NO_DETAILS = ToolCalls(), UsageDetails()
 UNWRITABLE = "The gateway cannot write down usage at the moment, so it serves nothing."
 
 
@@ -45,69 +46,61 @@ class Accounts:
         self.bookings = bookings
         self._ledger = ledger
         self._limiter = limiter
-        self._on_head: dict[str, Reservation] = {}  # by request id: not admitted yet
-
-    async def take_place(self, call: Call, caller: Caller) -> None:
-        """Count the request in its key's own `rpm` and `concurrency`.
-
-        Before its large body is read.
-
-        `open` takes the place over; of a request that gets no further `concurrency` is given back when the call ends.
-        Raises RateLimited.
-        """
-        asked = place_demands(caller)
-        if asked:
-            name = call.request_id + _HEAD
-            place = await self._limiter.reserve(name, asked, tokens=0, cost=0, now=time.time())
-            self._on_head[call.request_id] = place
-            call.on_leaving = partial(self._leave, call.request_id)
-
-    def _leave(self, request_id: str) -> None:
-        place = self._on_head.pop(request_id, None)
-        if place is not None:
-            self._limiter.settle(place, tokens=0, cost=0, now=time.time())
+        self.places = PlacesOnHead(limiter)
 
     async def open(
         self, call: Call, ask: Ask, *, streamed: bool, turn: Callable[[Account], Awaitable[None]] | None = None
     ) -> Account:
-        """Admit the request. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable.
+        """Reserve, then admit. Raises RateLimited, QuotaUsedUp, StoreUnavailable or LedgerUnavailable.
 
         `turn`: what it waits for in between, with all that is reserved; what it raises gives that back.
         """
-        now = time.time()
-        operation, caller, terms = ask.operation, ask.caller, ask.terms
-        reservation = None
-        if terms.demands:
-            wanted = reserved_by(ask)
-            place = self._on_head.get(call.request_id) if self._on_head else None
-            reservation = await self._limiter.reserve(
-                call.request_id,
-                terms.demands,
-                tokens=wanted.prompt_tokens + wanted.completion_tokens,
-                cost=wanted.nano / NANO,
-                now=now,
-                place=place,
-                requests=wanted.requests,
-            )
-            if place is not None:
-                del self._on_head[call.request_id]
-        headers = reservation.headers() if reservation is not None else []
-        account = Account(self._ledger, self._limiter, call, operation, reservation, headers)
+        account = self.account(call, ask)
+        if ask.terms.demands:
+            await self.reserve(account, ask)
         if turn is not None:
             try:
                 await turn(account)
             except BaseException:
                 account.give_back()
                 raise
+        self.admit(account, ask, streamed=streamed)
+        return account
+
+    def account(self, call: Call, ask: Ask) -> Account:
+        """Begin a request's account, in which nothing is reserved."""
+        return Account(self._ledger, self._limiter, call, ask.operation, time.time())
+
+    async def reserve(self, account: Account, ask: Ask) -> None:
+        """Reserve what its limits ask for. Raises RateLimited, QuotaUsedUp or StoreUnavailable."""
+        request_id, wanted = account.call.request_id, reserved_by(ask)
+        places = self.places.taken
+        place = places.get(request_id) if places else None
+        reservation = account.reservation = await self._limiter.reserve(
+            request_id,
+            ask.terms.demands,
+            tokens=wanted.prompt_tokens + wanted.completion_tokens,
+            cost=wanted.nano / NANO,
+            now=account.opened,
+            place=place,
+            requests=wanted.requests,
+        )
+        if place is not None:
+            del places[request_id]
+        account.headers = reservation.headers()
+
+    def admit(self, account: Account, ask: Ask, *, streamed: bool) -> None:
+        """Write the request down before it goes anywhere. Raises LedgerUnavailable."""
+        call, caller, terms = account.call, ask.caller, ask.terms
         admission = Admission(
             request_id=call.request_id,
             client_request_id=call.client_request_id,
-            time=now,
+            time=account.opened,
             user=caller.user.id,
             organisation=terms.organisation,
             key=caller.key.id,
             model=ask.access.model.id,
-            route=operation.route,
+            route=ask.operation.route,
             streamed=streamed,
             counted_on=terms.scope,
         )
@@ -118,7 +111,64 @@ class Accounts:
             raise LedgerUnavailable(UNWRITABLE) from None
         if ask.keeper is not None and ask.may_go_on:
             ask.keeper.work = WorkBegun(account, ask, admission)
-        return account
+
+
+class Seen(msgspec.Struct, eq=False):
+    """What was seen of an answer, by which its request is charged."""
+
+    reader: UsageReader = USAGE_READER
+    asked: bool = False  # some upstream has been sent the request
+    answered: bool = False  # some upstream gave an answer, be it a refusal
+    unfinished: bool = False  # the answer says that the work is yet to be done
+    usage: Usage | None = None
+    failed: bool = False  # an error took the answer's place, or came in its midst
+    service_tier: str | None = None  # the last reported
+    tools: ToolCalls | None = None
+    images: int = 0
+    ended: bool = False  # a response has said that it is over, be it that it failed
+    text_seen: int = 0  # in bytes
+    text_retold: int = 0  # the same text, as a whole at the end
+
+    @property
+    def text_bytes(self) -> int:
+        """About so many bytes of text were answered; 0 where nothing was."""
+        return max(self.text_seen, self.text_retold)
+
+    @property
+    def counts(self) -> bool:
+        """Whether an upstream answered, so that its usage counts.
+
+        Be it one of which nothing reached the client.
+        """
+        return self.answered or self.usage is not None or self.text_bytes > 0
+
+    @property
+    def saw_more(self) -> bool:
+        """Whether there is more to charge than a usage."""
+        return self.tools is not None or self.images > 0 or (self.service_tier or "") not in USUAL_TIERS
+
+    def take(self, contents: Contents) -> None:
+        """Take in a whole answer."""
+        self.add(contents)
+        self.unfinished = contents.unfinished and (self.usage is None or self.usage.total_tokens == 0)
+
+    def add(self, contents: Contents) -> None:
+        """Take in an answer, or the end of one."""
+        if self.usage is None:
+            self.usage = contents.usage
+        elif contents.usage is not None:
+            self.usage = self.reader.joined(self.usage, contents.usage)
+        self.text_seen += contents.text_bytes
+        if contents.whole_text_bytes > self.text_retold:
+            self.text_retold = contents.whole_text_bytes
+        if contents.failed:
+            self.failed = True
+        if contents.service_tier:
+            self.service_tier = contents.service_tier
+        if contents.tools is not None:
+            self.tools = contents.tools
+        if contents.images:
+            self.images += contents.images
 
 
 class Account(msgspec.Struct, eq=False):
@@ -128,12 +178,13 @@ class Account(msgspec.Struct, eq=False):
     _limiter: Limiter
     call: Call
     _operation: Operation
-    _reservation: Reservation | None = None
+    opened: float  # of the wall's clock
+    reservation: Reservation | None = None
     headers: list[tuple[str, str]] = []
     _settled: bool = False
     work: Unsettled | None = None  # that goes on, and is booked when it ends
 
-    def settle(self, meter: UsageMeter, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
+    def settle(self, seen: Seen, served: Model | None, fields: Mapping[str, Any], *, body_size: int) -> None:
         """Settle the request's limits and its row; the first call counts.
 
         `call` has status and outcome.
@@ -144,10 +195,10 @@ class Account(msgspec.Struct, eq=False):
             return
         self._settled = True
         call, now = self.call, perf_counter()
-        counts = meter.answered or meter.counts or self._was_left(meter)
-        usage, source = self._usage(meter, fields, body_size)
-        if meter.saw_more:
-            usage = with_seen(usage, meter)
+        counts = seen.counts or self._was_left(seen)
+        usage, source = self._usage(seen, fields, body_size)
+        if seen.saw_more:
+            usage = with_seen(usage, seen)
         usage, nano, price = self._charge(usage, source, fields)
         call.usage = usage
         began, endpoint, first_byte = call.began, call.endpoint, call.first_byte
@@ -174,42 +225,43 @@ class Account(msgspec.Struct, eq=False):
                 () if call.failures is None else tuple(map(_failed, call.failures)),
             )
         )
-        if counts and self._reservation is not None:
-            self._limiter.settle(self._reservation, tokens=usage.total_tokens, cost=nano / NANO, now=time.time())
-        else:
+        held = self.reservation
+        if held is not None and counts:
+            self._limiter.settle(held, tokens=usage.total_tokens, cost=nano / NANO, now=time.time())
+        elif held is not None:
             self.give_back()
 
     def defer(self, work: Unsettled) -> None:
         """Leave the rest to the end of the work."""
         self.work, self._settled = work, True
         self._ledger.defer(self.call.request_id)
-        if self._reservation is not None:
-            self._limiter.detach(self._reservation, now=time.time())
+        if self.reservation is not None:
+            self._limiter.detach(self.reservation, now=time.time())
 
     @property
     def period_starts(self) -> tuple[int, ...]:
-        held = self._reservation
+        held = self.reservation
         return () if held is None else tuple(each.period_start for each in held.standings)
 
     def give_back(self) -> None:
         """Return everything that was reserved: no upstream gave an answer."""
-        if self._reservation is not None:
-            self._limiter.cancel(self._reservation, now=time.time())
+        if self.reservation is not None:
+            self._limiter.cancel(self.reservation, now=time.time())
 
-    def _usage(self, meter: UsageMeter, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
-        reported, operation = meter.usage, self._operation
+    def _usage(self, seen: Seen, fields: Mapping[str, Any], body_size: int) -> tuple[Usage, UsageSource]:
+        reported, operation = seen.usage, self._operation
         if not operation.is_billed:  # a response that is read again was booked when it was made
             return NOTHING_USED, "none"
         if reported is not None and reported.completion_tokens:
             return reported, "reported"
-        was_left, goes_on = self._was_left(meter), self._goes_on(meter, fields)
+        was_left, goes_on = self._was_left(seen), self._goes_on(seen, fields)
         # A report of nothing, made before the end, says nothing of what was used then.
         if reported is not None and not (reported.total_tokens == 0 and (was_left or goes_on)):
             return self._reported(reported), "reported"
         if goes_on:
             estimate = reserved_usage(fields, body_size, operation)
-        elif was_left or (meter.text_bytes and not meter.failed):
-            estimate = estimated_usage(prompt_tokens(fields, body_size, operation.prompt), meter.text_bytes)
+        elif was_left or (seen.text_bytes and not seen.failed):
+            estimate = estimated_usage(prompt_tokens(fields, body_size, operation.prompt), seen.text_bytes)
         else:
             return NOTHING_USED, "none"
         return Usage(estimate.prompt_tokens, estimate.completion_tokens, estimate.total_tokens), "estimated"
@@ -225,7 +277,7 @@ class Account(msgspec.Struct, eq=False):
             return usage, 0, None
         rates, is_due = card.rates(usage), source != "none" or call.outcome == "ok"
         if source != "reported" and is_due and rates.others["characters"]:
-            usage = replaced(usage, characters=characters_of(fields))
+            usage = _replaced(usage, characters=characters_of(fields))
         if usage.details is not None:
             call.is_unpriced = card.is_unpriced(usage)
         # `request` is never paid for what runs no model, nor for a rerank that reports tokens.
@@ -242,60 +294,40 @@ class Account(msgspec.Struct, eq=False):
             return usage
         return msgspec.structs.replace(usage, prompt_tokens=usage.total_tokens)
 
-    def _was_left(self, meter: UsageMeter) -> bool:
+    def _was_left(self, seen: Seen) -> bool:
         """Whether the client left after an upstream had the request.
 
         At least the prompt was used then.
         """
-        return meter.asked and self.call.outcome == "cancelled"
+        return seen.asked and self.call.outcome == "cancelled"
 
-    def _goes_on(self, meter: UsageMeter, fields: Mapping[str, Any]) -> bool:
+    def _goes_on(self, seen: Seen, fields: Mapping[str, Any]) -> bool:
         """Whether the upstream works on without a listener.
 
         Then all that was reserved may yet be used.
         """
-        if meter.unfinished:
+        if seen.unfinished:
             return True
         works_on = self._operation.works_on
-        if works_on is None or fields.get(works_on) in (None, False) or meter.ended:
+        if works_on is None or fields.get(works_on) in (None, False) or seen.ended:
             return False
         if self.call.outcome == "cancelled":
-            return meter.asked
-        return self.call.streamed and meter.counts and not meter.failed and self.call.status < 300
-
-
-class WorkBegun:
-    """Work that a request may begin, and what is kept."""
-
-    def __init__(self, account: Account, ask: Ask, admission: Admission) -> None:
-        self._account = account
-        self._ask = ask
-        self._admission = admission
-
-    def unsettled(self, object_id: str, kind: str, account: str) -> Unsettled:
-        ask, call, reserved = self._ask, self._account.call, reserved_by(self._ask)
-        model = call.served if call.served is not None else ask.access.model
-        deferred = Deferred(
-            admission=self._admission,
-            model=model.id,
-            endpoint=call.endpoint.id if call.endpoint is not None else "",
-            attempts=call.attempts,
-            is_batch=ask.reserved is not None,
-            requests=reserved.requests,
-            prompt_tokens=reserved.prompt_tokens,
-            completion_tokens=reserved.completion_tokens,
-            cost_nano=reserved.nano,
-            demands=tuple([(demand.scope, demand.limits) for demand in ask.terms.demands]),
-            starts=self._account.period_starts,
-        )
-        owner = id_text(ask.caller.user.id)
-        return Unsettled(
-            id=object_id, kind=kind, owner=owner, account=account, model=id_text(model.id), reservation=packed(deferred)
-        )
-
-    def begun(self, work: Unsettled) -> None:
-        self._account.defer(work)
+            return seen.asked
+        return self.call.streamed and seen.counts and not seen.failed and self.call.status < 300
 
 
 def _failed(attempt: FailedTry) -> FailedAttempt:
     return FailedAttempt(attempt.model, attempt.endpoint, attempt.reason, attempt.status, attempt.milliseconds)
+
+
+def with_seen(usage: Usage, seen: Seen) -> Usage:
+    """Add what stands beside a usage: tier, tool calls, images."""
+    calls, reported = seen.tools or _NO_CALLS, usage.details or _NO_DETAILS
+    tier = None if seen.service_tier in USUAL_TIERS else seen.service_tier
+    most = {name: max(count, getattr(reported, name)) for name, count in calls._asdict().items()}
+    return _replaced(usage, **most, images=seen.images, service_tier=tier or reported.service_tier)
+
+
+def _replaced(usage: Usage, **details: Any) -> Usage:
+    changed = msgspec.structs.replace(usage.details or _NO_DETAILS, **details)
+    return msgspec.structs.replace(usage, details=None if changed == _NO_DETAILS else changed)

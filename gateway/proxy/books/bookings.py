@@ -7,14 +7,17 @@ remembered in the index: whoever learns of its end books it, in whichever proces
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from gateway.limits import Demand, Limiter, Reservation, Standing
 from gateway.objects.index import ObjectIndex
 from gateway.objects.record import Unsettled
+from gateway.observability.calls import Call
 from gateway.pricing import RateCard
+from gateway.proxy.ask import Ask
+from gateway.proxy.books.reserving import reserved_by
 from gateway.store.base import Catalogue
 from gateway.types import Endpoint, Id, Limits, Model, Outcome, Usage, id_text
 from gateway.usage import NANO, Admission, Ledger, Settlement, UsageSource
@@ -67,6 +70,49 @@ def packed(deferred: Deferred) -> bytes:
 
 def deferred_in(work: Unsettled) -> Deferred:
     return _decoder.decode(work.reservation)
+
+
+class Holder(Protocol):
+    """A request's account, which the work takes over."""
+
+    call: Call
+
+    @property
+    def period_starts(self) -> tuple[int, ...]: ...
+    def defer(self, work: Unsettled) -> None: ...
+
+
+class WorkBegun:
+    """Work that a request may begin, and what is kept."""
+
+    def __init__(self, account: Holder, ask: Ask, admission: Admission) -> None:
+        self._account = account
+        self._ask = ask
+        self._admission = admission
+
+    def unsettled(self, object_id: str, kind: str, account: str) -> Unsettled:
+        ask, call, reserved = self._ask, self._account.call, reserved_by(self._ask)
+        model = call.served if call.served is not None else ask.access.model
+        deferred = Deferred(
+            admission=self._admission,
+            model=model.id,
+            endpoint=call.endpoint.id if call.endpoint is not None else "",
+            attempts=call.attempts,
+            is_batch=ask.reserved is not None,
+            requests=reserved.requests,
+            prompt_tokens=reserved.prompt_tokens,
+            completion_tokens=reserved.completion_tokens,
+            cost_nano=reserved.nano,
+            demands=tuple([(demand.scope, demand.limits) for demand in ask.terms.demands]),
+            starts=self._account.period_starts,
+        )
+        owner = id_text(ask.caller.user.id)
+        return Unsettled(
+            id=object_id, kind=kind, owner=owner, account=account, model=id_text(model.id), reservation=packed(deferred)
+        )
+
+    def begun(self, work: Unsettled) -> None:
+        self._account.defer(work)
 
 
 class Bookings:

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.errors import TransportError, UpstreamFailed
-from gateway.pool import Cooldown, Lease
+from gateway.errors import UpstreamFailed
+from gateway.pool import Cause, Cooldown, Lease
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import Attempt
 from gateway.proxy.endpoint_client import EndpointClient
@@ -43,7 +43,16 @@ class Judgement(Response, kw_only=True):
     verdicts: Verdicts | None = None  # made at the first failed attempt
 
     async def judge(self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt) -> bool:
-        """Answer the client by what the upstream sent; False for a failure."""
+        """Answer by what came of an attempt; False for a failure."""
+        try:
+            if attempt.shape is not None:
+                return await self._judge(endpoint_client, lease, attempt)
+            self._had_no_answer(endpoint_client, lease, attempt)
+            return False
+        finally:
+            attempt.close()
+
+    async def _judge(self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt) -> bool:
         status = attempt.status
         meaning = meaning_of(status)
         if meaning is Meaning.ANSWER:
@@ -75,12 +84,11 @@ class Judgement(Response, kw_only=True):
             self.noted().refusal = Refusal(answer, self.call.endpoint, self.call.served, self.asked)
         return False
 
-    def had_no_answer(
-        self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt, error: TransportError
-    ) -> None:
+    def _had_no_answer(self, endpoint_client: EndpointClient, lease: Lease, attempt: Attempt) -> None:
         """Note an attempt whose answer did not come whole."""
-        text, status = self._text(endpoint_client, attempt), attempt.status
-        self._failed(lease, Fault(cause_of(error), str(error)), reason_of(error, status), status, answer_text=text)
+        text, status, error = self._text(endpoint_client, attempt), attempt.status, attempt.failure
+        cause = Cause.BROKEN if error is None else cause_of(error)
+        self._failed(lease, Fault(cause, str(error)), reason_of(error, status), status, answer_text=text)
 
     def _alive(self, lease: Lease) -> None:
         now = self.loop.time()
