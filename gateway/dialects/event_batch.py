@@ -1,4 +1,6 @@
-"""Read many alike events by one decoding in C, or by none where they differ in their text alone."""
+"""Read many alike events by one decoding in C.
+
+Or by none, where they differ in their text alone."""
 
 from __future__ import annotations
 
@@ -56,7 +58,7 @@ class Batches:
 
 
 class Envelope(NamedTuple):
-    """What a stream's events of text have in common: all but the text."""
+    """What a stream's text events share: all but the text."""
 
     head: bytes  # to the quote that opens the text
     tail: bytes  # from the quote that closes it

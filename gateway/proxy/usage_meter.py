@@ -49,7 +49,10 @@ class UsageMeter(Seen):
         return True in [self._payload(payload) for payload in events_data(data, _SHORTEST_EVENT_BYTES)]
 
     def catch_up(self) -> bytes:
-        """Meter the events that wait; return them, unless they are as others before but for their text."""
+        """Meter the events that wait; return those that are news.
+
+        None are where they are as others before but for their text.
+        """
         events = b"".join(self.waiting)
         self.waiting.clear()
         if self._envelope is not None:

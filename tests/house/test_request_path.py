@@ -14,7 +14,7 @@ from kit.stage import ask, endpoint, model
 from kit.wire import Wire, request_bytes
 
 # The goal is 15 files and 9 rooms. These are where it stands: they may only fall.
-MOST_FILES = 20
+MOST_FILES = 16
 MOST_ROOMS = 8
 REQUESTS = 12
 

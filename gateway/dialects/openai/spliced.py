@@ -15,7 +15,7 @@ _AT_ONCE = 1 << 18  # bytes: what is on its way is held twice where the transpor
 
 
 class SplicedBody:
-    """Hold a body in parts, sent one by one; `len` is its size."""
+    """Hold a body in parts, sent one by one; `len`: its size."""
 
     __slots__ = ("_parts", "_size")
 

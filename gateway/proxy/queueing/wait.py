@@ -80,7 +80,7 @@ class Wait(msgspec.Struct, eq=False):
     # -- the wait
 
     async def in_line(self, places: list[Place], until: float) -> None:
-        """Wait in line, if a place is free in time and there is room.
+        """Wait in line, if there is room and time.
 
         Raises ShuttingDown, and what refuses it now.
         """
