@@ -12,6 +12,7 @@ from multidict import MultiMapping, istr
 
 from gateway.access.client_address import is_within
 from gateway.access.lookup_cache import MOST_CALLERS, Known, LookUps
+from gateway.access.makers import makers_of, within
 from gateway.access.tokens import Tokens
 from gateway.errors import InsufficientScope, InvalidKey, InvalidRequest, IpNotAllowed, MissingKey, StoreUnavailable
 from gateway.jose.token import LONGEST_TOKEN
@@ -27,7 +28,6 @@ _IN_SUBPROTOCOL = "openai-insecure-api-key."
 _LONGEST_KEY = 4096
 _LONGEST_USER_BYTES = 256
 _DOTS_OF_A_TOKEN = 2
-MOST_GENERATIONS = 8  # of keys that made keys
 
 
 class Shown(NamedTuple):
@@ -231,7 +231,9 @@ class Authenticator:
             raise _invalid()
         if is_own and key.made_by is None and not (user.organisations or user.plans or key.organisations):
             return Caller(user, key)
-        makers = await self._makers(key)
+        makers = () if key.made_by is None else await makers_of(key, store, self._is_good)
+        if makers is None:
+            raise _invalid()
         named = user.organisations
         if key.organisations and is_own:
             named = tuple(dict.fromkeys((*named, *key.organisations)))
@@ -239,28 +241,14 @@ class Authenticator:
         plans = [await store.plan(one) for one in user.plans]
         return Caller(
             user,
-            _within(key, makers),
+            within(key, makers) if makers else key,
             tuple(one for one in organisations if one is not None),
             tuple(one for one in plans if one is not None),
-            tuple(makers),
+            makers,
         )
 
-    async def _makers(self, key: ApiKey) -> list[ApiKey]:
-        """Return the key that made this one, its maker, and so on.
-
-        Raises InvalidKey where one of them is not valid any more.
-        """
-        makers: list[ApiKey] = []
-        while key.made_by is not None:
-            maker = await self._store.key(key.made_by)
-            while maker is not None and maker.replaced_by is not None:  # it was rotated
-                maker = await self._store.key(maker.replaced_by)
-            is_good = maker is not None and self._is_valid(maker) and len(makers) < MOST_GENERATIONS
-            if maker is None or not is_good or not await self._is_enabled(maker.user):
-                raise _invalid()
-            makers.append(maker)
-            key = maker
-        return makers
+    async def _is_good(self, maker: ApiKey) -> bool:
+        return self._is_valid(maker) and await self._is_enabled(maker.user)
 
 
 def _scopes_for_good(caller: Caller, *, acts: bool) -> frozenset[str | None]:
@@ -277,18 +265,6 @@ def _refuse_other_addresses(caller: Caller, address: str) -> None:
     """Raise IpNotAllowed for a key that is not for this address."""
     if not all(is_within(address, ranges) for ranges in caller.ranges):
         raise IpNotAllowed("This key may not be used from your address.")
-
-
-def _within(key: ApiKey, makers: Sequence[ApiKey]) -> ApiKey:
-    """Return the key with no more than its makers have.
-
-    Scopes, time and priority.
-    """
-    for maker in makers:
-        expires = min((each for each in (key.expires, maker.expires) if each is not None), default=None)
-        priority = min((each for each in (key.priority, maker.priority) if each is not None), default=None)
-        key = msgspec.structs.replace(key, scopes=key.scopes & maker.scopes, expires=expires, priority=priority)
-    return key
 
 
 def is_valid(key: ApiKey, now: datetime) -> bool:

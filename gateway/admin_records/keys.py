@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.access.authenticate import MOST_GENERATIONS, key_sha256
+from gateway.access.authenticate import key_sha256
+from gateway.access.makers import MOST_GENERATIONS
 from gateway.admin_records.editor import Desk, as_id, checked, encoded, refuse_long_id, stored
 from gateway.admin_records.passing_on import earlier, refuse_new_text, refuse_scopes, refuse_token
 from gateway.admin_records.record_bodies import KeyBody

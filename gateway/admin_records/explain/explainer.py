@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from gateway.access.authenticate import is_valid
+from gateway.access.makers import makers_of, within
 from gateway.access.resolve import Named, resolve
 from gateway.admin_records.endpoint_states import watched
 from gateway.admin_records.explain.explanation import (
@@ -64,12 +65,13 @@ class Explainer:
         user = await self.store.user(user_id)
         if key is not None:
             key = await self.store.key(key.sha256) or key  # as requests know it
-        caller = await self._caller(user, key)
+        makers = () if key is None else await makers_of(key, self.store, self._is_good)
+        caller = await self._caller(user, key, makers or ())
         outcome = self._resolved(caller, catalogue, asked)
         access = outcome if isinstance(outcome, Access) else None
         wanted = None if asked is None else catalogue.find(asked)
         served = access.model if access is not None else wanted
-        key_explained = None if key is None else self._key(key)
+        key_explained = None if key is None else self._key(caller.key, is_orphan=makers is None)
         counted = _Counted() if access is None else await self._counted(access, caller)
         candidates = [] if served is None else [served, *_fallbacks(served, catalogue)]
         return Explanation(
@@ -83,14 +85,18 @@ class Explainer:
             overridden=list(self.settings.overridden),
         )
 
-    async def _caller(self, user: User, key: ApiKey | None) -> Caller:
+    async def _is_good(self, maker: ApiKey) -> bool:
+        return is_valid(maker, self.clock()) and (await self.store.user(maker.user)).enabled
+
+    async def _caller(self, user: User, key: ApiKey | None, makers: tuple[ApiKey, ...]) -> Caller:
         organisations = [await self.store.organisation(each) for each in user.organisations]
         plans = [await self.store.plan(each) for each in user.plans]
         return Caller(
             user,
-            key or ApiKey(id="", user=user.id, sha256=""),
+            within(key, makers) if key is not None else ApiKey(id="", user=user.id, sha256=""),
             tuple(each for each in organisations if each is not None),
             tuple(each for each in plans if each is not None),
+            makers,
         )
 
     def _resolved(self, caller: Caller, catalogue: Catalogue, asked: str | None) -> Access | GatewayError:
@@ -102,12 +108,14 @@ class Explainer:
         except GatewayError as refusal:
             return refusal
 
-    def _key(self, key: ApiKey) -> KeyExplained:
+    def _key(self, key: ApiKey, *, is_orphan: bool) -> KeyExplained:
         refusal, code = None, None
         if not key.enabled:
             refusal, code = "it is switched off or revoked", InvalidKey.code
         elif not is_valid(key, self.clock()):
             refusal, code = "it has expired", InvalidKey.code
+        elif is_orphan:
+            refusal, code = "a key that made it is gone, expired or switched off", InvalidKey.code
         elif "ai:use" not in key.scopes:
             refusal, code = "it does not have the scope `ai:use`", InsufficientScope.code
         age = aged(self.store, "key", key.sha256)

@@ -166,3 +166,47 @@ async def test_it_says_how_old_what_it_used_is(admin: Admin) -> None:
     assert all(0 <= age < 5 for age in ages), "what is older is asked for again"
     of_file = (await admin.get("explain?key=user&model=open"))["key"]
     assert (of_file["id"], of_file["ageSeconds"]) == ("user", None)
+
+
+# --- a key that a key made: it may no more than its maker
+
+
+async def made_by(one: Somebody) -> Somebody:
+    """Somebody's second key, which the first has made and which names no bounds of its own."""
+    async with Wire.open(one.admin.stage.port) as wire:
+        await wire.send(request_bytes("POST", "/api/ai/keys", {"name": "second"}, key=one.key))
+        made = (await wire.reply()).json()
+    return Somebody(one.admin, one.admin.plant_key(made), made["id"], one.model, one.fake)
+
+
+async def test_what_a_maker_has_used_up_is_used_up_for_what_it_made(admin: Admin) -> None:
+    one = await Somebody.of(admin, key_limits=USED_UP)
+    second = await made_by(one)
+    await one.expect(200, None)
+    told = await second.expect(429, "insufficient_quota")
+    assert [(each["limit"], each["used"]) for each in told["limits"]] == [("requests", 1)]
+
+
+async def test_a_model_that_the_maker_may_not_use(admin: Admin) -> None:
+    one, other = await Somebody.of(admin), await Somebody.of(admin)
+    key_id = fresh("narrow")
+    one.key = await admin.new_key(one.model["name"], id=key_id, models=[other.model["name"]])
+    await admin.post(f"ai/models/{one.model['id']}/link-user", {"userId": one.model["name"]})
+    second = await made_by(one)
+    told = await second.explained()
+    assert (told["verdict"]["served"], told["verdict"]["code"]) == (False, "model_not_accessible"), told["verdict"]
+    assert (await admin.chat(one.model["name"], second.key)).error()["code"] == "model_not_accessible"
+
+
+async def test_a_key_ends_with_its_maker(admin: Admin) -> None:
+    """It shows that one's end and scopes; and is refused once that one's user is switched off."""
+    one = await Somebody.of(admin)
+    maker = await admin.new_key(one.model["name"], id=fresh("brief"), expires="2099-01-02")
+    one.key = maker
+    await admin.post(f"ai/models/{one.model['id']}/link-user", {"userId": one.model["name"]})
+    second = await made_by(one)
+    assert (await second.expect(200, None))["key"]["expires"] == "2099-01-02T00:00:00Z"
+    await admin.put(f"users/{one.model['name']}", {"enabled": False})
+    told = await second.explained()
+    assert (told["verdict"]["served"], told["verdict"]["code"]) == (False, "invalid_api_key"), told["verdict"]
+    assert (await admin.chat(one.model["name"], second.key)).status == 401
