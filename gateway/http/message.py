@@ -118,9 +118,6 @@ class Connection(Protocol):
     def give_up_on_body(self) -> None:
         """End the connection with the answer, the body unread."""
 
-    def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
-        """Send a whole answer; of a HEAD the head alone."""
-
     def open_stream(self, request: Request, status: int, fields: Headers, *, close: bool) -> None:
         """Send the head of an answer whose body comes piece by piece."""
 

@@ -17,16 +17,12 @@ class Reply:
         """End the connection with this answer."""
         self.keep_alive = False
 
-    def send_to(self, request: Request) -> None:
-        """Send what is left. Raises ConnectionResetError where the client left."""
-        raise NotImplementedError
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}>"
 
 
 class Answer(Reply, msgspec.Struct, eq=False):
-    """A whole answer.
+    """A whole answer, which the server sends.
 
     `fields` go out as they are given, checked against control characters; length, date, `connection` are added.
     """
@@ -36,15 +32,9 @@ class Answer(Reply, msgspec.Struct, eq=False):
     content: bytes
     keep_alive: bool = True
 
-    def send_to(self, request: Request) -> None:
-        connection = request.connection
-        if not request.keep_alive or connection.ends_here:
-            self.keep_alive = False
-        connection.send_answer(request, self.status, self.fields, self.content, close=not self.keep_alive)
-
 
 class EventStream(Reply):
-    """A streamed answer.
+    """A streamed answer, which has been sent when its handler returns.
 
     Chunked to HTTP/1.1 clients, delimited by the connection's end to older ones.
     """
@@ -86,9 +76,6 @@ class EventStream(Reply):
         """Wait until the client has taken enough of what was sent."""
         if self._connection is not None:
             await self._connection.drained()
-
-    def send_to(self, request: Request) -> None:
-        """Nothing: it was sent as it came."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.status}{' begun' if self.started else ''}>"

@@ -15,7 +15,7 @@ from gateway.api.panel.replies import parsed, transcript_of
 from gateway.dialects import openai
 from gateway.dialects.openai.metering.usage_report import usage_of
 from gateway.errors import ConnectionCut, GatewayError, InvalidRequest, InvalidResponse, MissingKey, TransportError
-from gateway.http.client.answer import AnswerParser
+from gateway.http.client.transport import AnswerParser
 from gateway.http.sse import EventFramer, event_data, event_name
 from gateway.proxy.usage_meter import UsageMeter
 
@@ -67,7 +67,7 @@ def understood(pieces: list[bytes]) -> tuple[int, bytes, bool, bool, bool]:
     parser, body, rest = AnswerParser(MAX_HEAD), b"", [piece for piece in pieces if piece]
     while rest and not parser.complete and parser.fault is None:
         parser.feed(rest.pop(0))
-        body += parser.take_body()
+        body += b"".join(parser.parts)
         assert parser.status == 0 or 200 <= parser.status <= 999
     faulty = parser.fault is not None and not parser.complete
     size = sum(len(name) + len(value) for name, value in parser.headers)

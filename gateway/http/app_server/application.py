@@ -101,7 +101,10 @@ class ApplicationServer:
                 reply = self._render_error(
                     InvalidHttp("This is not the opening handshake of a WebSocket."), request.path
                 )
-            reply.send_to(request)
+            if not request.keep_alive or exchange.ends_here:
+                reply.force_close()
+            if isinstance(reply, Answer):
+                exchange.send_answer(reply)
             response = await exchange.finished(close=not reply.keep_alive)
         finally:
             if request.held is not None:

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from gateway.http.app_server.leaving_http import Upgrade
 from gateway.http.fast_lane import LaneConnection
 from gateway.http.message import Headers, Request
-from gateway.http.reply import with_answer_fields
+from gateway.http.reply import Answer, with_answer_fields
 
 # What an answer may pile up here, beside what aiohttp and the kernel hold, before its source is asked to wait.
 PRESSURE_ABOVE_BYTES = 64 * 1024
@@ -75,11 +75,6 @@ class Exchange:
         """End the connection with the answer, the body unread."""
         self._connection.give_up_on_body()
 
-    def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
-        """Send a whole answer; of a HEAD the head alone."""
-        self._still_there()
-        self._response = self._with_fields(web.Response(status=status, body=body), fields)
-
     def open_stream(self, request: Request, status: int, fields: Headers, *, close: bool) -> None:
         """Send the head of an answer whose body comes piece by piece."""
         self._still_there()
@@ -117,6 +112,11 @@ class Exchange:
         self._still_there()
 
     # -- the application's side
+
+    def send_answer(self, answer: Answer) -> None:
+        """Send a whole answer; of a HEAD the head alone."""
+        self._still_there()
+        self._response = self._with_fields(web.Response(status=answer.status, body=answer.content), answer.fields)
 
     async def finished(self, *, close: bool) -> web.StreamResponse:
         """Wait until the answer is out; return aiohttp's response."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from gateway.http.message import Request
 from gateway.http.reply import Reply
 
 if TYPE_CHECKING:
@@ -32,6 +31,3 @@ class Upgrade(Reply):
     ) -> None:
         self.converse = converse
         self.abandon = abandon
-
-    def send_to(self, request: Request) -> None:
-        raise RuntimeError("only the application server can upgrade a connection")

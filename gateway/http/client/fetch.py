@@ -7,9 +7,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from gateway import __version__
 from gateway.errors import TransportError
-from gateway.http.client.client import Transport
 from gateway.http.client.dial import Origin
 from gateway.http.client.request_head import request_head
+from gateway.http.client.transport import Transport
 
 
 async def fetch(transport: Transport, url: str, *, ca_file: str, seconds: float, most_bytes: int) -> bytes:

@@ -18,7 +18,7 @@ from gateway.http.fast_lane.patience import IdlePatience
 from gateway.http.fast_lane.reading import LINGERING_BYTES, NOTHING_MORE, Reading
 from gateway.http.fast_lane.writing import JOIN_BELOW_BYTES
 from gateway.http.message import Body, Head, Headers, Request
-from gateway.http.reply import Answer, Reply, with_answer_fields
+from gateway.http.reply import Answer, EventStream, Reply, with_answer_fields
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -87,23 +87,24 @@ class Answering(Reading):
         self._close_transport()
 
     def _send(self, request: Request, reply: Reply) -> None:
+        """Send a whole answer; of a HEAD the head alone.
+
+        A stream has been sent already.
+        """
         if not request.keep_alive or self.ends_here:
             reply.keep_alive = False
-        if isinstance(reply, Answer):
-            self.send_answer(request, reply.status, reply.fields, reply.content, close=not reply.keep_alive)
-        else:
-            reply.send_to(request)
-
-    def send_answer(self, request: Request, status: int, fields: Headers, body: bytes, *, close: bool) -> None:
-        """Send a whole answer; of a HEAD the head alone."""
+        if not isinstance(reply, Answer):
+            if isinstance(reply, EventStream):
+                return
+            raise TypeError(f"only the application server can send {reply!r}")
         transport = self.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
+        status, fields, body, asked = reply.status, reply.fields, reply.content, request.head
         if self.answer_fields:
             fields = with_answer_fields(fields, self.answer_fields)
-        asked = request.head
         framing = f"content-length: {len(body)}\n" if status != 204 else ""  # which a 204 must not have
-        head = head_bytes(status, fields, framing, close=close, http11=asked.http11)
+        head = head_bytes(status, fields, framing, close=not reply.keep_alive, http11=asked.http11)
         if asked.method == "HEAD":
             transport.write(head)
         elif len(body) < JOIN_BELOW_BYTES:

@@ -1,4 +1,4 @@
-"""Send requests over a pool of connections."""
+"""Open upstream connections, kept for a while and closed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 from gateway.errors import ConnectFailed, ConnectionCut, TransportError
 from gateway.http.client.authorities import Authorities
-from gateway.http.client.connection import Connection, Exchange
+from gateway.http.client.connection import BaseConnection
 from gateway.http.client.dial import AllowAddress, Dialer, Origin
 from gateway.http.client.proxy import Proxy
-from gateway.http.client.receiver import Receiver
-from gateway.http.client.sending import Upload
+from gateway.http.client.receiver import Exchange
 
 _SWEEPS_PER_IDLE_TIME = 4
-_CLOSED = "closed by the gateway"
+CLOSED = "closed by the gateway"
 
 
 class Counts(NamedTuple):
@@ -27,12 +26,10 @@ class Counts(NamedTuple):
     busy: int
 
 
-class Transport:
-    """Send requests over pooled connections.
+class ConnectionPool:
+    """Open connections, keep idle ones for a while, close them all.
 
-    Belongs to the event loop it is first used on.
-
-    An idle connection is used last in, first out, and not after `max_idle_seconds`. `max_head_bytes` bounds an answer's
+    An idle connection is not used after `max_idle_seconds`. `max_head_bytes` bounds an answer's
     head with its interim answers, and what trailers and chunk extensions may cost. `proxy` is for https origins.
     `allow_address` is asked about each address that a name resolves to; behind a proxy, which resolves names itself,
     only about origins that are addresses. `ssl_context` is by default Python's, with certificate checks.
@@ -51,37 +48,12 @@ class Transport:
         self._dialer = Dialer(proxy, self.authorities, allow_address)
         self._max_idle_seconds = max_idle_seconds
         self._max_head_bytes = max_head_bytes
-        self._connections: set[Connection] = set()  # all that are open, or closing
-        self._idle: defaultdict[Origin, list[Connection]] = defaultdict(list)  # by origin, the longest idle first
+        self._connections: set[BaseConnection] = set()  # all that are open, or closing
+        self._idle: defaultdict[Origin, list[BaseConnection]] = defaultdict(list)  # by origin, the longest idle first
         self._replacements: dict[asyncio.Task[None], Exchange] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self._drained = asyncio.Event()  # set by a lost connection that leaves none
-
-    async def exchange(
-        self, origin: Origin, head: bytes, body: bytes | Upload, receiver: Receiver, *, connect_timeout: float
-    ) -> Exchange:
-        """Send a request and return without waiting for the answer.
-
-        `head` whole, with its blank line; an `Upload` goes out piece by piece, as the upstream takes it.
-
-        Raises ConnectFailed or ConnectTimedOut (`connect_timeout` in seconds) when no connection can be had; the
-        receiver hears nothing then. Cancelled while connecting, it leaves nothing open.
-        """
-        if self._closed:
-            raise ConnectFailed(f"{origin.authority}: {_CLOSED}")
-        if origin.ca_file:
-            origin = origin._replace(ca_version=self.authorities.version(origin.ca_file))
-        exchange = Exchange(origin, receiver, connect_timeout)
-        idle = self._idle.get(origin)
-        connection = self._taken(idle) if idle else None
-        if connection is None:
-            connection = await self._open(origin, connect_timeout)
-        else:
-            exchange.reused = True
-            exchange.request = (head, body)
-        connection.send(exchange, head, body)
-        return exchange
 
     async def close(self) -> None:
         """Close every connection; waiting receivers get ConnectionCut.
@@ -94,10 +66,10 @@ class Transport:
         for exchange in list(self._replacements.values()):
             if exchange.replacement is not None:
                 exchange.abort()
-                exchange.fail(ConnectionCut(f"{exchange.origin.authority}: {_CLOSED}"))
+                exchange.fail(ConnectionCut(f"{exchange.origin.authority}: {CLOSED}"))
         await asyncio.gather(*self._replacements, return_exceptions=True)
         for connection in list(self._connections):
-            connection.cut(_CLOSED)
+            connection.cut(CLOSED)
         self._drained.clear()
         if self._connections:
             await self._drained.wait()
@@ -110,18 +82,26 @@ class Transport:
 
     def __repr__(self) -> str:
         origins = [f"{origin} idle={counts.idle} busy={counts.busy}" for origin, counts in self.snapshot().items()]
-        return f"<Transport {', '.join(origins) or 'without connections'}{', closed' * self._closed}>"
+        return f"<{type(self).__name__} {', '.join(origins) or 'without connections'}{', closed' * self._closed}>"
+
+    def make_connection(self, origin: Origin) -> BaseConnection:
+        """Make a connection that has no line yet."""
+        raise NotImplementedError
 
     # What a connection calls.
 
-    def released(self, connection: Connection) -> None:
+    def released(self, connection: BaseConnection) -> None:
         """Back into the pool."""
+<<<<<<< HEAD:gateway/http/client/client.py
         connection.idle_since = monotonic()
         self._idle[connection.origin].append(connection)
         if self._sweeper is None:
             self._sweep_later()
+=======
+        raise NotImplementedError
+>>>>>>> 3f5b025 (A request out and its answer in are one file, from the idle connection taken to the one given back; servers send whole answers themselves):gateway/http/client/connection_pool.py
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: BaseConnection) -> None:
         """Closed, for whatever reason."""
         self._connections.discard(connection)
         if connection.idle_since:
@@ -150,6 +130,7 @@ class Transport:
             exchange.replacement = None
             connection.send(exchange, head, body)
 
+<<<<<<< HEAD:gateway/http/client/client.py
     def _taken(self, idle: list[Connection]) -> Connection | None:
         """Take the last of these that can still be used."""
         too_old = monotonic() - self._max_idle_seconds
@@ -163,13 +144,17 @@ class Transport:
 
     async def _open(self, origin: Origin, timeout_seconds: float) -> Connection:
         connection = Connection(origin, self, self._max_head_bytes)
+=======
+    async def _open(self, origin: Origin, timeout_seconds: float) -> BaseConnection:
+        connection = self.make_connection(origin)
+>>>>>>> 3f5b025 (A request out and its answer in are one file, from the idle connection taken to the one given back; servers send whole answers themselves):gateway/http/client/connection_pool.py
         line = await self._dialer.dial(origin, connection, timeout_seconds)
         if not connection.attach(line):
             raise ConnectFailed(f"{origin.authority}: closed or answered before anything was asked")
         self._connections.add(connection)
         if self._closed:
             connection.close()
-            raise ConnectFailed(f"{origin.authority}: {_CLOSED}")
+            raise ConnectFailed(f"{origin.authority}: {CLOSED}")
         return connection
 
     def _sweep(self) -> None:
