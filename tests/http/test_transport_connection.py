@@ -90,7 +90,7 @@ async def test_a_connection_idle_for_too_long_is_not_used_even_before_it_is_swep
     async with serving(answers) as server, closing(Transport(max_idle_seconds=1)) as transport:
         await fetch(transport, server.origin)
         later = monotonic() + 2  # and no turn of the loop in between
-        monkeypatch.setattr("gateway.http.client.client.monotonic", lambda: later)
+        monkeypatch.setattr("gateway.http.client.transport.monotonic", lambda: later)
         assert (await fetch(transport, server.origin)).body == b"1"
 
 

@@ -92,14 +92,7 @@ class ConnectionPool:
 
     def released(self, connection: BaseConnection) -> None:
         """Back into the pool."""
-<<<<<<< HEAD:gateway/http/client/client.py
-        connection.idle_since = monotonic()
-        self._idle[connection.origin].append(connection)
-        if self._sweeper is None:
-            self._sweep_later()
-=======
         raise NotImplementedError
->>>>>>> 3f5b025 (A request out and its answer in are one file, from the idle connection taken to the one given back; servers send whole answers themselves):gateway/http/client/connection_pool.py
 
     def lost(self, connection: BaseConnection) -> None:
         """Closed, for whatever reason."""
@@ -130,24 +123,8 @@ class ConnectionPool:
             exchange.replacement = None
             connection.send(exchange, head, body)
 
-<<<<<<< HEAD:gateway/http/client/client.py
-    def _taken(self, idle: list[Connection]) -> Connection | None:
-        """Take the last of these that can still be used."""
-        too_old = monotonic() - self._max_idle_seconds
-        while idle:
-            connection = idle.pop()
-            idle_since, connection.idle_since = connection.idle_since, 0.0
-            if idle_since > too_old and connection.is_usable():
-                return connection
-            connection.close()
-        return None
-
-    async def _open(self, origin: Origin, timeout_seconds: float) -> Connection:
-        connection = Connection(origin, self, self._max_head_bytes)
-=======
     async def _open(self, origin: Origin, timeout_seconds: float) -> BaseConnection:
         connection = self.make_connection(origin)
->>>>>>> 3f5b025 (A request out and its answer in are one file, from the idle connection taken to the one given back; servers send whole answers themselves):gateway/http/client/connection_pool.py
         line = await self._dialer.dial(origin, connection, timeout_seconds)
         if not connection.attach(line):
             raise ConnectFailed(f"{origin.authority}: closed or answered before anything was asked")

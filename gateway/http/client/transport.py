@@ -7,7 +7,7 @@ upkeep in `ConnectionPool`, pauses, uploads and ends in `BaseConnection`, refusa
 
 from __future__ import annotations
 
-import asyncio
+from time import monotonic
 
 import httptools
 
@@ -59,7 +59,7 @@ class Transport(ConnectionPool):
 
     def _taken(self, idle: list[BaseConnection]) -> BaseConnection | None:
         """Take the last of these that can still be used."""
-        too_old = asyncio.get_running_loop().time() - self._max_idle_seconds
+        too_old = monotonic() - self._max_idle_seconds
         while idle:
             connection = idle.pop()
             idle_since, connection.idle_since = connection.idle_since, 0.0
@@ -70,7 +70,7 @@ class Transport(ConnectionPool):
 
     def released(self, connection: BaseConnection) -> None:
         """Back into the pool."""
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = monotonic()
         self._idle[connection.origin].append(connection)
         if self._sweeper is None:
             self._sweep_later()
