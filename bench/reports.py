@@ -21,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from itertools import combinations, product
@@ -159,9 +159,14 @@ def roll(store: Store) -> None:
     print(f"{blocks} blocks of days: {(time.thread_time() - begun) / max(1, blocks) * 1000:.1f} ms CPU each")
 
 
-def questions() -> dict[str, Ask]:
-    month = LAST.replace(day=1)
-    spans = {"month": (month, LAST), "year": (FIRST.date() + timedelta(days=1), LAST - timedelta(days=11))}
+SPANS = {
+    "month": (LAST.replace(day=1), LAST),
+    "year": (FIRST.date() + timedelta(days=1), LAST - timedelta(days=11)),
+}
+
+
+def questions(spans: Mapping[str, tuple[date, date]] = SPANS, last: date = LAST) -> dict[str, Ask]:
+    """By name; `last`: the last day that has sums."""
     whose: dict[str, dict[str, Any]] = {"all": {}, "an organisation": {"organisation": 42}, "a user": {"user": 42}}
     asked: dict[str, Ask] = {}
     for (owner, narrowed), (span, days) in product(whose.items(), spans.items()):
@@ -169,8 +174,8 @@ def questions() -> dict[str, Ask]:
             for order in ORDERS:
                 name = f"{owner}, {span}, by {' and '.join(by)}{f', the most {order} first' if order else ''}"
                 asked[name] = _page(UsageQuery(*days, **narrowed), by, order)
-    asked["a limit, a month"] = lambda reader: reader.counted_on("user:42", _seconds(month))
-    asked["a limit, an odd minute"] = lambda reader: reader.counted_on("user:42", _seconds(LAST) + 86_340)
+    asked["a limit, a month"] = lambda reader: reader.counted_on("user:42", _seconds(spans["month"][0]))
+    asked["a limit, an odd minute"] = lambda reader: reader.counted_on("user:42", _seconds(last) + 86_340)
     return asked
 
 
@@ -194,6 +199,7 @@ class Answered(msgspec.Struct, frozen=True):
     cpu_p95: float
     clock_p50: float
     clock_p95: float
+    first: float = 0.0  # by the clock, where it was taken apart
 
     def __str__(self) -> str:
         return f"{self.cpu_p50:9.1f}{self.cpu_p95:9.1f}{self.clock_p50:9.1f}{self.clock_p95:9.1f}  {self.name}"
@@ -216,27 +222,32 @@ async def measure(url: Secret, only: str) -> list[Answered]:
     try:
         for name, ask in questions().items():
             if only in name:
-                answered.append(Answered(name, *await _figures(reader, ask)))
+                answered.append(Answered(name, *await figures(reader, ask)))
                 print(answered[-1], flush=True)
     finally:
         await reader.close()
     return answered
 
 
-async def _figures(reader: Reader, ask: Ask) -> list[float]:
+async def figures(reader: Reader, ask: Ask, *, least: int = LEAST_TIMES, seconds: float = SECONDS_EACH) -> list[float]:
+    """CPU and clock, median and 95th percentile of each."""
     await ask(reader)
     took: tuple[list[float], list[float]] = ([], [])
-    until = time.perf_counter() + SECONDS_EACH
-    while len(took[0]) < LEAST_TIMES or (len(took[0]) < TIMES and time.perf_counter() < until):
+    until = time.perf_counter() + seconds
+    while len(took[0]) < least or (len(took[0]) < TIMES and time.perf_counter() < until):
         begun = time.process_time(), time.perf_counter()
         await ask(reader)
         for figures, now, before in zip(took, (time.process_time(), time.perf_counter()), begun, strict=True):
             figures.append((now - before) * 1000)
-    return [figure for each in took for figure in (statistics.median(each), _p95(each))]
+    return [figure for each in took for figure in (statistics.median(each), p95(each))]
 
 
-def _p95(figures: list[float]) -> float:
+def p95(figures: list[float]) -> float:
     return statistics.quantiles(figures, n=20, method="inclusive")[-1]
+
+
+_MAKING = """make such a folder: of SQLite from a filled file (--rows 10_000_000 --url sqlite:///FILE), whose last
+whole day becomes today; of PostgreSQL from such a folder's usage.db, by copying"""
 
 
 def main() -> None:
@@ -247,8 +258,28 @@ def main() -> None:
     parser.add_argument("--filled", action="store_true", help="the database is there: ask alone")
     parser.add_argument("--only", default="", help="questions with these words, such as 'all, month'")
     parser.add_argument("--kept", action="store_true", help="pages that were found before may be kept")
+    parser.add_argument("--folder", type=Path, help="made by --make: ask while 500 requests a second are written")
+    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite", help="what is in the folder")
+    parser.add_argument("--make", type=Path, metavar="FILE", help=_MAKING)
     parser.add_argument("--json", type=Path, help="write what was found there as well")
     arguments = parser.parse_args()
+    answered = _busy(arguments) if arguments.folder else _quiet(arguments)
+    if arguments.json:
+        _write(arguments.json, arguments.rows, answered)
+
+
+def _busy(arguments: argparse.Namespace) -> list[Answered]:
+    from bench import busy_database, busy_reports  # which ask as this module does
+
+    if arguments.make is not None:
+        make = busy_database.make_sqlite if arguments.database == "sqlite" else busy_database.make_postgresql
+        make(arguments.make, arguments.folder)
+        return []
+    with busy_database.served(arguments.database, arguments.folder) as url:
+        return busy_reports.run(url, arguments.only)
+
+
+def _quiet(arguments: argparse.Namespace) -> list[Answered]:
     if not arguments.kept:
         kept_pages.KEPT_FROM_SECONDS = math.inf
     with tempfile.TemporaryDirectory() as directory:
@@ -259,13 +290,16 @@ def main() -> None:
             make_up(url, arguments.rows)
         else:
             print(f"writer: {fill(url, arguments.rows):.1f} µs CPU a row")
-        answered = asyncio.run(measure(url, arguments.only))
-    if arguments.json:
+        return asyncio.run(measure(url, arguments.only))
+
+
+def _write(path: Path, rows: int, answered: list[Answered]) -> None:
+    if answered:
         command = " ".join(["python -m bench.reports", *sys.argv[1:]])
         version = gateway_version(REPOSITORY)
-        found = Answers(f"{datetime.now(UTC):%Y-%m-%d}", version, command, arguments.rows, answered)
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+        found = Answers(f"{datetime.now(UTC):%Y-%m-%d}", version, command, rows, answered)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 
 
 if __name__ == "__main__":

@@ -29,11 +29,14 @@ class Position(NamedTuple):
     request_id: str
 
 
-def within(usage: UsageQuery) -> ColumnElement[bool]:
-    """Whether a row is of whom and when is asked."""
-    return and_(
-        *_of_days(usage, start_of_day_ms(usage.from_day)), *(column.in_(forms) for column, forms in _narrowed(usage))
-    )
+def within(usage: UsageQuery, times: range | None = None) -> ColumnElement[bool]:
+    """Whether a row is of whom and when is asked.
+
+    `times`: milliseconds, in place of the days.
+    """
+    of_days = _of_days(usage, start_of_day_ms(usage.from_day))
+    when = of_days if times is None else (_usage.time_ms >= times.start, _usage.time_ms < times.stop)
+    return and_(*when, *(column.in_(forms) for column, forms in _narrowed(usage)))
 
 
 def _of_days(usage: UsageQuery, from_ms: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -74,11 +74,11 @@ class _Kept(NamedTuple):
 class KeptSpans:
     """Those asked for last, for threads."""
 
-    def __init__(self, database: Callable[[], Database], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Callable[[], Database], clock: Callable[[], float] | None = None) -> None:
         """`database`: called once, when there is something to make."""
         self._open = database
         self._database: Database | None = None
-        self._clock = clock
+        self._clock = clock or time.time
         self._kept: list[_Kept] = []  # used last at the end
         self._refused: dict[tuple[UsageQuery, Groups], Span] = {}  # what could not be kept, as it was
         self.wishes: dict[Wish, float] = {}  # when each was asked for

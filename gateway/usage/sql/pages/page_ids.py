@@ -1,15 +1,35 @@
-"""What the id of a report's row can mean.
+"""Which row a page begins behind, and what comes later.
 
-`row_pages.row_id` writes it.
+`row_pages.row_id` writes the row's id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from sqlalchemy import ColumnElement, and_, false, or_
+
 from gateway.usage.reports import Groups
+
+
+class Key(NamedTuple):
+    """What rows are ordered by."""
+
+    column: ColumnElement[Any]
+    falls: bool
+    value: Any  # of the row that the page begins behind; None: it begins with the first
+
+
+def behind(keys: Iterable[Key]) -> ColumnElement[bool]:
+    """What comes later in the order."""
+    found: ColumnElement[bool] = false()
+    for key in reversed(list(keys)):
+        further = key.column < key.value if key.falls else key.column > key.value
+        found = or_(further, and_(key.column == key.value, found))
+    return found
 
 
 def readings(after: str, groups: Groups) -> Iterator[tuple[str | None, ...]]:

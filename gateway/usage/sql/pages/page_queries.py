@@ -6,10 +6,10 @@ amount is to: then as many days are looked at as the page has.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import date, timedelta
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import (
@@ -34,13 +34,21 @@ from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.row_pages import Paging
 from gateway.usage.sql.long_ids import forms_in_columns
 from gateway.usage.sql.pages.kept_totals import BETWEEN, KeptTotals, NotKept, Others, check_ids
-from gateway.usage.sql.pages.page_ids import readings, time_of
+from gateway.usage.sql.pages.page_ids import Key, behind, readings, time_of
 from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.rows import NONE, stored_forms
-from gateway.usage.sql.sums.additions import DAY_MS
+from gateway.usage.sql.sums.additions import DAY_MS, HOUR_MS
 from gateway.usage.sql.sums.day_blocks import Made
 from gateway.usage.sql.sums.ranks import AMOUNT_OF, BEHIND_QUOTE, Ranking, best_of, key_of, ranked_days, ranking_of
-from gateway.usage.sql.sums.sum_queries import AMOUNTS, PLACES, Part, days_between, report_parts
+from gateway.usage.sql.sums.sum_queries import (
+    AMOUNTS,
+    PLACES,
+    Part,
+    days_between,
+    part_of_rows,
+    reads_rows,
+    report_parts,
+)
 from gateway.usage.sql.table import ai_usage
 
 Query = Select[Any]
@@ -56,14 +64,6 @@ def unsummed_query(usage: UsageQuery) -> Query:
     first_ms, last_ms = start_of_day_ms(usage.from_day), start_of_day_ms(usage.to_day) + DAY_MS - 1
     within = ai_usage.c.time_ms.between(first_ms, last_ms)
     return select(literal(1)).where(ai_usage.c.summed.is_(None), within).limit(1)
-
-
-class _Key(NamedTuple):
-    """What rows are ordered by."""
-
-    column: ColumnElement[Any]
-    falls: bool
-    value: Any  # of the row that the page begins behind; None: it begins with the first
 
 
 class PageFinder:
@@ -115,10 +115,26 @@ class PageFinder:
             return self._ranked(usage, ranking, most)
         if self._wanted.order is not None or not {*self._groups} & {*_OF_TIME}:
             return self._some(usage, most, self._listed)
+        if reads_rows(usage, self._groups) and usage == UsageQuery(usage.from_day, usage.to_day):
+            return self._first_hours(usage, most)
         for span in _growing(usage if day is None else replace(usage, from_day=day)):
             found += self._some(span, most - len(found), self._listed)
             if len(found) >= most:
                 break
+        return found
+
+    def _first_hours(self, usage: UsageQuery, most: int) -> list[Any]:
+        """Look at everybody's first hours alone: a day has thousands of rows."""
+        found = list[Any]()
+        start, stop = start_of_day_ms(usage.from_day), start_of_day_ms(usage.to_day) + DAY_MS
+        if self._before is not None:
+            times = [int(getattr(self._before, name)) for name in self.places if not self._is_id(name)]
+            start = max(times)  # of a day and an hour, the hour
+        hours = 1
+        while start < stop and len(found) < most:
+            times_of = range(start, min(stop, start + hours * HOUR_MS))
+            found += self._page_of([part_of_rows(usage, self._groups, times_of)], most - len(found))
+            start, hours = times_of.stop, hours * 2
         return found
 
     def by_ids(self, usage: UsageQuery) -> Result[Any]:
@@ -197,7 +213,9 @@ class PageFinder:
         return sorted(rows, key=lambda row: key_of(row, ranking))[:most]
 
     def _some(self, usage: UsageQuery, most: int | None, listed: Made) -> list[Any]:
-        parts = list(report_parts(usage, self._groups, listed))
+        return self._page_of(list(report_parts(usage, self._groups, listed)), most)
+
+    def _page_of(self, parts: Sequence[Part], most: int | None) -> list[Any]:
         if not parts:
             return []
         found = self._grouped(parts, are_quoted=self._are_quoted(parts)).subquery("found")
@@ -205,7 +223,7 @@ class PageFinder:
         columns = [found.c[name] for name in (*AMOUNTS, *self.places)]
         query = select(*columns).order_by(*(key.column.desc() if key.falls else key.column for key in keys))
         if self._before is not None:
-            query = query.where(_behind(keys))
+            query = query.where(behind(keys))
         return list(self._connection.execute(query if most is None else query.limit(most)))
 
     def _begin_behind(self, after: str, usage: UsageQuery) -> date | None:
@@ -255,19 +273,19 @@ class PageFinder:
         place = PLACES.index(name)
         return place >= len(self._groups) or self._groups[place] not in _OF_TIME
 
-    def _keys(self, found: Subquery) -> list[_Key]:
-        def key(name: str, *, falls: bool = False) -> _Key:
-            return _Key(found.c[name], falls, getattr(self._before, name, None))
+    def _keys(self, found: Subquery) -> list[Key]:
+        def key(name: str, *, falls: bool = False) -> Key:
+            return Key(found.c[name], falls, getattr(self._before, name, None))
 
         keys = [key(AMOUNT_OF[self._wanted.order], falls=True)] if self._wanted.order else []
         keys += [key(name) for name in self.places if not self._is_id(name)]
         return [*keys, key("requests", falls=True), *self._id_keys(found)]
 
-    def _id_keys(self, found: Subquery) -> list[_Key]:
+    def _id_keys(self, found: Subquery) -> list[Key]:
         keys = []
         for name in filter(self._is_id, self.places):
-            of = _Key(found.c[name], falls=False, value=getattr(self._before, name, None))
-            keys.append(_Key(case((of.column == NONE, 0), else_=1), falls=False, value=int(of.value != NONE)))
+            of = Key(found.c[name], falls=False, value=getattr(self._before, name, None))
+            keys.append(Key(case((of.column == NONE, 0), else_=1), falls=False, value=int(of.value != NONE)))
             keys.append(of._replace(column=self._by_code_point(of.column)))
         return keys
 
@@ -309,15 +327,6 @@ def _together(parts: Sequence[Part]) -> Subquery:
 
 def _sums(at: Any) -> list[Any]:
     return [func.coalesce(func.sum(at[name]), 0).label(name) for name in AMOUNTS]
-
-
-def _behind(keys: Iterable[_Key]) -> ColumnElement[bool]:
-    """What comes later in the order."""
-    found: ColumnElement[bool] = false()
-    for key in reversed(list(keys)):
-        further = key.column < key.value if key.falls else key.column > key.value
-        found = or_(further, and_(key.column == key.value, found))
-    return found
 
 
 def _growing(usage: UsageQuery) -> Iterator[UsageQuery]:

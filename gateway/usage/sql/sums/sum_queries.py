@@ -149,16 +149,27 @@ def report_parts(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Pa
     Rows that are in them, where it is of hours that they have not.
     """
     days = days_between(usage, listed)
-    owners = _owners_of_hours(usage)
-    if "hour" not in groups:
+    if reads_rows(usage, groups):
+        yield from _of_rows(usage, groups, days)
+    elif "hour" not in groups:
         if usage.user is None and usage.organisation is None and usage.key is None:
             yield from _everybodys(usage, groups, listed)
         else:
             yield from _of_daily(usage, groups, days)
-    elif owners is not None and set(groups) <= _OF_HOURS.keys():
-        yield from _of_hours(owners, groups, days)
     else:
-        yield from _of_rows(usage, groups, days)
+        yield from _of_hours(_owners_of_hours(usage) or [], groups, days)
+
+
+def reads_rows(usage: UsageQuery, groups: Groups) -> bool:
+    """Whether a report is of hours that the sums have not."""
+    return "hour" in groups and (_owners_of_hours(usage) is None or not {*groups} <= _OF_HOURS.keys())
+
+
+def part_of_rows(usage: UsageQuery, groups: Groups, times: range) -> Part:
+    """Return the rows in the sums of these milliseconds."""
+    of = _places(groups, _OF_ROWS.__getitem__)
+    found = select().where(queries.within(usage, times), ai_usage.c.summed.is_not(None))
+    return Part(found, _AMOUNTS_OF_ROWS, of, list(of.values()))
 
 
 def days_between(usage: UsageQuery, listed: Made) -> list[int]:
