@@ -146,12 +146,16 @@ def _granted(owner: Organisation | Plan | None, settings: Settings) -> dict[str,
 
 def _access(old: Settings, new: Settings) -> Iterator[str]:
     before, after = _Reach(old), _Reach(new)
-    yield from _gains_and_losses("everybody with a key", before.of_everybody(), after.of_everybody())
+    was, now = before.of_everybody(), after.of_everybody()
+    yield from _gains_and_losses("everybody with a key", was, now)
+    yield from _assignment("everybody without a grant", was, now)
     # What everybody gains or loses has been told by then, and is not told again for each user.
     for user_id in _in_turns(_possibly_changed(before, after)):
         was, now = before.of(user_id), after.of(user_id)
         own = {name for name in was.keys() | now.keys() if not _is_for_all(was.get(name) or now[name])}
         yield from _gains_and_losses(f"user {user_id}", _only(was, own), _only(now, own))
+        if own:
+            yield from _assignment(f"user {user_id}", was, now)
 
 
 def _possibly_changed(before: _Reach, after: _Reach) -> Iterator[str]:
@@ -219,6 +223,13 @@ def _gains_and_losses(whom: str, before: Mapping[str, Access], after: Mapping[st
     for name in before:
         if name not in after:
             yield f"{whom} loses {name}"
+
+
+def _assignment(whom: str, before: Mapping[str, Access], after: Mapping[str, Access]) -> Iterator[str]:
+    """Tell of another assigned model: the first, which serves what names none."""
+    was, now = next(iter(before), None), next(iter(after), None)
+    if was is not None and now is not None and was != now:
+        yield f"{whom}: assigned model {was} → {now}"
 
 
 def _by(access: Access) -> str:

@@ -65,12 +65,35 @@ class Case(NamedTuple):
 
 GRANT = [{"model": "other"}]
 CASES = {
-    "a grant of a user's own": Case(("users.0.grants", GRANT), ["user 42 gains other"]),
-    "a grant taken away": Case(("users.1.grants", []), ["user 7 loses closed"]),
-    "a grant of a plan": Case(("plans.0.grants", GRANT), ["plan pro gains other", "user 42 gains other (by plan pro)"]),
+    "a grant of a user's own": Case(
+        ("users.0.grants", GRANT), ["user 42 gains other", "user 42: assigned model open → other"]
+    ),
+    "a grant of what everybody has, which now comes first": Case(
+        ("users.1.grants", [{"model": "open"}, *BASE["users"][1]["grants"]]),
+        ["user 7: assigned model closed → open"],
+    ),
+    "the open models in another order": Case(
+        ("models", [model | {"global": True} for model in reversed(BASE["models"])]),
+        [
+            "model other: is_global no → yes",
+            "model closed: is_global no → yes",
+            "everybody with a key gains other",
+            "everybody with a key gains closed",
+            "everybody without a grant: assigned model open → other",
+        ],
+    ),
+    "a grant taken away": Case(("users.1.grants", []), ["user 7 loses closed", "user 7: assigned model closed → open"]),
+    "a grant of a plan": Case(
+        ("plans.0.grants", GRANT),
+        ["plan pro gains other", "user 42 gains other (by plan pro)", "user 42: assigned model open → other"],
+    ),
     "a grant of an organisation": Case(
         ("organisations.0.grants", GRANT),
-        ["organisation 10 gains other", "user 42 gains other (by organisation 10)"],
+        [
+            "organisation 10 gains other",
+            "user 42 gains other (by organisation 10)",
+            "user 42: assigned model open → other",
+        ],
     ),
     "an organisation with a grant, of which no user is told here": Case(
         ("organisations", [*BASE["organisations"], {"id": 11, "grants": GRANT}]),
