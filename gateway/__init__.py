@@ -39,7 +39,8 @@ Where to find what people look for first:
     include_usage taken out of a stream   proxy/stream/live.py
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) cancels the request;
                                           proxy/attempt.py (close) aborts, http/client/connection.py closes
-    a request's line in the log            observability/ended.py (access_line)
+    a request's line in the log           observability/ended.py (access_line)
+    a request's row, before it is one     usage/journal/journal.py writes it, usage/writer.py takes it to the database
     what a reload swaps                   app.py (configured) builds an api/runtime.py, process/serve.py swaps it in
     why a change does not hold yet        store/freshness.py; `explain` says how old what it used is
     a new relayed route                   dialects/openai/operations/text.py (one row)
