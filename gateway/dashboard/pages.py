@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from gateway.api.middleware import require_ai
 from gateway.api.router import Hit, Route, RouteHandler
-from gateway.config import ServerSettings
 from gateway.dashboard.assets import Assets
-from gateway.dashboard.session_routes import TICKETS, session_routes
+from gateway.dashboard.session_routes import TICKETS, refuse_without_pages, session_routes
 from gateway.dashboard.shell import Page, page_headers, shell
 from gateway.errors import FeatureDisabled, RouteNotFound
 from gateway.http.reply import Answer, Reply
@@ -78,11 +77,3 @@ def file_handler(assets: Assets) -> RouteHandler:
 async def to_the_first(hit: Hit) -> Reply:
     refuse_without_pages(hit)
     return Answer(303, [("location", "/dashboard/ai-chat"), ("content-type", "text/plain")], b"")
-
-
-def refuse_without_pages(hit: Hit) -> ServerSettings:
-    """Return the server's settings. Raises RouteNotFound without pages."""
-    server = hit.runtime.settings.server
-    if not server.dashboard:
-        raise RouteNotFound("The pages of this gateway are switched off.")
-    return server

@@ -9,7 +9,8 @@ import msgspec
 from gateway.api.admin.typed import answer, raw_body, typed
 from gateway.api.router import Hit, Route
 from gateway.api.signed_in import NO_STORE, cookie_name, is_https, origin_of, refuse_cross_site, token_of
-from gateway.errors import InvalidRequest
+from gateway.config import ServerSettings
+from gateway.errors import InvalidRequest, RouteNotFound
 from gateway.http.reply import Answer, Reply
 from gateway.types import SCOPES, Id, Scope
 
@@ -48,6 +49,7 @@ class TicketMade(msgspec.Struct):
 async def sign_in(hit: Hit) -> Reply:
     """Begin a session by key or ticket; set its cookie."""
     hit.request.connection.answer_fields = NO_STORE
+    refuse_without_pages(hit)
     refuse_cross_site(hit.runtime, hit.request)
     body = typed(await raw_body(hit, most_bytes=_MOST_BYTES), SignIn)
     framed = is_framed_by_another_site(hit)
@@ -80,6 +82,7 @@ async def sign_out(hit: Hit) -> Reply:
 
 async def issue_ticket(hit: Hit) -> Reply:
     """Make a ticket for the pages, for the user acted for."""
+    refuse_without_pages(hit)
     if "x-gateway-user" not in hit.request.headers:  # a slip of the panel's must not sign a browser in as the panel
         raise InvalidRequest("A ticket is for the user that the header `x-gateway-user` names.")
     body = typed(await raw_body(hit) or b"{}", TicketBody)
@@ -87,6 +90,14 @@ async def issue_ticket(hit: Hit) -> Reply:
     url = f"{origin_of(hit.runtime, hit.request)}/dashboard/session?ticket={quote(ticket)}"
     expires = int(hit.runtime.clock().timestamp()) + 60
     return answer(TicketMade(ticket, url, expires), 201, headers=NO_STORE)
+
+
+def refuse_without_pages(hit: Hit) -> ServerSettings:
+    """Return the server's settings. Raises RouteNotFound without pages."""
+    server = hit.runtime.settings.server
+    if not server.dashboard:
+        raise RouteNotFound("The pages of this gateway are switched off.")
+    return server
 
 
 def safe_next(given: str | None) -> str:

@@ -55,7 +55,7 @@ class Page(NamedTuple):
 
 def page_headers(frames: tuple[str, ...]) -> Headers:
     """Return the headers of every page. `frames`: origins that may frame it."""
-    ancestors = " ".join(("'self'", *frames)) if frames else "'none'"
+    ancestors = " ".join(frames) or "'none'"
     return (
         ("content-type", "text/html; charset=utf-8"),
         ("cache-control", "no-store"),

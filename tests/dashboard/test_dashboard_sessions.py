@@ -219,6 +219,9 @@ async def test_pages_and_their_files(tmp_path: Path) -> None:
         assert gone.status == 404
     async with opened(tmp_path, server={"dashboard": False}) as stage:
         assert (await call(stage, "GET", "/dashboard/ai-chat")).status == 404
+        for path, body, key in (("/dashboard/session", {"key": OWNER}, None), ("/api/ai/tickets", {}, KEYS["panel"])):
+            nowhere = await call(stage, "POST", path, body, key=key, x_gateway_user="" if key is None else "7")
+            assert (nowhere.status, nowhere.json()["error"]) == (404, "not_found"), path
     async with opened(tmp_path, features={"ai": False}) as stage:
         off = await call(stage, "GET", "/dashboard/ai-chat")
         assert (off.status, off.json()) == (503, {"error": "feature_disabled"})
@@ -230,7 +233,7 @@ async def test_a_frame_of_another_site_has_its_own_cookie(tmp_path: Path) -> Non
     server = {"trusted_proxies": ["127.0.0.1/32"], "dashboard_frames": ["https://panel.example"]}
     async with opened(tmp_path, server=server) as stage:
         page = await call(stage, "GET", "/dashboard/usage")
-        assert "frame-ancestors 'self' https://panel.example;" in str(page.header("content-security-policy"))
+        assert "frame-ancestors https://panel.example;" in str(page.header("content-security-policy"))
         framed = {"x_gateway_framed": "1", "x_forwarded_proto": "https"}
         flags = str((await call(stage, "POST", "/dashboard/session", {"key": OWNER}, **framed)).header("set-cookie"))
         assert flags.endswith("SameSite=None; Secure; Partitioned")
