@@ -30,6 +30,23 @@ A map of the house, from the top floor down; imports point downward only.
     errors, types, single_flight
     pricing/        what a usage costs by a price      jose/       tokens and keys (JWT, JWKS) taken apart
 
+A plain request's way, file by file (a test in tests/house follows one):
+
+    http/fast_lane/answering.py           the client's bytes become a request, and its answer bytes
+    api/middleware.py                     the order of refusals; what every request gets
+    access/lookup_cache.py                who asks, and for what, as it was looked up a moment ago
+    observability/calls.py                it is one of the calls in flight
+    api/openai_routes.py                  its body, the model that it means, who tells the client
+    dialects/openai/request_body.py       the body taken apart; `model` put in its place
+    proxy/pipeline.py                     from one endpoint to the next, until there is an answer
+    proxy/books/accounting.py             what it may use is reserved (limits/memory.py), what it used is settled
+    usage/journal/journal.py              that it begins and how it ended is on the disk
+    pool/pool.py                          an endpoint that is free
+    proxy/attempt.py                      that endpoint is asked, its answer passed on
+    http/client/transport.py              over a connection that is open already
+    dialects/openai/metering/contents.py  what the answer says that it used
+    observability/ended.py                it is counted, and has its line in the log
+
 Where to find what people look for first:
 
     what a request costs                  pricing/rates.py; what was used: dialects/openai/metering/

@@ -56,7 +56,7 @@ class TotalsLoader:
             await asyncio.sleep(_POLL_SECONDS)
 
     def recount(self, reply: Any) -> None:
-        """Have the ledger tell of totals once more.
+        """Ask the ledger for totals once more.
 
         `reply`: of the script to an end; rows of what it did not count, since the data were lost after the request
         began. Whoever loaded these totals may have done so before the request was in the ledger.

@@ -54,7 +54,7 @@ class Dialling(NamedTuple):
 
 
 class UpstreamSocket:
-    """A WebSocket to an endpoint. Whoever has it closes it."""
+    """A WebSocket to an endpoint, closed by its holder."""
 
     def __init__(self, session: aiohttp.ClientSession, connection: aiohttp.ClientWebSocketResponse) -> None:
         self._session = session

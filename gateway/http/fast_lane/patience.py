@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class HeadPatience:
-    """Call somebody where a head is not whole in time.
+    """Call back where a head is not whole in time.
 
     The time runs from its first byte, however it drips.
     """

@@ -62,7 +62,7 @@ class Others(NamedTuple):
 
 
 def check_ids(groups: Iterable[Ids], places: int) -> None:
-    """Raise NotKept where groups cannot be told apart.
+    """Raise NotKept where groups cannot be distinguished.
 
     Two may be one row, or one text two groups.
     """
