@@ -2,6 +2,7 @@
 
 router.py            what a row is, and how a path finds its own
 middleware.py        around every route: request id, feature flag, caller, errors, the access line
+head_reading.py      what a head says; kept while a connection repeats it
 runtime.py           everything that follows from one configuration; a request keeps the one it began with
 intake.py            bodies of JSON: bounded in size, time, values and memory
 openai_routes.py     the OpenAI surface, under two prefixes; its answers, as OpenAI's clients read them

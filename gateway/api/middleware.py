@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from time import perf_counter
 
-from multidict import CIMultiDictProxy, istr
+from multidict import istr
 
 from gateway.access.authenticate import Shown
-from gateway.access.client_address import Forwarded, client_address
+from gateway.access.client_address import client_address
+from gateway.api.head_reading import Reading
 from gateway.api.messages_responder import request_id_field
 from gateway.api.panel import flat_body
 from gateway.api.router import (
@@ -18,12 +19,7 @@ from gateway.api.router import (
     Hit,
     Route,
     Router,
-    error_shape,
-    find_route,
-    is_ai_path,
     require_family,
-    socket_route,
-    wants_websocket,
 )
 from gateway.api.runtime import Current, Runtime
 from gateway.api.signed_in import signed_in
@@ -35,22 +31,15 @@ from gateway.errors import (
     Overloaded,
     ShuttingDown,
 )
-from gateway.http.client.passed_on import NOTHING, passed_on
 from gateway.http.framing import refuse_ambiguous
 from gateway.http.memory_budget import FULL, REQUEST_BYTES, SPARE_BYTES, Held
 from gateway.http.message import Headers, Request
 from gateway.http.reply import Answer, Reply
-from gateway.http.via import gateways_passed
 from gateway.observability.calls import CLIENT_GONE, NO_ROUTE, Call
 from gateway.observability.ended import access_line
-from gateway.observability.tracing import trace_of
 from gateway.types import Caller, Scope
 
-_LONGEST_CLIENT_ID = 128
-_REQUEST_ID, _CLIENT_REQUEST_ID = istr("x-request-id"), istr("x-client-request-id")  # quick to look up
-_COOKIE = istr("cookie")
-_SESSION, _SESSION_ID = istr("x-session-id"), istr("session_id")
-_ANTHROPIC_VERSION = istr("anthropic-version")
+_COOKIE = istr("cookie")  # quick to look up
 _CLOSE = ("connection", "close")
 
 _METHODS_ALLOWED = "GET, HEAD, POST, PUT, PATCH, DELETE"
@@ -77,62 +66,6 @@ _EXPOSED = ", ".join(
 )
 
 
-class Reading:
-    """The facts of a head, shared by requests that repeat it."""
-
-    __slots__ = (
-        "by_version",
-        "client_request_id",
-        "conversation",
-        "error_shape",
-        "family",
-        "forwarded",
-        "is_ai",
-        "params",
-        "passed",
-        "route",
-        "scope",
-        "shown",
-        "trace",
-        "via",
-        "wants_websocket",
-    )
-
-    def __init__(self, headers: CIMultiDictProxy[str], method: str, path: str) -> None:
-        self.wants_websocket = wants_websocket(method, headers)
-        self.client_request_id = client_request_id(headers.get(_REQUEST_ID) or headers.get(_CLIENT_REQUEST_ID))
-        self.conversation = headers.get(_SESSION) or headers.get(_SESSION_ID)
-        self.trace = trace_of(headers)
-        self.via = gateways_passed(headers)
-        self.is_ai = is_ai_path(path)
-        self.by_version = _ANTHROPIC_VERSION in headers and path.startswith("/v1/")
-        self.error_shape = error_shape(path, by_version=self.by_version)
-        self.forwarded = Forwarded.of(headers)
-        self.shown = Shown.of(headers, is_websocket=self.wants_websocket)
-        self.route: Route | None = None  # once it was looked for
-        self.family: str | None = None  # that `surface.extra` has to name for the route
-        self.scope: Scope | None = None  # that the route asks for
-        self.params: Mapping[str, str] = {}
-        self.passed = NOTHING
-
-    def find(self, runtime: Runtime, router: Router, request: Request) -> Route:
-        """Find the route, and what of the head goes up on it.
-
-        Raises RouteNotFound, MethodNotAllowed or UpgradeNotSupported.
-        """
-        head, self.params = request.head, {}
-        route = socket_route(runtime, router, head.path) if self.wants_websocket else None
-        if route is None:
-            served = runtime.settings.surface.extra
-            by_version = self.by_version
-            route, self.params = find_route(router, head.method, head.path, head.headers, served, by_version=by_version)
-        self.route, self.family = route, route.family
-        self.scope = None if route.scope == "any" else route.scope
-        if route.operation is not None:
-            self.passed = passed_on(head.headers, head.target, route.operation.client_headers, self.shown.presented)
-        return route
-
-
 class Dispatcher:
     """The server's one handler. The order of refusals is the contract's, §3.
 
@@ -151,7 +84,7 @@ class Dispatcher:
         connection.answer_fields = cross_origin_fields(origins, head.headers) if origins else ()
         reading: Reading | None = head.known
         if reading is None:
-            reading = head.known = Reading(head.headers, head.method, head.path)
+            reading = head.known = Reading.of(head)
         peer = connection.client
         if server.trusted_proxies and reading.forwarded.hops:
             peer = client_address(peer, reading.forwarded, server.trusted_proxies)
@@ -254,16 +187,6 @@ async def require_ai(runtime: Runtime) -> None:
         features["ai"] = await runtime.store.feature("ai")
     if not features["ai"]:
         raise FeatureDisabled("The AI feature is switched off.")
-
-
-def client_request_id(text: str | None) -> str | None:
-    """Return a client's request id, None where it is unusable.
-
-    Usable: 1 to 128 printable ASCII characters.
-    """
-    if text is None or not 0 < len(text) <= _LONGEST_CLIENT_ID or not (text.isascii() and text.isprintable()):
-        return None
-    return text
 
 
 def cross_origin_fields(allowed: tuple[str, ...], headers: Mapping[str, str]) -> Headers:

@@ -7,11 +7,11 @@ the request: where answers go, and what is known of the client. Both servers (`f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from multidict import CIMultiDictProxy, MultiMapping, istr
+from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping, istr
 from yarl import URL
 
 from gateway.http.memory_budget import Held
@@ -20,29 +20,51 @@ Headers = Sequence[tuple[str, str]]
 _CONTENT_LENGTH, _EXPECT = istr("content-length"), istr("expect")  # quick to look up
 
 
-class Head:
+class Head(msgspec.Struct, eq=False):
     """A request's head.
 
     `target` is as it was sent, `path` still percent-encoded.
 
     One head may serve many requests of a connection: `content-length` in its `headers` is that of the first. `known` is
-    for whoever serves them, to keep what follows from the head alone.
+    for whoever serves them, to keep what follows from the head alone. `like`: a head of the same connection from which
+    this one differs in the fields `varying` alone, in lower case.
     """
 
-    __slots__ = ("headers", "http11", "keep_alive", "known", "method", "path", "target")
+    method: str
+    target: str
+    path: str
+    headers: CIMultiDictProxy[str]
+    http11: bool
+    keep_alive: bool
+    known: Any = None
+    like: Head | None = None
+    varying: frozenset[str] = frozenset()
 
-    def __init__(
-        self, method: str, target: str, headers: CIMultiDictProxy[str], *, http11: bool, keep_alive: bool
-    ) -> None:
-        self.method = method
-        self.target = target
+    @classmethod
+    def of(cls, method: str, target: str, headers: CIMultiDictProxy[str], *, http11: bool, keep_alive: bool) -> Head:
+        """Raise ValueError for a target in absolute form that is no URL."""
         # The absolute form is what proxies are asked in.
-        self.path = (target if target.startswith("/") else URL(target, encoded=True).raw_path).partition("?")[0]
-        self.headers = headers
-        self.http11 = http11
+        path = (target if target.startswith("/") else URL(target, encoded=True).raw_path).partition("?")[0]
         # An older client, or one that has said its last, is answered until the connection's end.
-        self.keep_alive = http11 and keep_alive
-        self.known: Any = None
+        return cls(method, target, path, headers, http11, http11 and keep_alive)
+
+    def varied(self, values: Mapping[str, str], varying: frozenset[str]) -> Head:
+        """Return a head that differs in these fields.
+
+        This one has each of them once."""
+        headers = CIMultiDict(self.headers)
+        headers.update(values)
+        return Head(
+            self.method,
+            self.target,
+            self.path,
+            CIMultiDictProxy(headers),
+            self.http11,
+            self.keep_alive,
+            None,
+            self,
+            varying,
+        )
 
     @property
     def query(self) -> MultiMapping[str]:

@@ -66,7 +66,7 @@ def trace_of(headers: CIMultiDictProxy[str]) -> Trace | None:
     found = _PARENT.fullmatch(parents[0]) if len(parents) == 1 and len(parents[0]) <= _LONGEST_PARENT else None
     if found is None or not _is_meaningful(found[1], found[2], found[3], found[5]):
         return None
-    members = _state(headers.getall(_TRACESTATE, ()))
+    members = _state(headers.getall(_TRACESTATE)) if _TRACESTATE in headers else ""
     state = f"tracestate: {members}\r\n" if members else ""
     fields = f"traceparent: {parents[0]}\r\n{state}"
     return Trace(found[2], found[3], int(found[4], 16), fields.encode("ascii"), state)
@@ -84,7 +84,7 @@ def _is_meaningful(version: str, trace_id: str, parent_id: str, more: str | None
     )
 
 
-def _state(lines: list[str] | tuple[str, ...]) -> str:
+def _state(lines: list[str]) -> str:
     """Join the lines; empty for none or an invalid one."""
     joined = ",".join(lines)
     if len(joined) > _LONGEST_STATE:

@@ -1,4 +1,4 @@
-"""The rows of the two handshakes, and where they may be asked for."""
+"""The rows of the two handshakes, and where they may be."""
 
 from __future__ import annotations
 

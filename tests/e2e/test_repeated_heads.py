@@ -112,3 +112,32 @@ async def test_a_body_that_is_too_large(strict: Stage) -> None:
         await assert_relayed(model, 1, "small", await wire.reply())
         await wire.send(said(model, "l" * (1 << 20)))
         assert_error(await wire.reply(), 413, "request_too_large")
+
+
+async def test_requests_whose_heads_differ_each_have_what_their_own_says(stage: Stage) -> None:
+    """What a proxy in front adds to requests of many clients on one connection: ids, traces, conversations, keys."""
+    model = stage.model()
+    keys = (KEYS["user"], KEYS["user"], "sk-of-nobody-0123456789abcdef", KEYS["panel"], KEYS["user"])
+    served = 0
+    async with Wire.open(stage.port) as wire:
+        for number, key in enumerate(keys, start=1):
+            trace = f"00-{number:032x}-{number:016x}-01"
+            headers = [
+                ("x-request-id", f"own-{number}"),
+                ("traceparent", trace),
+                ("x-session-id", f"talk-{number}"),
+                ("accept", f"application/json;q=0.{number}"),
+                ("x-unheard-of", f"{number}"),
+            ]
+            await wire.send(request_bytes("POST", CHAT, model.chat(), key=key, headers=headers))
+            reply = await wire.reply()
+            line = await stage.gateway.log(lambda line, own=f"own-{number}": line.get("client_request_id") == own)  # type: ignore[misc]
+            assert line["trace_id"] == f"{number:032x}"
+            if key == "sk-of-nobody-0123456789abcdef":
+                assert_error(reply, 401, "invalid_api_key")
+                continue
+            served += 1
+            assert reply.status == 200
+            sent = await model.a.request(served)
+            assert (sent.header("traceparent"), sent.header("accept")) == (trace, f"application/json;q=0.{number}")
+            assert sent.header("x-unheard-of") is None

@@ -41,11 +41,27 @@ TRICKS = [
     request(b"{}").replace(b"\r\n", b"\n"),
     b"GET /v1 HTTP/1.1\r\nhost: a\r\n\r\n",
 ]
+VALUES = (b"1", b"22", b"", b" 3", b"4 ", b"5\r\n 6", b"\xc3\xa9", b"7\0", b"8\n9: 1")
+FIELDS = [
+    *(KEY, KEY, OTHER_KEY, KEY.replace(b"Bearer", b"\tBearer"), KEY.replace(b": ", b":"), KEY.replace(b": ", b" : ")),
+    *(KEY + b"x-id: %b\r\n" % value for value in VALUES),
+    *(KEY + field + b"\r\n" for field in (b"X-Id: 1", b"x-ids: 1", b"connection: close", b"connection: keep-alive")),
+    *(KEY + b"x-id: %b\r\nx-id: 2\r\n" % value for value in (b"1", b"3")),
+    *(KEY + b"x-id: 1\r\nexpect: %b\r\n" % value for value in (b"100-continue", b"nothing")),
+    *(KEY + b"te: %b\r\n" % value for value in (b"trailers", b"gzip")),
+]
 whole = st.builds(
     request,
     st.sampled_from(BODIES),
-    fields=st.sampled_from([KEY, KEY, KEY, OTHER_KEY]),
+    fields=st.sampled_from([KEY, KEY, KEY, OTHER_KEY, KEY + b"x-id: 1\r\n", KEY + b"x-id: 2\r\n"]),
     line=st.sampled_from([b"POST /v1", b"POST /v1", b"PUT /v1?a=b"]),
+)
+alike = st.builds(
+    request,
+    st.sampled_from(BODIES),
+    fields=st.sampled_from(FIELDS),
+    length=st.sampled_from([None, None, None, b"2", b"02", b"+2", b"2 ", b""]),
+    line=st.sampled_from([b"POST /v1", b"POST /v1", b"POST /v1", b"POST /v2"]),
 )
 
 
@@ -81,6 +97,30 @@ def test_what_is_known_again_is_what_the_parser_would_have_found(first: bytes, s
     assert parsed.chunks is None
     assert (body_at, length) == (parsed.body_at, parsed.head.declared_length)
     assert told(head) == told(parsed.head)
+
+
+@settings(max_examples=3000, deadline=None)
+@given(st.one_of(alike, st.sampled_from(TRICKS)), st.lists(st.one_of(alike, st.sampled_from(TRICKS)), max_size=5))
+@example(request(b"{}", fields=KEY + b"x-id: 1\r\n"), [request(b"{}", fields=KEY + b"x-id: 1\r\nx: 2\r\n")])
+def test_what_is_like_the_last_head_is_what_the_parser_would_have_found(first: bytes, later: list[bytes]) -> None:
+    repetition = Repetition()
+    framed = read(first)
+    if framed is not None:
+        repetition.keep(first, framed)
+    for second in later:
+        varied = repetition.varied(second)
+        if varied is None:
+            continue
+        head, body_at, length = varied
+        parsed = read(second)
+        assert parsed is not None
+        assert parsed.chunks is None
+        assert (body_at, length) == (parsed.body_at, parsed.head.declared_length)
+        assert told(head) == told(parsed.head)
+        assert framed is not None
+        assert head.like is framed.head
+        before, after = (dict(told(each)[2]) for each in (framed.head, head))  # type: ignore[call-overload]
+        assert head.varying >= {name for name in before if before[name] != after[name]}
 
 
 def test_a_head_is_known_whatever_the_length_of_its_body_and_nothing_else_is() -> None:
@@ -144,7 +184,7 @@ class Echo:
     def render_error(self, fault: GatewayError, path: str) -> Answer:
         return Answer(fault.status, (), b"")
 
-    def application_protocol(self, connection: LaneConnection) -> asyncio.Protocol:
+    def when_application_is_there(self, connection: LaneConnection) -> None:
         raise AssertionError("everything is for the lane here")
 
     def joined(self, connection: LaneConnection) -> None: ...

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gateway.access.authenticate import Shown, key_sha256
-from gateway.api.middleware import client_request_id
+from gateway.api.head_reading import client_request_id
 from gateway.api.panel.replies import parsed, transcript_of
 from gateway.dialects import openai
 from gateway.dialects.openai.metering.usage_report import usage_of

@@ -44,7 +44,7 @@ class Answering(Reading):
         self._awaited: Head | None = None  # the last head, while nothing but a request that repeats it is expected
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes: most often a request that repeats the last head."""
+        """Take bytes: most often a request like the last one."""
         head, self._awaited = self._awaited, None
         idle = self._idle
         if head is not None and idle is not None and not idle.done():
@@ -54,6 +54,12 @@ class Answering(Reading):
             if size and start == last.before + b"%d" % size:
                 self._idle, self._bounds = None, self._server.bounds()
                 idle.set_result(Request(self, head, NOTHING_MORE, size, body, head.keep_alive))
+                return
+            varied = last.varied(data)
+            if varied is not None and len(data) == varied[1] + varied[2]:
+                head, body_at, size = varied
+                self._idle, self._bounds = None, self._server.bounds()
+                idle.set_result(Request(self, head, NOTHING_MORE, size, data[body_at:], head.keep_alive))
                 return
         self._take(data)
 

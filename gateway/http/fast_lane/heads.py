@@ -1,12 +1,15 @@
 """Parse request heads by llhttp, within stricter bounds.
 
-A client that keeps its connection sends the same head each time, but for the length of its body. llhttp has judged it
-once; when the same bytes come again, what it said of them is known.
+A client that keeps its connection sends the same head each time, but for the length of its body, and perhaps the values
+of some fields (a request's id, a trace, each client's key where a proxy shares connections). llhttp has judged it once;
+when the same bytes come again, what it said of them is known.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import compress, count
+from operator import ne
 from typing import NamedTuple
 
 import httptools
@@ -28,6 +31,13 @@ _BLANK = b"\r\n"
 _SCHEMES = ("http://", "https://")
 _MOST_DIGITS = 15
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % _MOST_DIGITS, re.IGNORECASE)
+# A field that every parser reads alike. Of others, and of those that frame the message, llhttp judges each value.
+_PLAIN_VALUE = re.compile(rb"[!-~](?:[ -~]{0,4000}[!-~])?")
+_PLAIN_FIELD = re.compile(rb"(([A-Za-z0-9_-]{1,256}):) ?[!-~](?:[ -~]{0,4000}[!-~])?")
+_JUDGED = frozenset(
+    ("host", "connection", "keep-alive", "proxy-connection", "upgrade", "expect", "te", "trailer", "transfer-encoding")
+)
+MOST_VARIED = 8  # fields; more are another client's head
 
 
 class Framed(NamedTuple):
@@ -81,7 +91,7 @@ def read_head(data: bytes, body_at: int) -> Framed:
     if target[0] not in "/*" and method != "CONNECT" and not target.lower().startswith(_SCHEMES):
         raise _invalid()
     try:
-        head = Head(
+        head = Head.of(
             method,
             target,
             headers,
@@ -150,11 +160,16 @@ class Repetition:
     `head` is kept where it may be repeated; `before` and `after` are its bytes around the digits of its length.
     """
 
-    __slots__ = ("after", "before", "head")
+    __slots__ = ("_holes", "_last", "_length_at", "_lines", "_varying", "after", "before", "head")
 
     def __init__(self) -> None:
         self.head: Head | None = None
         self.before = self.after = b""
+        self._lines: list[bytes] = []  # once one has come that differs from it
+        self._length_at = 0  # the place of its line
+        self._holes: list[tuple[bytes, str]] = []  # what stands before each value that varies, and whose it is
+        self._last = b""  # what stands behind them
+        self._varying: frozenset[str] = frozenset()
 
     def keep(self, data: bytes, framed: Framed) -> None:
         """Keep a head for repetition, if only its length varies."""
@@ -162,8 +177,81 @@ class Repetition:
         if framed.chunks is not None or length is None or framed.head.awaits_continue:
             self.head = None
             return
-        self.head = framed.head
+        self.head, self._lines, self._holes, self._varying = framed.head, [], [], frozenset()
         self.before, self.after = data[: length.start(1)], data[length.end(1) : framed.body_at]
+
+    def varied(self, data: bytes) -> tuple[Head, int, int] | None:
+        """Return head and framing of what differs in plain fields alone.
+
+        The kept head stays; what is returned knows in which fields it may differ from that.
+        """
+        return self._filled(data) or (self._filled(data) if self._has_more_holes(data) else None)
+
+    def _filled(self, data: bytes) -> tuple[Head, int, int] | None:
+        """Return it where only known fields differ."""
+        at = length = 0
+        values: dict[str, str] = {}
+        for before, name in self._holes:
+            if not data.startswith(before, at):
+                return None
+            at += len(before)
+            end = data.find(b"\r", at)
+            if name:
+                value = _PLAIN_VALUE.fullmatch(data, at, end)
+                if value is None:
+                    return None
+                values[name] = value[0].decode()
+            else:
+                digits = data[at:end]
+                if not digits.isdigit() or len(digits) > _MOST_DIGITS:
+                    return None
+                length = int(digits)
+            at = end
+        if self.head is None or not values or not data.startswith(self._last, at):
+            return None
+        return self.head.varied(values, self._varying), at + len(self._last), length
+
+    def _has_more_holes(self, data: bytes) -> bool:
+        """Look for fields that differ from the kept head's; False if none may."""
+        kept, end = self.head, data.find(_HEAD_END)
+        if kept is None or not 0 < end < MAX_HEAD_BYTES:
+            return False
+        known, lines = self._lines or self._split(kept), data[:end].split(_BLANK)
+        if len(lines) != len(known):
+            return False
+        holes = {place: _PLAIN_FIELD.fullmatch(known[place]) for place in compress(count(), map(ne, known, lines))}
+        holes.pop(self._length_at, None)
+        if not holes or len(holes) > MOST_VARIED or not all(holes.values()):
+            return False
+        for place, line in enumerate(known):
+            if line.partition(b":")[0].lower().decode("latin-1") in self._varying:
+                holes[place] = _PLAIN_FIELD.fullmatch(line)
+        names = [name.lower() for name, _ in kept.headers.items()]
+        own = [field[2].decode().lower() for field in holes.values() if field is not None]
+        if not _JUDGED.isdisjoint(own) or any(names.count(name) > 1 for name in own):
+            return False
+        self._make_holes(known, sorted([*holes, self._length_at]), own)
+        return True
+
+    def _make_holes(self, lines: list[bytes], places: list[int], names: list[str]) -> None:
+        """Cut the kept head at the values of these lines."""
+        self._holes, self._varying, begun = [], frozenset(names), 0
+        for place in places:
+            name, _, value = lines[place].partition(b":")
+            before = [*lines[begun:place], name + b":" + b" " * value.startswith(b" ")]
+            is_length = place == self._length_at
+            self._holes.append((_BLANK * bool(begun) + _BLANK.join(before), "" if is_length else name.decode()))
+            begun = place + 1
+        self._last = b"".join(_BLANK + line for line in lines[begun:]) + _HEAD_END
+
+    def _split(self, kept: Head) -> list[bytes]:
+        """Return the kept head's lines, to compare others with."""
+        length = kept.headers["content-length"].encode()
+        lines = (self.before + length + self.after).removesuffix(_HEAD_END).split(_BLANK)
+        if any(b"\n" in line for line in lines):  # lines that end otherwise are not for comparing
+            lines = [b""]
+        self._lines, self._length_at = lines, self.before.count(_BLANK)
+        return lines
 
     def known(self, data: bytes) -> tuple[Head, int, int] | None:
         """Return the kept head and body framing, if `data` repeats it."""
