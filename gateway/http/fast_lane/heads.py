@@ -33,7 +33,7 @@ _MOST_DIGITS = 15
 _LENGTH = re.compile(rb"\r\ncontent-length: ?([0-9]{1,%d})\r\n" % _MOST_DIGITS, re.IGNORECASE)
 # A field that every parser reads alike. Of others, and of those that frame the message, llhttp judges each value.
 _PLAIN_VALUE = re.compile(rb"[!-~](?:[ -~]{0,4000}[!-~])?")
-_PLAIN_FIELD = re.compile(rb"(([A-Za-z0-9_-]{1,256}):) ?[!-~](?:[ -~]{0,4000}[!-~])?")
+_PLAIN_FIELD = re.compile(rb"[A-Za-z0-9_-]{1,256}: ?[!-~](?:[ -~]{0,4000}[!-~])?")
 _JUDGED = frozenset(
     ("host", "connection", "keep-alive", "proxy-connection", "upgrade", "expect", "te", "trailer", "transfer-encoding")
 )
@@ -217,20 +217,15 @@ class Repetition:
         if kept is None or not 0 < end < MAX_HEAD_BYTES:
             return False
         known, lines = self._lines or self._split(kept), data[:end].split(_BLANK)
-        if len(lines) != len(known):
+        differing = [*compress(count(), map(ne, known, lines))] if len(lines) == len(known) else []
+        places = {place for place in differing if place != self._length_at}
+        if not 0 < len(places) <= MOST_VARIED:
             return False
-        holes = {place: _PLAIN_FIELD.fullmatch(known[place]) for place in compress(count(), map(ne, known, lines))}
-        holes.pop(self._length_at, None)
-        if not holes or len(holes) > MOST_VARIED or not all(holes.values()):
+        places |= {place for place, line in enumerate(known) if _name(line) in self._varying}
+        names = [_name(known[place]) for place in places]
+        if not all(_PLAIN_FIELD.fullmatch(known[place]) for place in places) or not _may_vary(names, known):
             return False
-        for place, line in enumerate(known):
-            if line.partition(b":")[0].lower().decode("latin-1") in self._varying:
-                holes[place] = _PLAIN_FIELD.fullmatch(line)
-        names = [name.lower() for name, _ in kept.headers.items()]
-        own = [field[2].decode().lower() for field in holes.values() if field is not None]
-        if not _JUDGED.isdisjoint(own) or any(names.count(name) > 1 for name in own):
-            return False
-        self._make_holes(known, sorted([*holes, self._length_at]), own)
+        self._make_holes(known, sorted([*places, self._length_at]), names)
         return True
 
     def _make_holes(self, lines: list[bytes], places: list[int], names: list[str]) -> None:
@@ -263,6 +258,16 @@ class Repetition:
         if not digits.isdigit() or not data.startswith(self.after, digits_end):
             return None
         return self.head, digits_end + len(self.after), int(digits)
+
+
+def _name(line: bytes) -> str:
+    return line.partition(b":")[0].lower().decode("latin-1")
+
+
+def _may_vary(names: list[str], lines: list[bytes]) -> bool:
+    """Whether none of these fields needs a judge, or is there twice."""
+    every = [*map(_name, lines)]
+    return _JUDGED.isdisjoint(names) and all(every.count(name) == 1 for name in names)
 
 
 def _has_close(headers: CIMultiDictProxy[str]) -> bool:
