@@ -1,8 +1,8 @@
-"""One try against one endpoint, and what its answer tells the client.
+"""One try against one endpoint, and the client's answer by it.
 
 An `Attempt` is what the transport talks to. It gathers a whole answer, or watches a stream until its first event with
-data; from then on bytes go from the upstream's read straight into the client's transport, in whole events. An
-`Answering` tells the client a whole answer and settles the request's account; all others are in `response`.
+data; from then on bytes go from the upstream's read straight into the client's transport, in whole events. What is
+whole a `WholeResponse` tells the client, and settles the request's account; all else is in `response`.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def read_head(headers: RawHeaders) -> AnswerHead:
     return AnswerHead(passed, TEXT if content_type == b"application/json" else content_of(content_type), encoding)
 
 
-class Answering(msgspec.Struct, eq=False):
+class WholeResponse(msgspec.Struct, eq=False):
     """The answer to one request."""
 
     call: Call

@@ -275,8 +275,10 @@ class RelayedRequest(Judgement, kw_only=True):
         )
         connect = min(times.connect, max(until - self.loop.time(), 0.001))
         try:
-            transport = self.relay.transport
-            exchange = await transport.exchange(endpoint_client.origin, head, body, attempt, connect_timeout=connect)
+            transport, origin = self.relay.transport, endpoint_client.origin
+            exchange = transport.reuse(origin, head, body, attempt, connect)
+            if exchange is None:
+                exchange = await transport.exchange(origin, head, body, attempt, connect_timeout=connect)
             self.meter.asked = True
             await attempt.opening(exchange)
             if attempt.shape is None or attempt.head.encoding:

@@ -9,7 +9,7 @@ import asyncio
 
 from gateway.errors import GatewayError, InternalError, ShuttingDown, StreamIncomplete, UpstreamFailed
 from gateway.observability.calls import CLIENT_GONE
-from gateway.proxy.attempt import Answering, Attempt, own_fields
+from gateway.proxy.attempt import Attempt, WholeResponse, own_fields
 from gateway.proxy.books.accounting import with_seen
 from gateway.proxy.books.bookings import Bookings, Used
 from gateway.proxy.endpoint_client import Content, Shape
@@ -23,7 +23,7 @@ from gateway.types import Outcome
 _EVENTS = ("content-type", "text/event-stream")
 
 
-class Response(Answering):
+class Response(WholeResponse):
     """The answer to one request, whole or not."""
 
     first_event_out: bool = False

@@ -42,18 +42,32 @@ class Transport(ConnectionPool):
         Raises ConnectFailed or ConnectTimedOut (`connect_timeout` in seconds) when no connection can be had; the
         receiver hears nothing then. Cancelled while connecting, it leaves nothing open.
         """
-        if self._closed:
-            raise ConnectFailed(f"{origin.authority}: {CLOSED}")
+        exchange = self.reuse(origin, head, body, receiver, connect_timeout)
+        if exchange is None:
+            if self._closed:
+                raise ConnectFailed(f"{origin.authority}: {CLOSED}")
+            if origin.ca_file:
+                origin = origin._replace(ca_version=self.authorities.version(origin.ca_file))
+            exchange = Exchange(origin, receiver, connect_timeout)
+            connection = await self._open(origin, connect_timeout)
+            connection.send(exchange, head, body)
+        return exchange
+
+    def reuse(
+        self, origin: Origin, head: bytes, body: bytes | Upload, receiver: Receiver, connect_timeout: float
+    ) -> Exchange | None:
+        """Send a request over an idle connection; None without one.
+
+        As `exchange`, which need not be asked then: nothing is waited for.
+        """
         if origin.ca_file:
             origin = origin._replace(ca_version=self.authorities.version(origin.ca_file))
-        exchange = Exchange(origin, receiver, connect_timeout)
         idle = self._idle.get(origin)
         connection = self._taken(idle) if idle else None
         if connection is None:
-            connection = await self._open(origin, connect_timeout)
-        else:
-            exchange.reused = True
-            exchange.request = (head, body)
+            return None
+        exchange = Exchange(origin, receiver, connect_timeout)
+        exchange.reused, exchange.request = True, (head, body)
         connection.send(exchange, head, body)
         return exchange
 

@@ -130,7 +130,7 @@ class Bookings:
             await self._limiter.hold(reservation)
 
     async def book(self, work: Unsettled, used: Used, catalogue: Catalogue) -> None:
-        """Book ended work, once, whoever else does. Raises StoreUnavailable.
+        """Book ended work, once among all processes. Raises StoreUnavailable.
 
         The row is written first: where this process dies in between, the next one writes it again, and the database
         takes the first.
