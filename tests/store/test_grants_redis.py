@@ -240,6 +240,23 @@ async def test_redis_away_at_the_start_is_no_error_and_is_found_later(
     assert redis_store.status().detail is None
 
 
+async def test_a_redis_that_comes_later_makes_its_identity_known_then(
+    redis_server: RedisServer, stores: AsyncExitStack, log: Log
+) -> None:
+    """The gateway's name in `via` goes by it: all on one Redis have one, whoever of them was there before it."""
+    redis_server.stop()
+    store = RedisStore(link(redis_server.url, log), log.logger)
+    stores.push_async_callback(store.close)
+    learnt: list[str] = []
+    store.on_identity(learnt.append)
+    by_address = store.identity
+    await store.start()
+    assert learnt == []
+    redis_server.start()
+    await until(lambda: bool(learnt))
+    assert set(learnt) == {store.identity} != {by_address}
+
+
 async def test_redis_killed_and_restarted_under_load_costs_no_401_and_heals(
     redis_server: RedisServer, redis_store: RedisStore, log: Log
 ) -> None:
