@@ -14,7 +14,7 @@ from test_sums import roll
 
 from gateway.types import Secret
 from gateway.usage import Group, UsageQuery
-from gateway.usage.row_pages import Page, Paging
+from gateway.usage.row_pages import Page, Paging, page_of
 from gateway.usage.sql.pages import kept_pages
 from gateway.usage.sql.pages.page_queries import PageFinder
 from gateway.usage.sql.reader import Reader
@@ -118,4 +118,45 @@ async def test_only_so_many_are_kept(tmp_path: Any, monkeypatch: pytest.MonkeyPa
     for _ in range(2):
         await reader.page(SPAN, ("model",), Paging("cost", 4))
     assert len(found) == 2 * len(span) + 4
+    await reader.close()
+
+
+async def test_hours_of_ended_days_are_kept_beside_those_of_a_day_that_goes_on(
+    url: Secret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dearest first, page by page, while rows come on the last day and late on others."""
+    reader, groups = Reader(url), (("hour", "user"), ("model", "day"), ("hour",))
+    kept: list[Any] = []
+    monkeypatch.setattr(kept_pages, "MOST_PAGES", 100)
+    get = kept_pages.Kept.get
+    monkeypatch.setattr(kept_pages.Kept, "get", lambda *asked: kept.append(get(*asked)) or kept[-1])
+
+    async def check_all() -> None:
+        for each in groups:
+            whole = await reader.report(SPAN, *each)  # type: ignore[arg-type]
+            for order in ("cost", "requests"):
+                expected = page_of(whole, Paging(order)).report.rows  # type: ignore[arg-type]
+                wanted, seen = Paging(order, max(1, len(expected) // 3)), list[Any]()  # type: ignore[arg-type]
+                while True:
+                    found = await reader.page(SPAN, each, wanted)  # type: ignore[arg-type]
+                    seen += found.report.rows
+                    if not found.has_more:
+                        break
+                    wanted = wanted._replace(after=found.last)
+                assert told(seen) == told(expected), (each, order)
+
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(rows_with(PLAIN, 60))
+        roll(store, date(2027, 3, 15))
+        await check_all()
+        kept.clear()
+        await check_all()
+        assert any(kept)
+        store.insert(rows_at(7, 18, "today-"))
+        await check_all()
+        store.insert(rows_at(7, 3, "late-"))
+        await check_all()
+        roll(store, date(2027, 3, 15))
+        await check_all()
     await reader.close()

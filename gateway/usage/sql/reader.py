@@ -30,7 +30,7 @@ from gateway.usage.sql.database import CONNECT_SECONDS, PING_SECONDS, Database
 from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
-from gateway.usage.sql.pages.kept_pages import KeptPages, state_of
+from gateway.usage.sql.pages.kept_pages import Kept, state_of
 from gateway.usage.sql.pages.kept_spans import KeptSpans
 from gateway.usage.sql.pages.page_queries import PageFinder, unsummed_query
 from gateway.usage.sql.rows import id_of
@@ -78,7 +78,8 @@ class Reader:
         self._may_be_fresh = may_be_fresh
         self._away_at, self._away_why = 0.0, ""
         self._has_sums = False  # as far as is known
-        self._kept = KeptPages()
+        self._kept = Kept[Page]()
+        self._kept_rows = Kept[list[Any]]()
         self._spans = KeptSpans(lambda: Database(url, read_only=True, statement_seconds=MAKING_SECONDS, latest=latest))
 
     async def report(self, usage: UsageQuery, *groups: Group, whose: str = "") -> UsageReport:
@@ -268,14 +269,15 @@ class Reader:
         if page is None:
             page = self._found(connection, usage, groups, wanted, listed)
             if state is not None:
-                self._kept.keep(asked, state, page, time.monotonic() - begun)
+                seconds = time.monotonic() - begun
+                self._kept.keep(asked, state, page, rows=len(page.report.rows), seconds=seconds)
             if wanted.limit is not None:
                 self._spans.asked(usage, groups, time.monotonic() - begun)
         return page
 
     def _found(self, connection: Connection, usage: UsageQuery, groups: Groups, wanted: Paging, listed: Made) -> Page:
         kept = self._spans.find(connection, usage, groups, listed)
-        finder = PageFinder(groups, wanted, listed, connection, self._database.dialect, kept)
+        finder = PageFinder(groups, wanted, listed, connection, self._database.dialect, kept, self._kept_rows)
         rows = queries.rows_of(self._whole(connection, finder.rows(usage)), groups)
         totals = queries.report_of(self._all(connection, sums.report_queries(usage, (), listed)), ()).totals
         return cut(UsageReport(totals, rows), wanted.limit)

@@ -2,19 +2,20 @@
 
 What has as many groups as there are sums (users and models of a month) takes seconds; asked again, of the same days, it
 is there. A row that comes late, a rebuild, sums and rows that expire: each changes the state that a page was found in,
-and it is found anew.
+and it is found anew. Of a span that goes on, what is ordered by an amount and grouped by time is kept for the days
+before: no row is of several days.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, select
 
 from gateway.usage.reports import Groups, UsageQuery
-from gateway.usage.row_pages import Page, Paging
 from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.sums.day_blocks import Made, number_of
 from gateway.usage.sql.sums.sum_queries import days_between
@@ -24,7 +25,8 @@ KEPT_FROM_SECONDS = 0.05  # what took less is found again
 MOST_PAGES, MOST_ROWS = 16, 1_000  # a page of so many rows is half a megabyte
 _MARKS = select(marks.c.name, marks.c.value).where(marks.c.name.in_((CHANGES, ROWS_FROM)))
 
-Asked = tuple[UsageQuery, Groups, Paging]
+Asked = tuple[Hashable, ...]
+T = TypeVar("T")
 
 
 class State(NamedTuple):
@@ -49,14 +51,14 @@ def state_of(connection: Connection, usage: UsageQuery, groups: Groups, listed: 
     return State(found[CHANGES], len(days))
 
 
-class KeptPages:
+class Kept(Generic[T]):
     """Those asked for last, for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pages: OrderedDict[Asked, tuple[State, Page]] = OrderedDict()
+        self._pages: OrderedDict[Asked, tuple[State, T]] = OrderedDict()
 
-    def get(self, asked: Asked, state: State) -> Page | None:
+    def get(self, asked: Asked, state: State) -> T | None:
         with self._lock:
             kept = self._pages.get(asked)
             if kept is None or kept[0] != state:
@@ -64,12 +66,12 @@ class KeptPages:
             self._pages.move_to_end(asked)
             return kept[1]
 
-    def keep(self, asked: Asked, state: State, page: Page, seconds: float) -> None:
+    def keep(self, asked: Asked, state: State, page: T, *, rows: int, seconds: float) -> None:
         """Keep a page.
 
         In place of the one that was asked for longest ago. `seconds`: that it took to find.
         """
-        if seconds < KEPT_FROM_SECONDS or len(page.report.rows) > MOST_ROWS:
+        if seconds < KEPT_FROM_SECONDS or rows > MOST_ROWS:
             return
         with self._lock:
             self._pages[asked] = state, page

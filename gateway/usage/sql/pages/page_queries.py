@@ -6,9 +6,9 @@ amount is to: then as many days are looked at as the page has.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from operator import add
 from typing import Any
 
 from msgspec.structs import replace
@@ -33,12 +33,14 @@ from sqlalchemy import (
 from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.row_pages import Paging
 from gateway.usage.sql.long_ids import forms_in_columns
-from gateway.usage.sql.pages.kept_totals import BETWEEN, KeptTotals, NotKept, Others, check_ids
+from gateway.usage.sql.pages.kept_pages import Kept, state_of
+from gateway.usage.sql.pages.kept_totals import KeptTotals, NotKept, Others, check_ids
+from gateway.usage.sql.pages.other_days import AT_ONCE, OtherDays
 from gateway.usage.sql.pages.page_ids import Key, behind, readings, time_of
 from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.rows import NONE, stored_forms
 from gateway.usage.sql.sums.additions import DAY_MS, HOUR_MS
-from gateway.usage.sql.sums.day_blocks import Made
+from gateway.usage.sql.sums.day_blocks import Made, number_of
 from gateway.usage.sql.sums.ranks import AMOUNT_OF, BEHIND_QUOTE, Ranking, best_of, key_of, ranked_days, ranking_of
 from gateway.usage.sql.sums.sum_queries import (
     AMOUNTS,
@@ -54,8 +56,7 @@ from gateway.usage.sql.table import ai_usage
 Query = Select[Any]
 
 _OF_TIME = ("day", "hour")
-_AT_ONCE = 500  # rows that are read together
-_MOST_NAMED = 2_000  # ids in one statement
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
 _BY_CODE_POINT = "C"  # PostgreSQL's; the others compare so anyway
 
 
@@ -80,9 +81,10 @@ class PageFinder:
         connection: Connection,
         dialect: str,
         kept: KeptTotals | None = None,
+        kept_rows: Kept[list[Any]] | None = None,
     ) -> None:
-        """`kept`: of nearly all days of the span."""
-        self._kept = kept
+        """`kept`: of nearly all days of the span; `kept_rows`: of those before one that goes on."""
+        self._kept, self._kept_rows = kept, kept_rows
         self._groups = groups
         self._wanted = wanted
         self._listed = listed
@@ -113,8 +115,10 @@ class PageFinder:
         ranking = ranking_of(self._groups, self._wanted.order)
         if ranking is not None and usage == UsageQuery(usage.from_day, usage.to_day):  # of everybody
             return self._ranked(usage, ranking, most)
-        if self._wanted.order is not None or not {*self._groups} & {*_OF_TIME}:
+        if not {*self._groups} & {*_OF_TIME}:
             return self._some(usage, most, self._listed)
+        if self._wanted.order is not None:
+            return self._most_of_time(usage, most)
         if reads_rows(usage, self._groups) and usage == UsageQuery(usage.from_day, usage.to_day):
             return self._first_hours(usage, most)
         for span in _growing(usage if day is None else replace(usage, from_day=day)):
@@ -122,6 +126,32 @@ class PageFinder:
             if len(found) >= most:
                 break
         return found
+
+    def _most_of_time(self, usage: UsageQuery, most: int) -> list[Any]:
+        """Merge the first rows of ended days, which may be kept, and of the others."""
+        days = days_between(usage, self._listed)
+        open_day = next((day for day in days if number_of(day, 0) not in self._listed.blocks), None)
+        if self._kept_rows is None or open_day is None or open_day == days[0]:
+            return self._some(usage, most, self._listed)
+        first = date.fromordinal(open_day + _EPOCH_DAY)
+        ended, rest = replace(usage, to_day=first - timedelta(days=1)), replace(usage, from_day=first)
+        behind_it = None if self._before is None else self._order(self._before)
+        state = state_of(self._connection, ended, self._groups, self._listed)
+        asked = (ended, self._groups, self._wanted.order, most, behind_it)
+        rows = None if state is None else self._kept_rows.get(asked, state)
+        if rows is None:
+            begun = time.monotonic()
+            rows = self._some(ended, most, self._listed)
+            if state is not None:
+                self._kept_rows.keep(asked, state, rows, rows=len(rows) - 1, seconds=time.monotonic() - begun)
+        return sorted([*rows, *self._some(rest, most, self._listed)], key=self._order)[:most]
+
+    def _order(self, row: Any) -> tuple[Any, ...]:
+        """What a report's rows are ordered by, as `_keys` has it."""
+        amounts = [-getattr(row, AMOUNT_OF[self._wanted.order])] if self._wanted.order else []
+        times = [getattr(row, name) for name in self.places if not self._is_id(name)]
+        ids = [getattr(row, name) for name in self.places if self._is_id(name)]
+        return (*amounts, *times, -row.requests, *(part for text in ids for part in (text != NONE, text)))
 
     def _first_hours(self, usage: UsageQuery, most: int) -> list[Any]:
         """Look at everybody's first hours alone: a day has thousands of rows."""
@@ -143,60 +173,27 @@ class PageFinder:
         found = self._grouped(parts, are_quoted=False).subquery("found")
         columns = [found.c[name] for name in (*AMOUNTS, *self.places)]
         query = select(*columns).order_by(*(key.column for key in self._id_keys(found)))
-        return self._connection.execute(query, execution_options={"yield_per": _AT_ONCE})
+        return self._connection.execute(query, execution_options={"yield_per": AT_ONCE})
 
     def _beside(self, usage: UsageQuery, most: int) -> list[Any] | None:
         """Add the days that are not kept to those that are.
 
         None: nothing is, or ids of two types may come together.
         """
-        kept = self._kept
+        kept, before = self._kept, self._before
         if kept is None:
             return None
         days = sorted({*days_between(usage, self._listed)} - kept.span.days)
         parts = list(report_parts(usage, self._groups, self._listed._replace(days=days)))
-        amounts: dict[str, int] = {}
-        amount = AMOUNTS.index(AMOUNT_OF[self._wanted.order or "requests"])
-        for part in parts:
-            query = part.found.add_columns(self._joined(part), part.amounts[amount])
-            for ids, used in self._rows(query):
-                amounts[ids] = amounts.get(ids, 0) + int(used)
-        before = self._before
+        others = OtherDays(self._connection, parts, self.places)
+        amounts = others.amounts(AMOUNTS.index(AMOUNT_OF[self._wanted.order or "requests"]))
         if before is not None:
             before = [int(getattr(before, name)) for name in AMOUNTS] + [getattr(before, name) for name in self.places]
         try:
             check_ids(amounts, len(self.places))
         except NotKept:
             return None
-        return kept.best(
-            self._wanted.order, before, most, Others(amounts, lambda groups: self._amounts_of(groups, parts))
-        )
-
-    def _amounts_of(self, groups: Collection[str], parts: Sequence[Part]) -> dict[str, tuple[int, ...]]:
-        """Sum these groups, found by each of their ids."""
-        found: dict[str, tuple[int, ...]] = {}
-        named = zip(self.places, zip(*(ids.split(BETWEEN) for ids in groups), strict=True), strict=True)
-        by = {name: {*ids} for name, ids in named}
-        for part in parts:
-            near = [part.of[name].in_(ids) for name, ids in by.items() if len(ids) <= _MOST_NAMED]
-            query = part.found.add_columns(*part.amounts, self._joined(part)).where(*near)
-            for row in self._rows(query):
-                ids, used = row[-1], map(int, row[:-1])
-                if ids in groups:
-                    found[ids] = tuple(map(add, found[ids], used) if ids in found else used)
-        return found
-
-    def _rows(self, query: Query) -> Iterator[Any]:
-        """Read a few at a time: the collector meets fewer."""
-        for some in self._connection.execute(query).partitions(_AT_ONCE):
-            yield from some
-
-    def _joined(self, part: Part) -> ColumnElement[str]:
-        """Join a group's ids to one text."""
-        first, *others = (part.of[name] for name in self.places)
-        for column in others:
-            first = first.concat(BETWEEN).concat(column)
-        return first
+        return kept.best(self._wanted.order, before, most, Others(amounts, others.whole))
 
     def _ranked(self, usage: UsageQuery, ranking: Ranking, most: int) -> list[Any]:
         """Merge each day's own best.
