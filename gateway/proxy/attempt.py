@@ -59,10 +59,16 @@ class Attempt(Unfolding):
 
     def opening(self, exchange: Exchange) -> asyncio.Future[None]:
         """Return what a whole answer, first event or failure completes."""
-        loop, self._exchange, self._answer_by = self.loop, exchange, self.give_up_at
+        loop, self._exchange, self.answer_by = self.loop, exchange, self.give_up_at
         if self.expects_stream:
-            self._answer_by = min(loop.time() + self.timeouts.first_byte, self.give_up_at)
-        self._timer = loop.call_at(self._answer_by, self._look_again)
+            self.answer_by = min(loop.time() + self.timeouts.first_byte, self.give_up_at)
+        waits = self.waits
+        if waits is None:
+            self.set_deadline(self.answer_by)
+        elif self.answer_by > waits.looks_at:
+            waits.attempts.add(self)
+        else:
+            waits.begin(self)
         waiter = self._waiter = loop.create_future()
         if self.shape is not None or self.failure is not None:
             waiter.set_result(None)
@@ -164,6 +170,8 @@ class Attempt(Unfolding):
         self.shape, self._done = WHOLE, True  # as `_be_done`
         if self._timer is not None:
             self._timer.cancel()
+        elif self.waits is not None:
+            self.waits.attempts.discard(self)
         self._exchange = self._timer = None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 
@@ -34,6 +34,7 @@ from gateway.proxy.refusals.judgement import Judgement
 from gateway.proxy.refusals.judging import refuses_stream_options
 from gateway.proxy.responder import Client, Responder
 from gateway.proxy.stream.translating import answering
+from gateway.proxy.stream.waits import Waits
 from gateway.proxy.upstreams import Upstream, Upstreams, asked_of_fallback, asked_of_own_model, candidates
 from gateway.proxy.usage_meter import UsageMeter
 
@@ -59,6 +60,7 @@ class Relay:
     turns: Turns | None = None  # None where no request waits
     has_spans: bool = False
     logs_texts: bool = True  # what upstreams say in errors
+    waits: Waits = field(default_factory=Waits)
 
     def run(
         self,
@@ -272,6 +274,7 @@ class RelayedRequest(Judgement, kw_only=True):
             self.meter,
             asked.operation.events,
             memory=self.memory,
+            waits=self.relay.waits,
         )
         connect = min(times.connect, max(until - self.loop.time(), 0.001))
         try:

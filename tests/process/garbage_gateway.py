@@ -11,6 +11,7 @@ import atexit
 import gc
 import json
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ from gateway.cli import main
 
 def write(file: Path) -> None:
     gc.collect()
-    kinds = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.garbage)
+    found = [type(each) for each in gc.garbage if not isinstance(each, weakref.ref)]  # modules that were loaded late
+    kinds = Counter(f"{each.__module__}.{each.__qualname__}" for each in found)
     file.write_text(json.dumps(kinds))
 
 

@@ -18,6 +18,7 @@ from gateway.proxy.endpoint_client import EVENTS, NO_HEAD, TEXT, WHOLE, AnswerHe
 from gateway.proxy.stream.holding import Holding
 from gateway.proxy.stream.live import Live
 from gateway.proxy.stream.opening import NO_STREAM, Opening, Verdict
+from gateway.proxy.stream.waits import Waits
 from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Timeouts
 
@@ -61,7 +62,8 @@ class Unfolding(Holding):
     _on_event: Callable[[bytes], None] | None = None
     _paused: bool = False
     _done: bool = False
-    _answer_by: float = 0.0  # when the answer, or the first event of a stream, has to be there
+    waits: Waits | None = None  # sees to the time-outs of all attempts
+    answer_by: float = 0.0  # when the answer, or the first event of a stream, has to be there
     _is_plain: bool = False  # text that is no stream and not compressed: it is looked at when it is whole
     _looks: bool = False  # the view has been given what is held
     _flows: bool = False  # it does not wait to be whole
@@ -114,7 +116,7 @@ class Unfolding(Holding):
         """The head of whatever is no plain answer."""
         self.last_read = self.loop.time()
         if self.status >= 300:
-            self._set_deadline(min(self.last_read + ERROR_BODY_SECONDS, self._answer_by))
+            self.set_deadline(min(self.last_read + ERROR_BODY_SECONDS, self.answer_by))
         elif head.encoding or head.content is Content.MEDIA or not self._may_stream():
             self._flows = head.content is not TEXT
             is_stream = self._may_stream() and head.content in (EVENTS, Content.OTHER)
@@ -138,7 +140,7 @@ class Unfolding(Holding):
             self._opened_as(opening, verdict)
         elif opening.is_prepared and not self._is_prepared:
             self._is_prepared = True
-            self._set_deadline(min(self.last_read + PREPARATION_SECONDS, self.give_up_at))
+            self.set_deadline(min(self.last_read + PREPARATION_SECONDS, self.give_up_at))
 
     def _opened_as(self, opening: Opening, verdict: Verdict) -> None:
         self._opening = None
@@ -227,7 +229,7 @@ class Unfolding(Holding):
     def _become(self, shape: Shape) -> None:
         self.shape = shape
         if self._is_streaming():
-            self._set_deadline(self.last_read + self.timeouts.idle)
+            self.set_deadline(self.last_read + self.timeouts.idle)
         self._ring()
 
     def _is_streaming(self) -> bool:  # then `idle` holds and `total` no longer
@@ -235,12 +237,14 @@ class Unfolding(Holding):
 
     def _leave_soon(self) -> None:
         self._is_leaving = True
-        self._set_deadline(self.last_read + min(GRACE_SECONDS, self.timeouts.idle))
+        self.set_deadline(self.last_read + min(GRACE_SECONDS, self.timeouts.idle))
 
-    def _set_deadline(self, when: float) -> None:
+    def set_deadline(self, when: float) -> None:
         """Call `_timed_out` then; it takes the place of the one before."""
         if self._timer is not None:
             self._timer.cancel()
+        elif self.waits is not None:
+            self.waits.attempts.discard(self)
         self._timer = self.loop.call_at(when, self._look_again)
 
     def _look_again(self) -> None:
@@ -256,7 +260,7 @@ class Unfolding(Holding):
         elif self._opening is not None and self._is_prepared:
             self._opened_as(self._opening, Verdict.EVENTS)
         elif (by := min(self._uploaded_at() + self.timeouts.first_byte, self.give_up_at)) > self.loop.time() + 0.01:
-            self._set_deadline(by)
+            self.set_deadline(by)
         else:
             self.on_failure(FirstByteTimedOut("no answer in time"))
 
@@ -269,7 +273,7 @@ class Unfolding(Holding):
         if not self._is_streaming():
             self.on_failure(ConnectionCut("the answer did not end in time"))
         elif quiet_until > now:
-            self._set_deadline(quiet_until)
+            self.set_deadline(quiet_until)
         else:
             self.on_failure(IdleTimedOut(f"no byte for {self.timeouts.idle:g} s in the middle of a stream"))
 
@@ -291,6 +295,8 @@ class Unfolding(Holding):
         self._done = True
         if self._timer is not None:
             self._timer.cancel()
+        elif self.waits is not None:
+            self.waits.attempts.discard(self)
         self._exchange = self._timer = None
 
     def _ring(self) -> None:
