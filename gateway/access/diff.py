@@ -226,7 +226,7 @@ def _gains_and_losses(whom: str, before: Mapping[str, Access], after: Mapping[st
 
 
 def _assignment(whom: str, before: Mapping[str, Access], after: Mapping[str, Access]) -> Iterator[str]:
-    """Tell of another assigned model: the first, which serves what names none."""
+    """Note another assigned model: the first, which serves what names none."""
     was, now = next(iter(before), None), next(iter(after), None)
     if was is not None and now is not None and was != now:
         yield f"{whom}: assigned model {was} → {now}"

@@ -12,13 +12,14 @@ panel_routes.py      chat, studio, discovery, the relay with the model in the UR
 admin/               records, keys, features; endpoints, explain, audit
 signed_in.py         a session's cookie as a credential; what keeps other sites out
 own_routes.py        what callers may know and keep of themselves: `me`, their keys
+ticket_routes.py     tickets, with which a panel's users sign in at the pages
 usage_routes.py      what was used, as JSON and CSV
 receipt_routes.py    single requests: tokens by kind, cost by part, attempts
 ops/                 /healthz, /readyz, /metrics
 openapi/             /openapi.json, made from all of these
 """
 
-from gateway.api import ops, receipt_routes
+from gateway.api import ops, receipt_routes, ticket_routes
 from gateway.api import own_routes as own
 from gateway.api import panel_routes as panel
 from gateway.api import usage_routes as usage
@@ -39,6 +40,7 @@ def all_routes() -> list[Route]:
         *messages_routes(),
         *panel.ROUTES,
         *own.ROUTES,
+        *ticket_routes.ROUTES,
         *usage.ROUTES,
         *receipt_routes.ROUTES,
         *admin_routes(),

@@ -6,7 +6,8 @@ from http.cookies import CookieError, SimpleCookie
 
 from gateway.access.client_address import Forwarded, is_within
 from gateway.api.runtime import Runtime
-from gateway.errors import CrossSite, InvalidRequest
+from gateway.config import ServerSettings
+from gateway.errors import CrossSite, InvalidRequest, RouteNotFound
 from gateway.http.message import Request
 from gateway.observability.calls import Call
 from gateway.types import Caller, Scope
@@ -36,6 +37,14 @@ def origin_of(runtime: Runtime, request: Request) -> str:
     trusted = server.trusted_proxies and is_within(request.connection.client, server.trusted_proxies)
     scheme = said if said is not None and trusted else "http"
     return f"{scheme}://{request.headers.get('host', '')}"
+
+
+def refuse_without_pages(runtime: Runtime) -> ServerSettings:
+    """Return the server's settings. Raises RouteNotFound without pages."""
+    server = runtime.settings.server
+    if not server.dashboard:
+        raise RouteNotFound("The pages of this gateway are switched off.")
+    return server
 
 
 def is_https(runtime: Runtime, request: Request) -> bool:

@@ -1,6 +1,6 @@
 """The pages: chat, studio, usage, keys, and the operators' desk (contract §15).
 
-pages.py           the pages, their files, tickets
+pages.py           the pages and their files
 session_routes.py  signing in and out
 assets.py          the files of static/, by the hash of all of them
 shell.py           the HTML around a page, and the headers that every page bears

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from gateway.api.middleware import require_ai
 from gateway.api.router import Hit, Route, RouteHandler
+from gateway.api.signed_in import refuse_without_pages
 from gateway.dashboard.assets import Assets
-from gateway.dashboard.session_routes import TICKETS, refuse_without_pages, session_routes
+from gateway.dashboard.session_routes import session_routes
 from gateway.dashboard.shell import Page, page_headers, shell
 from gateway.errors import FeatureDisabled, RouteNotFound
 from gateway.http.reply import Answer, Reply
@@ -34,7 +35,6 @@ def dashboard_routes() -> list[Route]:
         Route("GET", "/dashboard/", to_the_first, None),
         Route("GET", "/dashboard/static/{version}/{name...}", file_handler(assets), None),
         *session_routes(),
-        TICKETS,
     ]
 
 
@@ -43,7 +43,7 @@ def page_handler(page: Page, assets: Assets) -> RouteHandler:
     content = shell(page, assets)
 
     async def handler(hit: Hit) -> Reply:
-        server = refuse_without_pages(hit)
+        server = refuse_without_pages(hit.runtime)
         status = 200
         if not page.is_operators:
             try:
@@ -61,7 +61,7 @@ def file_handler(assets: Assets) -> RouteHandler:
     """Serve a file of `static/`, by the hash of all."""
 
     async def handler(hit: Hit) -> Reply:
-        refuse_without_pages(hit)
+        refuse_without_pages(hit.runtime)
         asset = assets.find(hit.params["name"])
         if asset is None or hit.params["version"] != assets.version:
             raise RouteNotFound("There is no such file; load the page again.")
@@ -75,5 +75,5 @@ def file_handler(assets: Assets) -> RouteHandler:
 
 
 async def to_the_first(hit: Hit) -> Reply:
-    refuse_without_pages(hit)
+    refuse_without_pages(hit.runtime)
     return Answer(303, [("location", "/dashboard/ai-chat"), ("content-type", "text/plain")], b"")

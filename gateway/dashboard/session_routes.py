@@ -1,16 +1,13 @@
-"""Signing in by key or ticket, and out; tickets for panels."""
+"""Signing in by key or ticket, and out."""
 
 from __future__ import annotations
-
-from urllib.parse import quote
 
 import msgspec
 
 from gateway.api.admin.typed import answer, raw_body, typed
 from gateway.api.router import Hit, Route
-from gateway.api.signed_in import NO_STORE, cookie_name, is_https, origin_of, refuse_cross_site, token_of
-from gateway.config import ServerSettings
-from gateway.errors import InvalidRequest, RouteNotFound
+from gateway.api.signed_in import NO_STORE, cookie_name, is_https, refuse_cross_site, refuse_without_pages, token_of
+from gateway.errors import InvalidRequest
 from gateway.http.reply import Answer, Reply
 from gateway.types import SCOPES, Id, Scope
 
@@ -34,22 +31,10 @@ class SignedIn(msgspec.Struct):
     next: str
 
 
-class TicketBody(msgspec.Struct, forbid_unknown_fields=True):
-    scopes: tuple[Scope, ...] = ()
-
-
-class TicketMade(msgspec.Struct):
-    """`url` signs in; it holds for a minute, once."""
-
-    ticket: str
-    url: str
-    expires: int  # seconds since 1970
-
-
 async def sign_in(hit: Hit) -> Reply:
     """Begin a session by key or ticket; set its cookie."""
     hit.request.connection.answer_fields = NO_STORE
-    refuse_without_pages(hit)
+    refuse_without_pages(hit.runtime)
     refuse_cross_site(hit.runtime, hit.request)
     body = typed(await raw_body(hit, most_bytes=_MOST_BYTES), SignIn)
     framed = is_framed_by_another_site(hit)
@@ -78,26 +63,6 @@ async def sign_out(hit: Hit) -> Reply:
         await hit.runtime.sessions.end(token)
     gone = cookie(hit, "", 0, framed=is_framed_by_another_site(hit))
     return Answer(204, [("set-cookie", gone), ("content-type", "application/json")], b"")
-
-
-async def issue_ticket(hit: Hit) -> Reply:
-    """Make a ticket for the pages, for the user acted for."""
-    refuse_without_pages(hit)
-    if "x-gateway-user" not in hit.request.headers:  # a slip of the panel's must not sign a browser in as the panel
-        raise InvalidRequest("A ticket is for the user that the header `x-gateway-user` names.")
-    body = typed(await raw_body(hit) or b"{}", TicketBody)
-    ticket = await hit.runtime.sessions.issue_ticket(hit.caller, body.scopes)
-    url = f"{origin_of(hit.runtime, hit.request)}/dashboard/session?ticket={quote(ticket)}"
-    expires = int(hit.runtime.clock().timestamp()) + 60
-    return answer(TicketMade(ticket, url, expires), 201, headers=NO_STORE)
-
-
-def refuse_without_pages(hit: Hit) -> ServerSettings:
-    """Return the server's settings. Raises RouteNotFound without pages."""
-    server = hit.runtime.settings.server
-    if not server.dashboard:
-        raise RouteNotFound("The pages of this gateway are switched off.")
-    return server
 
 
 def safe_next(given: str | None) -> str:
@@ -132,15 +97,3 @@ def session_routes() -> list[Route]:
         Route("POST", "/dashboard/session", sign_in, None, body=SignIn, answer=SignedIn, summary="Sign in"),
         Route("DELETE", "/dashboard/session", sign_out, None, statuses=(204,), summary="Sign out"),
     ]
-
-
-TICKETS = Route(
-    "POST",
-    "/api/ai/tickets",
-    issue_ticket,
-    "act:as",
-    body=TicketBody,
-    answer=TicketMade,
-    statuses=(201,),
-    summary="A ticket with which a user signs in at the pages",
-)

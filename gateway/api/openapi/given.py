@@ -20,6 +20,7 @@ from gateway.admin_records.record_bodies import (
 )
 from gateway.admin_records.redaction import FeatureShown, LinkMade
 from gateway.api.panel import ChatAnswer, ChatBody, ModelView, MyModel, StudioAnswer, StudioBody
+from gateway.api.ticket_routes import TicketBody, TicketMade
 from gateway.dialects.base import ListRules
 from gateway.observability.live_requests import LiveOutcome
 from gateway.usage import Group, Order
@@ -114,6 +115,7 @@ EXAMPLES: dict[type, Json] = {
     LinkChange: {"limits": _LIMITS, "modelId": 1},
     OwnKeyBody: {"name": "laptop", "expires": "2027-01-01"},
     OwnKeyChange: {"name": "phone"},
+    TicketBody: {"scopes": ["usage:read"]},
     RotationBody: {"grace_seconds": 3600},
     KeyBody: {"user": 42, "scopes": ["ai:use"], "expires": "2027-01-01"},
     FeatureBody: {"enabled": True},
@@ -130,6 +132,11 @@ _AMOUNTS: Json = {
 }
 
 ANSWERS: dict[Any, Any] = {
+    TicketMade: {
+        "ticket": "O0cz…",
+        "url": "https://ai.example.com/dashboard/session?ticket=O0cz…",
+        "expires": 1795898282,
+    },
     ChatAnswer: {"reply": "Hello! How can I help?"},
     StudioAnswer: {
         "reply": "Words pass the gateway.",
