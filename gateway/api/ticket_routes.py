@@ -1,4 +1,4 @@
-"""Tickets, with which a panel's users sign in at the pages (contract §15)."""
+"""Tickets, with which a panel's users sign in at the pages."""
 
 from __future__ import annotations
 
