@@ -27,6 +27,7 @@ from gateway.types import Secret
 from gateway.usage import Admission, Settlement
 from gateway.usage.sql.rows import row_of
 from gateway.usage.sql.rows_store import Store
+from gateway.usage.writer import BATCH_ROWS
 
 MODELS, ENDPOINTS, ORGANISATIONS = 50, 8, 500
 BURST_SECONDS = 1 / 3_000
@@ -159,7 +160,7 @@ def _parse(arguments: Sequence[str] | None) -> Any:
         prog="python -m bench.writer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=40_000)
-    parser.add_argument("--batch", type=int, default=2_000)
+    parser.add_argument("--batch", type=int, default=BATCH_ROWS, help="rows a transaction (default: the writer's most)")
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--models", type=int, default=3, help="of each user")
     parser.add_argument("--days", type=int, default=0)

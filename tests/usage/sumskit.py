@@ -21,14 +21,21 @@ DAY, HOUR = 24 * 3600 * 1000, 3600 * 1000
 
 def row_of(admission: Admission, settlement: Settlement) -> Row:
     """By column, so that tests can change it and compare it with what is stored."""
-    return rows.row_of(admission, settlement)._asdict()
+    row = rows.row_of(admission, settlement)
+    return {"price": row.price, **dict(zip(rows.COLUMNS, rows.values_of([row])[0], strict=True))}
 
 
 class Store(rows_store.Store):
     """Takes such rows."""
 
     def insert(self, rows_: list[Row], *_: Any) -> list[Any]:
-        return super().insert([rows.Row(**row) for row in rows_])
+        return super().insert([_row(row) for row in rows_])
+
+
+def _row(row: Row) -> rows.Row:
+    kind = rows.stored_kind(*(row[name] for name in rows.KIND_COLUMNS))
+    own = {name: value for name, value in row.items() if name not in rows.KIND_COLUMNS}
+    return rows.Row(kind=kind, **own)
 
 
 def key_of_day(row: Row) -> tuple[Any, ...]:

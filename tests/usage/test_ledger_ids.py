@@ -79,7 +79,7 @@ def test_what_fits_is_left_alone() -> None:
     row, beside = row_of(asked, settlement(asked.request_id)), dict[str, str]()
     assert fitted(row, {"user_id": 255, "model": 255}, beside) == row
     assert beside == {}
-    assert fitted(row, {"user_id": 254}, beside).user_id != row.user_id
+    assert fitted(row, {"user_id": 254}, beside).kind.columns != row.kind.columns
     assert list(beside.values()) == ["u" * 255]
 
 

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
-from gateway.usage.sql.rows import ID_CHARACTERS, Row
+from msgspec.structs import replace
 
-_COLUMNS = ("user_id", "organisation_id", "key_id", "model", "endpoint_id", "counted_on")
+from gateway.usage.sql.rows import ID_CHARACTERS, KIND_COLUMNS, Row
+
+_COLUMNS = frozenset(("user_id", "organisation_id", "key_id", "model", "endpoint_id", "counted_on"))
 SUMS_ID_CHARACTERS = 125  # five of them are one key, of at most 2,704 bytes on PostgreSQL
 _LENGTHS = (SUMS_ID_CHARACTERS, 255, ID_CHARACTERS)  # 255: of tables that earlier versions made
 _HASH_CHARACTERS = 64
@@ -38,15 +40,17 @@ def forms_in_columns(forms: Iterable[str]) -> tuple[str, ...]:
 def fitted(row: Row, lengths: Mapping[str, int], long_ids: dict[str, str]) -> Row:
     """Fit the row to its columns.
 
-    What is longer goes into `long_ids`, by its hash.
+    What is longer goes into `long_ids`, by its hash. Its keys in the sums stay as they are: these are fitted to columns
+    of their own.
     """
-    cut: dict[str, Any] = {}
-    for column in _COLUMNS:
-        value = getattr(row, column)
-        if value is not None and len(value) > lengths.get(column, len(value)):
+    values = list(row.kind.columns)
+    for place, column in enumerate(KIND_COLUMNS):
+        value = values[place]
+        if column in _COLUMNS and value is not None and len(value) > lengths.get(column, len(value)):
             long_ids[_hash(value)] = value
-            cut[column] = shortened(value, lengths[column])
-    return row._replace(**cut) if cut else row
+            values[place] = shortened(value, lengths[column])
+    columns = tuple(values)
+    return row if columns == row.kind.columns else row._replace(kind=replace(row.kind, columns=columns))
 
 
 def in_sums(form: str, long_ids: dict[str, str]) -> str:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,11 +28,14 @@ INTERRUPTED_STATUS = 503
 SUMMED, SUMMED_BEFORE = 2, 1  # the latter: in sums that knew of no cached tokens
 
 NONE = '"'  # no id is stored so: in a key of the sums it stands for NULL
+PLACE = "\0"  # no id has it, and it comes before every other character
+_MOST_KINDS = 4_096  # some 3 MB
 _encode = msgspec.json.Encoder().encode
 
 # Bounds of one request, far beyond what is real: an upstream's nonsense must not overflow the sum of a month.
 MOST_TOKENS = 10**12
 MOST_COST_NANO = 10**15
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "total_tokens")
 
 _OF_NUMBERS_AND_QUOTED = frozenset('-0123456789"')
 _BEYOND_NUMBERS = ":"  # what begins with this or a later character is neither
@@ -75,22 +79,90 @@ def id_of_text(text: str) -> Id:
     return int(text) if is_number else text
 
 
-class Row(NamedTuple):
-    """A finished row, in the order of the table's columns."""
+class Kind(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What many rows have in common.
 
+    Made once and compared as an object. `columns`: the values of `KIND_COLUMNS`; truths are numbers. `day`: its key in
+    the daily sums but for the time, as one text that sorts as the key does. `key`, `scope`: its owners in the hourly.
+    """
+
+    columns: tuple[Any, ...]
+    is_call: int
+    answered: int
+    further_requests: int
+    day: str
+    key: str
+    scope: str | None
+    key_id: str
+    counted_on: str | None
+
+
+def stored_kind(
+    user_id: str,
+    organisation_id: str | None,
+    key_id: str,
+    model: str,
+    endpoint_id: str | None,
+    route: str,
+    counted_on: str | None,
+    answered: int,
+    further_requests: int | None,
+) -> Kind:
+    """The kind of a row with these columns."""
+    organisation = NONE if organisation_id is None else organisation_id
+    endpoint = NONE if endpoint_id is None else endpoint_id
+    return Kind(
+        (user_id, organisation_id, key_id, model, endpoint_id, route, counted_on, +answered, further_requests),
+        +(" " in route),
+        +answered,
+        further_requests or 0,
+        PLACE.join((organisation, user_id, key_id, model, endpoint)),
+        f"k:{key_id}",
+        None if counted_on is None else f"c:{counted_on}",
+        key_id,
+        counted_on,
+    )
+
+
+@lru_cache(maxsize=_MOST_KINDS)
+def _kind_of(
+    user: Id,
+    organisation: Id | None,
+    key: Id,
+    model: Id,
+    endpoint: Id | None,
+    route: str,
+    counted_on: str | None,
+    answered: bool,
+    requests: int,
+) -> Kind:
+    return stored_kind(
+        stored_id(user),
+        None if organisation is None else stored_id(organisation),
+        stored_id(key),
+        stored_id(model),
+        None if endpoint is None else stored_id(endpoint),
+        _clean(route, ROUTE_CHARACTERS),
+        None if counted_on is None else stored_id(counted_on),
+        answered,
+        None if requests == 1 else _within(requests - 1, MOST_TOKENS) or None,
+    )
+
+
+class Row(NamedTuple):
+    """A finished row.
+
+    Its kind, a price that goes beside the table, and columns of its own.
+    """
+
+    kind: Kind
+    price: str | None
     request_id: str
     client_request_id: str | None
     time_ms: int
-    user_id: str
-    organisation_id: str | None
-    key_id: str
-    model: str
-    endpoint_id: str | None
-    route: str
-    streamed: bool
+    streamed: int
     status: int
     outcome: str
-    answered: bool
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
@@ -101,51 +173,71 @@ class Row(NamedTuple):
     first_byte_ms: float | None
     duration_ms: float | None
     attempts: int
-    counted_on: str | None
     details: str | None
     price_id: str | None
     failures: str | None
     summed: int
-    further_requests: int | None
-    price: str | None  # no column: it goes beside the table
+
+
+_OWN = Row._fields.index("request_id")
+KIND_COLUMNS = (
+    "user_id",
+    "organisation_id",
+    "key_id",
+    "model",
+    "endpoint_id",
+    "route",
+    "counted_on",
+    "answered",
+    "further_requests",
+)
+COLUMNS = (*Row._fields[_OWN:], *KIND_COLUMNS)  # of the table, in the order of `values_of`
+
+
+def values_of(rows: Iterable[Row]) -> list[tuple[Any, ...]]:
+    """Each row's values of `COLUMNS`."""
+    return [row[_OWN:] + row[0].columns for row in rows]
 
 
 def row_of(admission: Admission, settlement: Settlement) -> Row:
     """The finished row."""
     served = settlement.served_model
-    price = settlement.price
+    price, client_request_id = settlement.price, admission.client_request_id
+    used = settlement if _is_within(settlement) else _cut(settlement)
     return Row._make(
         (
+            _kind_of(
+                admission.user,
+                admission.organisation,
+                admission.key,
+                admission.model if served is None else served,
+                settlement.endpoint,
+                admission.route,
+                admission.counted_on,
+                settlement.answered,
+                settlement.requests,
+            ),
+            price,
             _clean(admission.request_id, REQUEST_ID_CHARACTERS),
-            _optional_text(admission.client_request_id, CLIENT_ID_CHARACTERS),
+            None if client_request_id is None else _clean(client_request_id, CLIENT_ID_CHARACTERS),
             round(admission.time * 1000),
-            stored_id(admission.user),
-            _optional_id(admission.organisation),
-            stored_id(admission.key),
-            stored_id(admission.model if served is None else served),
-            _optional_id(settlement.endpoint),
-            _clean(admission.route, ROUTE_CHARACTERS),
-            admission.streamed,
+            +admission.streamed,
             settlement.status,
             settlement.outcome,
-            settlement.answered,
-            _within(settlement.prompt_tokens, MOST_TOKENS),
-            _within(settlement.completion_tokens, MOST_TOKENS),
-            _within(settlement.cached_tokens, MOST_TOKENS),
-            _within(settlement.reasoning_tokens, MOST_TOKENS),
-            _within(settlement.total_tokens, MOST_TOKENS),
-            settlement.usage_source,
-            _within(settlement.cost_nano, MOST_COST_NANO),
+            used.prompt_tokens,
+            used.completion_tokens,
+            used.cached_tokens,
+            used.reasoning_tokens,
+            used.total_tokens,
+            used.usage_source,
+            used.cost_nano,
             settlement.first_byte_ms,
             settlement.duration_ms,
             settlement.attempts,
-            _optional_id(admission.counted_on),
-            _optional_json(settlement.details),
+            _json(settlement.details) if settlement.details else None,
             None if price is None else price_id(price),
-            _optional_json(settlement.failures),
+            _json(settlement.failures) if settlement.failures else None,
             SUMMED,  # whoever stores it adds it to the sums besides
-            _within(settlement.requests - 1, MOST_TOKENS) or None,
-            price,
         )
     )
 
@@ -170,16 +262,28 @@ def price_id(price: str) -> str:
     return sha256(price.encode("utf-8", "surrogatepass")).hexdigest()[:PRICE_ID_CHARACTERS]
 
 
-def _optional_json(value: object) -> str | None:
-    return without_nul(_encode(value).decode()) if value else None
+def _json(value: object) -> str:
+    return without_nul(_encode(value).decode())
 
 
-def _optional_id(value: Id | None) -> str | None:
-    return None if value is None else stored_id(value)
+def _is_within(settlement: Settlement) -> bool:
+    return (
+        0 <= settlement.prompt_tokens <= MOST_TOKENS
+        and 0 <= settlement.completion_tokens <= MOST_TOKENS
+        and 0 <= settlement.cached_tokens <= MOST_TOKENS
+        and 0 <= settlement.reasoning_tokens <= MOST_TOKENS
+        and 0 <= settlement.total_tokens <= MOST_TOKENS
+        and 0 <= settlement.cost_nano <= MOST_COST_NANO
+    )
 
 
-def _optional_text(value: str | None, most: int) -> str | None:
-    return None if value is None else _clean(value, most)
+def _cut(settlement: Settlement) -> Settlement:
+    """Cut what was used to its bounds."""
+    return msgspec.structs.replace(
+        settlement,
+        **{name: _within(getattr(settlement, name), MOST_TOKENS) for name in _TOKENS},
+        cost_nano=_within(settlement.cost_nano, MOST_COST_NANO),
+    )
 
 
 def _clean(text: str, most: int) -> str:
@@ -193,4 +297,4 @@ def without_nul(text: str) -> str:
 
 
 def _within(count: int, most: int) -> int:
-    return count if 0 <= count <= most else min(max(count, 0), most)
+    return min(max(count, 0), most)

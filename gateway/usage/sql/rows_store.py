@@ -18,7 +18,7 @@ from gateway.usage.sql.database import Database, is_deadlock
 from gateway.usage.sql.long_ids import fitted
 from gateway.usage.sql.migrations.runner import migrate, steps_left, steps_missing, take_one
 from gateway.usage.sql.migrations.steps import AT_ONCE
-from gateway.usage.sql.row_inserts import inserter
+from gateway.usage.sql.row_inserts import preparer
 from gateway.usage.sql.rows import Row
 from gateway.usage.sql.sums import keeping, recounting, rolling
 from gateway.usage.sql.sums.adding import Adder
@@ -47,7 +47,7 @@ class Store:
         """`latest`: see `Database`."""
         self._database = Database(url, read_only=False, statement_seconds=WRITE_SECONDS, latest=latest)
         self._patient = Database(url, read_only=False, statement_seconds=STEP_SECONDS, latest=latest)
-        self._insert = inserter(self._database.engine)
+        self._statements = preparer(self._database.engine)
         self._adder = Adder(self._database.dialect)
         self._migrating_until = time.monotonic() + _A_MOMENT_SECONDS  # it may turn out to be
         self._known_prices: set[str | None] = {None}  # are there already
@@ -114,13 +114,15 @@ class Store:
         if self._lengths:
             rows = [fitted(row, self._lengths, too_long) for row in rows]
         new_prices = {row.price_id: row.price for row in rows if row.price_id not in self._known_prices}
+        statements = self._statements(rows, rest)
         added = additions_of_rows(rows, rest)
         for is_last in (False,) * _MOST_DEADLOCKS + (True,):
             try:
                 with self._database.begin() as connection:
                     self._adder.hold_gate(connection)
                     self._insert_beside(connection, new_prices, too_long)
-                    self._insert(connection, rows)
+                    for statement, values in statements:
+                        connection.exec_driver_sql(statement, values)
                     self._adder.add_sums(connection, added)
             except DBAPIError as error:
                 if is_last or not is_deadlock(error):

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import add, itemgetter
 from typing import Any, NamedTuple
 
-from gateway.usage.sql.rows import NONE, Row
-from gateway.usage.sql.sums.sum_tables import EVERYBODY
-from gateway.usage.sql.table import FURTHER_REQUESTS
+from gateway.usage.sql.rows import KIND_COLUMNS, PLACE, Kind, Row, stored_kind
+from gateway.usage.sql.sums.sum_tables import EVERYBODY, HOURLY_VALUES, VALUES
 
 DAY_MS, HOUR_MS = 86_400_000, 3_600_000
-_KIND = (
-    "organisation_id",
-    "user_id",
-    "key_id",
-    "model",
-    "endpoint_id",
-    "counted_on",
-    "answered",
-    FURTHER_REQUESTS,
-    "route",
-)
 _USED = ("total_tokens", "prompt_tokens", "completion_tokens", "cost_nano", "cached_tokens")
-READ = ("request_id", "time_ms", *_KIND, *_USED)  # the columns that are looked at
-_kind_of, _used_by = itemgetter(*_KIND), itemgetter(*_USED)
-_time_in = itemgetter(Row._fields.index("time_ms"))
-_kind_in, _used_in = (itemgetter(*map(Row._fields.index, names)) for names in (_KIND, _USED))
-_HELPING = 200  # rows, or kinds of them: some hundred microseconds of the interpreter's time
-
-Key = tuple[Any, ...]
-Values = tuple[int, ...]  # in the order of `sum_tables.VALUES`, an hour's of `HOURLY_VALUES`
+READ = ("request_id", "time_ms", *KIND_COLUMNS, *_USED)  # the columns that are looked at
+_kind_of, _used_by = itemgetter(*KIND_COLUMNS), itemgetter(*_USED)
+_read = itemgetter(*map(Row._fields.index, ("time_ms", "kind", *_USED)))
+_COUNTS = 2  # of requests and of calls: what `VALUES` begins with
+_HELPING = 400  # rows, or kinds of them: some hundred microseconds of the interpreter's time
 
 
 class Additions(NamedTuple):
-    """Sorted by key, against deadlocks; `days` since 1970."""
+    """What goes into the tables of sums.
 
-    daily: list[tuple[Key, Values]]
-    hours: list[tuple[Key, Values]]
+    Row behind row in one list, sorted; `days` since 1970.
+    """
+
+    daily: list[Any]
+    hours: list[Any]
     days: list[int]
 
 
 def additions_of(rows: Iterable[Mapping[str, Any]]) -> Additions:
     """What these rows add, by the names of `READ`."""
+    kinds: dict[tuple[Any, ...], Kind] = {}
     summing = Summing()
-    summing.take((row["time_ms"], _kind_of(row), _used_by(row)) for row in rows)
+    for row in rows:
+        of = _kind_of(row)
+        kind = kinds.get(of) or kinds.setdefault(of, stored_kind(*of))
+        summing.take([(row["time_ms"], kind, *_used_by(row))])
     return summing.additions()
 
 
@@ -53,59 +44,100 @@ def additions_of_rows(rows: Sequence[Row], rest: Callable[[], None]) -> Addition
     """The same of finished rows; `rest` is called between helpings."""
     summing = Summing()
     for start in range(0, len(rows), _HELPING):
-        some = rows[start : start + _HELPING]
-        summing.take(zip(map(_time_in, some), map(_kind_in, some), map(_used_in, some), strict=True))
+        summing.take(map(_read, rows[start : start + _HELPING]))
         rest()
     return summing.additions(rest)
 
 
 class Summing:
-    """Rows that differ in nothing but their values are summed first.
+    """Rows of a kind are summed first.
 
-    Most of a busy second's rows are of few kinds: only these are taken apart into keys.
+    Most of a busy second's rows are of few kinds: only these go to the sums one by one. All numbers are in a few long
+    lists: at thousands of short ones, or tuples, the garbage collector would look again and again.
     """
 
     def __init__(self) -> None:
-        self._of_a_kind: defaultdict[tuple[int, Key], list[Values]] = defaultdict(list)
+        self._used: list[int] = []
+        self._hours: dict[int, dict[Kind, int]] = {}  # by their beginning: where a kind's numbers begin
 
-    def take(self, rows: Iterable[tuple[int, Key, Values]]) -> None:
+    def take(self, rows: Iterable[tuple[int, Kind, int, int, int, int, int]]) -> None:
         """Each row's time, kind and what it used."""
-        found = self._of_a_kind
-        for time_ms, kind, used in rows:
-            found[time_ms - time_ms % HOUR_MS, kind].append(used)
+        used, kinds = self._used, dict[Kind, int]()
+        begins_ms = ends_ms = 0
+        for time_ms, kind, tokens, prompt, completion, cost, cached in rows:
+            if not begins_ms <= time_ms < ends_ms:
+                begins_ms = time_ms - time_ms % HOUR_MS
+                ends_ms = begins_ms + HOUR_MS
+                kinds = self._hours.setdefault(begins_ms, {})
+            at = kinds.get(kind)
+            if at is None:
+                kinds[kind] = len(used)
+                used += (1 - kind.is_call, kind.is_call, tokens, prompt, completion, cost, cached)
+            else:
+                used[at + kind.is_call] += 1
+                first, end = at + _COUNTS, at + len(VALUES)
+                t, p, c, nano, hit = used[first:end]
+                used[first:end] = (t + tokens, p + prompt, c + completion, nano + cost, hit + cached)
 
     def additions(self, rest: Callable[[], None] | None = None) -> Additions:
-        daily, everybodys, of_keys, of_scopes = (dict[Key, Values]() for _ in range(4))
-        for number, ((hour_ms, kind), used) in enumerate(self._of_a_kind.items()):
-            organisation, user, key, model, endpoint, counted_on, answered, further, route = kind
-            count = len(used)
-            values = (0, count, *_together(used)) if " " in route else (count, 0, *_together(used))
-            of_hour = (*values, further * count if further else 0)
-            organisation = NONE if organisation is None else organisation
-            endpoint = NONE if endpoint is None else endpoint
-            _add(daily, (hour_ms - hour_ms % DAY_MS, organisation, user, key, model, endpoint), values)
-            _add(everybodys, (hour_ms, "", answered), of_hour)
-            _add(of_keys, (hour_ms, key, answered), of_hour)
-            if counted_on is not None:
-                _add(of_scopes, (hour_ms, counted_on, answered), of_hour)
+        daily, hours = list[Any](), list[Any]()
+        days: dict[int, _Sums] = {}
+        for hour_ms, kinds in sorted(self._hours.items()):
+            of_day = days.setdefault(hour_ms - hour_ms % DAY_MS, _Sums(len(VALUES)))
+            for answered in (0, 1):
+                some = [each for each in kinds.items() if each[0].answered == answered]
+                hours += self._of_hour((hour_ms, answered), some, of_day, rest) if some else ()
+        for day_ms, sums in days.items():
+            for place, values in sums.in_order():
+                daily.append(day_ms)
+                daily += place.split(PLACE)
+                daily += values
+        return Additions(daily, hours, [day_ms // DAY_MS for day_ms in days])
+
+    def _of_hour(
+        self, of: tuple[int, int], kinds: Iterable[tuple[Kind, int]], of_day: _Sums, rest: Callable[[], None] | None
+    ) -> list[Any]:
+        """Add the kinds to their day; return what they add to their hour."""
+        keys, scopes = _Sums(len(HOURLY_VALUES)), _Sums(len(HOURLY_VALUES))
+        for number, (kind, at) in enumerate(kinds):
+            values = self._used[at : at + len(VALUES)]
+            of_day.add(kind.day, values)
+            values.append(kind.further_requests * (values[0] + values[1]) if kind.further_requests else 0)
+            keys.add(kind.key, values)
+            if kind.scope is not None:
+                scopes.add(kind.scope, values)
             if rest is not None and number % _HELPING == _HELPING - 1:
                 rest()
-        days = sorted({key[0] // DAY_MS for key in daily})
-        hours = [*_of_owners(everybodys, EVERYBODY), *_of_owners(of_keys, "k:"), *_of_owners(of_scopes, "c:")]
-        return Additions(sorted(daily.items()), sorted(hours), days)
+        hour_ms, answered = of
+        found = [hour_ms, EVERYBODY, answered, *keys.total()]
+        for sums in (scopes, keys):
+            for owner, values in sums.in_order():
+                found += (hour_ms, owner, answered)
+                found += values
+        return found
 
 
-def _of_owners(found: Mapping[Key, Values], kind: str) -> list[tuple[Key, Values]]:
-    return [
-        ((hour_ms, kind + owner, 1 if answered else 0), values) for (hour_ms, owner, answered), values in found.items()
-    ]
+class _Sums:
+    """Numbers by their place (see `rows.Kind`), so many each."""
 
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._begin: dict[str, int] = {}
+        self._values: list[int] = []
 
-def _together(values: Sequence[Values]) -> Values:
-    return values[0] if len(values) == 1 else tuple(map(sum, zip(*values, strict=True)))
+    def add(self, place: str, values: list[int]) -> None:
+        found, at = self._values, self._begin.get(place)
+        if at is None:
+            self._begin[place] = len(found)
+            found += values
+        else:
+            end = at + self._width
+            found[at:end] = map(add, found[at:end], values)
 
+    def total(self) -> list[int]:
+        return [sum(self._values[place :: self._width]) for place in range(self._width)]
 
-def _add(sums: dict[Key, Values], key: Key, values: Values) -> None:
-    """Add to a key, without a list that the collector would look at."""
-    before = sums.get(key)
-    sums[key] = values if before is None else tuple(map(int.__add__, before, values))
+    def in_order(self) -> Iterator[tuple[str, list[int]]]:
+        for place in sorted(self._begin):
+            at = self._begin[place]
+            yield place, self._values[at : at + self._width]

@@ -7,17 +7,18 @@ their sums say 0.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, delete, select, update
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, delete, select, update
 
 from gateway.usage.sql.rows import SUMMED, SUMMED_BEFORE
 from gateway.usage.sql.sums.adding import Adder
-from gateway.usage.sql.sums.additions import READ, Additions, Key, Values, additions_of
+from gateway.usage.sql.sums.additions import READ, Additions, additions_of
 from gateway.usage.sql.sums.keeping import Overtaken
-from gateway.usage.sql.sums.sum_tables import CACHED, CACHED_BEFORE, VALUES, marks
+from gateway.usage.sql.sums.sum_tables import CACHED, CACHED_BEFORE, daily, hours, marks
 from gateway.usage.sql.table import ai_usage
 
 LOOKED_AT_ONCE = 2_000  # rows, and those of the same millisecond
-_PLACE = VALUES.index(CACHED)
 _usage = ai_usage.c
 _MARK = marks.c.name == CACHED_BEFORE
 
@@ -52,8 +53,10 @@ def _recount(connection: Connection, adder: Adder, from_ms: int, before_ms: int)
     if connection.execute(counted).rowcount != len(ids):
         raise Overtaken
     added = additions_of([dict(row) for row in rows])
-    adder.add_sums(connection, Additions(_cached(added.daily), _cached(added.hours), added.days))
+    adder.add_sums(connection, Additions(_cached(added.daily, daily), _cached(added.hours, hours), added.days))
 
 
-def _cached(sums: list[tuple[Key, Values]]) -> list[tuple[Key, Values]]:
-    return [(key, tuple(value * (place == _PLACE) for place, value in enumerate(values))) for key, values in sums]
+def _cached(sums: list[Any], table: Table) -> list[Any]:
+    """The same with cached tokens alone."""
+    left = (*range(len(table.primary_key)), list(table.columns).index(table.columns[CACHED]))
+    return [value if place % len(table.columns) in left else 0 for place, value in enumerate(sums)]
