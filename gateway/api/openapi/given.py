@@ -50,7 +50,7 @@ _DAYS = [
 ]
 _PAGES = [
     _query("after", {"type": "string"}, "What `x-next-after` of the page before said."),
-    _query("limit", _LIMIT, "Records on a page."),
+    _query("limit", _LIMIT, "Records of the store on a page; on the first come those of gateway.yaml besides."),
 ]
 _ABOUT = [
     _query("key", {"type": "string"}, "A key's id. Either this or `user` is needed."),
