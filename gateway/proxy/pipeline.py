@@ -108,7 +108,7 @@ class RelayedRequest(Judgement, kw_only=True):
         if relay.turns is None:
             account = relay.accounts.account(call, ask)
             if ask.terms.demands:
-                await relay.accounts.reserve(account, ask)
+                relay.accounts.hold(account, await relay.accounts.reserve(account, ask))
             relay.accounts.admit(account, ask, streamed=self.wants_stream)
             self.account = account
             if self.wants_stream:

@@ -57,7 +57,7 @@ class Accounts:
         """
         account = self.account(call, ask)
         if ask.terms.demands:
-            await self.reserve(account, ask)
+            self.hold(account, await self.reserve(account, ask))
         if turn is not None:
             try:
                 await turn(account)
@@ -71,23 +71,24 @@ class Accounts:
         """Begin a request's account, in which nothing is reserved."""
         return Account(self._ledger, self._limiter, call, ask.operation, time.time())
 
-    async def reserve(self, account: Account, ask: Ask) -> None:
+    def reserve(self, account: Account, ask: Ask) -> Awaitable[Reservation]:
         """Reserve what its limits ask for. Raises RateLimited, QuotaUsedUp or StoreUnavailable."""
-        request_id, wanted = account.call.request_id, reserved_by(ask)
-        places = self.places.taken
-        place = places.get(request_id) if places else None
-        reservation = account.reservation = await self._limiter.reserve(
+        request_id, wanted, places = account.call.request_id, reserved_by(ask), self.places.taken
+        return self._limiter.reserve(
             request_id,
             ask.terms.demands,
             tokens=wanted.prompt_tokens + wanted.completion_tokens,
             cost=wanted.nano / NANO,
             now=account.opened,
-            place=place,
+            place=places.get(request_id) if places else None,
             requests=wanted.requests,
         )
-        if place is not None:
-            del places[request_id]
-        account.headers = reservation.headers()
+
+    def hold(self, account: Account, reservation: Reservation) -> None:
+        """Keep what has been reserved until the account is settled."""
+        account.reservation, account.headers = reservation, reservation.headers()
+        if self.places.taken:
+            self.places.taken.pop(account.call.request_id, None)
 
     def admit(self, account: Account, ask: Ask, *, streamed: bool) -> None:
         """Write the request down before it goes anywhere. Raises LedgerUnavailable."""
