@@ -203,7 +203,7 @@ def _begin_anew(stream: LogStream | None) -> None:
 
 
 def _piece_bytes(fd: int) -> int:
-    """How much goes out in one write: each gives up the interpreter's lock."""
+    """Bound one write, which gives up the interpreter's lock."""
     with contextlib.suppress(OSError):
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return ONE_PIECE_OF_A_FILE_BYTES

@@ -138,6 +138,7 @@ class Attempt(Unfolding):
         if self.shape is None:
             self.release()
         self.held = b""  # what counts of it does so until the request ends
+        self._on_event = None  # who takes events may know this one
 
     # -- the transport's side
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +10,19 @@ from pathlib import Path
 
 import pytest
 from kit import FakeUpstream
-from kit.answers import DONE, LAST_CHUNK, STREAM_HEAD, Behaviour, answer, as_openai, chunk, delta, raw, upstream_error
+from kit.answers import (
+    DONE,
+    LAST_CHUNK,
+    STREAM_HEAD,
+    Behaviour,
+    answer,
+    as_openai,
+    chunk,
+    delta,
+    events,
+    raw,
+    upstream_error,
+)
 from kit.gateway import KEYS, GatewayProcess, config
 from kit.stage import ask, endpoint, model
 from kit.wire import Wire, request_bytes
@@ -51,6 +64,25 @@ async def test_a_connection_leaves_nothing_to_the_collector(tmp_path: Path, head
             async with Wire.open(gateway.port) as wire:
                 await wire.send(request)
                 assert (await wire.reply()).status == 200
+
+
+async def test_a_client_that_leaves_its_stream_leaves_nothing_to_the_collector(tmp_path: Path) -> None:
+    """Nor does the connection to the upstream that ends with it."""
+    async with observed(tmp_path, events(delta("a"), asyncio.Event())) as gateway:
+        for _ in range(REQUESTS):
+            async with Wire.open(gateway.port) as wire:
+                await wire.send(request_bytes("POST", ROUTE, ask("m", stream=True), key=KEYS["user"]))
+                await wire.head()
+                await wire.event()
+
+
+async def test_a_kept_response_leaves_nothing_to_the_collector(tmp_path: Path) -> None:
+    """Who keeps it takes its events one by one."""
+    body = {"model": "m", "input": "Hi", "stream": True}
+    async with observed(tmp_path, as_openai()) as gateway, Wire.open(gateway.port) as wire:
+        for _ in range(REQUESTS):
+            await wire.send(request_bytes("POST", "/v1/responses", body, key=KEYS["user"]))
+            assert (await wire.reply()).status == 200
 
 
 @asynccontextmanager

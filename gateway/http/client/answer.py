@@ -63,6 +63,10 @@ class AnswerRules:
         """Whether the body ends where the connection does."""
         return self.status not in (0, 204, 304) and not self._sized and not self._chunked
 
+    def let_go(self) -> None:
+        """Drop the parser, which knows this one: nothing is read any more."""
+        del self._http
+
     def _stopped(self, error: httptools.HttpParserError) -> None:
         """Conclude from the parser's stop.
 

@@ -159,6 +159,7 @@ class BaseConnection(asyncio.Protocol):
         self._owner.lost(self)
         if self._exchange is not None:
             self._lose(self._exchange, _cause(exc))
+        self._answer.let_go()
 
     def _end(self, exchange: Exchange) -> None:
         try:
