@@ -31,6 +31,22 @@ async def makers_of(
     return tuple(makers)
 
 
+def held(key: ApiKey, makers: Sequence[ApiKey]) -> ApiKey:
+    """Return the key with what it has from its makers, to be shown.
+
+    Models, addresses and limits of its own, where it has any, hold besides theirs.
+    """
+    key = within(key, makers)
+    for maker in makers:
+        key = msgspec.structs.replace(
+            key,
+            models=maker.models if key.models is None else key.models,
+            ips=key.ips or maker.ips,
+            limits=maker.limits if key.limits is None else key.limits,
+        )
+    return key
+
+
 def within(key: ApiKey, makers: Sequence[ApiKey]) -> ApiKey:
     """Return the key with no more than its makers have.
 

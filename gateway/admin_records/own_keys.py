@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.access.makers import held, makers_of
 from gateway.admin_records import keys
 from gateway.admin_records.editor import Desk, encoded, stored
 from gateway.admin_records.passing_on import refuse_scopes, refuse_token, refuse_widening
@@ -23,7 +24,7 @@ from gateway.types import ApiKey, Caller, Id, has_expired, id_text, utc_text
 async def listed(desk: Desk, user: Id, last_used: Mapping[str, datetime]) -> list[OwnKeyShown]:
     """List a user's keys: the file's, then those made at run time."""
     own = [own_key_shown(key, "file", _used(last_used, key)) for key in desk.file.keys if _is_of(key, user)]
-    made = [own_key_shown(key, "store", _used(last_used, key)) for key in await _made(desk, user)]
+    made = [own_key_shown(await _held(desk, key), "store", _used(last_used, key)) for key in await _made(desk, user)]
     return own + sorted(made, key=lambda key: (key.created or "", id_text(key.id)))
 
 
@@ -45,7 +46,17 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
     key, text = await keys.put_new(desk, document | {"expires": keys.end_by(caller.key, end)})
     await _withdraw_if_late(desk, key, rules.keys)
     await desk.written_down("create", "key", key.id, before=None, after=key_shown(key, "store"))
-    return _with_text(key, text)
+    return _with_text(await _held(desk, key), text)
+
+
+async def _held(desk: Desk, key: ApiKey) -> ApiKey:
+    """Return the key as it is shown: with what holds it from its makers."""
+    makers = await makers_of(key, desk.store, _any_key)
+    return held(key, makers) if makers else key
+
+
+async def _any_key(_maker: ApiKey) -> bool:
+    return True
 
 
 async def _living(desk: Desk, user: Id) -> list[ApiKey]:
@@ -94,7 +105,7 @@ async def change(desk: Desk, caller: Caller, key_id: str, body: OwnKeyChange) ->
     await desk.written_down(
         "update", "key", after.id, before=key_shown(before, "store"), after=key_shown(after, "store")
     )
-    return own_key_shown(after, "store", None)
+    return own_key_shown(await _held(desk, after), "store", None)
 
 
 async def rotate(desk: Desk, caller: Caller, key_id: str, grace_seconds: float) -> OwnKeyMade:
@@ -105,7 +116,7 @@ async def rotate(desk: Desk, caller: Caller, key_id: str, grace_seconds: float) 
     refuse_token(caller.key)  # before anything is told of what there is
     await _own(desk, caller, key_id)
     key, text = await keys.rotate(desk, caller, key_id, grace_seconds)
-    return _with_text(key, text)
+    return _with_text(await _held(desk, key), text)
 
 
 async def revoke(desk: Desk, caller: Caller, key_id: str) -> None:

@@ -156,3 +156,21 @@ async def test_a_replaced_text_makes_nothing_that_outlives_its_grace(tmp_path: P
         assert (await call(stage, "POST", "/api/admin/keys", {"user": 42}, key=old)).json()["expires"] < LATE
         assert await changed(stage, child["id"], turned.json()["key"], expires=None) == 200
         assert (await rotated(stage, before["id"], turned.json()["key"])).status == 201
+
+
+async def test_what_a_key_has_from_its_maker_is_shown(tmp_path: Path) -> None:
+    """Made, listed, renamed or rotated; a grandchild's too, and what it says of itself stays."""
+    bounds = {"models": ["a"], "limits": {"rpm": 50, "period": "month"}, "expires": LATE, "ips": ["127.0.0.0/8"]}
+    async with opened(tmp_path) as stage:
+        narrow = await given(stage, "narrow", **bounds)
+        child = await made(stage, key=narrow)
+        grandchild = await made(stage, key=child["key"], expires=LATER, limits={"rpm": 5})
+        listed = {each["id"]: each for each in (await call(stage, "GET", "/api/ai/keys", key=narrow)).json()}
+        renamed = (await call(stage, "PATCH", f"/api/ai/keys/{child['id']}", {"name": "b"}, key=narrow)).json()
+        fresh = (await rotated(stage, child["id"], narrow)).json()
+        for shown in (child, listed[child["id"]], renamed, fresh, grandchild, listed[grandchild["id"]]):
+            own = {"rpm": 5} if shown["id"] == grandchild["id"] else bounds["limits"]
+            assert {name: shown[name] for name in ("models", "ips", "expires")} == {
+                name: bounds[name] for name in ("models", "ips", "expires")
+            }
+            assert shown["limits"]["rpm"] == own["rpm"]
