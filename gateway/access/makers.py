@@ -32,7 +32,7 @@ async def makers_of(
 
 
 def held(key: ApiKey, makers: Sequence[ApiKey]) -> ApiKey:
-    """Return the key with what it has from its makers, to be shown.
+    """Return the key with what it has from its makers.
 
     Models, addresses and limits of its own, where it has any, hold besides theirs.
     """

@@ -50,7 +50,7 @@ async def mint(desk: Desk, caller: Caller, body: OwnKeyBody) -> OwnKeyMade:
 
 
 async def _held(desk: Desk, key: ApiKey) -> ApiKey:
-    """Return the key as it is shown: with what holds it from its makers."""
+    """Return the key with what it has from its makers."""
     makers = await makers_of(key, desk.store, _any_key)
     return held(key, makers) if makers else key
 
