@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -99,3 +101,25 @@ async def observed(directory: Path, behaviour: Behaviour) -> AsyncIterator[Gatew
         await upstream.close()
     kinds = json.loads(written.read_text())
     assert {kind: count for kind, count in kinds.items() if count >= REQUESTS} == {}
+
+
+def test_cycles_are_collected_nevertheless() -> None:
+    """A rare one, of an exception and its frame say, goes with the next twenty thousand objects."""
+    script = """
+import weakref
+from gateway.process.serve import settle_the_collector
+
+class Node:
+    pass
+
+settle_the_collector()
+alive, most = weakref.WeakSet(), 0
+for _ in range(100_000):
+    node = Node()
+    node.itself = node
+    alive.add(node)
+    most = max(most, len(alive))
+print(most)
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert int(told.stdout) <= 25_000
