@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import add, itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from gateway.usage.sql.rows import KIND_COLUMNS, PLACE, Kind, Row, stored_kind
 from gateway.usage.sql.sums.sum_tables import EVERYBODY, HOURLY_VALUES, VALUES
@@ -15,6 +15,7 @@ READ = ("request_id", "time_ms", *KIND_COLUMNS, *_USED)  # the columns that are 
 _kind_of, _used_by = itemgetter(*KIND_COLUMNS), itemgetter(*_USED)
 _read = itemgetter(*map(Row._fields.index, ("time_ms", "kind", *_USED)))
 _COUNTS = 2  # of requests and of calls: what `VALUES` begins with
+T = TypeVar("T")
 _HELPING = 400  # rows, or kinds of them: some hundred microseconds of the interpreter's time
 
 
@@ -37,7 +38,7 @@ def additions_of(rows: Iterable[Mapping[str, Any]]) -> Additions:
         of = _kind_of(row)
         kind = kinds.get(of) or kinds.setdefault(of, stored_kind(*of))
         summing.take([(row["time_ms"], kind, *_used_by(row))])
-    return summing.additions()
+    return summing.additions(_go_on)
 
 
 def additions_of_rows(rows: Sequence[Row], rest: Callable[[], None]) -> Additions:
@@ -47,6 +48,10 @@ def additions_of_rows(rows: Sequence[Row], rest: Callable[[], None]) -> Addition
         summing.take(map(_read, rows[start : start + _HELPING]))
         rest()
     return summing.additions(rest)
+
+
+def _go_on() -> None:
+    """Take no rest: the transaction is open."""
 
 
 class Summing:
@@ -79,7 +84,7 @@ class Summing:
                 t, p, c, nano, hit = used[first:end]
                 used[first:end] = (t + tokens, p + prompt, c + completion, nano + cost, hit + cached)
 
-    def additions(self, rest: Callable[[], None] | None = None) -> Additions:
+    def additions(self, rest: Callable[[], None]) -> Additions:
         daily, hours = list[Any](), list[Any]()
         days: dict[int, _Sums] = {}
         for hour_ms, kinds in sorted(self._hours.items()):
@@ -88,30 +93,28 @@ class Summing:
                 some = [each for each in kinds.items() if each[0].answered == answered]
                 hours += self._of_hour((hour_ms, answered), some, of_day, rest) if some else ()
         for day_ms, sums in days.items():
-            for place, values in sums.in_order():
+            for place, values in sums.in_order(rest):
                 daily.append(day_ms)
                 daily += place.split(PLACE)
                 daily += values
         return Additions(daily, hours, [day_ms // DAY_MS for day_ms in days])
 
     def _of_hour(
-        self, of: tuple[int, int], kinds: Iterable[tuple[Kind, int]], of_day: _Sums, rest: Callable[[], None] | None
+        self, of: tuple[int, int], kinds: Sequence[tuple[Kind, int]], of_day: _Sums, rest: Callable[[], None]
     ) -> list[Any]:
-        """Add the kinds to their day; return what they add to their hour."""
+        """Add kinds to their day; return what their hour gets."""
         keys, scopes = _Sums(len(HOURLY_VALUES)), _Sums(len(HOURLY_VALUES))
-        for number, (kind, at) in enumerate(kinds):
+        for kind, at in _resting(kinds, rest):
             values = self._used[at : at + len(VALUES)]
             of_day.add(kind.day, values)
             values.append(kind.further_requests * (values[0] + values[1]) if kind.further_requests else 0)
             keys.add(kind.key, values)
             if kind.scope is not None:
                 scopes.add(kind.scope, values)
-            if rest is not None and number % _HELPING == _HELPING - 1:
-                rest()
         hour_ms, answered = of
         found = [hour_ms, EVERYBODY, answered, *keys.total()]
         for sums in (scopes, keys):
-            for owner, values in sums.in_order():
+            for owner, values in sums.in_order(rest):
                 found += (hour_ms, owner, answered)
                 found += values
         return found
@@ -137,7 +140,14 @@ class _Sums:
     def total(self) -> list[int]:
         return [sum(self._values[place :: self._width]) for place in range(self._width)]
 
-    def in_order(self) -> Iterator[tuple[str, list[int]]]:
-        for place in sorted(self._begin):
-            at = self._begin[place]
+    def in_order(self, rest: Callable[[], None]) -> Iterator[tuple[str, list[int]]]:
+        for place, at in _resting(sorted(self._begin.items()), rest):
             yield place, self._values[at : at + self._width]
+
+
+def _resting(each: Sequence[T], rest: Callable[[], None]) -> Iterator[T]:
+    """Go through all of them, with a rest now and then."""
+    for begun in range(0, len(each), _HELPING):
+        yield from each[begun : begun + _HELPING]
+        if begun + _HELPING <= len(each):
+            rest()
