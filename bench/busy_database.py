@@ -72,6 +72,22 @@ def today_ms(url: Secret) -> int:
         return int(connection.exec_driver_sql("SELECT max(day_ms) FROM ai_usage_daily").scalar() or 0)
 
 
+def forget_runs(url: Secret) -> int:
+    """Take out what earlier runs wrote on the last day; return its rows."""
+    with closing(Store(url)) as store:
+        store.prepare()
+        first_ms = today_ms(url)
+        with store._database.begin() as connection:
+            connection.exec_driver_sql(f"DELETE FROM ai_usage WHERE time_ms >= {first_ms} AND length(request_id) <> 32")
+            rows = connection.exec_driver_sql(f"SELECT count(*) FROM ai_usage WHERE time_ms >= {first_ms}").scalar()
+        from_ms: int | None = first_ms
+        while from_ms is not None:
+            from_ms = store.undo_some(from_ms).until_ms
+        while store.add_some():
+            pass
+    return int(rows or 0)
+
+
 def make_sqlite(filled: Path, folder: Path) -> None:
     """Copy a filled ledger; its last whole day becomes today."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 from msgspec.structs import replace
 
-from bench.busy_database import DAY_MS, TODAY_AT_MS, today_ms
+from bench.busy_database import DAY_MS, TODAY_AT_MS, forget_runs, today_ms
 from bench.reports import USERS, Answered, figures, p95, questions, records_of
 from gateway.types import Secret
 from gateway.usage import Ledger, UsageQuery
@@ -54,7 +54,7 @@ async def write(url: Secret) -> None:
         print("writing", flush=True)
         ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
         chance, begun, written = random.Random(time.time_ns()), time.monotonic(), 0
-        run = f"{time.time_ns():x}"
+        run = f"busy-{time.time_ns():x}"
         while not ended.done():
             while written < (time.monotonic() - begun) * RATE:
                 record(ledger, f"{run}-{written}", chance.randrange(USERS))
@@ -131,6 +131,7 @@ async def beside_exports(reader: Reader, today: date) -> list[Answered]:
 
 def run(url: Secret, only: str) -> list[Answered]:
     """Everything, beside a process that writes."""
+    print(f"{forget_runs(url):,} requests on the last day so far", flush=True)
     now_ms = today_ms(url) + TODAY_AT_MS
     shift_clock(now_ms)
     today = datetime.fromtimestamp(now_ms // DAY_MS * 86_400, UTC).date()
