@@ -25,7 +25,8 @@ MOST_GROUPS = 1_000_000  # of one span: some 80 MB in three orders
 BETWEEN = "\x1f"  # ids of one group
 _CACHE_KB = 4_000
 _AT_ONCE = 500
-_LOOKED_UP = 1_000  # groups of the other days, those with the most: each is a look of a few microseconds
+_LOOKED_UP = 1_000  # groups of the other days, those with the most; or twice as many, or four times …
+_LOOK = 5  # a look at one of them takes as long as passing so many
 _LEAST = -(1 << 63)  # no amount is less
 _ORDERS: tuple[Order, ...] = ("cost", "tokens", "requests")
 _COLUMNS = f"{', '.join(AMOUNTS)}, ids"
@@ -84,6 +85,7 @@ class KeptTotals:
         self.groups = 0
         self._places = len(places)
         self._found = namedtuple("Found", (*AMOUNTS, *places))  # type: ignore[misc]
+        self._steps: dict[int, list[tuple[int, int]]] = {}  # by an amount's place: how many groups have more
         self._lock = threading.Lock()
         self._is_closed = False
         self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
@@ -98,8 +100,13 @@ class KeptTotals:
         numbers = ", ".join(f"{name} INTEGER NOT NULL" for name in AMOUNTS)
         self._database.execute(f"CREATE TABLE kept (n INTEGER PRIMARY KEY, {numbers}, ids TEXT NOT NULL)")
         read = iter(rows)
-        while some := [(*map(int, row[:_WIDTH]), BETWEEN.join(row[_WIDTH:])) for row in islice(read, _AT_ONCE)]:
-            check_ids([str(row[-1]) for row in some], self._places)
+        while helping := list(islice(read, _AT_ONCE)):
+            amounts = [tuple(map(int, row[:_WIDTH])) for row in helping]
+            groups = [BETWEEN.join(row[_WIDTH:]) for row in helping]
+            check_ids(groups, self._places)
+            if any(min(each) < 0 for each in amounts):  # then more days would not be more
+                raise NotKept
+            some = [(*each, ids) for each, ids in zip(amounts, groups, strict=True)]
             self.groups += len(some)
             if self.groups > MOST_GROUPS:
                 raise NotKept
@@ -110,7 +117,12 @@ class KeptTotals:
         self._database.execute("CREATE UNIQUE INDEX by_ids ON kept (ids)")
         for order in _ORDERS:
             rest()
-            self._database.execute(f"CREATE INDEX by_{order} ON kept ({AMOUNT_OF[order]} DESC, requests DESC, n, ids)")
+            amount = AMOUNT_OF[order]
+            self._database.execute(f"CREATE INDEX by_{order} ON kept ({amount} DESC, requests DESC, n, ids)")
+            nth = f"SELECT {amount} FROM kept ORDER BY {amount} DESC LIMIT 1 OFFSET ?"  # noqa: S608 - names of ours
+            self._steps[AMOUNTS.index(amount)] = [
+                (next(self._rows(nth, [number]))[0], number) for number in _doubled(_LOOKED_UP, self.groups)
+            ]
 
     def best(self, order: Order | None, before: Sequence[Any] | None, most: int, others: Others) -> list[Any] | None:
         """Return the first rows behind `before`, the other days added.
@@ -158,13 +170,16 @@ class KeptTotals:
 
         `rows`: the first that are of these days alone. `at`: what `before` has.
         """
-        least = rows[-1][place] if len(rows) == most else _LEAST
+        own = [row[place] for row in rows]
+        least = own[-1] if len(own) == most else _LEAST
+        if at is None:
+            least = max(least, _nth(most, [*others.values(), *own]))
+        else:
+            others = {ids: amount for ids, amount in others.items() if amount <= at}
         sums = {ids: amount for ids, amount in self._touched(place, least, others) if at is None or amount <= at}
         # Of those with as much as `before` some come before it: they push nothing off the page.
-        amounts = [amount for amount in sums.values() if at is None or amount < at]
-        amounts += [row[place] for row in rows]
-        if len(amounts) >= most:
-            least = sorted(amounts)[-most]
+        behind = sums.values() if at is None else [amount for amount in sums.values() if amount < at]
+        least = max(least, _nth(most, [*behind, *own]))
         return {ids for ids, amount in sums.items() if amount >= least}
 
     def _touched(self, place: int, least: int, others: Mapping[Ids, int]) -> Iterator[tuple[Ids, int]]:
@@ -172,14 +187,25 @@ class KeptTotals:
 
         Those with the most there are looked up. Of the rest, none can that has not enough in these days.
         """
-        most = sorted(others.values(), reverse=True)
-        rest = most[_LOOKED_UP] if len(most) > _LOOKED_UP else _LEAST
+        rest = self._rest(place, least, sorted(others.values(), reverse=True))
         looked_up = [ids for ids, amount in others.items() if amount > rest]
         kept = {row[-1]: row[place] for row in self._look_up(looked_up)}
         found = ((ids, kept.get(ids, 0) + others[ids]) for ids in looked_up)
         yield from (each for each in found if each[1] >= least)
         if len(looked_up) < len(others):
             yield from self._met(place, least, {ids: used for ids, used in others.items() if used <= rest}, rest)
+
+    def _rest(self, place: int, least: int, amounts: Sequence[int]) -> int:
+        """Choose from which amount on groups are looked up.
+
+        So that these looks, and what is passed on the way down for the rest, take the least time.
+        """
+        best = (len(amounts) * _LOOK, _LEAST)
+        for number in _doubled(_LOOKED_UP, len(amounts)):
+            enough = least - amounts[number]
+            passed = next((more for amount, more in self._steps[place] if amount < enough), self.groups)
+            best = min(best, (number * _LOOK + passed, amounts[number]))
+        return best[1]
 
     def _met(self, place: int, least: int, others: dict[Ids, int], rest: int) -> Iterator[tuple[Ids, int]]:
         """Yield the same of groups with no more than `rest`."""
@@ -206,6 +232,17 @@ class KeptTotals:
         with self._lock:
             self._is_closed = True
             self._database.close()
+
+
+def _nth(number: int, amounts: list[int]) -> int:
+    """Return the amount that so many reach, or the least."""
+    return sorted(amounts)[-number] if len(amounts) >= number else _LEAST
+
+
+def _doubled(number: int, end: int) -> Iterator[int]:
+    while number < end:
+        yield number
+        number = max(1, number * 2)
 
 
 def _key(row: Sequence[Any], place: int) -> tuple[Any, ...]:
