@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections.abc import Awaitable, Callable, Container
 from functools import partial
 from importlib import import_module
@@ -156,7 +158,10 @@ class Server:
     async def _load(self) -> None:
         """Load the application server on a thread; serve who waits."""
         try:
+            is_new = "aiohttp" not in sys.modules
             module = await asyncio.to_thread(import_module, "gateway.http.app_server.application")
+            if is_new:
+                gc.freeze()  # it stays: no look for garbage need pass over its 16,000 objects
             application: ApplicationServer = module.ApplicationServer(
                 self.handler, self.render_error, self.made_a_mistake
             )

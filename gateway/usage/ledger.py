@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -212,8 +214,11 @@ class Ledger:
 
 def _store_of(url: Secret, latest: Callable[[], Secret] | None) -> Callable[[], Store]:
     def open_store() -> Store:
+        is_new = "sqlalchemy" not in sys.modules
         from gateway.usage.sql.rows_store import Store  # SQLAlchemy takes a quarter of a second: not the event loop's
 
+        if is_new:
+            gc.freeze()  # it stays: no look for garbage need pass over its 24,000 objects
         return Store(url, latest)
 
     return open_store

@@ -118,6 +118,8 @@ class LedgerWriter:
 
     def _run(self) -> None:
         back_off_seconds = FLUSH_SECONDS
+        # A gateway that starts is about to listen: the database's libraries would take the interpreter from it.
+        self._wake.wait(FLUSH_SECONDS)
         while True:
             stopping = self._stopping
             back_off_seconds = FLUSH_SECONDS if self._round() else min(back_off_seconds * 2, MOST_BACK_OFF_SECONDS)

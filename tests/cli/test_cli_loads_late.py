@@ -60,3 +60,10 @@ def test_a_server_that_listens_looks_for_garbage_again() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     assert done.stdout == "True\n"
+
+
+def test_a_ledger_in_sqlite_has_no_other_databases_dialect_loaded() -> None:
+    program = "import sys, gateway.usage.sql.rows_store, gateway.usage.sql.reader; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    dialects = {name.split(".")[2] for name in done.stdout.split() if name.startswith("sqlalchemy.dialects.")}
+    assert dialects == {"sqlite", "_typing"}

@@ -24,7 +24,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from gateway.usage.sql.rows import (
     CLIENT_ID_CHARACTERS,
@@ -37,6 +37,8 @@ from gateway.usage.sql.rows import (
 SCHEMA_VERSION = 1  # the newest that this gateway can write to; what was done to the tables is in `ai_usage_steps`
 FURTHER_REQUESTS = "further_requests"
 EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
+
+UNSUMMED = text("summed IS NULL")
 
 metadata = MetaData()
 
@@ -79,11 +81,8 @@ ai_usage = Table(
         "ai_usage_unsummed",
         "summed",
         "time_ms",
-        sqlite_where=text("summed IS NULL"),
-        postgresql_where=text("summed IS NULL"),
+        sqlite_where=UNSUMMED,
     ),
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
 
 long_ids = Table(
@@ -91,8 +90,6 @@ long_ids = Table(
     metadata,
     Column("hash", String(64), primary_key=True),
     Column("id", Text, nullable=False),
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
 
 prices = Table(
@@ -100,8 +97,6 @@ prices = Table(
     metadata,
     Column("id", String(PRICE_ID_CHARACTERS), primary_key=True),
     Column("price", Text, nullable=False),  # JSON, as `pricing.rates` reads it
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
 
 schema_version = Table(
@@ -122,12 +117,30 @@ class SchemaTooNew(Exception):
     """A newer gateway changed the table; do not write."""
 
 
+def described(table: Table, dialect: str) -> Table:
+    """Add what only one kind of server understands of a table.
+
+    Said beforehand, it would have SQLAlchemy load the dialects of all of them: 3 MB that SQLite has no use for.
+    """
+    if dialect in ("mysql", "mariadb") and table not in (schema_version, schema_steps):  # which hold no ids
+        table.dialect_kwargs[f"{dialect}_collate"] = EXACT_TEXT
+    if dialect == "postgresql":
+        for index in table.indexes:
+            if index.dialect_options["sqlite"]["where"] is not None:
+                index.dialect_kwargs["postgresql_where"] = UNSUMMED
+    return table
+
+
 def insert_new(table: Table, dialect: str) -> Insert:
     """An insert that leaves rows alone whose primary key is there already."""
     if dialect == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
     if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
         return postgresql.insert(table).on_conflict_do_nothing(index_elements=list(table.primary_key))
+    from sqlalchemy.dialects import mysql
+
     # INSERT IGNORE would wave through more than duplicates: values that do not fit, too.
     unchanged = {column.name: column for column in table.primary_key}
     return mysql.insert(table).on_duplicate_key_update(unchanged)

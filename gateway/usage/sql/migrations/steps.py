@@ -27,7 +27,7 @@ from gateway.usage.sql.sums.sum_tables import (
     marks,
     ranks,
 )
-from gateway.usage.sql.table import FURTHER_REQUESTS, ai_usage, insert_new, long_ids, prices, schema_version
+from gateway.usage.sql.table import FURTHER_REQUESTS, ai_usage, described, insert_new, long_ids, prices, schema_version
 from gateway.usage.sql.walks import DAY_OF, MARIADBS_DAY
 
 _OF_A_SCHEMA = "SELECT count(*) FROM information_schema.statistics WHERE table_schema = DATABASE()"
@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
 
 def _make(connection: Connection, table: Table) -> None:
-    table.create(connection, checkfirst=True)
+    described(table, connection.dialect.name).create(connection, checkfirst=True)
     there = {column["name"] for column in inspect(connection).get_columns(table.name)}
     for index in table.indexes:  # a table whose making was cut off has not all of them
         is_whole = there.issuperset(column.name for column in index.columns)  # a later step adds some

@@ -19,7 +19,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Index, SmallInteger, String, Table
 
 from gateway.usage.sql.long_ids import SUMS_ID_CHARACTERS
-from gateway.usage.sql.table import EXACT_TEXT, FURTHER_REQUESTS, metadata
+from gateway.usage.sql.table import FURTHER_REQUESTS, metadata
 
 EVERYBODY = "*"
 BY_USER = "ai_usage_daily_by_user"  # an index
@@ -65,8 +65,6 @@ daily = Table(
     *_values(),
     Index(BY_USER, "day_ms", "user_id"),
     sqlite_with_rowid=False,
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
 
 hours = Table(
@@ -78,8 +76,6 @@ hours = Table(
     *_values(),
     _added_later(FURTHER_REQUESTS),
     sqlite_with_rowid=False,
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
 
 blocks = Table(
@@ -92,8 +88,6 @@ blocks = Table(
     _id("c"),
     *_values(),
     sqlite_with_rowid=False,
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
 
 ranks = Table(
@@ -106,8 +100,6 @@ ranks = Table(
     _id("id", is_key=False),
     *_values(),
     sqlite_with_rowid=False,
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
 
 made = Table(
@@ -115,8 +107,6 @@ made = Table(
     metadata,
     _number("block"),
     sqlite_with_rowid=False,
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
 
 marks = Table(
@@ -124,6 +114,4 @@ marks = Table(
     metadata,
     Column("name", String(40), primary_key=True),
     Column("value", BigInteger, nullable=False),
-    mysql_collate=EXACT_TEXT,
-    mariadb_collate=EXACT_TEXT,
 )
