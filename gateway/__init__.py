@@ -62,7 +62,7 @@ Where to find what people look for first:
     why a change does not hold yet        store/freshness.py; `explain` says how old what it used is
     a new relayed route                   dialects/openai/operations/text.py (one row)
     a new protocol                        types.py (ProtocolName), dialects/ (a folder), a responder beside
-                                          api/messages_responder.py, its errors in api/middleware.py (rendered)
+                                          api/messages_routes.py, its errors in api/middleware.py (rendered)
     a page of a usage report              usage/sql/pages/page_queries.py; in memory: usage/row_pages.py
     who tells a client a relayed answer   api/openai_routes.py, api/panel/responders.py
 """

@@ -7,7 +7,7 @@ runtime.py           everything that follows from one configuration; a request k
 intake.py            bodies of JSON: bounded in size, time, values and memory
 openai_routes.py     the OpenAI surface, under two prefixes; its answers, as OpenAI's clients read them
 kept/                what upstreams keep: files, stored responses, vector stores
-messages_routes.py   Anthropic's protocol, under two prefixes; messages_responder.py: its answers
+messages_routes.py   Anthropic's protocol, under two prefixes, and its answers
 panel_routes.py      chat, studio, discovery, the relay with the model in the URL; panel/: their protocol
 admin/               records, keys, features; endpoints, explain, audit
 signed_in.py         a session's cookie as a credential; what keeps other sites out

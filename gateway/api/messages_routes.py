@@ -8,20 +8,22 @@ import msgspec
 from multidict import MultiMapping
 
 from gateway.access.resolve import access_to, accessible, not_found
-from gateway.api.messages_responder import MessagesResponder, request_id_field
-from gateway.api.openai_routes import ask_for, body_of, relayed_answer, relayed_row
+from gateway.api.openai_routes import OpenAIResponder, ask_for, body_of, relayed_answer, relayed_row
 from gateway.api.router import ANTHROPIC_PREFIX, Hit, Route, RouteHandler
 from gateway.dialects import anthropic, openai
 from gateway.dialects.base import Operation
-from gateway.errors import InvalidRequest
+from gateway.errors import GatewayError, InvalidRequest, UpstreamFailed
 from gateway.http.reply import Answer, Reply
 from gateway.limits import call_terms
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import own_fields
+from gateway.proxy.refusals.masking import readable
+from gateway.proxy.responder import Fields, Head
 from gateway.proxy.upstreams import asked_of_own_model
 from gateway.proxy.usage_meter import UsageMeter
 from gateway.types import Model
 
+_REQUEST_ID = "x-request-id"
 _JSON = ("content-type", "application/json")
 _USUAL_LIMIT, _MOST = 20, 1000
 _PICKED = ("claude", "anthropic")
@@ -162,3 +164,45 @@ def _in_stages(names: list[str], query: MultiMapping[str]) -> list[str]:
 
 def _answered(hit: Hit, body: bytes) -> Answer:
     return Answer(200, [_JSON, ("request-id", hit.call.request_id)], body)
+
+
+class MessagesResponder(OpenAIResponder):
+    """The same byte for byte, with `request-id` and Anthropic's signs of life."""
+
+    _request_id: str | None = None
+
+    def on_head(self, head: Head) -> None:
+        super().on_head(self._named(head))
+
+    def on_heartbeat(self) -> None:
+        self.send(anthropic.PING)
+
+    def on_answer(self, head: Head, body: bytes, encoding: bytes) -> None:
+        """Send a whole answer, or its events after a heartbeat."""
+        if not self.started:
+            self._answer = Answer(head.status, [*head.passed, *self._named(head).own], body)
+            return
+        content = readable(body, encoding)
+        events = anthropic.message_as_events(content) if content is not None else None
+        if events is None:
+            raise UpstreamFailed("The model could not answer this request.")
+        self.send(events)
+
+    def on_refusal(self, head: Head, body: bytes, text: bytes) -> None:
+        super().on_refusal(self._named(head), body, text)
+
+    def on_error(self, fault: GatewayError, number: int | None) -> None:
+        if number is None:
+            self.cut()
+        else:
+            self.send(anthropic.error_event(fault, self._request_id))
+            self.finish()
+
+    def _named(self, head: Head) -> Head:
+        """Return the head with `request-id`."""
+        self._request_id = request_id = next((value for name, value in head.own if name == _REQUEST_ID), None)
+        return msgspec.structs.replace(head, own=[*head.own, *request_id_field(request_id)])
+
+
+def request_id_field(request_id: str | None) -> Fields:
+    return [("request-id", request_id)] if request_id is not None else []

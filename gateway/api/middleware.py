@@ -12,7 +12,7 @@ from multidict import istr
 from gateway.access.authenticate import Shown
 from gateway.access.client_address import client_address
 from gateway.api.head_reading import Reading
-from gateway.api.messages_responder import request_id_field
+from gateway.api.messages_routes import request_id_field
 from gateway.api.panel import flat_body
 from gateway.api.router import (
     ErrorShape,

@@ -212,7 +212,7 @@ class Repetition:
         return self.head.varied(values, self._varying), at + len(self._last), length
 
     def _has_more_holes(self, data: bytes) -> bool:
-        """Look for fields that differ from the kept head's; False if none may."""
+        """Look for more fields that vary; False if none may."""
         kept, end = self.head, data.find(_HEAD_END)
         if kept is None or not 0 < end < MAX_HEAD_BYTES:
             return False
