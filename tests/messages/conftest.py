@@ -12,7 +12,7 @@ from kit.messages import as_anthropic, speaking
 from kit.stage import Record, endpoint, model
 
 HERE = Path(__file__).parent
-SPARE = 120
+SPARE = 240  # one worker may get nearly all of these tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
