@@ -9,21 +9,20 @@ openai_routes.py     the OpenAI surface, under two prefixes; its answers, as Ope
 kept/                what upstreams keep: files, stored responses, vector stores
 messages_routes.py   Anthropic's protocol, under two prefixes, and its answers
 panel_routes.py      chat, studio, discovery, the relay with the model in the URL; panel/: their protocol
-admin/               records, keys, features; endpoints, explain, audit
+admin/               records, keys, features; endpoints, explain, audit; tickets for a panel's users
 signed_in.py         a session's cookie as a credential; what keeps other sites out
 own_routes.py        what callers may know and keep of themselves: `me`, their keys
-ticket_routes.py     tickets, with which a panel's users sign in at the pages
 usage_routes.py      what was used, as JSON and CSV
 receipt_routes.py    single requests: tokens by kind, cost by part, attempts
 ops/                 /healthz, /readyz, /metrics
 openapi/             /openapi.json, made from all of these
 """
 
-from gateway.api import ops, receipt_routes, ticket_routes
+from gateway.api import ops, receipt_routes
 from gateway.api import own_routes as own
 from gateway.api import panel_routes as panel
 from gateway.api import usage_routes as usage
-from gateway.api.admin import admin_routes
+from gateway.api.admin import admin_routes, ticket_routes
 from gateway.api.kept.kept_routes import kept_routes
 from gateway.api.messages_routes import messages_routes, rows_by_version
 from gateway.api.openai_routes import openai_routes

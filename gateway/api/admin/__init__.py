@@ -9,6 +9,7 @@ key_routes.py      API keys
 feature_routes.py  switches
 watch_routes.py    endpoints, cooldowns, explain, audit
 live_routes.py     requests as they run
+ticket_routes.py   tickets, with which a panel's users sign in at the pages
 """
 
 from gateway.api.admin import feature_routes as features

@@ -19,8 +19,8 @@ from gateway.admin_records.record_bodies import (
     UserLink,
 )
 from gateway.admin_records.redaction import FeatureShown, LinkMade
+from gateway.api.admin.ticket_routes import TicketBody, TicketMade
 from gateway.api.panel import ChatAnswer, ChatBody, ModelView, MyModel, StudioAnswer, StudioBody
-from gateway.api.ticket_routes import TicketBody, TicketMade
 from gateway.dialects.base import ListRules
 from gateway.observability.live_requests import LiveOutcome
 from gateway.usage import Group, Order
