@@ -228,7 +228,6 @@ async def gateway(
     settings = parse_settings(json.dumps(file), "stalls.yaml", {}, folder)
     async with running(settings, make_logger("json", stream=io.StringIO())) as current:
         server = make_server(current)
-        await server.start()
         listener = await asyncio.get_running_loop().create_server(server, "127.0.0.1", 0)
         try:
             yield listener.sockets[0].getsockname()[1]
