@@ -46,7 +46,10 @@ class ServerSettings(msgspec.Struct, frozen=True):
         Meta(description="Serve /v1/responses and /v1/realtime over WebSocket; false: 426, so that clients use HTTP."),
     ] = True
     fast_lane: Annotated[
-        bool, Meta(description="Relayed routes are answered by our own HTTP/1.1; false: by aiohttp, as all others.")
+        bool,
+        Meta(
+            description="Relayed routes and probes are answered by our own HTTP/1.1; false: by aiohttp, as all others."
+        ),
     ] = True
     timeouts: Annotated[ClientTimeouts, Meta(description="Time-outs of the client's side.")] = ClientTimeouts()
     stream_heartbeat_seconds: Annotated[
