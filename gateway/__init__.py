@@ -57,12 +57,17 @@ Where to find what people look for first:
     a client leaves, its upstream closes  http/fast_lane/connection.py (eof_received) cancels the request;
                                           proxy/attempt.py (close) aborts, http/client/connection.py closes
     a request's line in the log           observability/ended.py (access_line)
-    a request's row, before it is one     usage/journal/journal.py writes it, usage/writer.py takes it to the database
+    a request's row, before it is one     usage/journal/journal.py writes it, usage/writer.py takes it to the database,
+                                          usage/sql/rows_store.py inserts it
+    whose a key is                        access/authenticate.py; kept for a moment by access/lookup_cache.py
+    a cooldown begins                     pool/cooling.py
+    what the fast lane leaves to aiohttp  http/fast_lane/reading.py decides, http/fast_lane/passage.py takes it there
     what a reload swaps                   app.py (configured) builds an api/runtime.py, process/serve.py swaps it in
     why a change does not hold yet        store/freshness.py; `explain` says how old what it used is
     a new relayed route                   dialects/openai/operations/text.py (one row)
     a new protocol                        types.py (ProtocolName), dialects/ (a folder), a responder beside
-                                          api/messages_routes.py, its errors in api/middleware.py (rendered)
+                                          api/messages_routes.py, its errors in api/router.py (ErrorShape) and
+                                          api/middleware.py (rendered)
     a page of a usage report              usage/sql/pages/page_queries.py; in memory: usage/row_pages.py
     who tells a client a relayed answer   api/openai_routes.py, api/panel/responders.py
 """
