@@ -15,6 +15,7 @@ from gateway.types import Period
 # How far `now` may lie behind what a scope has seen without the scope taking it for a step of the clock: requests that
 # waited for a load come back with the time at which they began to wait.
 _LATE_SECONDS = 5.0
+_MOST_CANCELLED = 1_000  # beyond as many as the others: they are no longer carried along
 # A clock that steps back over a period's edge by less stays in the period that has begun.
 EDGE_SECONDS = 60.0
 _MOST_LOOKED_AT = 100  # entries of a window, in search of the moment when it has room
@@ -92,6 +93,8 @@ class Scope:
         self.window_tokens -= cancelled.tokens
         while window and not window[-1].in_window:
             window.pop()
+        if len(window) > 2 * self.window_requests + _MOST_CANCELLED:
+            self.window = deque(each for each in window if each.in_window)
         self.leaves_at = 0.0  # to be looked for anew
 
     def _let_go(self, now: float) -> None:

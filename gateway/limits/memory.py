@@ -152,6 +152,8 @@ class MemoryLimiter:
             raise refusal(demands, [self._standing(demand, now) for demand in demands], now, asked, wanted.requests)
         if place is not None:
             self.cancel(place, now=now)
+            for hold in holds:  # it may have been the oldest of their minute
+                hold.scope.slide(hold.time)
         wanted.standings = list(map(Hold.take, holds))
         self._holds[wanted.request_id] = wanted, holds
         return True

@@ -35,6 +35,7 @@ _CUT_SECONDS = 1.0  # for a query that was cut to end
 _REST_SECONDS = 0.0005
 _HELPING_ROWS = 200  # a quarter of a millisecond of the interpreter's time
 BATCH_ROWS = 5_000  # a transaction; each costs a page of every index for every user in it, and a sum of every key
+_LEAST_BATCH_ROWS = 100  # where larger ones fail
 _CARRIED_AT_ONCE = 100
 _MOST_REPLAYED = 20_000  # counters
 
@@ -69,6 +70,7 @@ class LedgerWriter:
         self._log = log
         self._upkeep = Upkeep(retention_days, sums_retention_days)
         self._rows: list[Row] = []  # completed, not yet stored
+        self._batch_rows = BATCH_ROWS
         self._replay_at = self._away_since = 0.0
         self._wake = threading.Event()
         self._stopping = self._is_given_up = False
@@ -195,20 +197,29 @@ class LedgerWriter:
 
     def _take(self, rows: list[Row], store: Store) -> None:
         self._rows += rows
-        if len(self._rows) >= BATCH_ROWS:
+        if len(self._rows) >= self._batch_rows:
             self._store_rows(store)
         elif rows:
             _rest()
 
     def _store_rows(self, store: Store) -> None:
-        rows = self._rows
-        if not rows:
-            return
-        self._log_refused(store, store.insert(rows, _rest))
-        self.moved_rows += len(rows)
-        self._rows = []
-        self._upkeep.has_answered()
-        _rest()
+        """Store the rows in transactions, which a database that fails gets ever smaller.
+
+        It may be too slow for one so large.
+        """
+        while self._rows:
+            rows = self._rows[: self._batch_rows]
+            try:
+                refused = store.insert(rows, _rest)
+            except Exception:
+                self._batch_rows = max(_LEAST_BATCH_ROWS, self._batch_rows // 2)
+                raise
+            self._batch_rows = min(BATCH_ROWS, self._batch_rows * 2)
+            self._log_refused(store, refused)
+            self.moved_rows += len(rows)
+            del self._rows[: len(rows)]
+            self._upkeep.has_answered()
+            _rest()
 
     def _log_refused(self, store: Store, refused: list[tuple[Row, Exception]]) -> None:
         self.refused_rows += len(refused)

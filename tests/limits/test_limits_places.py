@@ -8,6 +8,7 @@ import pytest
 from limits_kit import NOON, Counter, RedisServer, Start, demand, healed, running
 
 from gateway.errors import QuotaUsedUp, RateLimited
+from gateway.limits.counts import Admitted, Scope
 
 KEY = "key:laptop"
 
@@ -22,6 +23,7 @@ async def test_a_place_is_exchanged_and_counts_once(counter: Counter) -> None:
     (at,) = await limiter.standing(wanted, NOON + 1)
     assert (at.running, at.minute_requests, at.minute_tokens) == (1, 1, 30)
     assert (at.requests, at.tokens_reserved) == (1, 30)
+    assert dict(held.headers())["x-ratelimit-reset-requests"] == "1m0s"  # its own, not that of the place
     limiter.settle(place, tokens=0, cost=0.0, now=NOON + 1)  # it has gone, and ends nothing
     (at,) = await limiter.standing(wanted, NOON + 1)
     assert (at.running, at.minute_requests) == (1, 1)
@@ -102,3 +104,17 @@ async def test_a_request_counts_in_its_minute_when_its_place_has_become_its_own(
         counter.limiter.settle(held, tokens=1, cost=0.0, now=NOON)
     with pytest.raises(RateLimited):
         await counter.take(wanted, tokens=0)
+
+
+def test_what_was_cancelled_is_not_carried_along() -> None:
+    """However many overlap: a minute has as much in memory as counts in it, and a bounded rest."""
+    scope = Scope()
+    oldest = Admitted(NOON, 1)
+    for admitted in [oldest, *(Admitted(NOON + 1, 1) for _ in range(20_000)), newest := Admitted(NOON + 2, 1)]:
+        scope.window.append(admitted)
+        scope.window_requests += 1
+        scope.window_tokens += 1
+    for admitted in [each for each in scope.window if each not in (oldest, newest)]:
+        scope.leave(admitted)
+    assert (scope.window_requests, scope.window_tokens) == (2, 2)
+    assert len(scope.window) < 2_000

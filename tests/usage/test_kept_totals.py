@@ -98,6 +98,25 @@ async def test_other_days_are_added_exactly(
     await reader.close()
 
 
+@pytest.mark.parametrize("skipped", [1, 3, 5, 8])
+async def test_a_span_may_begin_and_days_may_end_within_a_block(url: Secret, used: list[Any], skipped: int) -> None:
+    """Blocks have whole powers of two of days: no day of one is counted that is not asked for, nor twice."""
+    reader = Reader(url)
+    usage = UsageQuery(SPAN.from_day + timedelta(days=skipped), SPAN.to_day)
+    groups: list[tuple[Group, ...]] = [("user", "model"), ("organisation",), ("user",), ("endpoint",)]
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(rows_with(PLAIN, 150))
+        store.insert(rows_at(40, 18, "ends-"))
+        roll(store, ENDED)
+        await prepare(reader, usage, groups)
+        await check(reader, usage, groups)
+        roll(store, ENDED + timedelta(days=2))
+        await check(reader, usage, groups)
+        assert used
+    await reader.close()
+
+
 async def test_whatever_changes_ended_days_is_seen_at_once(url: Secret, used: list[Any]) -> None:
     """A late row, a rebuild, sums that expire; what is found then is made anew, and holds as well."""
     reader = Reader(url)

@@ -398,3 +398,24 @@ async def test_it_has_caught_up_once_all_that_was_left_is_stored(open_ledger: Op
     ledger = await open_ledger(url, reached=False)
     await eventually(lambda: ledger.status().caught_up)
     assert outcomes(url) == dict.fromkeys(ids, "ok")
+
+
+async def test_a_database_too_slow_for_a_large_transaction_gets_smaller_ones(
+    open_ledger: OpenLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until one is within its deadline; the same batch over and over would fill the journal."""
+    url, insert, sizes = sqlite_url(tmp_path / "usage.db"), Store.insert, list[int]()
+
+    def insert_few(store: Store, rows: Any, rest: Any) -> Any:
+        sizes.append(len(rows))
+        if len(rows) > 300:
+            raise TimeoutError("the database takes too long")
+        return insert(store, rows, rest)
+
+    monkeypatch.setattr(Store, "insert", insert_few)
+    monkeypatch.setattr("gateway.usage.writer.MOST_BACK_OFF_SECONDS", 0.05)
+    ledger = await open_ledger(url, reached=False)
+    ids = serve(ledger, 1_000)
+    await ledger.flushed(30)
+    assert outcomes(url) == dict.fromkeys(ids, "ok")
+    assert max(sizes) > 300

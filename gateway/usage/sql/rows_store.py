@@ -152,7 +152,7 @@ class Store:
         except Exception as error:
             if not _is_about_a_row(error):
                 raise
-            return self._insert_one_by_one(missing)
+            return self._insert_in_halves(missing)
         return []
 
     def _missing(self, rows: Sequence[Row]) -> list[Row]:
@@ -168,18 +168,32 @@ class Store:
                     by_id.pop(request_id, None)
         return list(by_id.values())
 
-    def _insert_one_by_one(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
+    def _insert_in_halves(self, rows: Sequence[Row]) -> list[tuple[Row, Exception]]:
+        """Find the bad rows among them; all others are stored."""
+        if len(rows) == 1:
+            return self._insert_alone(rows[0])
         refused = []
-        for row in rows:
+        for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
             try:
-                if self._missing([row]):
-                    self._insert_together([row])
+                missing = self._missing(half)
+                if missing:
+                    self._insert_together(missing)
             except Exception as error:
                 if not _is_about_a_row(error):
                     raise
-                if self._is_missing(row):
-                    refused.append((row, error))
+                refused += self._insert_in_halves(half)
         return refused
+
+    def _insert_alone(self, row: Row) -> list[tuple[Row, Exception]]:
+        try:
+            if self._missing([row]):
+                self._insert_together([row])
+        except Exception as error:
+            if not _is_about_a_row(error):
+                raise
+            if self._is_missing(row):
+                return [(row, error)]
+        return []
 
     def _is_missing(self, row: Row) -> bool:
         """Whether no other process has stored it meanwhile.

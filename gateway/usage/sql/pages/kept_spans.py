@@ -8,7 +8,6 @@ nobody asks for it any more: `ASKED_LATELY_SECONDS`.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import threading
 import time
@@ -33,12 +32,13 @@ from gateway.usage.sql.sums.sum_tables import CHANGES, marks
 KEPT_FROM_SECONDS = 0.2  # what took less is found again
 ASKED_LATELY_SECONDS = 3 * 86_400.0
 LOOK_SECONDS = 60.0  # between looks for days that have ended
+MOST_PAUSE_SECONDS = 3_600.0  # after failures; twice as long each time
 MOST_SPANS, MOST_GROUPS = 8, 2_000_000  # of all together: some 250 MB of temporary files
 _MOST_OTHER_DAYS = 3  # today, and yesterday until its block is there; more are summed anew
 _REST_SECONDS = 0.001
 _OF_TIME = {"day", "hour"}
 _CHANGES = select(marks.c.value).where(marks.c.name == CHANGES)
-_FAILURES = (SQLAlchemyError, DatabaseAway, TimeoutError, sqlite3.Error, NotKept, OverflowError)
+_FAILURES = (SQLAlchemyError, DatabaseAway, OSError, sqlite3.Error, OverflowError)
 
 
 class Wish(NamedTuple):
@@ -82,6 +82,7 @@ class KeptSpans:
         self._kept: list[_Kept] = []  # used last at the end
         self._refused: dict[tuple[UsageQuery, Groups], Span] = {}  # what could not be kept, as it was
         self.wishes: dict[Wish, float] = {}  # when each was asked for
+        self._put_off: dict[Wish, tuple[float, float]] = {}  # after a failure: until when, and how long the next time
         self._new: list[Wish] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -180,11 +181,21 @@ class KeptSpans:
         if self.wishes.get(wish, 0.0) < self._clock() - ASKED_LATELY_SECONDS:
             with self._changed:
                 self.wishes.pop(wish, None)
+            self._put_off.pop(wish, None)
             return
         usage = wish.usage_on(self._today())
+        again_at, pause = self._put_off.pop(wish, (0.0, LOOK_SECONDS))
+        if self._clock() < again_at:
+            self._put_off[wish] = again_at, pause
+            return
         self._database = self._database or self._open()
-        with contextlib.suppress(*_FAILURES), self._database.begin() as connection:
-            self._make(connection, self._database.dialect, usage, wish.groups)
+        try:
+            with self._database.begin() as connection:
+                self._make(connection, self._database.dialect, usage, wish.groups)
+        except NotKept:  # too many groups, or ids of two types: `_refused` knows
+            pass
+        except _FAILURES:  # a disk without room, a database that is away: pages are found without it
+            self._put_off[wish] = self._clock() + pause, min(2 * pause, MOST_PAUSE_SECONDS)
 
     def _make(self, connection: Connection, dialect: str, usage: UsageQuery, groups: Groups) -> None:
         listed = Made.of(connection.scalars(listed_query(usage)))
@@ -196,13 +207,14 @@ class KeptSpans:
         there = self._best(usage, groups, ended, changes)
         if (there is not None and there.span == span) or self._refused.get((usage, groups)) == span:
             return
-        finder = PageFinder(groups, WHOLE, listed._replace(days=ended), connection, dialect)
+        finder = PageFinder(groups, WHOLE, listed.within(ended), connection, dialect)
         totals = KeptTotals(finder.places, span)
         try:
             totals.fill(finder.by_ids(usage), self._rest)
         except BaseException as error:
             totals.close()
             if isinstance(error, NotKept):
+                self._refused.pop((usage, groups), None)
                 self._refused = {(usage, groups): span} | dict(list(self._refused.items())[: MOST_SPANS - 1])
             raise
         self._keep(_Kept(_whose(usage), groups, totals))

@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select
 
-from gateway.usage.sql.pages.kept_totals import BETWEEN
+from gateway.usage.sql.pages.kept_totals import BETWEEN, NotKept
 from gateway.usage.sql.sums.sum_queries import Part
 
+MOST_GROUPS = 200_000
 AT_ONCE = 500  # rows that are read together
 _MOST_NAMED = 2_000  # ids in one statement
 
@@ -24,11 +25,16 @@ class OtherDays:
         self._places = places
 
     def amounts(self, place: int) -> dict[str, int]:
-        """Sum one amount of each group."""
+        """Sum one amount of each group.
+
+        Raises NotKept beyond MOST_GROUPS: so many in memory are more than a page is worth.
+        """
         found: dict[str, int] = {}
         for part in self._parts:
             for ids, used in self._rows(part.found.add_columns(self._joined(part), part.amounts[place])):
                 found[ids] = found.get(ids, 0) + int(used)
+                if len(found) > MOST_GROUPS:
+                    raise NotKept("the days beside have too many groups")
         return found
 
     def whole(self, groups: Collection[str]) -> dict[str, tuple[int, ...]]:

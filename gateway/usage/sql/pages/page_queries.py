@@ -184,12 +184,12 @@ class PageFinder:
         if kept is None:
             return None
         days = sorted({*days_between(usage, self._listed)} - kept.span.days)
-        parts = list(report_parts(usage, self._groups, self._listed._replace(days=days)))
+        parts = list(report_parts(usage, self._groups, self._listed.within(days)))
         others = OtherDays(self._connection, parts, self.places)
-        amounts = others.amounts(AMOUNTS.index(AMOUNT_OF[self._wanted.order or "requests"]))
         if before is not None:
             before = [int(getattr(before, name)) for name in AMOUNTS] + [getattr(before, name) for name in self.places]
         try:
+            amounts = others.amounts(AMOUNTS.index(AMOUNT_OF[self._wanted.order or "requests"]))
             check_ids(amounts, len(self.places))
         except NotKept:
             return None
@@ -206,7 +206,7 @@ class PageFinder:
         whole = {*best.unread, *unranked}
         rows = [row for row in best.rows if getattr(row, ranking.day) // DAY_MS not in whole]
         if whole:
-            rows += self._some(usage, most, self._listed._replace(days=sorted(whole)))
+            rows += self._some(usage, most, self._listed.within(whole))
         return sorted(rows, key=lambda row: key_of(row, ranking))[:most]
 
     def _some(self, usage: UsageQuery, most: int | None, listed: Made) -> list[Any]:

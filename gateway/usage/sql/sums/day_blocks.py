@@ -9,7 +9,7 @@ which there are sums (level `DAY`), and those whose ranks hold (`RANKED`, see `r
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 LEVELS = range(10)
@@ -78,6 +78,12 @@ class Made(NamedTuple):
         """Both count."""
         return self.days[bisect_left(self.days, first) : bisect_right(self.days, last)]
 
+    def within(self, days: Collection[int]) -> Made:
+        """Return the list for these days alone: without blocks that have others."""
+        wanted = {*days}
+        blocks = (each for each in self.blocks if wanted.issuperset(self.days_in(each)))
+        return Made(sorted(wanted), frozenset(blocks))
+
     def is_due(self, block: int) -> bool:
         """Whether it can be made.
 
@@ -86,13 +92,17 @@ class Made(NamedTuple):
         level, day = level_of(block), first_day(block)
         if level == RANKED:
             return block not in self.blocks and number_of(day, 0) in self.blocks
-        if block in self.blocks or not self.days_between(day, day + days_of(block) - 1):
+        if block in self.blocks or not self.days_in(block):
             return False
         return level == 0 or all(self._is_whole(half) for half in halves(block))
 
     def _is_whole(self, block: int) -> bool:
-        day = first_day(block)
-        return block in self.blocks or not self.days_between(day, day + days_of(block) - 1)
+        return block in self.blocks or not self.days_in(block)
+
+    def days_in(self, block: int) -> list[int]:
+        """Those with sums."""
+        first = first_day(block)
+        return self.days_between(first, first + days_of(block) - 1)
 
     def due(self, until: int) -> Iterator[int]:
         """Yield blocks that can be made now, the shortest first, then ranks.
@@ -136,7 +146,7 @@ def _longest(made: Made, days: list[int], place: int, longest: int) -> int | Non
     for level in range(longest, -1, -1):
         block = number_of(day, level)
         if block in made.blocks:
-            within = made.days_between(first_day(block), first_day(block) + days_of(block) - 1)
+            within = made.days_in(block)
             if within[0] == day and within[-1] <= last:
                 return block
     return None
