@@ -1,6 +1,6 @@
 """HTTP/1.1 both ways.
 
-In: `fast_lane` for relayed routes, `app_server` (aiohttp) for all others. Out: `client`. What they share:
+In: `fast_lane` for relayed routes and probes, `app_server` (aiohttp) for all others. Out: `client`. What they share:
 
 server.py            the server: a protocol for each connection, one bound for both
 message.py           a request as every route sees it, and the client's side of it

@@ -109,8 +109,11 @@ class Server:
         left = list(self.connections)
         for each in left:
             each.close()
-        if self._loading is not None:
-            self._loading.cancel()
+        loading = self._loading
+        if loading is not None:
+            if self._awaiting:  # requests that came just before the end are answered, too
+                await asyncio.wait({loading}, timeout=seconds)
+            loading.cancel()
         if self._application is not None:
             await self._application.close(seconds)
         for each in left:

@@ -224,6 +224,19 @@ async def test_a_batch_that_cannot_be_read_any_more_costs_its_reservation(tmp_pa
         assert float(row["cost"]) >= 200 * 10 / 2 / 1_000_000
 
 
+async def test_an_output_with_an_endless_line_costs_its_reservation_and_holds_up_no_other(shop: Batching) -> None:
+    """Vectors of many inputs are such a line; reading it ends, and what is settled next is not kept waiting."""
+    user, other = fresh_user(), fresh_user()
+    batch = (await shop.begun(line(1, model="pair"), user=user)).json()["id"]
+    next_one = (await shop.begun(line(1, model="pair"), user=other)).json()["id"]
+    shop.provider.ends(batch, output=[output(1, 10, 5) | {"vectors": "1" * (33 * 2**20)}])
+    await shop.ask("GET", f"/batches/{batch}", user=user)
+    assert (await booked(shop, user))["usage_source"] == "estimated"
+    shop.provider.ends(next_one, output=[output(1, 10, 5)])
+    await shop.ask("GET", f"/batches/{next_one}", user=other)
+    assert (await booked(shop, other))["usage_source"] == "reported"
+
+
 async def test_an_upstream_cannot_be_asked_for_anothers_batch(shop: Batching) -> None:
     batch = (await shop.begun(line(1, model="pair"))).json()["id"]
     async with shop.client("stranger") as client:

@@ -79,6 +79,29 @@ async def test_a_server_that_closes_after_each_answer_fails_no_request() -> None
 
 
 @on_both_loops
+async def test_an_idle_connection_holds_nothing_of_its_last_answer() -> None:
+    """What it held would be in nobody's count of memory, one read for each connection of the pool."""
+    pieces: list[bytes] = []
+
+    class Keeping(Recorder):
+        def on_body(self, data: bytes) -> None:
+            pieces.append(data)
+            super().on_body(data)
+
+    async def script(peer: Peer) -> None:
+        await peer.answer(b"x" * 50_000)
+        await peer.gone()
+
+    async with serving(script) as server, closing(Transport()) as transport:
+        recorder = Keeping()
+        await begin(transport, server.origin, recorder)
+        await recorder.over.wait()
+        assert len(recorder.body) == 50_000
+        sample = [bytes(50_000)]
+        assert {sys.getrefcount(pieces[each]) for each in range(len(pieces))} == {sys.getrefcount(sample[0])}
+
+
+@on_both_loops
 async def test_a_connection_is_replaced_only_once() -> None:
     async def script(peer: Peer) -> None:
         await _answer_once_then(peer, Peer.close, [])

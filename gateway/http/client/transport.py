@@ -148,6 +148,7 @@ class Connection(BaseConnection):
             parts = answer.parts
             if parts and self._exchange is exchange:
                 exchange.receiver.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
+                answer.parts = []  # an idle connection holds nothing of its last answer
             if self._exchange is exchange:
                 self._settle(exchange, answer, data)
         except Exception as error:

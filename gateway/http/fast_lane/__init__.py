@@ -1,7 +1,7 @@
-"""The fast lane: frame and answer relayed requests without aiohttp.
+"""The fast lane: frame and answer requests without aiohttp.
 
-It serves the relayed routes; a request for anything else is passed, read and judged, to the application server
-(`http.app_server`), whose answer goes out on the same connection. Both may take turns on it.
+It serves the relayed routes and probes; a request for anything else is passed, read and judged, to the application
+server (`http.app_server`), whose answer goes out on the same connection. Both may take turns on it.
 
 answering.py      what a request takes of its client's connection, from its bytes to those of its answer
 connection.py     the connection's beginning and end, and its turns with the application server

@@ -207,7 +207,7 @@ class Repetition:
                     return None
                 length = int(digits)
             at = end
-        if self.head is None or not values or not data.startswith(self._last, at):
+        if self.head is None or not values or at > MAX_HEAD_BYTES or not data.startswith(self._last, at):
             return None
         return self.head.varied(values, self._varying), at + len(self._last), length
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from gateway.dialects import openai
-from gateway.errors import GatewayError, TransportError
+from gateway.errors import ConnectionCut, GatewayError, TransportError
 from gateway.http.client import Transport
 from gateway.objects.accounts import Account, Accounts
 from gateway.objects.record import ObjectRecord
@@ -105,7 +105,7 @@ class Refresher:
                         on_data(data)
                 except GatewayError as fault:
                     failures.append(fault)
-                    attempt.close()
+                    attempt.on_failure(ConnectionCut("its reader has stopped"))  # so that `pour` ends
 
             broken = await attempt.pour(take) if attempt.status == 200 else None
             if failures:
