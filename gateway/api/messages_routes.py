@@ -12,12 +12,11 @@ from gateway.api.openai_routes import OpenAIResponder, ask_for, body_of, relayed
 from gateway.api.router import ANTHROPIC_PREFIX, Hit, Route, RouteHandler
 from gateway.dialects import anthropic, openai
 from gateway.dialects.base import Operation
-from gateway.errors import GatewayError, InvalidRequest, UpstreamFailed
+from gateway.errors import GatewayError, InvalidRequest
 from gateway.http.reply import Answer, Reply
 from gateway.limits import call_terms
 from gateway.proxy.ask import Ask
 from gateway.proxy.attempt import own_fields
-from gateway.proxy.refusals.masking import readable
 from gateway.proxy.responder import Fields, Head
 from gateway.proxy.upstreams import asked_of_own_model
 from gateway.proxy.usage_meter import UsageMeter
@@ -182,11 +181,7 @@ class MessagesResponder(OpenAIResponder):
         if not self.started:
             self._answer = Answer(head.status, [*head.passed, *self._named(head).own], body)
             return
-        content = readable(body, encoding)
-        events = anthropic.message_as_events(content) if content is not None else None
-        if events is None:
-            raise UpstreamFailed("The model could not answer this request.")
-        self.send(events)
+        self.send_as_events(body, encoding, anthropic.message_as_events)
 
     def on_refusal(self, head: Head, body: bytes, text: bytes) -> None:
         super().on_refusal(self._named(head), body, text)

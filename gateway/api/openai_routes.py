@@ -153,8 +153,12 @@ class OpenAIResponder(EventStream):
         if self._connection is None:
             self._answer = Answer(head.status, head.passed + head.own, body)
             return
+        self.send_as_events(body, encoding, openai.whole_as_events)
+
+    def send_as_events(self, body: bytes, encoding: bytes, as_events: Callable[[bytes], bytes | None]) -> None:
+        """Send a whole answer on a stream that has begun."""
         content = readable(body, encoding)
-        events = openai.whole_as_events(content) if content is not None else None
+        events = as_events(content) if content is not None else None
         if events is None:
             raise UpstreamFailed("The model could not answer this request.")
         self.send(events)

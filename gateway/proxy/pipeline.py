@@ -322,7 +322,7 @@ class RelayedRequest(Judgement, kw_only=True):
 
     def _well_answered(self, lease: Lease, attempt: Attempt) -> None:
         """Meter a whole answer, which speaks for its endpoint."""
-        now = self.loop.time()
+        now = self.loop.time()  # as `_alive`, without its call: a plain request stays on its way
         lease.succeeded(now)
         if self.verdicts is not None:
             self.verdicts.succeeded(lease, now)
