@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Collection
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ledgerkit import sqlite_url
@@ -21,7 +22,7 @@ from gateway.types import Secret
 from gateway.usage import Group, UsageQuery
 from gateway.usage.row_pages import Paging, page_of
 from gateway.usage.sql.database import Database
-from gateway.usage.sql.pages import kept_pages, kept_spans, kept_totals
+from gateway.usage.sql.pages import kept_pages, kept_spans, kept_totals, other_days
 from gateway.usage.sql.pages.kept_spans import KeptSpans, Wish
 from gateway.usage.sql.pages.kept_totals import KeptTotals
 from gateway.usage.sql.reader import Reader
@@ -294,3 +295,41 @@ def some_of(others: dict[str, Any], groups: Collection[str]) -> dict[str, Any]:
 
 def key_of_ids(ids: str) -> tuple[Any, ...]:
     return tuple((text != '"', text) for text in ids.split("\x1f"))
+
+
+async def test_days_with_too_many_groups_are_not_held_in_memory(
+    url: Secret, used: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is summed anew then, and right."""
+    monkeypatch.setattr(other_days, "MOST_GROUPS", 2)
+    reader = Reader(url)
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(rows_with(PLAIN, 60))
+        roll(store, ENDED)
+        await prepare(reader)
+        store.insert(rows_at(40, 19, "today-"))
+        used.clear()
+        await check(reader, groups=[("user", "model")])
+        assert not used
+    await reader.close()
+
+
+def test_what_fails_is_tried_less_and_less_often() -> None:
+    """A disk without room stays so for a while; each try costs a scan of the span."""
+    tried, now = list[float](), [1_000_000.0]
+
+    class Full:
+        dialect = "sqlite"
+
+        def begin(self) -> Any:
+            tried.append(now[0])
+            raise OSError("no space left on device")
+
+    spans = KeptSpans(lambda: cast(Database, Full()), lambda: now[0])
+    wish = Wish(SPAN, ("user", "model"), None)
+    spans.wishes[wish] = now[0]
+    for _ in range(60):
+        spans.make(wish)
+        now[0] += 30
+    assert [later - earlier for earlier, later in itertools.pairwise(tried)] == [60, 120, 240, 480]
