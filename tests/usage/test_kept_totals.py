@@ -1,34 +1,37 @@
-"""Totals of ended days that are kept: with the days that go on, they are what the whole report says."""
+"""Totals of groups that are kept: with the rows that came since, they are what the whole report says."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import threading
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from typing import Any, cast
 
 import pytest
-from ledgerkit import sqlite_url
+from kit.postgres import PrivatePostgres
+from ledgerkit import engine_of, sqlite_url
+from sqlalchemy import text
 from sumskit import Store
 from test_kept_pages import rows_at
 from test_pages import FIRST, ODD, PLAIN, SPAN, rows_with, told
-from test_sums import roll
+from test_sums import roll, write_as_before
 
 from gateway.types import Secret
-from gateway.usage import Group, UsageQuery
+from gateway.usage import Group, Totals, UsageQuery
 from gateway.usage.row_pages import Paging, page_of
 from gateway.usage.sql.database import Database
-from gateway.usage.sql.pages import kept_pages, kept_spans, kept_totals, other_days
+from gateway.usage.sql.pages import kept_pages, kept_spans, kept_totals
 from gateway.usage.sql.pages.kept_spans import KeptSpans, Wish
-from gateway.usage.sql.pages.kept_totals import KeptTotals
+from gateway.usage.sql.pages.kept_totals import KeptTotals, Seen, Span
 from gateway.usage.sql.reader import Reader
 
 PATIENCE_SECONDS = 60.0
 GROUPS: list[tuple[Group, ...]] = [("user", "model"), ("endpoint", "key"), ("organisation",), ("organisation", "user")]
+HOURLY: list[tuple[Group, ...]] = [("hour", "user"), ("model", "hour")]
 ENDED = date(2027, 3, 18)  # days before it
 ORDERS: list[Any] = [None, "cost", "tokens", "requests"]
 
@@ -43,21 +46,31 @@ def _keeps_whatever_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
 def used(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was found by kept totals."""
     found: list[Any] = []
-    best = KeptTotals.best
+    page = KeptTotals.page
 
     def counted(*asked: Any) -> Any:
-        found.append(best(*asked))
+        found.append(page(*asked))
         return found[-1]
 
-    monkeypatch.setattr(KeptTotals, "best", counted)
+    monkeypatch.setattr(KeptTotals, "page", counted)
     return found
 
 
-async def check(reader: Reader, usage: UsageQuery = SPAN, groups: list[tuple[Group, ...]] = GROUPS) -> None:
+def tells_new_rows(url: Secret) -> bool:
+    """MariaDB has neither rows' numbers nor snapshots that can be asked: its totals of days that go on are not kept."""
+    return url.reveal().partition(":")[0] in ("sqlite", "postgresql")
+
+
+async def check(
+    reader: Reader,
+    usage: UsageQuery = SPAN,
+    groups: list[tuple[Group, ...]] = GROUPS,
+    orders: list[Any] = ORDERS,
+) -> None:
     """Every page in every order is that of the whole report, which reads the sums alone."""
     for each in groups:
         whole = await reader.report(usage, *each)
-        for order in ORDERS:
+        for order in orders:
             expected = page_of(whole, Paging(order)).report.rows
             wanted, seen = Paging(order, max(1, len(expected) // 3)), list[Any]()
             while True:
@@ -76,12 +89,8 @@ async def prepare(reader: Reader, usage: UsageQuery = SPAN, groups: list[tuple[G
     assert await reader.has_prepared(PATIENCE_SECONDS)
 
 
-@pytest.mark.parametrize("looked_up", [0, 3, 1_000])
-async def test_other_days_are_added_exactly(
-    url: Secret, used: list[Any], monkeypatch: pytest.MonkeyPatch, looked_up: int
-) -> None:
-    """Whether their groups are looked up or met on the way; of everybody and of one, with days of different size."""
-    monkeypatch.setattr(kept_totals, "_LOOKED_UP", looked_up)
+async def test_new_rows_are_added_exactly(url: Secret, used: list[Any]) -> None:
+    """Of everybody and of one; of days that go on, of the next day, and of hours."""
     reader = Reader(url)
     with closing(Store(url)) as store:
         store.prepare()
@@ -90,12 +99,16 @@ async def test_other_days_are_added_exactly(
         for usage in (SPAN, UsageQuery(SPAN.from_day, SPAN.to_day, organisation=2)):
             await prepare(reader, usage)
             await check(reader, usage)
-        assert used
-        store.insert(rows_at(40, 19, "today-"))
-        used.clear()
-        await check(reader)
-        assert used
-        assert None not in used
+        for groups in HOURLY:
+            await prepare(reader, groups=[groups])
+        assert bool(used) == tells_new_rows(url)
+        for number, day in enumerate((17, 17, 18, 19)):
+            store.insert(rows_at(40, day, f"today{number}-"))
+            used.clear()
+            await check(reader)
+            await check(reader, UsageQuery(SPAN.from_day, SPAN.to_day, organisation=2))
+            await check(reader, groups=HOURLY, orders=["cost", "requests"])
+            assert bool(used) == tells_new_rows(url)
     await reader.close()
 
 
@@ -114,7 +127,7 @@ async def test_a_span_may_begin_and_days_may_end_within_a_block(url: Secret, use
         await check(reader, usage, groups)
         roll(store, ENDED + timedelta(days=2))
         await check(reader, usage, groups)
-        assert used
+        assert bool(used) == tells_new_rows(url)
     await reader.close()
 
 
@@ -135,7 +148,7 @@ async def test_whatever_changes_ended_days_is_seen_at_once(url: Secret, used: li
             await prepare(reader, groups=groups)
             used.clear()
             await check(reader, groups=groups)
-            assert used
+            assert bool(used) == tells_new_rows(url)
 
         store.insert(rows_at(5, 3, "late-"))
         await check_both()
@@ -150,7 +163,7 @@ async def test_whatever_changes_ended_days_is_seen_at_once(url: Secret, used: li
 
 
 async def test_ids_that_come_together_are_summed_anew(tmp_path: Any, used: list[Any]) -> None:
-    """1 and "1" are one row: such totals are not kept. Nor are days added that have some, nor odd ids taken apart."""
+    """1 and "1" are one row: such totals are not kept, nor are rows added that have some. Odd ids stay apart."""
     reader = Reader(url := sqlite_url(tmp_path / "usage.db"))
     with closing(Store(url)) as store:
         store.prepare()
@@ -163,11 +176,11 @@ async def test_ids_that_come_together_are_summed_anew(tmp_path: Any, used: list[
     reader = Reader(url := sqlite_url(tmp_path / "other.db"))
     with closing(Store(url)) as store:
         store.prepare()
-        store.insert(rows_with(["a", "b", "\x1f", "a\x1f", "\x1fa", "c"], 60))
+        store.insert(rows_with(["a", "b", "\0", "a\0", "\0a", "=", "=a"], 60))
         roll(store, ENDED)
         await prepare(reader, groups=[("user", "model")])
         await check(reader, groups=[("user", "model")])
-        assert not used
+        assert used
     await reader.close()
     reader = Reader(url := sqlite_url(tmp_path / "third.db"))
     with closing(Store(url)) as store:
@@ -176,6 +189,7 @@ async def test_ids_that_come_together_are_summed_anew(tmp_path: Any, used: list[
         roll(store, ENDED)
         await prepare(reader, groups=[("user", "model")])
         store.insert([row | {"user_id": '"1"'} for row in rows_at(3, 19, "today-")])
+        used.clear()
         await check_odd(reader)
         assert not used
     await reader.close()
@@ -208,7 +222,9 @@ async def test_only_so_many_are_kept(tmp_path: Any, monkeypatch: pytest.MonkeyPa
     assert len(closed) == made + 1
     await reader.close()
     assert "ledger-ahead" not in {thread.name for thread in threading.enumerate()}
-    assert all(totals.best("cost", None, 1, kept_totals.Others({}, dict)) is None for totals in closed)  # type: ignore[arg-type]
+    for totals in closed:
+        with totals.held(PATIENCE_SECONDS) as is_open:
+            assert not is_open
 
 
 async def test_spans_up_to_today_move_on_with_the_date(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,10 +262,10 @@ async def test_spans_up_to_today_move_on_with_the_date(tmp_path: Any, monkeypatc
             spans.asked(usage, ("user", "model"), 1.0)
         with grew:
             assert grew.wait_for(lambda: len(made) == 2, PATIENCE_SECONDS)
-        assert {*made} == {days(date(2027, 3, 1), date(2027, 3, 17)), days(date(2027, 3, 12), date(2027, 3, 17))}
+        assert {*made} == {days(date(2027, 3, 1), date(2027, 3, 18)), days(date(2027, 3, 12), date(2027, 3, 18))}
         now[0] += 86_400
         roll(store, date(2027, 3, 19))
-        wanted = {days(date(2027, 3, 1), date(2027, 3, 18)), days(date(2027, 3, 13), date(2027, 3, 18))}
+        wanted = {days(date(2027, 3, 1), date(2027, 3, 19)), days(date(2027, 3, 13), date(2027, 3, 19))}
         with grew:
             assert grew.wait_for(lambda: {*made} >= wanted, PATIENCE_SECONDS)
     now[0] += kept_spans.ASKED_LATELY_SECONDS + 86_400
@@ -259,49 +275,42 @@ async def test_spans_up_to_today_move_on_with_the_date(tmp_path: Any, monkeypatc
     spans.close(PATIENCE_SECONDS)
 
 
-def test_a_page_is_that_of_all_rows_in_memory() -> None:
-    """Random totals with many ties, against a sort of everything."""
+@pytest.mark.parametrize("has_time", [False, True])
+def test_a_page_is_that_of_all_rows_in_memory(has_time: bool) -> None:
+    """Random totals with many ties, some added later, against a sort of everything."""
     chance = random.Random(7)
+    seconds: list[Any] = [3_600_000, 7_200_000, 10_800_000] if has_time else ['"', " x", "m", "n"]
     for _ in range(300):
-        ids = [f"{a}\x1f{b}" for a in ['"', "!", "a", "b", "ü", "1"] for b in ['"', " x", "m", "n"]]
-        kept = {each: amounts(chance) for each in ids[:: chance.choice([1, 2])]}
-        others = {each: amounts(chance) for each in chance.sample(ids, chance.randrange(12))}
-        totals = KeptTotals(("of", "second"), kept_totals.Span(frozenset(), 0))
-        ordered = sorted(kept, key=key_of_ids)
-        totals.fill(((*kept[each], *each.split("\x1f")) for each in ordered), lambda: None)
+        groups = [(first, second) for first in ['"', "!", "a", "b", "ü", "1", "="] for second in seconds]
+        whole = {each: amounts(chance) for each in groups[:: chance.choice([1, 2])]}
+        totals = KeptTotals([("of", False), ("second", has_time)], Span(frozenset(), frozenset(), 0), Seen(0, 0))
+        totals.fill([(*used, *each) for each, used in whole.items()], lambda: None)
+        added = [(each, amounts(chance)) for each in chance.choices(groups, k=chance.randrange(12))]
+        totals.add([(*used, *each) for each, used in added], Seen(1, 1), frozenset())
+        for each, used in added:
+            whole[each] = tuple(map(sum, zip(whole.get(each, (0,) * 7), used, strict=True)))
         place = {"cost": 4, "tokens": 1, "requests": 0}[order := chance.choice(["cost", "tokens", "requests"])]
-        whole = {
-            each: tuple(map(sum, zip(kept.get(each, (0,) * 7), others.get(each, (0,) * 7), strict=True)))
-            for each in {*kept, *others}
-        }
-        expected = sorted(whole, key=lambda each: (-whole[each][place], -whole[each][0], key_of_ids(each)))
+
+        def key(each: tuple[str, Any], place: int = place, whole: dict[Any, Any] = whole) -> tuple[Any, ...]:
+            times = [of for of in each if isinstance(of, int)]
+            ids = [(of != '"', of) for of in each if isinstance(of, str)]
+            return -whole[each][place], times, -whole[each][0], ids
+
+        expected = sorted(whole, key=key)
         start, most = chance.randrange(len(expected)), chance.randrange(1, 12)
-        before = (*whole[expected[start]], *expected[start].split("\x1f")) if chance.random() < 0.7 else None
-        rest = kept_totals.Others({each: used[place] for each, used in others.items()}, partial(some_of, others))
-        found = totals.best(order, before, most, rest)  # type: ignore[arg-type]
+        before = (*whole[expected[start]], *expected[start]) if chance.random() < 0.7 else None
+        found = totals.page(order, before, most)  # type: ignore[arg-type]
         wanted = expected[0 if before is None else start + 1 :][:most]
-        assert found == [(*whole[each], *each.split("\x1f")) for each in wanted]
+        assert found == [(*whole[each], *each) for each in wanted]
+        assert totals.totals == tuple(map(sum, zip(*whole.values(), strict=True)))
         totals.close()
-        assert totals.best(None, None, 1, rest) is None
 
 
 def amounts(chance: random.Random) -> tuple[int, ...]:
     return tuple(chance.randrange(4) for _ in range(7))
 
 
-def some_of(others: dict[str, Any], groups: Collection[str]) -> dict[str, Any]:
-    return {each: others[each] for each in groups}
-
-
-def key_of_ids(ids: str) -> tuple[Any, ...]:
-    return tuple((text != '"', text) for text in ids.split("\x1f"))
-
-
-async def test_days_with_too_many_groups_are_not_held_in_memory(
-    url: Secret, used: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The page is summed anew then, and right."""
-    monkeypatch.setattr(other_days, "MOST_GROUPS", 2)
+async def test_too_many_new_rows_are_summed_anew(url: Secret, used: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Reader(url)
     with closing(Store(url)) as store:
         store.prepare()
@@ -309,9 +318,131 @@ async def test_days_with_too_many_groups_are_not_held_in_memory(
         roll(store, ENDED)
         await prepare(reader)
         store.insert(rows_at(40, 19, "today-"))
+        monkeypatch.setattr(kept_spans, "MOST_NEW_ROWS", 39)
         used.clear()
-        await check(reader, groups=[("user", "model")])
+        await reader.page(SPAN, ("user", "model"), Paging("cost", 5))
         assert not used
+        assert await reader.has_prepared(PATIENCE_SECONDS)
+        await check(reader)
+        assert bool(used) == tells_new_rows(url)
+    await reader.close()
+
+
+async def test_rows_of_an_older_release_are_summed_anew(url: Secret, used: list[Any]) -> None:
+    """They were stored before the look, and added to the sums after it."""
+    reader = Reader(url)
+    groups = GROUPS[:1]
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(rows_with(PLAIN, 90))
+        roll(store, ENDED)
+        await prepare(reader, groups=groups)
+        write_as_before(url, rows_at(20, 19, "old-"))
+        store.insert(rows_at(20, 19, "new-"))
+        await check(reader, groups=groups)
+        assert await reader.has_prepared(PATIENCE_SECONDS)  # new rows alone, of this look
+        while store.add_some():
+            pass
+        await check(reader, groups=groups)
+        await prepare(reader, groups=groups)
+        used.clear()
+        await check(reader, groups=groups)
+        assert bool(used) == tells_new_rows(url)
+    await reader.close()
+
+
+async def test_rows_that_are_numbered_anew_are_summed_anew(tmp_path: Any, used: list[Any]) -> None:
+    """As SQLite's VACUUM may: new rows then have numbers that others had before the look."""
+    reader = Reader(url := sqlite_url(tmp_path / "usage.db"))
+    groups = GROUPS[:1]
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(rows_with(PLAIN, 90))
+        roll(store, ENDED)
+        await prepare(reader, groups=groups)
+        assert store.expire(round((FIRST + timedelta(days=9)).timestamp() * 1000)) > 20
+        execute(url, "UPDATE ai_usage SET rowid = rowid - 20")
+        store.insert(rows_at(20, 19, "new-"))
+        used.clear()
+        await reader.page(SPAN, groups[0], Paging("cost", 5))
+        assert not used
+        await prepare(reader, groups=groups)
+        await check(reader, groups=groups)
+        assert used
+    await reader.close()
+
+
+def execute(url: Secret, statement: str) -> None:
+    engine = engine_of(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+async def test_a_transaction_that_ends_late_is_seen(postgres: PrivatePostgres, used: list[Any]) -> None:
+    """Others began after it and were looked at before its end: its rows are added once, as theirs are."""
+    reader = Reader(url := postgres.new_database())
+    groups = GROUPS[:2]
+    with closing(Store(url)) as store, closing(Store(url)) as other:
+        store.prepare()
+        store.insert(rows_with(PLAIN, 90))
+        roll(store, ENDED)
+        await prepare(reader, groups=groups)
+        for number in range(3):
+            with slow_to_end(other, rows_at(20, 19, f"slow{number}-")):
+                store.insert([row | {"model": "other"} for row in rows_at(20, 18, f"fast{number}-")])
+                await check(reader, groups=groups)
+            await check(reader, groups=groups)
+        assert used
+    await reader.close()
+
+
+@contextmanager
+def slow_to_end(store: Store, rows: list[dict[str, Any]]) -> Iterator[None]:
+    """Rows that a thread has inserted, whose transaction goes on until the end of the block."""
+    inserted, ends = threading.Event(), threading.Event()
+    add = store._adder.add_sums
+
+    def add_sums(*of: Any) -> None:
+        inserted.set()
+        assert ends.wait(PATIENCE_SECONDS)
+        add(*of)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store._adder, "add_sums", add_sums)
+        thread = threading.Thread(target=store.insert, args=[rows])
+        thread.start()
+        assert inserted.wait(PATIENCE_SECONDS)
+        try:
+            yield
+        finally:
+            ends.set()
+            thread.join(PATIENCE_SECONDS)
+
+
+async def test_each_answer_is_of_one_moment(url: Secret) -> None:
+    """Whoever else asks and whatever is written meanwhile: rows and totals of a page are the same requests."""
+    reader = Reader(url)
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(rows_with(PLAIN, 90))
+        roll(store, ENDED)
+        await prepare(reader)
+
+        def write() -> None:
+            for number in range(30):
+                store.insert(rows_at(7, 19, f"more{number}-"))
+
+        writing = asyncio.create_task(asyncio.to_thread(write))
+        asked = 0
+        while not writing.done():
+            pages = [reader.page(SPAN, groups, Paging("cost", 10_000)) for groups in (*GROUPS[:2], *GROUPS[:2])]
+            for page in await asyncio.gather(*pages):
+                assert sum((row.totals for row in page.report.rows), Totals()) == page.report.totals
+                asked += 1
+        await writing
+        await check(reader)
+        assert asked
     await reader.close()
 
 

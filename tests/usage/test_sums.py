@@ -208,23 +208,28 @@ async def test_no_total_is_wrong_while_old_rows_are_added(url: Secret, monkeypat
     await reader.close()
 
 
-def test_rows_without_sums_are_found_by_their_index(postgres: Any) -> None:
-    """However many have been added: by the index of time each piece would come by all of them."""
-    url = postgres.new_database()
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_rows_without_sums_are_found_by_their_index(request: pytest.FixtureRequest, kind: str) -> None:
+    """However many have been added, or wait for it: each piece would come by all of them, or sort them."""
+    server = request.getfixturevalue("postgres" if kind == "postgresql" else "mariadb")
+    url = server.new_database() if kind == "postgresql" else server.new_database("mariadb")
     with closing(Store(url)) as store:
         store.prepare()
         store.insert([row_of(admission(f"{n}", time=1_800_000_000 + n), settlement(f"{n}")) for n in range(4_000)])
     engine = engine_of(url)
     with engine.begin() as connection:
         connection.execute(text("UPDATE ai_usage SET summed = NULL WHERE request_id < '3'"))
+    asked = keeping.newest_unsummed(engine.dialect.name)
+    query = str(asked.compile(engine, compile_kwargs={"literal_binds": True})).replace("%%", "%")
     with engine.connect() as connection:
-        connection.execute(text("SET LOCAL enable_seqscan = off"))  # which so few rows are read by
-        connection.execute(text("SET LOCAL enable_sort = off"))
-        asked = str(keeping.newest_unsummed().compile(engine, compile_kwargs={"literal_binds": True}))
-        plan = "\n".join(connection.scalars(text(f"EXPLAIN {asked}")))
+        if kind == "postgresql":
+            connection.execute(text("SET LOCAL enable_seqscan = off"))  # which so few rows are read by
+            connection.execute(text("SET LOCAL enable_sort = off"))
+        plan = "\n".join(map(str, connection.exec_driver_sql(f"EXPLAIN {query}")))
     engine.dispose()
     assert "ai_usage_unsummed" in plan, plan
     assert "ai_usage_by_time" not in plan, plan
+    assert "filesort" not in plan, plan
 
 
 async def test_a_database_of_the_first_release_is_summed_while_it_serves(url: Secret, open_ledger: OpenLedger) -> None:

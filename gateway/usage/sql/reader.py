@@ -31,7 +31,7 @@ from gateway.usage.sql.deadline import Deadline
 from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
 from gateway.usage.sql.pages.kept_pages import Kept, state_of
-from gateway.usage.sql.pages.kept_spans import KeptSpans
+from gateway.usage.sql.pages.kept_spans import KeptReport, KeptSpans
 from gateway.usage.sql.pages.page_queries import PageFinder, unsummed_query
 from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.sums import sum_queries as sums
@@ -271,15 +271,17 @@ class Reader:
             if state is not None:
                 seconds = time.monotonic() - begun
                 self._kept.keep(asked, state, page, rows=len(page.report.rows), seconds=seconds)
-            if wanted.limit is not None:
-                self._spans.asked(usage, groups, time.monotonic() - begun)
         return page
 
     def _found(self, connection: Connection, usage: UsageQuery, groups: Groups, wanted: Paging, listed: Made) -> Page:
-        kept = self._spans.find(connection, usage, groups, listed)
-        finder = PageFinder(groups, wanted, listed, connection, self._database.dialect, kept, self._kept_rows)
+        dialect = self._database.dialect
+        kept = KeptReport(self._spans, connection, dialect, groups, listed)
+        finder = PageFinder(groups, wanted, listed, connection, dialect, kept, self._kept_rows)
         rows = queries.rows_of(self._whole(connection, finder.rows(usage)), groups)
-        totals = queries.report_of(self._all(connection, sums.report_queries(usage, (), listed)), ()).totals
+        if finder.totals is not None:
+            totals = Totals(*finder.totals)
+        else:
+            totals = queries.report_of(self._all(connection, sums.report_queries(usage, (), listed)), ()).totals
         return cut(UsageReport(totals, rows), wanted.limit)
 
     def _knows_sums(self, connection: Connection) -> bool:

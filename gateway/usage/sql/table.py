@@ -36,6 +36,7 @@ from gateway.usage.sql.rows import (
 
 SCHEMA_VERSION = 1  # the newest that this gateway can write to; what was done to the tables is in `ai_usage_steps`
 FURTHER_REQUESTS = "further_requests"
+TRANSACTION = "transaction_id"  # PostgreSQL's alone, which writes it by itself
 EXACT_TEXT = "utf8mb4_bin"  # their default takes "A" and "a" for one
 
 UNSUMMED = text("summed IS NULL")

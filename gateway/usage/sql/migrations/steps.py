@@ -27,7 +27,16 @@ from gateway.usage.sql.sums.sum_tables import (
     marks,
     ranks,
 )
-from gateway.usage.sql.table import FURTHER_REQUESTS, ai_usage, described, insert_new, long_ids, prices, schema_version
+from gateway.usage.sql.table import (
+    FURTHER_REQUESTS,
+    TRANSACTION,
+    ai_usage,
+    described,
+    insert_new,
+    long_ids,
+    prices,
+    schema_version,
+)
 from gateway.usage.sql.walks import DAY_OF, MARIADBS_DAY
 
 _OF_A_SCHEMA = "SELECT count(*) FROM information_schema.statistics WHERE table_schema = DATABASE()"
@@ -167,6 +176,26 @@ def _changes(connection: Connection) -> None:
     connection.execute(insert_new(marks, connection.dialect.name), {"name": CHANGES, "value": 0})
 
 
+def _transaction(connection: Connection) -> None:
+    """Have PostgreSQL write each new row's transaction into it.
+
+    The default after the column: together they would rewrite all rows.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    if TRANSACTION not in {each["name"] for each in inspect(connection).get_columns(ai_usage.name)}:
+        connection.exec_driver_sql(f"ALTER TABLE {ai_usage.name} ADD COLUMN {TRANSACTION} BIGINT")
+    connection.exec_driver_sql(f"ALTER TABLE {ai_usage.name} ALTER {TRANSACTION} SET DEFAULT txid_current()")
+
+
+def _by_transaction(connection: Connection) -> None:
+    name = "ai_usage_by_transaction"
+    if connection.dialect.name == "postgresql" and not _has_index(connection, ai_usage.name, name):
+        connection.exec_driver_sql(
+            f"CREATE INDEX {name} ON {ai_usage.name} ({TRANSACTION}) WHERE {TRANSACTION} IS NOT NULL"
+        )
+
+
 def _add_columns(connection: Connection, table: Table, *names: str, default: str = "") -> None:
     """Add columns that may be NULL, or have a default.
 
@@ -179,6 +208,7 @@ def _add_columns(connection: Connection, table: Table, *names: str, default: str
             connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {name} {kind}{default}")
 
 
+BY_TRANSACTION = 18  # from this step on new rows are found by it
 _BY_SCOPE = "ai_usage_by_counted_on"
 _BY_USER, _BY_GROUP = "ai_usage_by_day_user", "ai_usage_by_day_organisation"
 
@@ -199,5 +229,7 @@ STEPS = (
     Step(14, "cached tokens in the sums", _cached_tokens),
     Step(15, "each day's users and keys of the most", _ranks),
     Step(16, "changes of days that had ended are counted", _changes),
+    Step(17, "a row's transaction, on PostgreSQL", _transaction),
+    Step(BY_TRANSACTION, "rows by their transaction, on PostgreSQL", _by_transaction, can_wait=True),
 )
 AT_ONCE = tuple(step for step in STEPS if not step.can_wait)  # before anything is written

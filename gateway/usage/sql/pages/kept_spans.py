@@ -1,9 +1,8 @@
-"""Choose the spans whose totals are kept, and make them.
+"""Choose the spans whose totals are kept, make them, and add what comes.
 
-On a thread of its own, which begins once a page has taken long.
-
-What was asked of days up to today is made again when another day has ended, or a span has moved on with the date, until
-nobody asks for it any more: `ASKED_LATELY_SECONDS`.
+On a thread of its own, which begins once a page has taken long. What was asked of days up to today is made again when
+its span has moved on with the date, until nobody asks for it any more: `ASKED_LATELY_SECONDS`. New rows are added by
+whoever asks, in the snapshot that is asked, and by that thread now and then, so that there are few of them.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
@@ -23,21 +23,23 @@ from gateway.errors import DatabaseAway
 from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.row_pages import WHOLE
 from gateway.usage.sql.database import Database
-from gateway.usage.sql.pages.kept_totals import KeptTotals, NotKept, Span
+from gateway.usage.sql.pages.kept_totals import KeptTotals, NotKept, Seen, Span
+from gateway.usage.sql.pages.new_rows import NewRows
 from gateway.usage.sql.pages.page_queries import PageFinder
 from gateway.usage.sql.sums.day_blocks import Made, number_of
 from gateway.usage.sql.sums.sum_queries import days_between, listed_query
 from gateway.usage.sql.sums.sum_tables import CHANGES, marks
 
-KEPT_FROM_SECONDS = 0.2  # what took less is found again
+KEPT_FROM_SECONDS = 0.05  # what took less is found again
 ASKED_LATELY_SECONDS = 3 * 86_400.0
-LOOK_SECONDS = 60.0  # between looks for days that have ended
-MOST_PAUSE_SECONDS = 3_600.0  # after failures; twice as long each time
-MOST_SPANS, MOST_GROUPS = 8, 2_000_000  # of all together: some 250 MB of temporary files
-_MOST_OTHER_DAYS = 3  # today, and yesterday until its block is there; more are summed anew
+LOOK_SECONDS = 10.0  # between looks for new rows, and whether the date has changed
+PAUSE_SECONDS, MOST_PAUSE_SECONDS = 60.0, 3_600.0  # after failures; twice as long each time
+MOST_SPANS, MOST_GROUPS = 16, 2_000_000  # of all together: some 250 MB of temporary files
+MOST_NEW_ROWS = 100_000  # of more, the sums are read anew
+_MOST_NEW_DAYS = 3  # that have begun since, and are not made yet
 _REST_SECONDS = 0.001
-_OF_TIME = {"day", "hour"}
 _CHANGES = select(marks.c.value).where(marks.c.name == CHANGES)
+_WAIT_SECONDS = 1.0  # for a thread that adds rows
 _FAILURES = (SQLAlchemyError, DatabaseAway, OSError, sqlite3.Error, OverflowError)
 
 
@@ -71,6 +73,22 @@ class _Kept(NamedTuple):
     totals: KeptTotals
 
 
+class KeptReport(NamedTuple):
+    """One report's part of them, for a `PageFinder`."""
+
+    spans: KeptSpans
+    connection: Connection
+    dialect: str
+    groups: Groups
+    listed: Made
+
+    def held(self, usage: UsageQuery) -> AbstractContextManager[KeptTotals | None]:
+        return self.spans.held(self.connection, self.dialect, usage, self.groups, self.listed)
+
+    def asked(self, usage: UsageQuery, seconds: float) -> None:
+        self.spans.asked(usage, self.groups, seconds)
+
+
 class KeptSpans:
     """Those asked for last, for threads."""
 
@@ -88,36 +106,63 @@ class KeptSpans:
         self._thread: threading.Thread | None = None
         self._is_closed = self._is_making = False
 
-    def find(self, connection: Connection, usage: UsageQuery, groups: Groups, listed: Made) -> KeptTotals | None:
-        """Return what is kept of nearly all of a span's days."""
-        if {*groups} & _OF_TIME or not self._kept:
-            return None
-        return self._best(usage, groups, days_between(usage, listed), connection.scalar(_CHANGES))
+    @contextmanager
+    def held(
+        self, connection: Connection, dialect: str, usage: UsageQuery, groups: Groups, listed: Made
+    ) -> Iterator[KeptTotals | None]:
+        """Hold the totals of a span, with every row that this snapshot sees.
 
-    def _best(self, usage: UsageQuery, groups: Groups, days: Collection[int], changes: int | None) -> KeptTotals | None:
-        whose, of_span = _whose(usage), {*days}
+        None: nothing is kept of it.
+        """
+        kept = self._best(usage, groups, listed, connection.scalar(_CHANGES)) if self._kept else None
+        if kept is None:
+            yield None
+            return
+        with kept.totals.held(_WAIT_SECONDS) as is_ours:
+            is_whole = is_ours and self._catch_up(kept, usage, listed, NewRows(connection, dialect))
+            yield kept.totals if is_whole else None
+
+    def _best(self, usage: UsageQuery, groups: Groups, listed: Made, changes: int | None) -> _Kept | None:
+        whose, days = _whose(usage), frozenset(days_between(usage, listed))
         with self._changed:
             found = [
                 kept
                 for kept in self._kept
-                if (kept.whose, kept.groups, kept.totals.span.changes) == (whose, groups, changes)
-                and kept.totals.span.days <= of_span
-                and len(of_span) - len(kept.totals.span.days) <= _MOST_OTHER_DAYS
+                if (kept.whose, kept.groups) == (whose, groups) and _is_of(kept.totals.span, days, listed, changes)
             ]
             if not found:
                 return None
             best = max(found, key=lambda kept: len(kept.totals.span.days))
             self._kept.remove(best)
             self._kept.append(best)
-            return best.totals
+            return best
+
+    def _catch_up(self, kept: _Kept, usage: UsageQuery, listed: Made, new: NewRows) -> bool:
+        """Add the rows that came; False: they cannot be told, and it is kept no more."""
+        totals = kept.totals
+        days = totals.span.open_days | ({*days_between(usage, listed)} - totals.span.days)
+        mark, rows = totals.seen
+        count = new.count(days)
+        if count <= rows:  # another thread saw more, in a later snapshot
+            return True
+        # Rows of before may have been added to the sums, or renumbered.
+        is_told = mark is not None and count - rows <= MOST_NEW_ROWS and rows + new.count_since(mark, days) == count
+        try:
+            if is_told:
+                totals.add(new.of_groups(usage, kept.groups, mark, days), Seen(new.mark(), count), days)
+                return True
+        except (NotKept, sqlite3.Error, OverflowError):
+            pass
+        with self._changed:
+            self._kept = [each for each in self._kept if each is not kept]
+        totals.close()
+        return False
 
     def asked(self, usage: UsageQuery, groups: Groups, seconds: float) -> None:
         """Make totals for the next one, where a page took long.
 
         And go on making them while they are asked for.
         """
-        if {*groups} & _OF_TIME:
-            return
         wish = Wish.of(usage, groups, self._today())
         with self._changed:
             if seconds < KEPT_FROM_SECONDS:
@@ -184,7 +229,7 @@ class KeptSpans:
             self._put_off.pop(wish, None)
             return
         usage = wish.usage_on(self._today())
-        again_at, pause = self._put_off.pop(wish, (0.0, LOOK_SECONDS))
+        again_at, pause = self._put_off.pop(wish, (0.0, PAUSE_SECONDS))
         if self._clock() < again_at:
             self._put_off[wish] = again_at, pause
             return
@@ -199,16 +244,20 @@ class KeptSpans:
 
     def _make(self, connection: Connection, dialect: str, usage: UsageQuery, groups: Groups) -> None:
         listed = Made.of(connection.scalars(listed_query(usage)))
-        ended = [day for day in days_between(usage, listed) if number_of(day, 0) in listed.blocks]
+        days = frozenset(days_between(usage, listed))
         changes = connection.scalar(_CHANGES)
-        if changes is None or not ended:
+        if changes is None or not days:
             return
-        span = Span(frozenset(ended), changes)
-        there = self._best(usage, groups, ended, changes)
-        if (there is not None and there.span == span) or self._refused.get((usage, groups)) == span:
+        with self.held(connection, dialect, usage, groups, listed) as there:
+            if there is not None:
+                return
+        new = NewRows(connection, dialect)
+        mark = new.mark() if new.are_known() else None
+        span = Span(days, frozenset(day for day in days if _goes_on(day, listed)), changes)
+        if (span.open_days and mark is None) or self._refused.get((usage, groups)) == span:
             return
-        finder = PageFinder(groups, WHOLE, listed.within(ended), connection, dialect)
-        totals = KeptTotals(finder.places, span)
+        finder = PageFinder(groups, WHOLE, listed, connection, dialect)
+        totals = KeptTotals(finder.of_times(), span, Seen(mark, new.count(span.open_days)))
         try:
             totals.fill(finder.by_ids(usage), self._rest)
         except BaseException as error:
@@ -245,3 +294,14 @@ class KeptSpans:
 
 def _whose(usage: UsageQuery) -> UsageQuery:
     return replace(usage, from_day=date.min, to_day=date.min)
+
+
+def _goes_on(day: int, listed: Made) -> bool:
+    return number_of(day, 0) not in listed.blocks
+
+
+def _is_of(span: Span, days: frozenset[int], listed: Made, changes: int | None) -> bool:
+    """Whether it is of these days, or of all but some that have begun since."""
+    begun = days - span.days
+    is_near = span.changes == changes and span.days <= days and len(begun) <= _MOST_NEW_DAYS
+    return is_near and all(_goes_on(day, listed) for day in begun)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 from sqlalchemy import (
@@ -34,8 +35,7 @@ from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.row_pages import Paging
 from gateway.usage.sql.long_ids import forms_in_columns
 from gateway.usage.sql.pages.kept_pages import Kept, state_of
-from gateway.usage.sql.pages.kept_totals import KeptTotals, NotKept, Others, check_ids
-from gateway.usage.sql.pages.other_days import AT_ONCE, OtherDays
+from gateway.usage.sql.pages.kept_totals import AT_ONCE, KeptTotals
 from gateway.usage.sql.pages.page_ids import Key, behind, readings, time_of
 from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.rows import NONE, stored_forms
@@ -67,6 +67,16 @@ def unsummed_query(usage: UsageQuery) -> Query:
     return select(literal(1)).where(ai_usage.c.summed.is_(None), within).limit(1)
 
 
+class Keeping(Protocol):
+    """What is kept of a report by these groups, as this snapshot sees it."""
+
+    def held(self, usage: UsageQuery) -> AbstractContextManager[KeptTotals | None]:
+        """Hold a span's totals; None: nothing is kept of it."""
+
+    def asked(self, usage: UsageQuery, seconds: float) -> None:
+        """Keep it for the next one, where it took long."""
+
+
 class PageFinder:
     """One page of a report.
 
@@ -80,11 +90,12 @@ class PageFinder:
         listed: Made,
         connection: Connection,
         dialect: str,
-        kept: KeptTotals | None = None,
+        keeping: Keeping | None = None,
         kept_rows: Kept[list[Any]] | None = None,
     ) -> None:
-        """`kept`: of nearly all days of the span; `kept_rows`: of those before one that goes on."""
-        self._kept, self._kept_rows = kept, kept_rows
+        """`kept_rows`: of the days before one that goes on."""
+        self._keeping, self._kept_rows = keeping, kept_rows
+        self.totals: Sequence[int] | None = None  # of the whole report, where they are known
         self._groups = groups
         self._wanted = wanted
         self._listed = listed
@@ -104,7 +115,7 @@ class PageFinder:
         day = None if after is None else self._begin_behind(after, usage)
         if most is None:
             return self._some(usage, None, self._listed)
-        return self._beside(usage, most) or self._first(usage, most, day)
+        return self._first(usage, most, day)
 
     def _first(self, usage: UsageQuery, most: int, day: date | None) -> list[Any]:
         """Find the first rows, from this day on.
@@ -116,9 +127,11 @@ class PageFinder:
         if ranking is not None and usage == UsageQuery(usage.from_day, usage.to_day):  # of everybody
             return self._ranked(usage, ranking, most)
         if not {*self._groups} & {*_OF_TIME}:
-            return self._some(usage, most, self._listed)
+            return self._kept_or_found(usage, most)
         if self._wanted.order is not None:
-            return self._most_of_time(usage, most)
+            found = self._most_of_time(usage, most)
+            self.totals = None  # if any, those of the days that go on
+            return found
         if reads_rows(usage, self._groups) and usage == UsageQuery(usage.from_day, usage.to_day):
             return self._first_hours(usage, most)
         for span in _growing(usage if day is None else replace(usage, from_day=day)):
@@ -131,9 +144,11 @@ class PageFinder:
         """Merge the first rows of ended days, which may be kept, and of the others."""
         days = days_between(usage, self._listed)
         open_day = next((day for day in days if number_of(day, 0) not in self._listed.blocks), None)
-        if self._kept_rows is None or open_day is None or open_day == days[0]:
+        if self._kept_rows is None or open_day is None:
             return self._some(usage, most, self._listed)
         first = date.fromordinal(open_day + _EPOCH_DAY)
+        if open_day == days[0]:
+            return self._kept_or_found(replace(usage, from_day=first), most)
         ended, rest = replace(usage, to_day=first - timedelta(days=1)), replace(usage, from_day=first)
         behind_it = None if self._before is None else self._order(self._before)
         state = state_of(self._connection, ended, self._groups, self._listed)
@@ -144,7 +159,7 @@ class PageFinder:
             rows = self._some(ended, most, self._listed)
             if state is not None:
                 self._kept_rows.keep(asked, state, rows, rows=len(rows) - 1, seconds=time.monotonic() - begun)
-        return sorted([*rows, *self._some(rest, most, self._listed)], key=self._order)[:most]
+        return sorted([*rows, *self._kept_or_found(rest, most)], key=self._order)[:most]
 
     def _order(self, row: Any) -> tuple[Any, ...]:
         """What a report's rows are ordered by, as `_keys` has it."""
@@ -167,6 +182,10 @@ class PageFinder:
             start, hours = times_of.stop, hours * 2
         return found
 
+    def of_times(self) -> list[tuple[str, bool]]:
+        """What rows call what they are of, and whether it is a time."""
+        return [(name, not self._is_id(name)) for name in self.places]
+
     def by_ids(self, usage: UsageQuery) -> Result[Any]:
         """Query all rows in their ids' order, a few at a time."""
         parts = list(report_parts(usage, self._groups, self._listed))
@@ -175,25 +194,19 @@ class PageFinder:
         query = select(*columns).order_by(*(key.column for key in self._id_keys(found)))
         return self._connection.execute(query, execution_options={"yield_per": AT_ONCE})
 
-    def _beside(self, usage: UsageQuery, most: int) -> list[Any] | None:
-        """Add the days that are not kept to those that are.
-
-        None: nothing is, or ids of two types may come together.
-        """
-        kept, before = self._kept, self._before
+    def _kept_or_found(self, usage: UsageQuery, most: int) -> list[Any]:
+        """Return a page's rows, of totals that are kept where they are."""
+        if self._keeping is None:
+            return self._some(usage, most, self._listed)
+        begun = time.monotonic()
+        with self._keeping.held(usage) as kept:
+            if kept is not None:
+                rows = kept.page(self._wanted.order, self._before, most)
+                self.totals = kept.totals
         if kept is None:
-            return None
-        days = sorted({*days_between(usage, self._listed)} - kept.span.days)
-        parts = list(report_parts(usage, self._groups, self._listed.within(days)))
-        others = OtherDays(self._connection, parts, self.places)
-        if before is not None:
-            before = [int(getattr(before, name)) for name in AMOUNTS] + [getattr(before, name) for name in self.places]
-        try:
-            amounts = others.amounts(AMOUNTS.index(AMOUNT_OF[self._wanted.order or "requests"]))
-            check_ids(amounts, len(self.places))
-        except NotKept:
-            return None
-        return kept.best(self._wanted.order, before, most, Others(amounts, others.whole))
+            rows = self._some(usage, most, self._listed)
+        self._keeping.asked(usage, 0.0 if kept is not None else time.monotonic() - begun)
+        return rows
 
     def _ranked(self, usage: UsageQuery, ranking: Ranking, most: int) -> list[Any]:
         """Merge each day's own best.

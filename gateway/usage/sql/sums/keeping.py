@@ -39,7 +39,7 @@ def add_some(connection: Connection, adder: Adder) -> int:
     Raises Overtaken: then nothing may be kept of it.
     """
     adder.hold_gate(connection)
-    rows = connection.execute(newest_unsummed()).mappings().all()
+    rows = connection.execute(newest_unsummed(connection.dialect.name)).mappings().all()
     if not rows:
         return 0
     ids = sorted(row["request_id"] for row in rows)
@@ -54,13 +54,15 @@ def add_some(connection: Connection, adder: Adder) -> int:
     return len(rows)
 
 
-def newest_unsummed() -> Select[Any]:
+def newest_unsummed(dialect: str) -> Select[Any]:
     """Query a few rows, in the order of their index.
 
-    By time alone, PostgreSQL would come by every row that was added before.
+    By time alone, PostgreSQL would come by every row that was added before; by both, MariaDB would sort all others.
     """
     columns = (_usage[name] for name in READ)
-    newest_first = (_usage.summed.desc(), _usage.time_ms.desc())
+    newest_first = [_usage.time_ms.desc()]
+    if dialect not in ("mysql", "mariadb"):
+        newest_first.insert(0, _usage.summed.desc())
     return select(*columns).where(_UNSUMMED).order_by(*newest_first).limit(ADDED_AT_ONCE)
 
 

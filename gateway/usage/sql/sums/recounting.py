@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, and_, delete, select, update
 
 from gateway.usage.sql.rows import SUMMED, SUMMED_BEFORE
-from gateway.usage.sql.sums.adding import Adder
+from gateway.usage.sql.sums.adding import Adder, count_change
 from gateway.usage.sql.sums.additions import READ, Additions, additions_of
 from gateway.usage.sql.sums.keeping import Overtaken
 from gateway.usage.sql.sums.sum_tables import CACHED, CACHED_BEFORE, daily, hours, marks
@@ -54,6 +54,7 @@ def _recount(connection: Connection, adder: Adder, from_ms: int, before_ms: int)
         raise Overtaken
     added = additions_of([dict(row) for row in rows])
     adder.add_sums(connection, Additions(_cached(added.daily, daily), _cached(added.hours, hours), added.days))
+    count_change(connection)  # of days that go on, too: what is kept of them has counted these rows
 
 
 def _cached(sums: list[Any], table: Table) -> list[Any]:

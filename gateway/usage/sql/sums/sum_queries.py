@@ -198,6 +198,14 @@ def _of_hours(owners: Sequence[str], groups: Groups, days: Sequence[int]) -> Ite
         yield _part(found, hours, groups, _OF_HOURS.__getitem__)
 
 
+def rows_of_days_query(days: Collection[int]) -> Select[Any]:
+    """Query how many rows are in the sums of some days."""
+    of_them = [day * DAY_MS + hour * HOUR_MS for day in days for hour in range(24)]
+    return select(func.sum(hours.c.requests + hours.c.calls)).where(
+        _named(hours.c.hour_ms, of_them), hours.c.owner == EVERYBODY
+    )
+
+
 def _owners_of_hours(usage: UsageQuery) -> Sequence[str] | None:
     if usage.user is not None or usage.organisation is not None or usage.model is not None:
         return None
@@ -223,7 +231,10 @@ def _everybodys(usage: UsageQuery, groups: Groups, listed: Made) -> Iterator[Par
             by = [blocks.c.block, *(column for column in at.values() if column in {*part.of.values()})]
             part = part._replace(by=by, is_grouped=len(by) == len(at) + 1)
         yield part
-    yield from _of_daily(usage, groups, found.days)
+    if kind == "t":  # some twenty rows of a day that goes on, in place of thousands
+        yield from _of_hours([EVERYBODY], groups, found.days)
+    else:
+        yield from _of_daily(usage, groups, found.days)
 
 
 def _of_block(group: Group, at: Mapping[str, ColumnElement[Any]]) -> ColumnElement[Any]:
