@@ -31,7 +31,7 @@ from gateway.usage.sql.reader import Reader
 
 PATIENCE_SECONDS = 60.0
 GROUPS: list[tuple[Group, ...]] = [("user", "model"), ("endpoint", "key"), ("organisation",), ("organisation", "user")]
-HOURLY: list[tuple[Group, ...]] = [("hour", "user"), ("model", "hour")]
+HOURLY: list[tuple[Group, ...]] = [("hour", "user"), ("model", "hour"), ("day", "key")]
 ENDED = date(2027, 3, 18)  # days before it
 ORDERS: list[Any] = [None, "cost", "tokens", "requests"]
 

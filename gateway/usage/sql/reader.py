@@ -32,7 +32,7 @@ from gateway.usage.sql.lanes import Lane
 from gateway.usage.sql.long_ids import hash_in
 from gateway.usage.sql.pages.kept_pages import Kept, state_of
 from gateway.usage.sql.pages.kept_spans import KeptReport, KeptSpans
-from gateway.usage.sql.pages.page_queries import PageFinder, unsummed_query
+from gateway.usage.sql.pages.page_queries import PageFinder
 from gateway.usage.sql.rows import id_of
 from gateway.usage.sql.sums import sum_queries as sums
 from gateway.usage.sql.sums.day_blocks import Made
@@ -260,7 +260,7 @@ class Reader:
         The whole report where there is no group, or a row that is not in the sums yet.
         """
         can_order = bool(groups) and self._knows_sums(connection)
-        if not can_order or connection.execute(unsummed_query(usage)).first() is not None:
+        if not can_order or connection.execute(sums.unsummed_query(usage)).first() is not None:
             return page_of(queries.report_of(self._summed(connection, usage, groups), groups), wanted)
         begun, asked = time.monotonic(), (usage, groups, wanted)
         listed = Made.of(connection.scalars(sums.listed_query(usage)))

@@ -1,4 +1,4 @@
-"""Choose the spans whose totals are kept, make them, and add what comes.
+"""Choose the spans whose totals are kept, and make them.
 
 On a thread of its own, which begins once a page has taken long. What was asked of days up to today is made again when
 its span has moved on with the date, until nobody asks for it any more: `ASKED_LATELY_SECONDS`. New rows are added by
@@ -110,7 +110,7 @@ class KeptSpans:
     def held(
         self, connection: Connection, dialect: str, usage: UsageQuery, groups: Groups, listed: Made
     ) -> Iterator[KeptTotals | None]:
-        """Hold the totals of a span, with every row that this snapshot sees.
+        """Hold a span's totals with every row of this snapshot.
 
         None: nothing is kept of it.
         """
@@ -138,7 +138,10 @@ class KeptSpans:
             return best
 
     def _catch_up(self, kept: _Kept, usage: UsageQuery, listed: Made, new: NewRows) -> bool:
-        """Add the rows that came; False: they cannot be told, and it is kept no more."""
+        """Add new rows.
+
+        False: they cannot be distinguished from others, and the totals are dropped.
+        """
         totals = kept.totals
         days = totals.span.open_days | ({*days_between(usage, listed)} - totals.span.days)
         mark, rows = totals.seen
@@ -301,7 +304,7 @@ def _goes_on(day: int, listed: Made) -> bool:
 
 
 def _is_of(span: Span, days: frozenset[int], listed: Made, changes: int | None) -> bool:
-    """Whether it is of these days, or of all but some that have begun since."""
+    """Whether it is of these days, but for some begun since."""
     begun = days - span.days
     is_near = span.changes == changes and span.days <= days and len(begun) <= _MOST_NEW_DAYS
     return is_near and all(_goes_on(day, listed) for day in begun)

@@ -1,4 +1,4 @@
-"""Keep the totals of a report's groups, and add the rows that come.
+"""Keep the totals of a report's groups, and add new rows.
 
 What has as many groups as there are sums (users and models of a month) takes seconds to sum. Kept are the sums of all
 groups, in a database of SQLite's own that has no name and is gone with its connection: beyond its cache it lies in the
@@ -11,11 +11,11 @@ import sqlite3
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from gateway.usage.reports import Order
+from gateway.usage.reports import Order, UsageQuery
 from gateway.usage.sql.rows import NONE
 from gateway.usage.sql.sums.ranks import AMOUNT_OF, BEHIND_QUOTE
 from gateway.usage.sql.sums.sum_queries import AMOUNTS
@@ -76,7 +76,10 @@ class KeptTotals:
 
     @contextmanager
     def held(self, seconds: float) -> Iterator[bool]:
-        """Keep other threads from it; False: another does so long, or it is closed."""
+        """Hold it for this thread.
+
+        False: another did for so long, or it is closed.
+        """
         if not self._lock.acquire(timeout=seconds):
             yield False
             return
@@ -113,7 +116,10 @@ class KeptTotals:
         self.span = Span(days | open_days, old | open_days, changes)
 
     def page(self, order: Order | None, before: Any, most: int) -> list[Any]:
-        """Return the first rows behind `before`, a row of the report, while it is held."""
+        """Return the first rows behind `before`, while it is held.
+
+        `before`: a row of the report, its amounts first.
+        """
         where, values = ("", []) if before is None else self._behind(order or "requests", before)
         query = f"SELECT {', '.join((*AMOUNTS, *self._of))} FROM kept {where} "  # noqa: S608 - names of ours
         query += f"ORDER BY {', '.join((*self._ordered(order or 'requests'), *self._ids))} LIMIT {most}"
@@ -167,8 +173,18 @@ class KeptTotals:
             self._database.close()
 
 
+class Keeping(Protocol):
+    """A report's kept totals, as one snapshot has them."""
+
+    def held(self, usage: UsageQuery) -> AbstractContextManager[KeptTotals | None]:
+        """Hold a span's totals; None: nothing is kept of it."""
+
+    def asked(self, usage: UsageQuery, seconds: float) -> None:
+        """Keep it for the next one, where it took long."""
+
+
 def _stored(of: Any) -> Any:
-    """What a group is of: a time as it is, `NONE` before every other id."""
+    """A time as it is; ids so that `NONE` comes first."""
     if not isinstance(of, str):
         return int(of)
     return "" if of == NONE else _ID_MARK + of

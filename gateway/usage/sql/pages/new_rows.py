@@ -1,4 +1,4 @@
-"""Read the rows that were stored since a look before, whatever their time.
+"""Read the rows stored since an earlier look, whatever their time.
 
 SQLite numbers rows in the order in which they are stored. PostgreSQL writes its transaction's number into each row (a
 column with a default, `migrations.steps`), and says of a snapshot which of them it sees: those that ended later than
@@ -60,9 +60,9 @@ class NewRows:
         return sum(int(self._connection.scalar(rows.where(of_day)) or 0) for of_day in of_days)
 
     def of_groups(self, usage: UsageQuery, groups: Groups, mark: Any, days: Collection[int]) -> list[Sequence[Any]]:
-        """Return their amounts, and what they are of, as the sums have it.
+        """Return the new rows' sums by group, ids as sums have them.
 
-        A group comes once for each day.
+        Amounts first; a group comes once for each day.
         """
         found: list[Sequence[Any]] = []
         for day in days:

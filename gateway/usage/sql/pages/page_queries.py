@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import date, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import (
@@ -35,7 +34,7 @@ from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.row_pages import Paging
 from gateway.usage.sql.long_ids import forms_in_columns
 from gateway.usage.sql.pages.kept_pages import Kept, state_of
-from gateway.usage.sql.pages.kept_totals import AT_ONCE, KeptTotals
+from gateway.usage.sql.pages.kept_totals import AT_ONCE, Keeping
 from gateway.usage.sql.pages.page_ids import Key, behind, readings, time_of
 from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.rows import NONE, stored_forms
@@ -51,30 +50,12 @@ from gateway.usage.sql.sums.sum_queries import (
     reads_rows,
     report_parts,
 )
-from gateway.usage.sql.table import ai_usage
 
 Query = Select[Any]
 
 _OF_TIME = ("day", "hour")
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _BY_CODE_POINT = "C"  # PostgreSQL's; the others compare so anyway
-
-
-def unsummed_query(usage: UsageQuery) -> Query:
-    """Query whether any row is not in the sums yet."""
-    first_ms, last_ms = start_of_day_ms(usage.from_day), start_of_day_ms(usage.to_day) + DAY_MS - 1
-    within = ai_usage.c.time_ms.between(first_ms, last_ms)
-    return select(literal(1)).where(ai_usage.c.summed.is_(None), within).limit(1)
-
-
-class Keeping(Protocol):
-    """What is kept of a report by these groups, as this snapshot sees it."""
-
-    def held(self, usage: UsageQuery) -> AbstractContextManager[KeptTotals | None]:
-        """Hold a span's totals; None: nothing is kept of it."""
-
-    def asked(self, usage: UsageQuery, seconds: float) -> None:
-        """Keep it for the next one, where it took long."""
 
 
 class PageFinder:
@@ -95,7 +76,7 @@ class PageFinder:
     ) -> None:
         """`kept_rows`: of the days before one that goes on."""
         self._keeping, self._kept_rows = keeping, kept_rows
-        self.totals: Sequence[int] | None = None  # of the whole report, where they are known
+        self.totals: Sequence[int] | None = None  # of the whole report, where it is kept
         self._groups = groups
         self._wanted = wanted
         self._listed = listed
@@ -129,9 +110,7 @@ class PageFinder:
         if not {*self._groups} & {*_OF_TIME}:
             return self._kept_or_found(usage, most)
         if self._wanted.order is not None:
-            found = self._most_of_time(usage, most)
-            self.totals = None  # if any, those of the days that go on
-            return found
+            return self._most_of_time(usage, most)
         if reads_rows(usage, self._groups) and usage == UsageQuery(usage.from_day, usage.to_day):
             return self._first_hours(usage, most)
         for span in _growing(usage if day is None else replace(usage, from_day=day)):
@@ -141,25 +120,37 @@ class PageFinder:
         return found
 
     def _most_of_time(self, usage: UsageQuery, most: int) -> list[Any]:
-        """Merge the first rows of ended days, which may be kept, and of the others."""
+        """Merge the first rows of ended days and of the others."""
+        ended, rest = self._parted(usage)
+        if rest is None:
+            return self._some(usage, most, self._listed)
+        rows = self._kept_or_found(rest, most)
+        if ended is not None:
+            rows = sorted([*self._of_ended(ended, most), *rows], key=self._order)[:most]
+        return rows
+
+    def _parted(self, usage: UsageQuery) -> tuple[UsageQuery | None, UsageQuery | None]:
+        """Split a span before its first day that goes on."""
         days = days_between(usage, self._listed)
         open_day = next((day for day in days if number_of(day, 0) not in self._listed.blocks), None)
-        if self._kept_rows is None or open_day is None:
-            return self._some(usage, most, self._listed)
+        if open_day is None:
+            return usage, None
         first = date.fromordinal(open_day + _EPOCH_DAY)
-        if open_day == days[0]:
-            return self._kept_or_found(replace(usage, from_day=first), most)
-        ended, rest = replace(usage, to_day=first - timedelta(days=1)), replace(usage, from_day=first)
+        ended = None if open_day == days[0] else replace(usage, to_day=first - timedelta(days=1))
+        return ended, replace(usage, from_day=first)
+
+    def _of_ended(self, ended: UsageQuery, most: int) -> list[Any]:
         behind_it = None if self._before is None else self._order(self._before)
         state = state_of(self._connection, ended, self._groups, self._listed)
+        if self._kept_rows is None or state is None:
+            return self._some(ended, most, self._listed)
         asked = (ended, self._groups, self._wanted.order, most, behind_it)
-        rows = None if state is None else self._kept_rows.get(asked, state)
+        rows = self._kept_rows.get(asked, state)
         if rows is None:
             begun = time.monotonic()
             rows = self._some(ended, most, self._listed)
-            if state is not None:
-                self._kept_rows.keep(asked, state, rows, rows=len(rows) - 1, seconds=time.monotonic() - begun)
-        return sorted([*rows, *self._kept_or_found(rest, most)], key=self._order)[:most]
+            self._kept_rows.keep(asked, state, rows, rows=len(rows) - 1, seconds=time.monotonic() - begun)
+        return rows
 
     def _order(self, row: Any) -> tuple[Any, ...]:
         """What a report's rows are ordered by, as `_keys` has it."""
@@ -183,7 +174,7 @@ class PageFinder:
         return found
 
     def of_times(self) -> list[tuple[str, bool]]:
-        """What rows call what they are of, and whether it is a time."""
+        """Name the columns that rows are of; which are times."""
         return [(name, not self._is_id(name)) for name in self.places]
 
     def by_ids(self, usage: UsageQuery) -> Result[Any]:
@@ -202,7 +193,7 @@ class PageFinder:
         with self._keeping.held(usage) as kept:
             if kept is not None:
                 rows = kept.page(self._wanted.order, self._before, most)
-                self.totals = kept.totals
+                self.totals = None if {*self._groups} & {*_OF_TIME} else kept.totals
         if kept is None:
             rows = self._some(usage, most, self._listed)
         self._keeping.asked(usage, 0.0 if kept is not None else time.monotonic() - begun)
@@ -213,11 +204,13 @@ class PageFinder:
 
         A day is read whole only where its list is not enough.
         """
-        days, unranked = ranked_days(self._listed, days_between(usage, self._listed))
+        ended, rest = self._parted(usage)
+        rows = [] if rest is None else self._kept_or_found(rest, most)
+        days, unranked = ranked_days(self._listed, [] if ended is None else days_between(ended, self._listed))
         before = None if self._before is None else key_of(self._before, ranking)
         best = best_of(self._connection, ranking, days, before=before, most=most)
         whole = {*best.unread, *unranked}
-        rows = [row for row in best.rows if getattr(row, ranking.day) // DAY_MS not in whole]
+        rows += [row for row in best.rows if getattr(row, ranking.day) // DAY_MS not in whole]
         if whole:
             rows += self._some(usage, most, self._listed.within(whole))
         return sorted(rows, key=lambda row: key_of(row, ranking))[:most]

@@ -198,6 +198,13 @@ def _of_hours(owners: Sequence[str], groups: Groups, days: Sequence[int]) -> Ite
         yield _part(found, hours, groups, _OF_HOURS.__getitem__)
 
 
+def unsummed_query(usage: UsageQuery) -> Select[Any]:
+    """Query whether any row is not in the sums yet."""
+    first_ms, last_ms = queries.start_of_day_ms(usage.from_day), queries.start_of_day_ms(usage.to_day) + DAY_MS - 1
+    within = ai_usage.c.time_ms.between(first_ms, last_ms)
+    return select(literal_column("1")).where(_UNSUMMED, within).limit(1)
+
+
 def rows_of_days_query(days: Collection[int]) -> Select[Any]:
     """Query how many rows are in the sums of some days."""
     of_them = [day * DAY_MS + hour * HOUR_MS for day in days for hour in range(24)]
