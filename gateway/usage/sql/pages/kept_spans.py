@@ -32,12 +32,12 @@ from gateway.usage.sql.sums.sum_tables import CHANGES, marks
 
 KEPT_FROM_SECONDS = 0.05  # what took less is found again
 ASKED_LATELY_SECONDS = 3 * 86_400.0
-LOOK_SECONDS = 10.0  # between looks for new rows, and whether the date has changed
+LOOK_SECONDS = 5.0  # between looks for new rows, and whether the date has changed
 PAUSE_SECONDS, MOST_PAUSE_SECONDS = 60.0, 3_600.0  # after failures; twice as long each time
 MOST_SPANS, MOST_GROUPS = 16, 2_000_000  # of all together: some 250 MB of temporary files
 MOST_NEW_ROWS = 100_000  # of more, the sums are read anew
 _MOST_NEW_DAYS = 3  # that have begun since, and are not made yet
-_REST_SECONDS = 0.001
+_REST_SECONDS, _MOST_REST_SECONDS = 0.001, 0.1  # between helpings; between spans, as long as one took
 _CHANGES = select(marks.c.value).where(marks.c.name == CHANGES)
 _WAIT_SECONDS = 1.0  # for a thread that adds rows
 _FAILURES = (SQLAlchemyError, DatabaseAway, OSError, sqlite3.Error, OverflowError)
@@ -217,7 +217,9 @@ class KeptSpans:
                 due = self._new or [wish for wish in self.wishes if wish.days is not None]
                 self._new, self._is_making = [], True
             for wish in due:
+                begun = time.monotonic()
                 self.make(wish)
+                time.sleep(min(time.monotonic() - begun, _MOST_REST_SECONDS))
 
     def make(self, wish: Wish) -> None:
         """Make today's totals, unless they are there.

@@ -21,9 +21,11 @@ from gateway.usage.sql.table import TRANSACTION, ai_usage, schema_steps
 
 _ROWID: ColumnElement[int] = literal_column(f"{ai_usage.name}.rowid")
 _SNAPSHOT = "CAST(:mark AS txid_snapshot)"
+# By their place in the table: together with a condition on their time, the index of that would be taken instead.
 _IS_NEW = text(
-    f"{ai_usage.name}.{TRANSACTION} >= txid_snapshot_xmin({_SNAPSHOT}) "
-    f"AND NOT txid_visible_in_snapshot({ai_usage.name}.{TRANSACTION}, {_SNAPSHOT})"
+    f"{ai_usage.name}.ctid = ANY (ARRAY (SELECT ctid FROM {ai_usage.name} AS new "  # noqa: S608 - names of ours
+    f"WHERE new.{TRANSACTION} >= txid_snapshot_xmin({_SNAPSHOT}) "
+    f"AND NOT txid_visible_in_snapshot(new.{TRANSACTION}, {_SNAPSHOT})))"
 )
 _MARKS: dict[str, Select[Any]] = {
     "sqlite": select(func.coalesce(func.max(_ROWID), 0)).select_from(ai_usage),
