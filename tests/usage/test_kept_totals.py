@@ -286,7 +286,7 @@ def test_a_page_is_that_of_all_rows_in_memory(has_time: bool) -> None:
         totals = KeptTotals([("of", False), ("second", has_time)], Span(frozenset(), frozenset(), 0), Seen(0, 0))
         totals.fill([(*used, *each) for each, used in whole.items()], lambda: None)
         added = [(each, amounts(chance)) for each in chance.choices(groups, k=chance.randrange(12))]
-        totals.add([(*used, *each) for each, used in added], Seen(1, 1), frozenset())
+        totals.add([(*used, *each) for each, used in added], Seen(1, 1), frozenset(), lambda: None)
         for each, used in added:
             whole[each] = tuple(map(sum, zip(whole.get(each, (0,) * 7), used, strict=True)))
         place = {"cost": 4, "tokens": 1, "requests": 0}[order := chance.choice(["cost", "tokens", "requests"])]

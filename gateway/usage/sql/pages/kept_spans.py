@@ -37,7 +37,8 @@ PAUSE_SECONDS, MOST_PAUSE_SECONDS = 60.0, 3_600.0  # after failures; twice as lo
 MOST_SPANS, MOST_GROUPS = 16, 2_000_000  # of all together: some 250 MB of temporary files
 MOST_NEW_ROWS = 100_000  # of more, the sums are read anew
 _MOST_NEW_DAYS = 3  # that have begun since, and are not made yet
-_REST_SECONDS, _MOST_REST_SECONDS = 0.001, 0.1  # between helpings; between spans, as long as one took
+_REST_SECONDS, _MOST_REST_SECONDS = 0.001, 0.5  # between helpings, and between spans
+_RESTS = 4  # times as long as it has worked: pages are found meanwhile
 _CHANGES = select(marks.c.value).where(marks.c.name == CHANGES)
 _WAIT_SECONDS = 1.0  # for a thread that adds rows
 _FAILURES = (SQLAlchemyError, DatabaseAway, OSError, sqlite3.Error, OverflowError)
@@ -108,18 +109,24 @@ class KeptSpans:
 
     @contextmanager
     def held(
-        self, connection: Connection, dialect: str, usage: UsageQuery, groups: Groups, listed: Made
+        self,
+        connection: Connection,
+        dialect: str,
+        usage: UsageQuery,
+        groups: Groups,
+        listed: Made,
+        rest: Callable[[], None] = lambda: None,
     ) -> Iterator[KeptTotals | None]:
         """Hold a span's totals with every row of this snapshot.
 
-        None: nothing is kept of it.
+        None: nothing is kept of it. `rest`: see `KeptTotals.fill`.
         """
         kept = self._best(usage, groups, listed, connection.scalar(_CHANGES)) if self._kept else None
         if kept is None:
             yield None
             return
         with kept.totals.held(_WAIT_SECONDS) as is_ours:
-            is_whole = is_ours and self._catch_up(kept, usage, listed, NewRows(connection, dialect))
+            is_whole = is_ours and self._catch_up(kept, usage, listed, NewRows(connection, dialect), rest)
             yield kept.totals if is_whole else None
 
     def _best(self, usage: UsageQuery, groups: Groups, listed: Made, changes: int | None) -> _Kept | None:
@@ -137,7 +144,7 @@ class KeptSpans:
             self._kept.append(best)
             return best
 
-    def _catch_up(self, kept: _Kept, usage: UsageQuery, listed: Made, new: NewRows) -> bool:
+    def _catch_up(self, kept: _Kept, usage: UsageQuery, listed: Made, new: NewRows, rest: Callable[[], None]) -> bool:
         """Add new rows.
 
         False: they cannot be distinguished from others, and the totals are dropped.
@@ -151,15 +158,17 @@ class KeptSpans:
         # Rows of before may have been added to the sums, or renumbered.
         is_told = mark is not None and count - rows <= MOST_NEW_ROWS and rows + new.count_since(mark, days) == count
         try:
-            if is_told:
-                totals.add(new.of_groups(usage, kept.groups, mark, days), Seen(new.mark(), count), days)
-                return True
-        except (NotKept, sqlite3.Error, OverflowError):
-            pass
-        with self._changed:
-            self._kept = [each for each in self._kept if each is not kept]
-        totals.close()
-        return False
+            if not is_told:
+                raise NotKept
+            totals.add(new.of_groups(usage, kept.groups, mark, days), Seen(new.mark(), count), days, rest)
+        except BaseException as error:
+            with self._changed:
+                self._kept = [each for each in self._kept if each is not kept]
+            totals.close()
+            if isinstance(error, NotKept | sqlite3.Error | OverflowError):
+                return False
+            raise
+        return True
 
     def asked(self, usage: UsageQuery, groups: Groups, seconds: float) -> None:
         """Make totals for the next one, where a page took long.
@@ -208,18 +217,29 @@ class KeptSpans:
     # -- on its thread
 
     def _work(self) -> None:
+        looks: list[Wish] = []
         while not self._is_closed:
+            wish = self._next(looks)
+            if wish is None:
+                continue
+            begun = time.monotonic()
+            self.make(wish)
+            rest = min(_RESTS * (time.monotonic() - begun), _MOST_REST_SECONDS)
             with self._changed:
                 self._is_making = False
                 self._changed.notify_all()
-                if not self._new and not self._is_closed:
-                    self._changed.wait(LOOK_SECONDS)
-                due = self._new or [wish for wish in self.wishes if wish.days is not None]
-                self._new, self._is_making = [], True
-            for wish in due:
-                begun = time.monotonic()
-                self.make(wish)
-                time.sleep(min(time.monotonic() - begun, _MOST_REST_SECONDS))
+                self._changed.wait_for(lambda: self._is_closed or self._new, rest)
+
+    def _next(self, looks: list[Wish]) -> Wish | None:
+        """Take what is new; else what is to be looked at now and then."""
+        with self._changed:
+            if not self._new and not looks and not self._is_closed:
+                self._changed.wait(LOOK_SECONDS)
+                looks += [wish for wish in self.wishes if wish.days is not None]
+            self._is_making = bool(self._new)
+            if self._new:
+                return self._new.pop(0)
+            return looks.pop(0) if looks else None
 
     def make(self, wish: Wish) -> None:
         """Make today's totals, unless they are there.
@@ -253,7 +273,7 @@ class KeptSpans:
         changes = connection.scalar(_CHANGES)
         if changes is None or not days:
             return
-        with self.held(connection, dialect, usage, groups, listed) as there:
+        with self.held(connection, dialect, usage, groups, listed, self._rest) as there:
             if there is not None:
                 return
         new = NewRows(connection, dialect)

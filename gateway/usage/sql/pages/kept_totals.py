@@ -97,20 +97,19 @@ class KeptTotals:
         columns += [f"{name} INTEGER" for name in AMOUNTS]
         key = ", ".join(self._of)
         self._database.execute(f"CREATE TABLE kept ({', '.join(columns)}, PRIMARY KEY ({key})) WITHOUT ROWID")
-        read = iter(rows)
-        while helping := list(islice(read, AT_ONCE)):
-            self._add(helping)
-            rest()
+        self._add_all(rows, rest)
         for order in _ORDERS:
             rest()
             self._database.execute(f"CREATE INDEX by_{order} ON kept ({', '.join(self._ordered(order))})")
 
-    def add(self, rows: Sequence[Sequence[Any]], seen: Seen, open_days: frozenset[int]) -> None:
+    def add(
+        self, rows: Iterable[Sequence[Any]], seen: Seen, open_days: frozenset[int], rest: Callable[[], None]
+    ) -> None:
         """Add rows that came since, by their groups.
 
         `open_days`: days that have begun besides. Raises as `fill`; then it is to be closed.
         """
-        self._add(rows)
+        self._add_all(rows, rest)
         self.seen = seen
         days, old, changes = self.span
         self.span = Span(days | open_days, old | open_days, changes)
@@ -131,9 +130,13 @@ class KeptTotals:
         """All groups' sums, while it is held."""
         return tuple(self._sums)
 
+    def _add_all(self, rows: Iterable[Sequence[Any]], rest: Callable[[], None]) -> None:
+        read = iter(rows)
+        while helping := list(islice(read, AT_ONCE)):
+            self._add(helping)
+            rest()
+
     def _add(self, rows: Sequence[Sequence[Any]]) -> None:
-        if not rows:
-            return
         if any(isinstance(of, str) and NONE < of < BEHIND_QUOTE for row in rows for of in row[_WIDTH:]):
             raise NotKept  # in quotes: it may come together with another, which a database tells
         some = [(*map(int, row[:_WIDTH]), *map(_stored, row[_WIDTH:])) for row in rows]

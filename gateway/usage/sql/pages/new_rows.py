@@ -7,7 +7,7 @@ others which began after them, too. MariaDB has neither.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, text
@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, 
 from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.sql.long_ids import in_sums
 from gateway.usage.sql.migrations.steps import BY_TRANSACTION
+from gateway.usage.sql.pages.kept_totals import AT_ONCE
 from gateway.usage.sql.sums.additions import DAY_MS
 from gateway.usage.sql.sums.sum_queries import AMOUNTS, part_of_rows, reads_rows, rows_of_days_query
 from gateway.usage.sql.table import TRANSACTION, ai_usage, schema_steps
@@ -61,20 +62,17 @@ class NewRows:
         of_days = (ai_usage.c.time_ms.between(day * DAY_MS, day * DAY_MS + DAY_MS - 1) for day in days)
         return sum(int(self._connection.scalar(rows.where(of_day)) or 0) for of_day in of_days)
 
-    def of_groups(self, usage: UsageQuery, groups: Groups, mark: Any, days: Collection[int]) -> list[Sequence[Any]]:
-        """Return the new rows' sums by group, ids as sums have them.
+    def of_groups(self, usage: UsageQuery, groups: Groups, mark: Any, days: Collection[int]) -> Iterator[Sequence[Any]]:
+        """Yield the new rows' sums by group, ids as sums have them.
 
         Amounts first; a group comes once for each day.
         """
-        found: list[Sequence[Any]] = []
+        are_whole, width = self._dialect == "sqlite" or reads_rows(usage, groups), len(AMOUNTS)
         for day in days:
             part = part_of_rows(usage, groups, range(day * DAY_MS, day * DAY_MS + DAY_MS))
             query = part._replace(found=self._since(mark, part.found)).summed()
-            found += self._connection.execute(query).all()
-        if self._dialect == "sqlite" or reads_rows(usage, groups):
-            return found
-        width = len(AMOUNTS)
-        return [(*row[:width], *map(_as_in_sums, row[width:])) for row in found]
+            for row in self._connection.execute(query, execution_options={"yield_per": AT_ONCE}):
+                yield row if are_whole else (*row[:width], *map(_as_in_sums, row[width:]))
 
     def _since(self, mark: Any, query: Select[Any]) -> Select[Any]:
         if self._dialect == "sqlite":
