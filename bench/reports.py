@@ -212,6 +212,7 @@ class Answers(msgspec.Struct, frozen=True):
     version: str
     command: str
     rows: int
+    database: str
     answered: list[Answered]
 
 
@@ -258,14 +259,18 @@ def main() -> None:
     parser.add_argument("--filled", action="store_true", help="the database is there: ask alone")
     parser.add_argument("--only", default="", help="questions with these words, such as 'all, month'")
     parser.add_argument("--kept", action="store_true", help="pages that were found before may be kept")
-    parser.add_argument("--folder", type=Path, help="made by --make: ask while 500 requests a second are written")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="made by --make, with so many rows as --rows says: ask while 500 requests a second are written",
+    )
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite", help="what is in the folder")
     parser.add_argument("--make", type=Path, metavar="FILE", help=_MAKING)
     parser.add_argument("--json", type=Path, help="write what was found there as well")
     arguments = parser.parse_args()
     answered = _busy(arguments) if arguments.folder else _quiet(arguments)
     if arguments.json:
-        _write(arguments.json, arguments.rows, answered)
+        _write(arguments, answered)
 
 
 def _busy(arguments: argparse.Namespace) -> list[Answered]:
@@ -293,11 +298,12 @@ def _quiet(arguments: argparse.Namespace) -> list[Answered]:
         return asyncio.run(measure(url, arguments.only))
 
 
-def _write(path: Path, rows: int, answered: list[Answered]) -> None:
+def _write(arguments: argparse.Namespace, answered: list[Answered]) -> None:
+    path: Path = arguments.json
     if answered:
         command = " ".join(["python -m bench.reports", *sys.argv[1:]])
-        version = gateway_version(REPOSITORY)
-        found = Answers(f"{datetime.now(UTC):%Y-%m-%d}", version, command, rows, answered)
+        version, database = gateway_version(REPOSITORY), {"sqlite": "SQLite"}.get(arguments.database, "PostgreSQL")
+        found = Answers(f"{datetime.now(UTC):%Y-%m-%d}", version, command, arguments.rows, database, answered)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 

@@ -14,8 +14,8 @@ from bench.reports import Answered, Answers
 from bench.samples import Column, Sample, Table
 from bench.targets import REPOSITORY
 
-KEPT_REPORTS = REPOSITORY / "bench" / "kept" / "reports.json"
-KEEP = "python -m bench.reports --rows 10_000_000 --sums --only month --json bench/kept/reports.json"
+KEPT_REPORTS = tuple(REPOSITORY / "bench" / "kept" / f"reports-{name}.json" for name in ("sqlite", "postgresql"))
+KEEP = "python -m bench.reports --folder DIR --database sqlite --json bench/kept/reports-sqlite.json"
 GOAL_MS = 100
 LEDGER_SECONDS = 240
 REPORTS_SECONDS = 600
@@ -32,13 +32,13 @@ def measure_ledger(arena: Arena) -> Iterator[Sample]:
 def measure_reports(arena: Arena) -> Iterator[Sample]:
     """Over ten million rows this takes longer than everything else: what it found once is kept in a file."""
     if arena.plan.report_rows is not None:
-        answers = _asked(arena, arena.plan.report_rows)
-    elif KEPT_REPORTS.exists():
-        answers = msgspec.json.decode(KEPT_REPORTS.read_bytes(), type=Answers)
-    else:
-        arena.leave_out("reports", f"nobody has measured them yet: {KEEP}")
+        yield from _summed_up(_asked(arena, arena.plan.report_rows))
         return
-    yield from _summed_up(answers)
+    for kept in KEPT_REPORTS:
+        if kept.exists():
+            yield from _summed_up(msgspec.json.decode(kept.read_bytes(), type=Answers))
+        else:
+            arena.leave_out("reports", f"nobody has measured {kept.stem} yet: {KEEP}")
 
 
 def _asked(arena: Arena, rows: int) -> Answers:
@@ -51,7 +51,7 @@ def _asked(arena: Arena, rows: int) -> Answers:
 
 def _summed_up(answers: Answers) -> Iterator[Sample]:
     """A row for each kind of question, which is the beginning of its name, and one for all."""
-    case = f"{answers.rows:,} rows, {answers.when}, {answers.version}"
+    case = f"{answers.database}, {answers.rows:,} rows, {answers.when}, {answers.version}"
     kinds: dict[str, list[Answered]] = {}
     for each in answers.answered:
         kinds.setdefault(each.name.partition(", by ")[0], []).append(each)
@@ -66,6 +66,7 @@ def _values(answered: Sequence[Answered]) -> dict[str, float]:
         "within": within / len(answered) * 100,
         "cpu_p95_ms": max(each.cpu_p95 for each in answered),
         "p95_ms": max(each.clock_p95 for each in answered),
+        "first_ms": max(each.first for each in answered),
     }
 
 
@@ -84,16 +85,18 @@ LEDGER = Table(
 )
 REPORTS = Table(
     name="reports",
-    title=lambda _: "Reports of usage over many rows, SQLite, a page of 1,000 rows as JSON",
-    about="365 days, 10,000 users, 500 organisations, 50 models of 8 endpoints; a month of them by each group and each "
-    "two, by name and the dearest first, the cache warm. "
-    f"*Within {GOAL_MS} ms*: the share of questions whose 95th percentile is; the others are the slowest question's. "
-    "A run of its own, named with the rows: it takes longer than all other tables.",
+    title=lambda _: "Reports of usage over many rows, a page of 1,000 rows as JSON",
+    about="A year of 10,000 users, 500 organisations, 50 models of 8 endpoints; the month up to a day that goes on by "
+    "each group and each two, by name and the dearest first, while another process records 500 requests a second. "
+    f"*Within {GOAL_MS} ms*: the share of questions whose 95th percentile is, each asked as often as 0.6 s allow; "
+    "*first time*: before what takes long is kept; the others are the slowest question's. A run of its own, named with "
+    "the rows: it takes longer than all other tables.",
     columns=(
         Column("questions", "questions", 0),
         Column("within", f"within {GOAL_MS} ms, %", 1),
         Column("p95_ms", "slowest p95 ms", 0),
         Column("cpu_p95_ms", "slowest p95, CPU ms", 0),
+        Column("first_ms", "slowest first time ms", 0),
     ),
     chart="within",
     run=measure_reports,

@@ -269,9 +269,13 @@ async def test_spans_up_to_today_move_on_with_the_date(tmp_path: Any, monkeypatc
         with grew:
             assert grew.wait_for(lambda: {*made} >= wanted, PATIENCE_SECONDS)
     now[0] += kept_spans.ASKED_LATELY_SECONDS + 86_400
+    closed: list[KeptTotals] = []
+    close = KeptTotals.close
+    monkeypatch.setattr(KeptTotals, "close", lambda totals: closed.append(totals) or close(totals))
     for wish in wishes:
         spans.make(wish)
     assert not spans.wishes
+    assert closed  # and their files are gone
     spans.close(PATIENCE_SECONDS)
 
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from operator import is_
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -30,11 +32,11 @@ from gateway.usage.sql.sums.day_blocks import Made, number_of
 from gateway.usage.sql.sums.sum_queries import days_between, listed_query
 from gateway.usage.sql.sums.sum_tables import CHANGES, marks
 
-KEPT_FROM_SECONDS = 0.05  # what took less is found again
+KEPT_FROM_SECONDS = 0.03  # what took less is found again
 ASKED_LATELY_SECONDS = 3 * 86_400.0
 LOOK_SECONDS = 5.0  # between looks for new rows, and whether the date has changed
 PAUSE_SECONDS, MOST_PAUSE_SECONDS = 60.0, 3_600.0  # after failures; twice as long each time
-MOST_SPANS, MOST_GROUPS = 16, 2_000_000  # of all together: some 250 MB of temporary files
+MOST_SPANS, MOST_GROUPS = 24, 2_000_000  # of all together: some 250 MB of temporary files
 MOST_NEW_ROWS = 100_000  # of more, the sums are read anew
 _MOST_NEW_DAYS = 3  # that have begun since, and are not made yet
 _REST_SECONDS, _MOST_REST_SECONDS = 0.001, 0.5  # between helpings, and between spans
@@ -162,9 +164,7 @@ class KeptSpans:
                 raise NotKept
             totals.add(new.of_groups(usage, kept.groups, mark, days), Seen(new.mark(), count), days, rest)
         except BaseException as error:
-            with self._changed:
-                self._kept = [each for each in self._kept if each is not kept]
-            totals.close()
+            self._drop(partial(is_, kept))
             if isinstance(error, NotKept | sqlite3.Error | OverflowError):
                 return False
             raise
@@ -252,6 +252,7 @@ class KeptSpans:
             with self._changed:
                 self.wishes.pop(wish, None)
             self._put_off.pop(wish, None)
+            self._drop(lambda kept: kept[:2] == (_whose(wish.usage), wish.groups))
             return
         usage = wish.usage_on(self._today())
         again_at, pause = self._put_off.pop(wish, (0.0, PAUSE_SECONDS))
@@ -303,16 +304,21 @@ class KeptSpans:
 
         And of those used longest ago.
         """
-        dropped = []
+
+        def is_older(kept: _Kept) -> bool:
+            is_part = kept[:2] == new[:2] and kept.totals.span.days <= new.totals.span.days
+            return is_part or kept.totals.span.changes != new.totals.span.changes
+
+        self._drop(is_older)
         with self._changed:
-            for kept in list(self._kept):
-                is_older = kept.totals.span.changes != new.totals.span.changes
-                if is_older or (kept[:2] == new[:2] and kept.totals.span.days <= new.totals.span.days):
-                    self._kept.remove(kept)
-                    dropped.append(kept)
             self._kept.append(new)
-            while len(self._kept) > MOST_SPANS or sum(kept.totals.groups for kept in self._kept) > MOST_GROUPS:
-                dropped.append(self._kept.pop(0))
+        while len(self._kept) > MOST_SPANS or sum(kept.totals.groups for kept in self._kept) > MOST_GROUPS:
+            self._drop(partial(is_, self._kept[0]))
+
+    def _drop(self, is_dropped: Callable[[_Kept], bool]) -> None:
+        with self._changed:
+            dropped = [kept for kept in self._kept if is_dropped(kept)]
+            self._kept = [kept for kept in self._kept if kept not in dropped]
         for kept in dropped:
             kept.totals.close()
 

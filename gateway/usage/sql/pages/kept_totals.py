@@ -21,7 +21,7 @@ from gateway.usage.sql.sums.ranks import AMOUNT_OF, BEHIND_QUOTE
 from gateway.usage.sql.sums.sum_queries import AMOUNTS
 
 MOST_GROUPS = 1_000_000  # of one span: some 80 MB in three orders
-_CACHE_KB = 2_000
+_CACHE_KB = 1_000
 AT_ONCE = 500  # rows that are read together
 _ORDERS: tuple[Order, ...] = ("cost", "tokens", "requests")
 _WIDTH = len(AMOUNTS)
