@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from bench.busy_database import DAY_MS, TODAY_AT_MS, forget_runs, today_ms
 from bench.reports import USERS, Answered, figures, p95, questions, records_of
+from gateway.process.serve import settle_the_collector
 from gateway.types import Secret
 from gateway.usage import Ledger, UsageQuery
 from gateway.usage.sql.reader import Reader
@@ -79,6 +80,7 @@ def record(ledger: Ledger, name: str, user: int) -> None:
 async def ask(url: Secret, only: str, today: date) -> tuple[list[Answered], list[Answered]]:
     """Ask every question; then a limit, beside exports."""
     reader = Reader(url, query_seconds=60)
+    settle_the_collector()  # as a gateway does
     try:
         found = []
         spans = {"month": (today - timedelta(days=SPAN_DAYS - 1), today)}
