@@ -192,10 +192,13 @@ def _of_rows(usage: UsageQuery, groups: Groups, days: Sequence[int]) -> Iterator
 
 
 def _of_hours(owners: Sequence[str], groups: Groups, days: Sequence[int]) -> Iterator[Part]:
-    of_them = [day * DAY_MS + hour * HOUR_MS for day in days for hour in range(24)]
-    for some in _pieces(of_them):
-        found = select().where(_named(hours.c.hour_ms, some), hours.c.owner.in_(owners))
+    for some in _pieces(days, AT_ONCE // 24):  # a day's hours together: each part has days of its own
+        found = select().where(_named(hours.c.hour_ms, _hours_of(some)), hours.c.owner.in_(owners))
         yield _part(found, hours, groups, _OF_HOURS.__getitem__)
+
+
+def _hours_of(days: Collection[int]) -> list[int]:
+    return [day * DAY_MS + hour * HOUR_MS for day in days for hour in range(24)]
 
 
 def unsummed_query(usage: UsageQuery) -> Select[Any]:
@@ -207,9 +210,8 @@ def unsummed_query(usage: UsageQuery) -> Select[Any]:
 
 def rows_of_days_query(days: Collection[int]) -> Select[Any]:
     """Query how many rows are in the sums of some days."""
-    of_them = [day * DAY_MS + hour * HOUR_MS for day in days for hour in range(24)]
     return select(func.sum(hours.c.requests + hours.c.calls)).where(
-        _named(hours.c.hour_ms, of_them), hours.c.owner == EVERYBODY
+        _named(hours.c.hour_ms, _hours_of(days)), hours.c.owner == EVERYBODY
     )
 
 
@@ -279,9 +281,9 @@ def _named(column: ColumnElement[Any], numbers: Sequence[int]) -> ColumnElement[
     return column.in_(bindparam(None, list(numbers), expanding=True, literal_execute=True))
 
 
-def _pieces(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(numbers), AT_ONCE):
-        yield numbers[start : start + AT_ONCE]
+def _pieces(numbers: Sequence[int], most: int = AT_ONCE) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), most):
+        yield numbers[start : start + most]
 
 
 def _forms(value: Id) -> Collection[str]:
