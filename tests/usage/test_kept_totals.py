@@ -25,8 +25,9 @@ from gateway.usage import Group, Totals, UsageQuery
 from gateway.usage.row_pages import Paging, page_of
 from gateway.usage.sql.database import Database
 from gateway.usage.sql.pages import kept_pages, kept_spans, kept_totals
-from gateway.usage.sql.pages.kept_spans import KeptSpans, Wish
+from gateway.usage.sql.pages.kept_spans import KeptSpans
 from gateway.usage.sql.pages.kept_totals import KeptTotals, Seen, Span
+from gateway.usage.sql.pages.wishes import Wish
 from gateway.usage.sql.reader import Reader
 
 PATIENCE_SECONDS = 60.0

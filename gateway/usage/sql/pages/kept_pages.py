@@ -11,28 +11,52 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.sql.queries import start_of_day_ms
 from gateway.usage.sql.sums.day_blocks import Made, number_of
 from gateway.usage.sql.sums.sum_queries import days_between
 from gateway.usage.sql.sums.sum_tables import CHANGES, ROWS_FROM, marks
+from gateway.usage.sql.table import ai_usage
 
 KEPT_FROM_SECONDS = 0.05  # what took less is found again
 MOST_PAGES, MOST_ROWS = 16, 1_000  # a page of so many rows is half a megabyte
 _MARKS = select(marks.c.name, marks.c.value).where(marks.c.name.in_((CHANGES, ROWS_FROM)))
+# PostgreSQL's server, database and file of the table: restored from a backup, it counts changes once more.
+_TABLE = text(
+    "pg_postmaster_start_time(), (SELECT oid FROM pg_database WHERE datname = current_database()), "  # noqa: S608
+    f"pg_relation_filenode('{ai_usage.name}')"
+)
 
 Asked = tuple[Hashable, ...]
 T = TypeVar("T")
 
 
+class Marks(NamedTuple):
+    """What there was to be read, when.
+
+    `changes`: another with each change of days that had ended, and where the table was restored; None: nobody counts
+    them. `rows_from_ms`: rows before it may have expired.
+    """
+
+    changes: Hashable
+    rows_from_ms: int
+
+
+def marks_of(connection: Connection) -> Marks:
+    query = _MARKS.add_columns(_TABLE) if connection.dialect.name == "postgresql" else _MARKS
+    found: dict[str, Any] = {row.name: row for row in connection.execute(query)}
+    changes, rows_from = found.get(CHANGES), found.get(ROWS_FROM)
+    return Marks(None if changes is None else tuple(changes), 0 if rows_from is None else int(rows_from.value))
+
+
 class State(NamedTuple):
     """What a page of ended days depends on."""
 
-    changes: int  # of days that had ended, so far
+    changes: Hashable  # of days that had ended, see `Marks`
     days: int  # with sums; they become fewer by a change only
 
 
@@ -44,11 +68,11 @@ def state_of(connection: Connection, usage: UsageQuery, groups: Groups, listed: 
     days = days_between(usage, listed)
     if not all(number_of(day, 0) in listed.blocks for day in days):
         return None
-    found = {row.name: int(row.value) for row in connection.execute(_MARKS)}
+    changes, rows_from_ms = marks_of(connection)
     is_read_from_rows = "hour" in groups
-    if CHANGES not in found or (is_read_from_rows and start_of_day_ms(usage.from_day) < found.get(ROWS_FROM, 0)):
+    if changes is None or (is_read_from_rows and start_of_day_ms(usage.from_day) < rows_from_ms):
         return None
-    return State(found[CHANGES], len(days))
+    return State(changes, len(days))
 
 
 class Kept(Generic[T]):

@@ -10,27 +10,25 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import UTC, date, datetime
 from functools import partial
 from operator import is_
 from typing import NamedTuple
 
-from msgspec.structs import replace
-from sqlalchemy import Connection, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection
 
-from gateway.errors import DatabaseAway
 from gateway.usage.reports import Groups, UsageQuery
 from gateway.usage.row_pages import WHOLE
 from gateway.usage.sql.database import Database
+from gateway.usage.sql.pages.kept_pages import marks_of
 from gateway.usage.sql.pages.kept_totals import KeptTotals, NotKept, Seen, Span
 from gateway.usage.sql.pages.new_rows import NewRows
 from gateway.usage.sql.pages.page_queries import PageFinder
+from gateway.usage.sql.pages.wishes import Wish
 from gateway.usage.sql.sums.day_blocks import Made, number_of
 from gateway.usage.sql.sums.sum_queries import days_between, listed_query
-from gateway.usage.sql.sums.sum_tables import CHANGES, marks
 
 KEPT_FROM_SECONDS = 0.03  # what took less is found again
 ASKED_LATELY_SECONDS = 3 * 86_400.0
@@ -41,38 +39,11 @@ MOST_NEW_ROWS = 100_000  # of more, the sums are read anew
 _MOST_NEW_DAYS = 3  # that have begun since, and are not made yet
 _REST_SECONDS, _MOST_REST_SECONDS = 0.001, 0.5  # between helpings, and between spans
 _RESTS = 4  # times as long as it has worked: pages are found meanwhile
-_CHANGES = select(marks.c.value).where(marks.c.name == CHANGES)
 _WAIT_SECONDS = 1.0  # for a thread that adds rows
-_FAILURES = (SQLAlchemyError, DatabaseAway, OSError, sqlite3.Error, OverflowError)
-
-
-class Wish(NamedTuple):
-    """A report, and how its span moves on with the date.
-
-    `days`: so many up to today, 0: the month's up to today; None: these days, whatever the date is.
-    """
-
-    usage: UsageQuery
-    groups: Groups
-    days: int | None
-
-    @classmethod
-    def of(cls, usage: UsageQuery, groups: Groups, today: date) -> Wish:
-        if usage.to_day != today:
-            return cls(usage, groups, None)
-        days = 0 if usage.from_day == today.replace(day=1) else (today - usage.from_day).days + 1
-        return cls(replace(usage, from_day=date.min, to_day=date.min), groups, days)
-
-    def usage_on(self, today: date) -> UsageQuery:
-        if self.days is None:
-            return self.usage
-        first = today.replace(day=1) if self.days == 0 else today - timedelta(days=self.days - 1)
-        return replace(self.usage, from_day=first, to_day=today)
 
 
 class _Kept(NamedTuple):
-    whose: UsageQuery  # whatever its days
-    groups: Groups
+    wish: Wish  # that it was made for
     totals: KeptTotals
 
 
@@ -123,22 +94,24 @@ class KeptSpans:
 
         None: nothing is kept of it. `rest`: see `KeptTotals.fill`.
         """
-        kept = self._best(usage, groups, listed, connection.scalar(_CHANGES)) if self._kept else None
+        new = NewRows(connection, dialect)
+        changes = marks_of(connection).changes if self._kept else None
+        are_its = partial(_is_of, frozenset(days_between(usage, listed)), listed, changes)
+        kept = self._best(usage, groups, are_its)
         if kept is None:
             yield None
             return
         with kept.totals.held(_WAIT_SECONDS) as is_ours:
-            is_whole = is_ours and self._catch_up(kept, usage, listed, NewRows(connection, dialect), rest)
-            yield kept.totals if is_whole else None
+            # Another may have added days meanwhile that are not asked for here.
+            is_whole = is_ours and are_its(kept.totals.span) and self._catch_up(kept, usage, listed, new, rest)
+            try:
+                yield kept.totals if is_whole else None
+            except sqlite3.Error:  # it may have to write before it can read, where there is no room
+                self._drop(partial(is_, kept))
 
-    def _best(self, usage: UsageQuery, groups: Groups, listed: Made, changes: int | None) -> _Kept | None:
-        whose, days = _whose(usage), frozenset(days_between(usage, listed))
+    def _best(self, usage: UsageQuery, groups: Groups, are_its: Callable[[Span], bool]) -> _Kept | None:
         with self._changed:
-            found = [
-                kept
-                for kept in self._kept
-                if (kept.whose, kept.groups) == (whose, groups) and _is_of(kept.totals.span, days, listed, changes)
-            ]
+            found = [kept for kept in self._kept if kept.wish.is_of(usage, groups) and are_its(kept.totals.span)]
             if not found:
                 return None
             best = max(found, key=lambda kept: len(kept.totals.span.days))
@@ -149,20 +122,28 @@ class KeptSpans:
     def _catch_up(self, kept: _Kept, usage: UsageQuery, listed: Made, new: NewRows, rest: Callable[[], None]) -> bool:
         """Add new rows.
 
-        False: they cannot be distinguished from others, and the totals are dropped.
+        False: they cannot be distinguished from others, and the totals are dropped unless they hold for fewer days; or
+        another thread saw more in a later snapshot, where the other part of the answer is of this one.
         """
         totals = kept.totals
-        days = totals.span.open_days | ({*days_between(usage, listed)} - totals.span.days)
+        begun = {*days_between(usage, listed)} - totals.span.days
+        days = totals.span.open_days | begun
         mark, rows = totals.seen
-        count = new.count(days)
-        if count <= rows:  # another thread saw more, in a later snapshot
+        count = new.count(totals.span.open_days)
+        if count < rows:
+            return not begun and not totals.is_by_time
+        count += new.count(begun)
+        if count == rows:
             return True
         # Rows of before may have been added to the sums, or renumbered.
         is_told = mark is not None and count - rows <= MOST_NEW_ROWS and rows + new.count_since(mark, days) == count
+        if not is_told and begun:
+            return False
         try:
             if not is_told:
                 raise NotKept
-            totals.add(new.of_groups(usage, kept.groups, mark, days), Seen(new.mark(), count), days, rest)
+            with closing(new.of_groups(usage, kept.wish.groups, mark, days)) as found:
+                totals.add(found, Seen(new.mark(), count), days, rest)
         except BaseException as error:
             self._drop(partial(is_, kept))
             if isinstance(error, NotKept | sqlite3.Error | OverflowError):
@@ -208,8 +189,7 @@ class KeptSpans:
             self._thread.join(seconds)
         if self._database is not None:
             self._database.close()
-        for kept in self._kept:
-            kept.totals.close()
+        self._drop(lambda _: True)
 
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), UTC).date()
@@ -246,38 +226,40 @@ class KeptSpans:
 
         Or were not asked for lately.
         """
-        if self._is_closed:
-            return
         if self.wishes.get(wish, 0.0) < self._clock() - ASKED_LATELY_SECONDS:
             with self._changed:
                 self.wishes.pop(wish, None)
             self._put_off.pop(wish, None)
-            self._drop(lambda kept: kept[:2] == (_whose(wish.usage), wish.groups))
+            self._drop(lambda kept: kept.wish == wish)
             return
-        usage = wish.usage_on(self._today())
         again_at, pause = self._put_off.pop(wish, (0.0, PAUSE_SECONDS))
         if self._clock() < again_at:
             self._put_off[wish] = again_at, pause
             return
-        self._database = self._database or self._open()
         try:
-            with self._database.begin() as connection:
-                self._make(connection, self._database.dialect, usage, wish.groups)
+            with self._changed:
+                if self._is_closed:
+                    return
+                database = self._database = self._database or self._open()
+            with database.begin() as connection:
+                self._make(connection, database.dialect, wish)
         except NotKept:  # too many groups, or ids of two types: `_refused` knows
             pass
-        except _FAILURES:  # a disk without room, a database that is away: pages are found without it
+        except Exception:  # a disk without room, a database that is away: pages are found without it, and we go on
             self._put_off[wish] = self._clock() + pause, min(2 * pause, MOST_PAUSE_SECONDS)
 
-    def _make(self, connection: Connection, dialect: str, usage: UsageQuery, groups: Groups) -> None:
+    def _make(self, connection: Connection, dialect: str, wish: Wish) -> None:
+        self._rest()  # what begins after all was cut is cut here
+        usage, groups = wish.usage_on(self._today()), wish.groups
         listed = Made.of(connection.scalars(listed_query(usage)))
         days = frozenset(days_between(usage, listed))
-        changes = connection.scalar(_CHANGES)
+        new = NewRows(connection, dialect)
+        changes = marks_of(connection).changes
         if changes is None or not days:
             return
         with self.held(connection, dialect, usage, groups, listed, self._rest) as there:
             if there is not None:
                 return
-        new = NewRows(connection, dialect)
         mark = new.mark() if new.are_known() else None
         span = Span(days, frozenset(day for day in days if _goes_on(day, listed)), changes)
         if (span.open_days and mark is None) or self._refused.get((usage, groups)) == span:
@@ -285,14 +267,15 @@ class KeptSpans:
         finder = PageFinder(groups, WHOLE, listed, connection, dialect)
         totals = KeptTotals(finder.of_times(), span, Seen(mark, new.count(span.open_days)))
         try:
-            totals.fill(finder.by_ids(usage), self._rest)
+            with finder.by_ids(usage) as found:
+                totals.fill(found, self._rest)
         except BaseException as error:
             totals.close()
             if isinstance(error, NotKept):
                 self._refused.pop((usage, groups), None)
                 self._refused = {(usage, groups): span} | dict(list(self._refused.items())[: MOST_SPANS - 1])
             raise
-        self._keep(_Kept(_whose(usage), groups, totals))
+        self._keep(_Kept(wish, totals))
 
     def _rest(self) -> None:
         if self._is_closed:
@@ -306,14 +289,19 @@ class KeptSpans:
         """
 
         def is_older(kept: _Kept) -> bool:
-            is_part = kept[:2] == new[:2] and kept.totals.span.days <= new.totals.span.days
-            return is_part or kept.totals.span.changes != new.totals.span.changes
+            return kept.wish == new.wish or kept.totals.span.changes != new.totals.span.changes
 
         self._drop(is_older)
         with self._changed:
             self._kept.append(new)
-        while len(self._kept) > MOST_SPANS or sum(kept.totals.groups for kept in self._kept) > MOST_GROUPS:
-            self._drop(partial(is_, self._kept[0]))
+        if _groups_of(self._kept) > MOST_GROUPS:
+            for kept in self._kept.copy():
+                kept.totals.count()
+        with self._changed:
+            kept_on = self._kept
+            while (self._is_closed and kept_on) or len(kept_on) > MOST_SPANS or _groups_of(kept_on) > MOST_GROUPS:
+                kept_on = kept_on[1:]
+        self._drop(lambda kept: kept not in kept_on)
 
     def _drop(self, is_dropped: Callable[[_Kept], bool]) -> None:
         with self._changed:
@@ -323,15 +311,15 @@ class KeptSpans:
             kept.totals.close()
 
 
-def _whose(usage: UsageQuery) -> UsageQuery:
-    return replace(usage, from_day=date.min, to_day=date.min)
+def _groups_of(kept: Iterable[_Kept]) -> int:
+    return sum(each.totals.groups for each in kept)
 
 
 def _goes_on(day: int, listed: Made) -> bool:
     return number_of(day, 0) not in listed.blocks
 
 
-def _is_of(span: Span, days: frozenset[int], listed: Made, changes: int | None) -> bool:
+def _is_of(days: frozenset[int], listed: Made, changes: Hashable, span: Span) -> bool:
     """Whether it is of these days, but for some begun since."""
     begun = days - span.days
     is_near = span.changes == changes and span.days <= days and len(begun) <= _MOST_NEW_DAYS

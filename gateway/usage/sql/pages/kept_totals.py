@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -25,22 +25,23 @@ _CACHE_KB = 1_000
 AT_ONCE = 500  # rows that are read together
 _ORDERS: tuple[Order, ...] = ("cost", "tokens", "requests")
 _WIDTH = len(AMOUNTS)
+_MOST = 2**63 - 1  # beyond it SQLite counts on with fractions, not exactly
 _ID_MARK = "="  # before each id but `NONE`, which comes first
 
 
 class NotKept(Exception):
-    """Too many groups, or ids that may be one row."""
+    """Too many groups, too high a sum, or ids that may be one row."""
 
 
 class Span(NamedTuple):
     """The days that were summed, and the changes up to then.
 
-    Days since 1970, and those of them that go on; changes of days that had ended.
+    Days since 1970, and those of them that go on; changes of days that had ended, see `kept_pages.Marks`.
     """
 
     days: frozenset[int]
     open_days: frozenset[int]
-    changes: int
+    changes: Hashable
 
 
 class Seen(NamedTuple):
@@ -126,6 +127,11 @@ class KeptTotals:
         return [self._found(*row[:_WIDTH], *map(_read, row[_WIDTH:])) for row in rows]
 
     @property
+    def is_by_time(self) -> bool:
+        """Whether a report has more days than these totals."""
+        return bool(self._times)
+
+    @property
     def totals(self) -> tuple[int, ...]:
         """All groups' sums, while it is held."""
         return tuple(self._sums)
@@ -141,6 +147,8 @@ class KeptTotals:
             raise NotKept  # in quotes: it may come together with another, which a database tells
         some = [(*map(int, row[:_WIDTH]), *map(_stored, row[_WIDTH:])) for row in rows]
         self._sums = [before + sum(row[place] for row in some) for place, before in enumerate(self._sums)]
+        if max(self._sums) > _MOST:
+            raise NotKept
         columns = (*AMOUNTS, *self._of)
         more = ", ".join(f"{name} = {name} + excluded.{name}" for name in AMOUNTS)
         statement = f"INSERT INTO kept ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "  # noqa: S608
@@ -148,10 +156,15 @@ class KeptTotals:
         self._database.executemany(f"{statement} ON CONFLICT ({', '.join(self._of)}) DO UPDATE SET {more}", some)
         self._database.execute("COMMIT")
         self.groups += len(some)
-        if self.groups > MOST_GROUPS:  # as far as is known: some came again
-            (self.groups,) = self._database.execute("SELECT count(*) FROM kept").fetchone()
-        if self.groups > MOST_GROUPS:
+        if self.groups > MOST_GROUPS and self.count() > MOST_GROUPS:
             raise NotKept
+
+    def count(self) -> int:
+        """Count `groups`: those of new rows were added, though they may have come again."""
+        with self._lock:
+            if not self._is_closed:
+                (self.groups,) = self._database.execute("SELECT count(*) FROM kept").fetchone()
+            return self.groups
 
     def _ordered(self, order: Order) -> list[str]:
         by_requests = [] if order == "requests" and not self._times else ["requests DESC"]
@@ -180,7 +193,10 @@ class Keeping(Protocol):
     """A report's kept totals, as one snapshot has them."""
 
     def held(self, usage: UsageQuery) -> AbstractContextManager[KeptTotals | None]:
-        """Hold a span's totals; None: nothing is kept of it."""
+        """Hold a span's totals; None: nothing is kept of it.
+
+        The block ends where they cannot be read.
+        """
 
     def asked(self, usage: UsageQuery, seconds: float) -> None:
         """Keep it for the next one, where it took long."""

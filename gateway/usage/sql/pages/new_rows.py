@@ -7,7 +7,7 @@ others which began after them, too. MariaDB has neither.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, literal_column, select, text
@@ -22,12 +22,13 @@ from gateway.usage.sql.table import TRANSACTION, ai_usage, schema_steps
 
 _ROWID: ColumnElement[int] = literal_column(f"{ai_usage.name}.rowid")
 _SNAPSHOT = "CAST(:mark AS txid_snapshot)"
+# Of transactions that had not begun, and of those that went on: by themselves, for one may go on for hours. Where the
+# table was brought from another server, older rows have numbers that are still to come.
+_BEGAN = f"txid_snapshot_xmax({_SNAPSHOT}) AND {TRANSACTION} < txid_snapshot_xmax(txid_current_snapshot())"
+_WENT_ON = f"ANY (ARRAY (SELECT txid_snapshot_xip({_SNAPSHOT}))) AND {TRANSACTION} IS NOT NULL"
+_PLACES = f"SELECT ctid FROM {ai_usage.name} WHERE {TRANSACTION}"  # noqa: S608 - names of ours
 # By their place in the table: together with a condition on their time, the index of that would be taken instead.
-_IS_NEW = text(
-    f"{ai_usage.name}.ctid = ANY (ARRAY (SELECT ctid FROM {ai_usage.name} AS new "  # noqa: S608 - names of ours
-    f"WHERE new.{TRANSACTION} >= txid_snapshot_xmin({_SNAPSHOT}) "
-    f"AND NOT txid_visible_in_snapshot(new.{TRANSACTION}, {_SNAPSHOT})))"
-)
+_IS_NEW = text(f"{ai_usage.name}.ctid = ANY (ARRAY ({_PLACES} >= {_BEGAN} UNION ALL {_PLACES} = {_WENT_ON}))")
 _MARKS: dict[str, Select[Any]] = {
     "sqlite": select(func.coalesce(func.max(_ROWID), 0)).select_from(ai_usage),
     "postgresql": select(text("CAST(txid_current_snapshot() AS text)")),
@@ -62,7 +63,9 @@ class NewRows:
         of_days = (ai_usage.c.time_ms.between(day * DAY_MS, day * DAY_MS + DAY_MS - 1) for day in days)
         return sum(int(self._connection.scalar(rows.where(of_day)) or 0) for of_day in of_days)
 
-    def of_groups(self, usage: UsageQuery, groups: Groups, mark: Any, days: Collection[int]) -> Iterator[Sequence[Any]]:
+    def of_groups(
+        self, usage: UsageQuery, groups: Groups, mark: Any, days: Collection[int]
+    ) -> Generator[Sequence[Any]]:
         """Yield the new rows' sums by group, ids as sums have them.
 
         Amounts first; a group comes once for each day.
@@ -71,8 +74,9 @@ class NewRows:
         for day in days:
             part = part_of_rows(usage, groups, range(day * DAY_MS, day * DAY_MS + DAY_MS))
             query = part._replace(found=self._since(mark, part.found)).summed()
-            for row in self._connection.execute(query, execution_options={"yield_per": AT_ONCE}):
-                yield row if are_whole else (*row[:width], *map(_as_in_sums, row[width:]))
+            with self._connection.execute(query, execution_options={"yield_per": AT_ONCE}) as found:
+                for row in found:
+                    yield row if are_whole else (*row[:width], *map(_as_in_sums, row[width:]))
 
     def _since(self, mark: Any, query: Select[Any]) -> Select[Any]:
         if self._dialect == "sqlite":

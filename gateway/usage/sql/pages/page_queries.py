@@ -189,14 +189,16 @@ class PageFinder:
         """Return a page's rows, of totals that are kept where they are."""
         if self._keeping is None:
             return self._some(usage, most, self._listed)
-        begun = time.monotonic()
+        begun, rows = time.monotonic(), None
         with self._keeping.held(usage) as kept:
             if kept is not None:
                 rows = kept.page(self._wanted.order, self._before, most)
-                self.totals = None if {*self._groups} & {*_OF_TIME} else kept.totals
-        if kept is None:
-            rows = self._some(usage, most, self._listed)
-        self._keeping.asked(usage, 0.0 if kept is not None else time.monotonic() - begun)
+                self.totals = None if kept.is_by_time else kept.totals
+        if rows is not None:
+            self._keeping.asked(usage, 0.0)
+            return rows
+        rows = self._some(usage, most, self._listed)
+        self._keeping.asked(usage, time.monotonic() - begun)
         return rows
 
     def _ranked(self, usage: UsageQuery, ranking: Ranking, most: int) -> list[Any]:
