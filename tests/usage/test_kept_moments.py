@@ -348,3 +348,41 @@ async def test_groups_that_come_again_are_counted_once(
         used.clear()
         await check(reader, await reader.page(SPAN, PAIR, COST), SPAN)
         assert used
+
+
+def test_what_has_no_place_does_not_take_anothers_again_and_again(url: Secret, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three that are looked at each time, two have a place: those asked for last."""
+    today = date(2027, 3, 19)
+    now = [datetime(2027, 3, 19, 12, tzinfo=UTC).timestamp()]
+    spans = KeptSpans(lambda: Database(url, read_only=True, statement_seconds=60), lambda: now[0])
+    made: list[Any] = []
+    fill = KeptTotals.fill
+    monkeypatch.setattr(KeptTotals, "fill", lambda *asked: made.append(asked) or fill(*asked))
+    monkeypatch.setattr(kept_spans, "MOST_GROUPS", 60)
+    with closing(filled(url)):
+        wishes = [Wish.of(UsageQuery(today - timedelta(days=days), today), PAIR, today) for days in (14, 13, 12)]
+        for number, wish in enumerate(wishes):
+            spans.wishes[wish] = now[0] + number
+        for _ in range(3):
+            for wish in [*spans.wishes]:
+                spans.make(wish)
+        assert len(made) == 3
+        assert [*spans.wishes] == wishes[1:]
+    spans.close(PATIENCE_SECONDS)
+
+
+async def test_a_page_is_found_where_no_thread_can_be_had(
+    url: Secret, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuses(thread: threading.Thread) -> None:
+        if thread.name == "ledger-ahead":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with closing(filled(url)):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuses)
+            await check(reader, await reader.page(SPAN, PAIR, COST), SPAN)
+        await prepare(reader, SPAN)

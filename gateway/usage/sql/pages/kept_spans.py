@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, date, datetime
 from functools import partial
 from operator import is_
@@ -71,7 +71,7 @@ class KeptSpans:
         self._open = database
         self._database: Database | None = None
         self._clock = clock or time.time
-        self._kept: list[_Kept] = []  # used last at the end
+        self._kept: list[_Kept] = []
         self._refused: dict[tuple[UsageQuery, Groups], Span] = {}  # what could not be kept, as it was
         self.wishes: dict[Wish, float] = {}  # when each was asked for
         self._put_off: dict[Wish, tuple[float, float]] = {}  # after a failure: until when, and how long the next time
@@ -112,12 +112,7 @@ class KeptSpans:
     def _best(self, usage: UsageQuery, groups: Groups, are_its: Callable[[Span], bool]) -> _Kept | None:
         with self._changed:
             found = [kept for kept in self._kept if kept.wish.is_of(usage, groups) and are_its(kept.totals.span)]
-            if not found:
-                return None
-            best = max(found, key=lambda kept: len(kept.totals.span.days))
-            self._kept.remove(best)
-            self._kept.append(best)
-            return best
+            return max(found, key=lambda kept: len(kept.totals.span.days), default=None)
 
     def _catch_up(self, kept: _Kept, usage: UsageQuery, listed: Made, new: NewRows, rest: Callable[[], None]) -> bool:
         """Add new rows.
@@ -171,8 +166,10 @@ class KeptSpans:
                 self._new.append(wish)
             self._changed.notify_all()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="ledger-ahead", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="ledger-ahead", daemon=True)
+                with suppress(RuntimeError):  # there may be no more of them
+                    thread.start()
+                    self._thread = thread
 
     def wait(self, seconds: float) -> bool:
         """Wait until what was asked for is made; False: it takes longer."""
@@ -183,10 +180,12 @@ class KeptSpans:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(seconds / 2)  # it ends by itself, unless the database is slow
         if self._database is not None:
             self._database.cut()
         if self._thread is not None:
-            self._thread.join(seconds)
+            self._thread.join(seconds / 2)
         if self._database is not None:
             self._database.close()
         self._drop(lambda _: True)
@@ -285,7 +284,8 @@ class KeptSpans:
     def _keep(self, new: _Kept) -> None:
         """Keep totals in place of older ones.
 
-        And of those used longest ago.
+        And of those asked for longest ago: they are looked at no more until the next time, or each would take another's
+        place again and again.
         """
 
         def is_older(kept: _Kept) -> bool:
@@ -298,9 +298,9 @@ class KeptSpans:
             for kept in self._kept.copy():
                 kept.totals.count()
         with self._changed:
-            kept_on = self._kept
+            kept_on = sorted(self._kept, key=lambda kept: self.wishes.get(kept.wish, 0.0))
             while (self._is_closed and kept_on) or len(kept_on) > MOST_SPANS or _groups_of(kept_on) > MOST_GROUPS:
-                kept_on = kept_on[1:]
+                self.wishes.pop(kept_on.pop(0).wish, None)
         self._drop(lambda kept: kept not in kept_on)
 
     def _drop(self, is_dropped: Callable[[_Kept], bool]) -> None:
