@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
+from kit.ports import free_port
 from kit.wire import DEADLINE_SECONDS
 
 PACKAGES = {"@stdy/cli": "0.22.2", "openai": "7.59.0"}
@@ -47,9 +47,7 @@ def install() -> str | None:
 @contextmanager
 def mock_of(document: Path) -> Iterator[str]:
     """The base URL of a mock of this specification, as long as the block runs. The same request, the same answer."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = [str(FOLDER / ".bin" / "steady"), "--host", "127.0.0.1", "--port", str(port), "--quiet"]
     command = [*program, *LISTS_AS_THE_CLIENTS_WRITE_THEM, str(document)]
     with (

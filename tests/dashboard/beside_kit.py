@@ -12,7 +12,8 @@ import trustme
 from aiohttp import web
 from browser_kit import browsing
 from kit import KEYS, Stage
-from kit.nginx import free_port, nginx
+from kit.nginx import nginx
+from kit.ports import free_port
 from kit.stage import endpoint, model
 from playwright.async_api import Browser, Page
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from kit import KEYS, GatewayProcess, Stage, Wire, ask, assert_error, config, request_bytes
 from kit.answers import upstream_error
+from kit.ports import free_port
 from kit.stage import Record, endpoint, model
 
 OTHER = "1.1 gw-0123456789ab"
@@ -40,12 +40,6 @@ async def test_a_request_that_bears_our_name_ends_with_508(stage: Stage) -> None
         assert reply.header("x-should-retry") == "false"
     assert (await stage.post(one.chat(), headers=[("via", ", ".join([OTHER] * 8))])).status == 200
     assert one.asked() == [2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def leading_to(port: int) -> list[Record]:

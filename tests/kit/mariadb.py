@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -19,6 +18,7 @@ import pymysql
 import pytest
 
 from gateway.types import Secret
+from kit.ports import free_port
 
 PASSWORD = "mariadb-test-password"
 _PATHS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/usr/libexec"])
@@ -39,7 +39,7 @@ class PrivateMariaDB:
         self._directory = directory
         self._server = server
         self._user = ["--user=root"] if os.geteuid() == 0 else []
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         (directory / "tmp").mkdir()
         # A server that starts removes what others have in the directory for temporary tables.
@@ -116,12 +116,6 @@ def _wait_for(words: bytes, stream: IO[bytes]) -> threading.Thread:
     draining = threading.Thread(target=pass_over, daemon=True)
     draining.start()
     return draining
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextmanager

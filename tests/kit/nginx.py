@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from kit.ports import free_port
 from kit.wire import DEADLINE_SECONDS
 
 CONFIGURATION = """
@@ -70,12 +70,6 @@ async def nginx(
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 async def _until_it_listens(port: int, process: asyncio.subprocess.Process, directory: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 
 from kit.gateway import KEYS, GatewayProcess
+from kit.ports import free_port
 from kit.wire import DEADLINE_SECONDS, Wire, request_bytes
 
 NONE_HERE = "NO PROMETHEUS: put prometheus and promtool on PATH (Debian's package `prometheus`)"
@@ -53,7 +53,7 @@ class Prometheus:
         cls, gateway: GatewayProcess, directory: Path, rules: Sequence[Path] = ()
     ) -> AsyncIterator[Prometheus]:
         """Runs until the end of the block. Everything that it keeps is in `directory`."""
-        port = _free_port()
+        port = free_port()
         (directory / "gateway.key").write_text(KEYS["reader"])
         (directory / "prometheus.yml").write_text(json.dumps(_settings(gateway, rules)))  # JSON is YAML
         process = await asyncio.create_subprocess_exec(
@@ -124,9 +124,3 @@ def _settings(gateway: GatewayProcess, rules: Sequence[Path]) -> dict[str, Any]:
             }
         ],
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

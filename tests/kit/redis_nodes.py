@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from bench.processes import redis_program
+from kit.ports import free_port
 
 PATIENCE_SECONDS = 30.0
 SERVICE = "mymaster"
@@ -301,16 +301,6 @@ def until(condition: Callable[[], bool], otherwise: str | Callable[[], str]) -> 
     while not condition():
         assert time.monotonic() < deadline, otherwise if isinstance(otherwise, str) else otherwise()
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """Low enough for the second port, 10,000 above, of a Cluster's node."""
-    port = 65_535
-    while port > 55_000:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-    return port
 
 
 def _role(node: Node) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from kit.ports import free_port
 
 from gateway.http.client import Origin
 
@@ -67,9 +68,7 @@ def _nginx(directory: Path) -> Iterator[int]:
     program = _program("nginx")
     (directory / "gzip").write_bytes(BODY * 1000)
     (directory / "large").write_bytes(LARGE)
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = int(sock.getsockname()[1])
+    port = free_port()
     text = (HERE / "nginx.conf").read_text()
     user = "user root;" if os.geteuid() == 0 else ""  # else its worker could not read the test's directory
     for word, value in {"USER": user, "DIRECTORY": str(directory), "PORT": str(port)}.items():

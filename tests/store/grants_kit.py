@@ -7,7 +7,6 @@ import io
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from kit.ports import free_port
 from structlog.typing import FilteringBoundLogger
 
 from bench.processes import redis_program
@@ -145,7 +145,7 @@ class RedisServer:
         self._directory = directory
         self._arguments = arguments + (("--requirepass", password) if password else ())
         self.password = password
-        self.port = _free_port()
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -277,13 +277,3 @@ async def swallowing(target: int, tls: ssl.SSLContext | None = None) -> AsyncIte
         yield valve
     finally:
         server.close()
-
-
-def _free_port() -> int:
-    """Low enough for the second port, 10,000 above, that a cluster's node takes."""
-    port = 65_535
-    while port > 55_000:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            port = sock.getsockname()[1]
-    return port

@@ -7,7 +7,6 @@ import contextlib
 import math
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 from kit import Reply, Wire, request_bytes
 from kit.books import until
+from kit.ports import free_port
 
 ADMIN_KEY = "sk-admin-0123456789abcdefghijkl"
 START_SECONDS = 60.0  # on a machine that is busy elsewhere, a drain included
@@ -155,9 +155,3 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return "Z"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -21,6 +21,7 @@ from gateway.types import Secret
 from gateway.usage import Admission, Ledger, Settlement
 from gateway.usage.journal.journal import Journal
 from gateway.usage.sql.drivers import drivername_of
+from gateway.usage.sql.table import TRANSACTION
 
 OpenLedger = Callable[..., Awaitable[Ledger]]
 PATIENCE_SECONDS = 20
@@ -68,11 +69,12 @@ def serve(ledger: Ledger, count: int = 1, **fields: Any) -> list[str]:
 
 
 def stored(url: Secret) -> list[dict[str, Any]]:
-    """All rows, seen by a connection of the test's own."""
+    """All rows, seen by a connection of the test's own; without what PostgreSQL writes by itself."""
     engine = engine_of(url)
     try:
         with engine.connect() as connection:
-            return [dict(row) for row in connection.execute(text("select * from ai_usage order by time_ms")).mappings()]
+            rows = connection.execute(text("select * from ai_usage order by time_ms")).mappings().all()
+        return [{name: value for name, value in row.items() if name != TRANSACTION} for row in rows]
     finally:
         engine.dispose()
 
