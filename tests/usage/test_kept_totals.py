@@ -90,13 +90,20 @@ async def prepare(reader: Reader, usage: UsageQuery = SPAN, groups: list[tuple[G
     assert await reader.has_prepared(PATIENCE_SECONDS)
 
 
+@contextmanager
+def filled(url: Secret, rows: list[dict[str, Any]]) -> Iterator[Store]:
+    """A ledger with these rows; its days before ENDED are summed up."""
+    with closing(Store(url)) as store:
+        store.prepare()
+        store.insert(rows)
+        roll(store, ENDED)
+        yield store
+
+
 async def test_new_rows_are_added_exactly(url: Secret, used: list[Any]) -> None:
     """Of everybody and of one; of days that go on, of the next day, and of hours."""
     reader = Reader(url)
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(PLAIN, 150))
-        roll(store, ENDED)
+    with filled(url, rows_with(PLAIN, 150)) as store:
         for usage in (SPAN, UsageQuery(SPAN.from_day, SPAN.to_day, organisation=2)):
             await prepare(reader, usage)
             await check(reader, usage)
@@ -136,10 +143,7 @@ async def test_whatever_changes_ended_days_is_seen_at_once(url: Secret, used: li
     """A late row, a rebuild, sums that expire; what is found then is made anew, and holds as well."""
     reader = Reader(url)
     groups = GROUPS[:2]
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(PLAIN, 90))
-        roll(store, ENDED)
+    with filled(url, rows_with(PLAIN, 90)) as store:
         await prepare(reader, groups=groups)
 
         async def check_both() -> None:
@@ -166,28 +170,19 @@ async def test_whatever_changes_ended_days_is_seen_at_once(url: Secret, used: li
 async def test_ids_that_come_together_are_summed_anew(tmp_path: Any, used: list[Any]) -> None:
     """1 and "1" are one row: such totals are not kept, nor are rows added that have some. Odd ids stay apart."""
     reader = Reader(url := sqlite_url(tmp_path / "usage.db"))
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(ODD, 60))
-        roll(store, ENDED)
+    with filled(url, rows_with(ODD, 60)) as store:
         await prepare(reader, groups=[("user", "model")])
         await check_odd(reader)
         assert not used
     await reader.close()
     reader = Reader(url := sqlite_url(tmp_path / "other.db"))
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(["a", "b", "\0", "a\0", "\0a", "=", "=a"], 60))
-        roll(store, ENDED)
+    with filled(url, rows_with(["a", "b", "\0", "a\0", "\0a", "=", "=a"], 60)) as store:
         await prepare(reader, groups=[("user", "model")])
         await check(reader, groups=[("user", "model")])
         assert used
     await reader.close()
     reader = Reader(url := sqlite_url(tmp_path / "third.db"))
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(PLAIN, 60))
-        roll(store, ENDED)
+    with filled(url, rows_with(PLAIN, 60)) as store:
         await prepare(reader, groups=[("user", "model")])
         store.insert([row | {"user_id": '"1"'} for row in rows_at(3, 19, "today-")])
         used.clear()
@@ -209,10 +204,8 @@ async def test_only_so_many_are_kept(tmp_path: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(KeptTotals, "close", lambda totals: closed.append(totals) or close(totals))
     monkeypatch.setattr(kept_spans, "MOST_SPANS", 2)
     reader = Reader(url := sqlite_url(tmp_path / "usage.db"))
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(PLAIN, 90))
-        roll(store, ENDED)
+    with filled(url, rows_with(PLAIN, 90)):
+        pass
     await prepare(reader)
     await prepare(reader)
     assert len(closed) >= len(GROUPS) - 2
@@ -317,10 +310,7 @@ def amounts(chance: random.Random) -> tuple[int, ...]:
 
 async def test_too_many_new_rows_are_summed_anew(url: Secret, used: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Reader(url)
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(PLAIN, 60))
-        roll(store, ENDED)
+    with filled(url, rows_with(PLAIN, 60)) as store:
         await prepare(reader)
         store.insert(rows_at(40, 19, "today-"))
         monkeypatch.setattr(kept_spans, "MOST_NEW_ROWS", 39)
@@ -337,10 +327,7 @@ async def test_rows_of_an_older_release_are_summed_anew(url: Secret, used: list[
     """They were stored before the look, and added to the sums after it."""
     reader = Reader(url)
     groups = GROUPS[:1]
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(PLAIN, 90))
-        roll(store, ENDED)
+    with filled(url, rows_with(PLAIN, 90)) as store:
         await prepare(reader, groups=groups)
         write_as_before(url, rows_at(20, 19, "old-"))
         store.insert(rows_at(20, 19, "new-"))
@@ -360,10 +347,7 @@ async def test_rows_that_are_numbered_anew_are_summed_anew(tmp_path: Any, used: 
     """As SQLite's VACUUM may: new rows then have numbers that others had before the look."""
     reader = Reader(url := sqlite_url(tmp_path / "usage.db"))
     groups = GROUPS[:1]
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(PLAIN, 90))
-        roll(store, ENDED)
+    with filled(url, rows_with(PLAIN, 90)) as store:
         await prepare(reader, groups=groups)
         assert store.expire(round((FIRST + timedelta(days=9)).timestamp() * 1000)) > 20
         execute(url, "UPDATE ai_usage SET rowid = rowid - 20")
@@ -428,10 +412,7 @@ def slow_to_end(store: Store, rows: list[dict[str, Any]]) -> Iterator[None]:
 async def test_each_answer_is_of_one_moment(url: Secret) -> None:
     """Whoever else asks and whatever is written meanwhile: rows and totals of a page are the same requests."""
     reader = Reader(url)
-    with closing(Store(url)) as store:
-        store.prepare()
-        store.insert(rows_with(PLAIN, 90))
-        roll(store, ENDED)
+    with filled(url, rows_with(PLAIN, 90)) as store:
         await prepare(reader)
 
         def write() -> None:
