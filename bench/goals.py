@@ -98,6 +98,8 @@ GOALS = (
 def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
     candidates = [row for row in rows if row.table == goal.table and goal.target in (None, row.target)]
     spreads = [(row, getattr(row, goal.kind).get(goal.field)) for row in candidates]
+    if goal.table == "reports" and all(measured for _, measured in spreads):  # of each database: the slowest holds
+        spreads.sort(key=lambda each: each[1].median if each[1] else 0.0)
     row, measured = spreads[-1] if spreads else (None, None)
     case = row.case or (row.target if goal.target is None else "") if row is not None else ""
     is_met = goal.is_met_by(measured.median) if measured is not None else None
