@@ -72,9 +72,9 @@ def _wait(text: str | None, now_utc: datetime, *, unit_seconds: float = 1.0) -> 
 
 def _number(text: str | None) -> float | None:
     # Stricter than float(), which also takes "nan", "inf", "-1", "1_0" and digits of other scripts.
-    if text is None or not _NUMBER.fullmatch(text.strip()):
+    if text is None or not _NUMBER.fullmatch(stripped := text.strip()):
         return None
-    return float(text)
+    return float(stripped)  # which by itself leaves "\x1f" where it is
 
 
 def _seconds_from_epoch(number: float) -> float:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.pool import LONGEST_WAIT_SECONDS, retry_after_seconds
@@ -206,6 +206,7 @@ NEAR_MISSES = st.text(alphabet="0123456789.-+:, hmsuµnGMTZSatNov", max_size=40)
 
 @settings(max_examples=400, deadline=None)
 @given(st.dictionaries(NAMES, NEAR_MISSES | st.text(max_size=40)))
+@example({"retry-after-ms": "0\x1f"})
 def test_whatever_an_upstream_writes_the_wait_is_bounded_or_none(headers: dict[str, str]) -> None:
     seconds = retry_after_seconds(headers, NOW)
     assert seconds is None or 0 <= seconds <= LONGEST_WAIT_SECONDS

@@ -71,6 +71,9 @@ def test_seconds_of_a_verbose_transcript_count_where_no_usage_does() -> None:
     assert reported is not None
     assert counted(plain.usage) == {"audio seconds": 8}
     assert counted(reported.usage) == {"audio seconds": 9}
+    spaced = transcript_contents(rb'{"text":"hm","duration":"8.47\u001f"}')
+    assert spaced is not None
+    assert counted(spaced.usage) == {"audio seconds": 8}
 
 
 def test_calls_of_tools_and_the_tier_stand_beside_the_usage() -> None:

@@ -160,8 +160,8 @@ def _count(value: object) -> int | None:
 
 def seconds_of(value: object) -> float:
     """Parse seconds of sound; 0 where there are none."""
-    if type(value) is str and _DECIMAL.fullmatch(value.strip()):
-        value = float(value)
+    if type(value) is str and _DECIMAL.fullmatch(stripped := value.strip()):
+        value = float(stripped)
     if type(value) is int or type(value) is float:
         return float(value) if 0 < value <= _MOST_SECONDS else 0.0
     return 0.0
