@@ -11,7 +11,10 @@ from bench.rows import Row, Spread
 
 
 class Goal(msgspec.Struct, frozen=True, kw_only=True):
-    """`target` None: the last row of the table, which is the largest case. Bounds include themselves."""
+    """`target` None: the last row of the table, which is the largest case. Bounds include themselves.
+
+    `is_of_all`: the worst of several cases counts, not the last.
+    """
 
     what: str
     table: str
@@ -21,6 +24,7 @@ class Goal(msgspec.Struct, frozen=True, kw_only=True):
     most: float | None = None
     least: float | None = None
     unit: str = ""
+    is_of_all: bool = False
 
     @property
     def bound(self) -> str:
@@ -81,7 +85,15 @@ GOALS = (
     _most(f"{_KEYS}: resolution", "keys", "first_us", 8, " µs", None),
     _most(f"{_KEYS}: start", "keys", "start_seconds", 1.5, " s", None),
     _most("Redis mode: memory growth once records are bounded", "redis-keys", "growth", 5, " %", None),
-    _most("any usage report, p95", "reports", "p95_ms", 100, " ms", "all of them"),
+    Goal(
+        what="any usage report, p95",
+        table="reports",
+        field="p95_ms",
+        target="all of them",
+        most=100,
+        unit=" ms",
+        is_of_all=True,
+    ),
     _share(f"{_AFFINE}, one conversation at a time", "affinity", "together", 99, "one at a time"),
     _share(f"{_AFFINE}, 64 at a time", "affinity", "together", 99, "64 at a time"),
     _most("cache_affinity: load skew", "affinity", "skew", 1.3, "", None),
@@ -98,8 +110,8 @@ GOALS = (
 def judge(goal: Goal, rows: Sequence[Row]) -> Verdict:
     candidates = [row for row in rows if row.table == goal.table and goal.target in (None, row.target)]
     spreads = [(row, getattr(row, goal.kind).get(goal.field)) for row in candidates]
-    if goal.table == "reports" and all(measured for _, measured in spreads):  # of each database: the slowest holds
-        spreads.sort(key=lambda each: each[1].median if each[1] else 0.0)
+    if goal.is_of_all:
+        spreads.sort(key=lambda each: each[1].median if each[1] else 0.0, reverse=goal.most is None)
     row, measured = spreads[-1] if spreads else (None, None)
     case = row.case or (row.target if goal.target is None else "") if row is not None else ""
     is_met = goal.is_met_by(measured.median) if measured is not None else None

@@ -21,8 +21,8 @@ from bench.tables import TABLES
 from bench.wire import DONE, Expected, stream_events
 
 
-def sample(target: str, number: int, **values: float) -> Sample:
-    return Sample(table="requests", target=target, round=number, values=values)
+def sample(target: str, number: int, case: str = "", **values: float) -> Sample:
+    return Sample(table="requests", case=case, target=target, round=number, values=values)
 
 
 def rows_of(*samples: Sample) -> dict[str, Row]:
@@ -59,6 +59,14 @@ def test_a_goal_is_met_at_its_bound_and_unknown_where_nothing_was_measured() -> 
     assert judge(goal, rows).is_met is True
     assert judge(Goal(what="CPU", table="requests", field="cpu_us", most=99), rows).is_met is False
     assert judge(Goal(what="CPU", table="events", field="cpu_us", most=99), rows).is_met is None
+
+
+def test_a_goal_of_all_cases_is_judged_by_the_worst() -> None:
+    rows = make_rows([sample("gateway", 1, case=case, cpu_us=cpu) for case, cpu in (("a", 5), ("b", 9), ("c", 7))])
+    found = judge(Goal(what="CPU", table="requests", field="cpu_us", most=8, is_of_all=True), rows)
+    assert (found.case, found.measured.median if found.measured else None, found.is_met) == ("b", 9, False)
+    found = judge(Goal(what="CPU", table="requests", field="cpu_us", least=6, is_of_all=True), rows)
+    assert (found.case, found.is_met) == ("a", False)
 
 
 def test_every_goal_is_about_a_field_that_its_table_shows() -> None:

@@ -20,7 +20,7 @@ from gateway.usage.sql.rows import NONE
 from gateway.usage.sql.sums.ranks import AMOUNT_OF, BEHIND_QUOTE
 from gateway.usage.sql.sums.sum_queries import AMOUNTS
 
-MOST_GROUPS = 1_000_000  # of one span: some 80 MB in three orders
+MOST_GROUPS = 1_000_000  # of one span: some 100 MB in three orders
 _CACHE_KB = 1_000
 AT_ONCE = 500  # rows that are read together
 _ORDERS: tuple[Order, ...] = ("cost", "tokens", "requests")
