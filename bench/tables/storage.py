@@ -98,7 +98,7 @@ REPORTS = Table(
         Column("cpu_p95_ms", "slowest p95, CPU ms", 0),
         Column("first_ms", "slowest first time ms", 0),
     ),
-    chart="within",
+    chart="p95_ms",
     run=measure_reports,
     first_column="asked for",
 )

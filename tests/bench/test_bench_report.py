@@ -89,6 +89,16 @@ def test_a_bar_that_would_dwarf_the_others_is_cut() -> None:
     assert "5,000  (500 ×)" in svg
 
 
+def test_long_names_and_titles_lie_within_the_picture() -> None:
+    name, title = "a limit, an odd minute, beside 2 exports", "Reports of usage over many rows, " * 4
+    root = ElementTree.fromstring(bars(title, "ms", [Bar(name, 3, "3"), Bar("all", 9, "9")], "gateway"))
+    heading, *texts = root.findall("{*}text")
+    names = [float(each.get("x", 0)) for each in texts if each.get("text-anchor") == "end"]
+    assert min(names) > 6 * len(name)
+    assert float(root.get("width", 0)) > 7 * len(heading.text or "")
+    assert all(float(each.get("x", 0)) > max(names) for each in root.findall("{*}rect")[1:])
+
+
 def test_an_exact_answer_is_compared_to_the_byte_and_another_by_its_words() -> None:
     events = stream_events(4)
     reworded = b"".join(event.replace(b'"id":"chatcmpl-bench"', b'"id":"another"') for event in events)
