@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import secrets
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ STOP_SECONDS = 10
 IDLE_LOOK_SECONDS = 0.4
 IDLE_SHARE = 0.1  # of one core
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_FIRST_PORT, _PORTS = 10_000, 20_000
 FILES_KEPT_BACK = 200  # of a process's descriptors: logs, databases, listening sockets
 
 
@@ -53,9 +55,15 @@ class Stat(NamedTuple):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that the kernel gives to connections: nobody has taken it by the time the server listens.
+
+    A node of a Redis Cluster takes the port 10,000 above as well.
+    """
+    while True:
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def most_connections() -> int:

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
-from kit.ports import free_port
 from kit.wire import DEADLINE_SECONDS
+
+from bench.processes import free_port
 
 PACKAGES = {"@stdy/cli": "0.22.2", "openai": "7.59.0"}
 INSTALLED = Path(__file__).parents[2] / ".cache" / "conformance"

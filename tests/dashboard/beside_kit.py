@@ -13,9 +13,10 @@ from aiohttp import web
 from browser_kit import browsing
 from kit import KEYS, Stage
 from kit.nginx import nginx
-from kit.ports import free_port
 from kit.stage import endpoint, model
 from playwright.async_api import Browser, Page
+
+from bench.processes import free_port
 
 RECIPE = Path(__file__).parents[2] / "config" / "nginx-panel-session.conf"
 PANEL, NEIGHBOUR, FOREIGN = "panel.example", "ai.panel.example", "ai.elsewhere.example"

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from kit import KEYS, GatewayProcess, Stage, Wire, ask, assert_error, config, request_bytes
 from kit.answers import upstream_error
-from kit.ports import free_port
 from kit.stage import Record, endpoint, model
+
+from bench.processes import free_port
 
 OTHER = "1.1 gw-0123456789ab"
 OWN = re.compile(r"1\.1 gw-[0-9a-f]{12}")

@@ -17,8 +17,8 @@ from typing import IO
 import pymysql
 import pytest
 
+from bench.processes import free_port
 from gateway.types import Secret
-from kit.ports import free_port
 
 PASSWORD = "mariadb-test-password"
 _PATHS = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/usr/libexec"])

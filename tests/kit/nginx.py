@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kit.ports import free_port
+from bench.processes import free_port
 from kit.wire import DEADLINE_SECONDS
 
 CONFIGURATION = """

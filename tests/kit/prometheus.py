@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 import pytest
 
+from bench.processes import free_port
 from kit.gateway import KEYS, GatewayProcess
-from kit.ports import free_port
 from kit.wire import DEADLINE_SECONDS, Wire, request_bytes
 
 NONE_HERE = "NO PROMETHEUS: put prometheus and promtool on PATH (Debian's package `prometheus`)"

@@ -15,8 +15,7 @@ import pytest
 import redis
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
-from bench.processes import redis_program
-from kit.ports import free_port
+from bench.processes import free_port, redis_program
 
 PATIENCE_SECONDS = 30.0
 SERVICE = "mymaster"

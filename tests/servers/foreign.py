@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from kit.ports import free_port
 
+from bench.processes import free_port
 from gateway.http.client import Origin
 
 HERE = Path(__file__).parent

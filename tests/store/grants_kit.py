@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from kit.ports import free_port
 from structlog.typing import FilteringBoundLogger
 
-from bench.processes import redis_program
+from bench.processes import free_port, redis_program
 from gateway.access.authenticate import key_sha256
 from gateway.observability.logging import make_logger
 from gateway.redis.link import RedisLink

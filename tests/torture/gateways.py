@@ -17,7 +17,8 @@ from typing import Any
 
 from kit import Reply, Wire, request_bytes
 from kit.books import until
-from kit.ports import free_port
+
+from bench.processes import free_port
 
 ADMIN_KEY = "sk-admin-0123456789abcdefghijkl"
 START_SECONDS = 60.0  # on a machine that is busy elsewhere, a drain included
